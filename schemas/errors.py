@@ -1,0 +1,49 @@
+"""The errors of this project. Each message names the thing, what was expected, what was found and what to do."""
+
+
+class TamiyoError(Exception):
+    """Root of every error that this project raises on purpose."""
+
+
+class ContractError(TamiyoError):
+    """An export, a table or a record does not keep its contract."""
+
+
+class LimitExceeded(ContractError):
+    """An input is larger, deeper or more numerous than the configured bound allows."""
+
+
+class RegistryError(TamiyoError):
+    """A registry file is damaged or breaks a registry rule."""
+
+
+class RegistryConflict(RegistryError):
+    """A Simic snapshot holds a key at another index, or an index with another key."""
+
+
+class RegistryFull(RegistryError):
+    """A registry has no free index left."""
+
+
+class NormsError(TamiyoError):
+    """A normalization file is damaged or not strict JSON."""
+
+
+class StorageError(TamiyoError):
+    """A table, ledger or published file is damaged, missing or of a mixed version."""
+
+
+class FeatureError(TamiyoError):
+    """Contract rows can't be turned into features or graphs."""
+
+
+class TrainingError(TamiyoError):
+    """A model can't be trained, resumed or evaluated."""
+
+
+class BundleRejected(TamiyoError):
+    """A checkpoint bundle is damaged, foreign or incompatible; the message lists every mismatch."""
+
+
+class PromotionRefused(TamiyoError):
+    """A bundle failed preflight or a quality gate; the serving bundle stays."""

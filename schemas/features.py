@@ -1,0 +1,463 @@
+"""The feature declaration: every node feature, relation and edge attribute of the graph, declared once, as data.
+
+The tensor layout, the masks, the manifest, the coverage keys, the feature tables, the reference page and the tests all
+derive from `NODE_TYPES` and `RELATIONS`. Adding a feature is adding one row here (and its source in the encoder).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Kind(StrEnum):
+    """How a feature is encoded."""
+
+    NUMERIC = "numeric"  # one value channel, one mask channel
+    CATEGORICAL = "categorical"  # one int64 id: 0 missing, 1..capacity-2 registry entries, capacity-1 unknown
+    MULTI_HOT = "multi_hot"  # `width` channels, the last for all that do not fit or are unknown; one mask channel
+    FLAG = "flag"  # 0/1 value channel, one mask channel
+
+
+class Transform(StrEnum):
+    """What turns a raw value into its channel; formulas in `gnn.features.transforms`."""
+
+    IDENTITY = "identity"
+    CLAMP01 = "clamp01"
+    CLAMP4 = "clamp4"  # clamp to 0..4
+    LOG1P = "log1p"
+    SIGNED_LOG1P = "signed_log1p"  # sign(x) * log1p(|x|)
+    LOG_VAR = "log_var"  # log10(x + 1e-12)
+    LOG_Z = "log_z"  # (log1p(x) - m) / s with a prior fitted on the Urza catalogue; momentum without the log
+    EWMA = "ewma"  # (x - m) / sqrt(v + epsilon) with the run's state before the packet
+    GRAPH_MAX = "graph_max"  # x / max |x| over the relation's measured edges in the graph
+    LOSS_PRIOR = "loss_prior"  # (x - 0.8) / 0.3
+    PERCENT = "percent"  # x / 100, clamped to 0..1
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of a node type, or one attribute of a relation.
+
+    `system` is the upstream system to ask when it is missing. `neutral` is the channel's value where it is missing
+    (after the transform). `registry` names the vocabulary of a categorical or multi-hot feature, `width` the channels
+    of a multi-hot one, `metric` the norm that `ewma` and `log_z` read.
+    """
+
+    name: str
+    kind: Kind
+    system: str
+    source: str
+    transform: Transform = Transform.IDENTITY
+    mandatory: bool = False
+    neutral: float = 0.0
+    registry: str | None = None
+    width: int = 1
+    metric: str | None = None
+
+    @property
+    def channels(self) -> int:
+        """Value channels in `x` or `edge_attr`: 0 for a categorical, else `width`."""
+        return 0 if self.kind is Kind.CATEGORICAL else self.width
+
+
+@dataclass(frozen=True)
+class FeatureGroup:
+    """The ordered features of one node type or one relation, and the tensor layout that follows from their order."""
+
+    features: tuple[Feature, ...]
+
+    @property
+    def valued(self) -> tuple[Feature, ...]:
+        """Features with value and mask channels, in order."""
+        return tuple(f for f in self.features if f.kind is not Kind.CATEGORICAL)
+
+    @property
+    def categorical(self) -> tuple[Feature, ...]:
+        """Features with an int64 id, in order: the columns of `ids`."""
+        return tuple(f for f in self.features if f.kind is Kind.CATEGORICAL)
+
+    @property
+    def value_width(self) -> int:
+        """Value channels: the first columns of `x`."""
+        return sum(f.channels for f in self.features)
+
+    @property
+    def width(self) -> int:
+        """Columns of `x` (float32): all value channels in order, then one mask channel per valued feature in order."""
+        return self.value_width + len(self.valued)
+
+
+@dataclass(frozen=True)
+class NodeType(FeatureGroup):
+    """A node type: its name, what it stands for, and its features."""
+
+    name: str
+    doc: str
+
+    @property
+    def family(self) -> str:
+        """Coverage family, e.g. `node.layer`."""
+        return f"node.{self.name}"
+
+    @property
+    def table(self) -> str:
+        """Feature table, e.g. `features.layer`."""
+        return f"features.{self.name}"
+
+    def key(self, feature: Feature) -> str:
+        """Coverage key, e.g. `layer.loss`."""
+        return f"{self.name}.{feature.name}"
+
+
+@dataclass(frozen=True)
+class Relation(FeatureGroup):
+    """A relation from node type `source` to node type `target`; its reverse `rev_<name>` carries the same attributes."""
+
+    source: str
+    name: str
+    target: str
+    doc: str
+
+    @property
+    def triple(self) -> tuple[str, str, str]:
+        """PyG edge type."""
+        return (self.source, self.name, self.target)
+
+    @property
+    def reverse(self) -> tuple[str, str, str]:
+        """PyG edge type of the reverse."""
+        return (self.target, f"rev_{self.name}", self.source)
+
+    @property
+    def short(self) -> str:
+        """Name in families and tables: `layer_connects`; for the context's broadcast edges `context_layer`."""
+        return f"{self.source}_{self.target if self.source == 'context' else self.name}"
+
+    @property
+    def family(self) -> str:
+        """Coverage family, e.g. `edges.layer_connects`."""
+        return f"edges.{self.short}"
+
+    @property
+    def table(self) -> str:
+        """Feature table, e.g. `features.layer_connects`."""
+        return f"features.{self.short}"
+
+    def key(self, feature: Feature) -> str:
+        """Coverage key, e.g. `edges.layer_connects.latency_ms`."""
+        return f"{self.family}.{feature.name}"
+
+
+def _numeric(
+    name: str,
+    system: str,
+    source: str,
+    transform: Transform,
+    *,
+    mandatory: bool = False,
+    neutral: float = 0.0,
+    metric: str | None = None,
+) -> Feature:
+    return Feature(name, Kind.NUMERIC, system, source, transform, mandatory, neutral, metric=metric)
+
+
+def _ewma(metric: str, *, source: str = "tolaria.layer_telemetry, else tolaria.system_state", name: str = "") -> Feature:
+    return _numeric(name or metric, "tolaria", source, Transform.EWMA, mandatory=True, metric=metric)
+
+
+def _log_z(metric: str, system: str, source: str, *, mandatory: bool = False) -> Feature:
+    return _numeric(metric, system, source, Transform.LOG_Z, mandatory=mandatory, metric=metric)
+
+
+def _categorical(name: str, system: str, source: str, *, registry: str = "", mandatory: bool = False) -> Feature:
+    return Feature(name, Kind.CATEGORICAL, system, source, mandatory=mandatory, registry=registry or name)
+
+
+def _multi_hot(name: str, system: str, source: str, *, registry: str, width: int) -> Feature:
+    return Feature(name, Kind.MULTI_HOT, system, source, registry=registry, width=width)
+
+
+def _flag(name: str, system: str, source: str) -> Feature:
+    return Feature(name, Kind.FLAG, system, source)
+
+
+def _grafting_strategies(source: str) -> Feature:
+    return _multi_hot("grafting_strategies", "urabrask", source, registry="grafting_strategy", width=32)
+
+
+_HOST_SHEET: Final = "urabrask.bsds: newest of the host blueprint"
+_SEED_SHEET: Final = "urabrask.bsds: newest of the attached blueprint"
+_BUDGET: Final = "hook_latency_ms / latency_budget_ms"
+
+LAYER: Final = NodeType(
+    name="layer",
+    doc="A layer of the host network.",
+    features=(
+        _categorical("layer_type", "urza", "urza.layer", mandatory=True),
+        _numeric("input_channels", "urza", "urza.layer", Transform.LOG1P, mandatory=True),
+        _numeric("output_channels", "urza", "urza.layer", Transform.LOG1P, mandatory=True),
+        _categorical("activation_type", "urza", "urza.layer", mandatory=True),
+        _numeric("dropout_rate", "urza", "urza.layer", Transform.CLAMP01),
+        _numeric("weight_norm", "tolaria", "tolaria.layer_telemetry, else urza.layer", Transform.LOG1P),
+        _numeric("update_frequency", "tolaria", "tolaria.layer_telemetry", Transform.CLAMP01),
+        _ewma("loss"),
+        _ewma("gradient_norm"),
+        _ewma("samples_per_s"),
+        _ewma("hook_latency_ms"),
+        _numeric("bsds_risk_score", "urabrask", _HOST_SHEET, Transform.CLAMP01, mandatory=True),
+        _categorical("hazard_band", "urabrask", _HOST_SHEET, registry="hazard_class", mandatory=True),
+        _categorical("handling_class", "urabrask", _HOST_SHEET),
+        _grafting_strategies(_HOST_SHEET),
+        _categorical(
+            "resource_tier",
+            "urza",
+            "urza.blueprint resource_tier, else urabrask.bsds resource_profile",
+            registry="resource_profile",
+        ),
+        _categorical("gradient_instability", "tolaria", "derived: gradient_norm against the run's EWMA mean before"),
+        _numeric("gradient_variance", "tolaria", "tolaria.layer_telemetry", Transform.LOG_VAR),
+        _numeric(
+            "latency_budget_utilisation", "tolaria", f"derived: {_BUDGET}, the layer's else the packet's", Transform.CLAMP4
+        ),
+    ),
+)
+
+SEED: Final = NodeType(
+    name="seed",
+    doc="A seed of the run: a candidate site with its lifecycle, capabilities and attached blueprint.",
+    features=(
+        _categorical("seed_id", "kasmina", "kasmina.seed_state", registry="seed", mandatory=True),
+        _numeric(
+            "monitoring_scope", "kasmina", "kasmina.seed_state: number of monitored layers", Transform.LOG1P, mandatory=True
+        ),
+        _categorical("lifecycle_stage", "kasmina", "kasmina.seed_state stage", mandatory=True),
+        _categorical("policy_version", "kasmina", "kasmina.seed_state"),
+        _numeric("activity_level", "kasmina", "kasmina.seed_state", Transform.CLAMP01, neutral=0.5),
+        _numeric("success_rate", "kasmina", "kasmina.seed_state", Transform.CLAMP01, neutral=0.5),
+        _numeric("risk_tolerance", "kasmina", "kasmina.seed_state", Transform.CLAMP01, neutral=0.5),
+        _numeric("alpha", "kasmina", "kasmina.seed_state", Transform.CLAMP01, mandatory=True),
+        _categorical("alpha_schedule", "kasmina", "kasmina.seed_state alpha_schedule_method", registry="schedule"),
+        _numeric("alpha_total_steps", "kasmina", "kasmina.seed_state alpha_schedule_total_steps", Transform.LOG1P),
+        _numeric("alpha_temperature", "kasmina", "kasmina.seed_state alpha_schedule_temperature", Transform.LOG1P),
+        _flag("quarantine_only", "kasmina", "kasmina.seed_state, else urza.blueprint"),
+        _multi_hot(
+            "allowed_blending_methods", "kasmina", "kasmina.seed_state capabilities", registry="schedule", width=16
+        ),
+        _multi_hot(
+            "allowed_optimizer_families", "kasmina", "kasmina.seed_state capabilities", registry="optimizer_family", width=16
+        ),
+        _multi_hot(
+            "isolation_exemptions", "kasmina", "kasmina.seed_state capabilities", registry="isolation_exemption", width=16
+        ),
+        _categorical("blueprint_tier", "urza", "urza.blueprint descriptor_tier of the attached blueprint"),
+        _numeric("bsds_risk_score", "urabrask", _SEED_SHEET, Transform.CLAMP01),
+        _categorical("hazard_band", "urabrask", _SEED_SHEET, registry="hazard_class"),
+        _categorical("handling_class", "urabrask", _SEED_SHEET),
+        _grafting_strategies(_SEED_SHEET),
+        _flag("has_handling_notes", "urabrask", f"{_SEED_SHEET}: a recommendation counts as notes"),
+    ),
+)
+
+ACTIVATION: Final = NodeType(
+    name="activation",
+    doc="An activation of the host network.",
+    features=(
+        _categorical("activation_type", "urza", "urza.activation type", mandatory=True),
+        _numeric("saturation_rate", "tolaria", "tolaria.activation_telemetry, else urza.activation", Transform.CLAMP01),
+        _numeric("gradient_flow", "tolaria", "tolaria.activation_telemetry, else urza.activation", Transform.LOG1P),
+        _numeric("computational_cost", "urza", "urza.activation", Transform.LOG1P),
+        _numeric("saturation_events", "tolaria", "tolaria.activation_telemetry", Transform.LOG1P),
+        _numeric("stability", "tolaria", "tolaria.activation_telemetry", Transform.CLAMP01),
+    ),
+)
+
+PARAMETER: Final = NodeType(
+    name="parameter",
+    doc="An optimizer parameter group of the host network.",
+    features=(
+        _log_z("parameter_count", "urza", "urza.parameter", mandatory=True),
+        _log_z("learning_rate", "tolaria", "tolaria.parameter_telemetry, else urza.blueprint optimizer", mandatory=True),
+        _log_z("momentum", "tolaria", "tolaria.parameter_telemetry, else urza.blueprint optimizer"),
+        _log_z("gradient_variance", "tolaria", "tolaria.parameter_telemetry, else urza.blueprint optimizer"),
+        _categorical(
+            "optimizer_family", "tolaria", "tolaria.parameter_telemetry, else urza.blueprint optimizer", mandatory=True
+        ),
+        _numeric("convergence_rate", "tolaria", "tolaria.parameter_telemetry", Transform.SIGNED_LOG1P),
+        _numeric("update_magnitude", "tolaria", "tolaria.parameter_telemetry", Transform.SIGNED_LOG1P),
+        _categorical("compile_status", "tezzeret", "tezzeret.kernel: newest of the host blueprint"),
+        _categorical("resource_profile", "urabrask", _HOST_SHEET),
+        _numeric("cooldown_ms", "urabrask", _HOST_SHEET, Transform.LOG1P),
+    ),
+)
+
+BLUEPRINT: Final = NodeType(
+    name="blueprint",
+    doc="The host's blueprint, and each one attached to a seed.",
+    features=(
+        _categorical("blueprint_id", "urza", "urza.blueprint", registry="blueprint", mandatory=True),
+        _categorical("tier", "urza", "urza.blueprint descriptor_tier", registry="blueprint_tier", mandatory=True),
+        _categorical("hazard_band", "urabrask", "urabrask.bsds: newest", registry="hazard_class"),
+        _numeric(
+            "risk", "urabrask", "urabrask.bsds risk_score, else urza.blueprint descriptor_risk", Transform.CLAMP01, mandatory=True
+        ),
+        _numeric("stage", "urza", "urza.blueprint descriptor_stage", Transform.LOG1P),
+        _flag("quarantine_only", "urza", "urza.blueprint descriptor_quarantine_only"),
+        _flag("approval_required", "urza", "urza.blueprint descriptor_approval_required"),
+    ),
+)
+
+CONTEXT: Final = NodeType(
+    name="context",
+    doc="The one node of the system's state at the packet's time.",
+    features=(
+        _numeric(
+            "rolling_loss", "tolaria", "derived: the run's EWMA mean of loss before", Transform.LOSS_PRIOR, mandatory=True
+        ),
+        _ewma("samples_per_s", source="tolaria.system_state", name="throughput"),
+        _numeric(
+            "gpu_utilisation", "tolaria", "hardware_context, else training_metrics, else weatherlight.health", Transform.PERCENT
+        ),
+        _numeric(
+            "cpu_utilisation", "tolaria", "hardware_context, else training_metrics, else weatherlight.health", Transform.PERCENT
+        ),
+        _flag("conservative_mode", "weatherlight", "weatherlight.health and Tamiyo's telemetry: the newest of both"),
+        _categorical("health_status", "weatherlight", "weatherlight.health status"),
+        _numeric("unhealthy_indicators", "weatherlight", "weatherlight.health", Transform.LOG1P),
+        _numeric("sla_breaches", "weatherlight", "weatherlight.health", Transform.LOG1P),
+        _numeric("latency_budget_utilisation", "tolaria", f"derived: {_BUDGET} of the packet", Transform.CLAMP4),
+    ),
+)
+
+NODE_TYPES: Final[tuple[NodeType, ...]] = (LAYER, SEED, ACTIVATION, PARAMETER, BLUEPRINT, CONTEXT)
+
+
+def _broadcast() -> tuple[Feature, ...]:
+    return (
+        _numeric("latency_budget_utilisation", "tolaria", "context.latency_budget_utilisation", Transform.CLAMP4),
+        _flag("conservative_mode", "weatherlight", "context.conservative_mode"),
+    )
+
+
+RELATIONS: Final[tuple[Relation, ...]] = (
+    Relation(
+        source="layer",
+        name="connects",
+        target="layer",
+        doc="Data flows from one layer to the next.",
+        features=(
+            _numeric("connection_strength", "urza", "urza.connection", Transform.GRAPH_MAX),
+            _numeric("data_flow_volume", "tolaria", "tolaria.connection_telemetry", Transform.GRAPH_MAX),
+            _numeric("latency_ms", "tolaria", "tolaria.connection_telemetry", Transform.GRAPH_MAX),
+            _flag("residual_flag", "urza", "urza.connection"),
+        ),
+    ),
+    Relation(
+        source="layer",
+        name="activates",
+        target="activation",
+        doc="A layer feeds its activation.",
+        features=(
+            _numeric("activation_frequency", "tolaria", "tolaria.activation_telemetry", Transform.LOG1P),
+            _numeric("saturation_events", "tolaria", "tolaria.activation_telemetry", Transform.LOG1P),
+        ),
+    ),
+    Relation(
+        source="activation",
+        name="affects",
+        target="layer",
+        doc="An activation reaches its layer's successors in `connects`, or that layer itself where it has none.",
+        features=(
+            _numeric("gradient_contribution", "tolaria", "tolaria.activation_telemetry", Transform.LOG1P),
+            _numeric(
+                "nonlinearity_strength", "tolaria", "tolaria.activation_telemetry, else urza.activation", Transform.LOG1P
+            ),
+        ),
+    ),
+    Relation(
+        source="activation",
+        name="configures",
+        target="parameter",
+        doc="An activation shapes what a parameter group learns.",
+        features=(_numeric("influence", "urza", "urza.activation_parameter", Transform.CLAMP01),),
+    ),
+    Relation(
+        source="parameter",
+        name="modulates",
+        target="activation",
+        doc="A parameter group moves an activation.",
+        features=(
+            _numeric("magnitude", "urza", "urza.activation_parameter", Transform.SIGNED_LOG1P),
+            _numeric("effect", "urza", "urza.activation_parameter", Transform.SIGNED_LOG1P),
+        ),
+    ),
+    Relation(
+        source="parameter",
+        name="targets",
+        target="blueprint",
+        doc="A parameter group belongs to its blueprint, with what it targets there.",
+        features=(_categorical("target", "urza", "urza.parameter", registry="parameter_target"),),
+    ),
+    Relation(
+        source="parameter",
+        name="tunes",
+        target="layer",
+        doc="A parameter group holds a layer's weights.",
+        features=(
+            _numeric("update_magnitude", "tolaria", "tolaria.parameter_telemetry", Transform.SIGNED_LOG1P),
+            _numeric("convergence_rate", "tolaria", "tolaria.parameter_telemetry", Transform.SIGNED_LOG1P),
+        ),
+    ),
+    Relation(
+        source="seed",
+        name="monitors",
+        target="layer",
+        doc="A seed watches a layer.",
+        features=(
+            _numeric("monitoring_frequency", "kasmina", "kasmina.seed_state", Transform.CLAMP01),
+            _numeric("adaptation_trigger_threshold", "kasmina", "kasmina.seed_state, else urza thresholds", Transform.CLAMP01),
+            _flag("quarantine_flag", "kasmina", "kasmina.seed_state quarantine_only, else urza.blueprint"),
+        ),
+    ),
+    Relation(
+        source="seed",
+        name="allowed",
+        target="parameter",
+        doc="A seed's capabilities are known and admit the parameter group's optimizer family.",
+        features=(
+            _multi_hot("blending_methods", "kasmina", "kasmina.seed_state capabilities", registry="schedule", width=16),
+            _multi_hot(
+                "optimizer_families", "kasmina", "kasmina.seed_state capabilities", registry="optimizer_family", width=16
+            ),
+        ),
+    ),
+    Relation(
+        source="context",
+        name="conditions",
+        target="layer",
+        doc="The system's state reaches every layer.",
+        features=_broadcast(),
+    ),
+    Relation(
+        source="context",
+        name="conditions",
+        target="seed",
+        doc="The system's state reaches every seed.",
+        features=_broadcast(),
+    ),
+)
+
+GROUPS: Final[tuple[NodeType | Relation, ...]] = (*NODE_TYPES, *RELATIONS)
+FAMILIES: Final[tuple[str, ...]] = tuple(group.family for group in GROUPS)
+COVERAGE_KEYS: Final[tuple[str, ...]] = tuple(group.key(f) for group in GROUPS for f in group.features)
+EWMA_METRICS: Final[tuple[str, ...]] = ("loss", "gradient_norm", "samples_per_s", "hook_latency_ms")
+PRIOR_METRICS: Final[tuple[str, ...]] = ("parameter_count", "learning_rate", "momentum", "gradient_variance")
+
+
+def node_type(name: str) -> NodeType:
+    """The node type of that name; KeyError where there is none."""
+    return {n.name: n for n in NODE_TYPES}[name]
+
+
+def relation(short: str) -> Relation:
+    """The relation of that short name (`layer_connects`, `context_seed`); KeyError where there is none."""
+    return {r.short: r for r in RELATIONS}[short]
