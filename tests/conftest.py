@@ -1,0 +1,40 @@
+"""Fixtures that more than one mirror of a package needs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Small matrices are slower on many threads, and two workers share two cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The committed sample of recorded training."""
+    return REPOSITORY / "recorder" / "sample"
+
+
+@pytest.fixture(scope="session")
+def esper_exports() -> Path:
+    """Real exports of the existing system: TAMIYO_TEST_EXPORTS, else those that lie beside the checkout.
+
+    They are not part of the repository: a user's machine skips what needs them, CI must have them.
+    """
+    root = Path(os.environ.get("TAMIYO_TEST_EXPORTS") or REPOSITORY.parent / "shared" / "exports" / "esper")
+    if not root.is_dir():
+        message = f"exports of the existing system are not at {root}; set TAMIYO_TEST_EXPORTS"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return root
