@@ -1,0 +1,1 @@
+"""Contract rows -> graphs -> model -> decisions. Imports `schemas` and nothing of Dagster."""

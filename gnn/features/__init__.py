@@ -1,0 +1,1 @@
+"""Registries, norms, encodings and coverage: contract rows to measured features and masks."""

@@ -1,0 +1,162 @@
+"""A batch of heterogeneous graphs as plain tensors: what the dataset and the online builder hand to the model.
+
+Layouts come from `schemas.features`: `x` holds the value channels of a node type in declared order, then one mask channel
+per valued feature; `ids` holds one int64 column per categorical feature (0 missing, capacity-1 unknown). Only the forward
+relations are stored; a reverse relation is the same edges with the two rows swapped and the same attributes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from schemas.errors import FeatureError
+from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+Triple = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Csr:
+    """Edges of one direction grouped by the node that receives them.
+
+    `indptr` int64 [N + 1]; `neighbours` int64 [E], the sending node of each edge; `order` int64 [E], the column of
+    `edge_index` (row of `edge_attr`) that stands at each place.
+    """
+
+    indptr: Tensor
+    neighbours: Tensor
+    order: Tensor
+
+
+@dataclass(frozen=True)
+class GraphBatch:
+    """`num_graphs` graphs with node numbers that run through the whole batch.
+
+    Keys of `x`, `ids`, `ptr` are node types, those of `edge_*` are forward triples of `schemas.features.RELATIONS`; none
+    is ever absent, an empty one is a tensor of the right width without rows. `ptr[t]` and `edge_ptr[r]` (int64 [G + 1])
+    say which rows are whose. Edges of a relation are ordered by graph, target and source.
+    """
+
+    num_graphs: int
+    x: dict[str, Tensor]
+    ids: dict[str, Tensor]
+    ptr: dict[str, Tensor]
+    edge_index: dict[Triple, Tensor]
+    edge_attr: dict[Triple, Tensor]
+    edge_ids: dict[Triple, Tensor]
+    edge_ptr: dict[Triple, Tensor]
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "GraphBatch":
+        return replace(
+            self,
+            x={k: change(v) for k, v in self.x.items()},
+            ids={k: change(v) for k, v in self.ids.items()},
+            ptr={k: change(v) for k, v in self.ptr.items()},
+            edge_index={k: change(v) for k, v in self.edge_index.items()},
+            edge_attr={k: change(v) for k, v in self.edge_attr.items()},
+            edge_ids={k: change(v) for k, v in self.edge_ids.items()},
+            edge_ptr={k: change(v) for k, v in self.edge_ptr.items()},
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "GraphBatch":
+        """The same batch on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "GraphBatch":
+        """The same batch in page-locked host memory where CUDA is present, else this batch itself."""
+        return self._map(Tensor.pin_memory) if torch.cuda.is_available() else self
+
+    def num_nodes(self, node_type: str) -> int:
+        """Nodes of that type in the whole batch."""
+        return int(self.x[node_type].shape[0])
+
+    def node_batch(self, node_type: str) -> Tensor:
+        """Graph number of each node of that type: int64 [N]."""
+        ptr = self.ptr[node_type]
+        graphs = torch.arange(self.num_graphs, device=ptr.device)
+        return torch.repeat_interleave(graphs, ptr.diff(), output_size=self.num_nodes(node_type))
+
+    @cached_property
+    def csr(self) -> dict[Triple, Csr]:
+        """The CSR plan of every relation and every reverse, keyed by its triple; computed once per batch."""
+        plan = {}
+        for relation in RELATIONS:
+            source, target = self.edge_index[relation.triple]
+            plan[relation.triple] = _csr(source, target, self.num_nodes(relation.target))
+            plan[relation.reverse] = _csr(target, source, self.num_nodes(relation.source))
+        return plan
+
+    def hetero_data(self) -> "HeteroData":
+        """A PyG view with the reverses as edge types of their own; shares storage with this batch."""
+        from torch_geometric.data import HeteroData
+
+        data = HeteroData()
+        for node in NODE_TYPES:
+            store = data[node.name]
+            store.x, store.ids, store.ptr = self.x[node.name], self.ids[node.name], self.ptr[node.name]
+            store.batch = self.node_batch(node.name)
+            store.num_nodes = self.num_nodes(node.name)
+        for relation in RELATIONS:
+            forward = self.edge_index[relation.triple]
+            for triple, index in ((relation.triple, forward), (relation.reverse, forward.flip(0))):
+                data[triple].edge_index = index
+                data[triple].edge_attr = self.edge_attr[relation.triple]
+                data[triple].edge_ids = self.edge_ids[relation.triple]
+        return data
+
+    def validate(self) -> None:
+        """Check widths, dtypes, offsets and ranges against the declaration; raises FeatureError naming every fault."""
+        faults: list[str] = []
+        for node in NODE_TYPES:
+            rows = self.num_nodes(node.name)
+            faults += _layout_faults(node.name, node, self.x[node.name], self.ids[node.name])
+            faults += _offset_faults(f"{node.name}.ptr", self.ptr[node.name], self.num_graphs, rows)
+        for relation in RELATIONS:
+            faults += self._relation_faults(relation.triple, relation)
+        if faults:
+            raise FeatureError("graph batch breaks its layout: " + "; ".join(faults) + ". Rebuild it from the dataset.")
+
+    def _relation_faults(self, triple: Triple, group: FeatureGroup) -> list[str]:
+        index, name = self.edge_index[triple], "/".join(triple)
+        faults = _layout_faults(name, group, self.edge_attr[triple], self.edge_ids[triple])
+        if index.dtype != torch.int64 or index.ndim != 2 or index.shape[0] != 2:
+            return [*faults, f"{name}: edge_index expected int64 [2, E], found {index.dtype} {list(index.shape)}"]
+        if index.shape[1] != self.edge_attr[triple].shape[0]:
+            faults.append(f"{name}: {index.shape[1]} edges but {self.edge_attr[triple].shape[0]} rows of edge_attr")
+        for row, node in zip(index, (triple[0], triple[2]), strict=True):
+            if row.numel() and (int(row.min()) < 0 or int(row.max()) >= self.num_nodes(node)):
+                faults.append(f"{name}: an end outside the {self.num_nodes(node)} nodes of {node}")
+        return faults + _offset_faults(f"{name}.edge_ptr", self.edge_ptr[triple], self.num_graphs, index.shape[1])
+
+
+def _csr(senders: Tensor, receivers: Tensor, rows: int) -> Csr:
+    order = torch.argsort(receivers, stable=True)
+    counts = torch.bincount(receivers, minlength=rows)
+    return Csr(indptr=torch.cat([counts.new_zeros(1), counts.cumsum(0)]), neighbours=senders[order], order=order)
+
+
+def _layout_faults(name: str, group: FeatureGroup, values: Tensor, ids: Tensor) -> list[str]:
+    faults = []
+    for label, tensor, dtype, width in (
+        ("values", values, torch.float32, group.width),
+        ("ids", ids, torch.int64, len(group.categorical)),
+    ):
+        if tensor.dtype != dtype or tensor.ndim != 2 or tensor.shape[1] != width or tensor.shape[0] != values.shape[0]:
+            faults.append(
+                f"{name}: {label} expected {dtype} [{values.shape[0]}, {width}], found {tensor.dtype} {list(tensor.shape)}"
+            )
+    return faults
+
+
+def _offset_faults(name: str, ptr: Tensor, graphs: int, rows: int) -> list[str]:
+    sound = ptr.dtype == torch.int64 and ptr.shape == (graphs + 1,) and int(ptr[0]) == 0 and int(ptr[-1]) == rows
+    if sound and bool((ptr.diff() >= 0).all()):
+        return []
+    return [f"{name}: expected int64 offsets [{graphs + 1}] from 0 to {rows}, found {ptr.dtype} {list(ptr.shape)}"]
