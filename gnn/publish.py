@@ -1,0 +1,144 @@
+"""Publishing of what can't be rebuilt: a reader sees the old file or the new one, also after a kill or power loss.
+
+Each publication is written beside its destination, fsynced, renamed over it, and the directory fsynced. Every file-system
+change ends in a function of `os`, so that a fault injector can stop each of them.
+Unfinished leftovers have names that start with `.` and end in `.tmp`; `sweep` removes them.
+"""
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.errors import StorageError
+
+TEMPORARY = ".tmp"
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive `flock` on `path` (made if absent, never deleted); the kernel frees it when the process dies."""
+    ensure_dir(path.parent)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def fsync_dir(path: Path) -> None:
+    """Make the names in directory `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def ensure_dir(path: Path) -> None:
+    """Make directory `path` and its parents, each durable in its own parent."""
+    if path.is_dir():
+        return
+    ensure_dir(path.parent)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise StorageError(f"{path}: expected a directory, found a file; move it away") from None
+        return
+    fsync_dir(path.parent)
+
+
+def beside(path: Path) -> Path:
+    """A fresh temporary name in the directory of `path`."""
+    return path.parent / f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}"
+
+
+def write_durable(path: Path, data: bytes) -> None:
+    """Create the new file `path` with `data` and fsync it (not its directory)."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish_file(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, whole or not at all."""
+    ensure_dir(path.parent)
+    temporary = beside(path)
+    write_durable(temporary, data)
+    temporary.replace(path)
+    fsync_dir(path.parent)
+
+
+def append_durable(path: Path, data: bytes) -> None:
+    """Append `data` to `path` in one write and fsync it; the caller holds the lock of that file."""
+    ensure_dir(path.parent)
+    new = not path.exists()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if new:
+        fsync_dir(path.parent)
+
+
+def fsync_tree(path: Path) -> None:
+    """Fsync every regular file below directory `path`, then the directories, deepest first."""
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            file = Path(folder, name)
+            if file.is_symlink() or not file.is_file():
+                continue
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        fsync_dir(Path(folder))
+
+
+def publish_dir(temporary: Path, destination: Path) -> None:
+    """Rename the finished directory `temporary` to the new name `destination`, durable with everything in it.
+
+    Raises StorageError where `destination` exists: a published directory never changes.
+    """
+    if destination.exists():
+        raise StorageError(f"{destination}: expected no such directory yet, found one; published directories never change")
+    ensure_dir(destination.parent)
+    fsync_tree(temporary)
+    temporary.rename(destination)
+    fsync_dir(destination.parent)
+
+
+def switch_link(link: Path, target: str | Path) -> None:
+    """Point the symbolic link `link` at `target` (relative to the link's directory), in one step."""
+    ensure_dir(link.parent)
+    temporary = beside(link)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+    fsync_dir(link.parent)
+
+
+def sweep(directory: Path) -> list[Path]:
+    """Remove the leftovers of interrupted publications in `directory`; the caller holds the lock of its publisher."""
+    gone = []
+    for path in sorted(directory.glob(f".*{TEMPORARY}")) if directory.is_dir() else []:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        gone.append(path)
+    return gone

@@ -1,0 +1,58 @@
+"""Strict JSON of published files: UTF-8, one object, no repeated key, no NaN; what is wrong is named with its place."""
+
+import json
+from pathlib import Path
+from typing import NoReturn
+
+from schemas.errors import TamiyoError
+
+
+class _Refused(ValueError):
+    """What the hooks below found."""
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _Refused(f"the key {key!r} stands there twice")
+            seen.add(key)
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Refused(f"{name} is not strict JSON")
+
+
+def parse_object(data: bytes, source: Path, error: type[TamiyoError]) -> dict[str, object]:
+    """The object in `data`; `source` and the place of the damage are named in the `error` that is raised otherwise."""
+    try:
+        parsed = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as damage:
+        raise error(f"{source}: expected UTF-8, found byte 0x{data[damage.start]:02x} at offset {damage.start}") from None
+    except json.JSONDecodeError as damage:
+        place = f"line {damage.lineno}, column {damage.colno} (of {len(data)} bytes)"
+        raise error(f"{source}: expected JSON, found {damage.msg} at {place}") from None
+    except _Refused as damage:
+        raise error(f"{source}: {damage}") from None
+    except RecursionError:
+        raise error(f"{source}: expected a flat object, found nesting that is too deep to read") from None
+    if not isinstance(parsed, dict):
+        raise error(f"{source}: expected one JSON object, found {type(parsed).__name__}")
+    return parsed
+
+
+def read_object(path: Path, error: type[TamiyoError]) -> dict[str, object]:
+    """The object in the file `path`; `error` names the file and the place where it is damaged or absent."""
+    try:
+        data = path.read_bytes()
+    except OSError as failure:
+        raise error(f"{path}: expected a readable file, found {failure.strerror}") from failure
+    return parse_object(data, path, error)
+
+
+def dump_object(value: object) -> bytes:
+    """`value` as strict JSON on one line, ASCII-escaped; ValueError for NaN and infinities."""
+    return (json.dumps(value, allow_nan=False) + "\n").encode("ascii")
