@@ -1,0 +1,65 @@
+"""Norm priors fitted on the Urza catalogue (features.md, `log_z`): mean and variance of four blueprint numbers.
+
+With fewer than two distinct values, or a standard deviation below a tenth of the default's, the default is used.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from schemas.artifacts import PriorNorm
+
+Floats = NDArray[np.float64]
+
+# metric -> (table, column, mean, standard deviation, transform)
+_METRICS: Final = {
+    "parameter_count": ("urza.parameter", "parameter_count", float(np.log1p(1e6)), 4.0, "log1p"),
+    "learning_rate": ("urza.blueprint", "optimizer_learning_rate", float(np.log1p(0.01)), 0.02, "log1p"),
+    "momentum": ("urza.blueprint", "optimizer_momentum", 0.9, 0.05, "identity"),
+    "gradient_variance": ("urza.blueprint", "optimizer_gradient_variance", float(np.log1p(0.001)), 0.01, "log1p"),
+}
+
+DEFAULT_PRIORS: Final[Mapping[str, PriorNorm]] = {
+    metric: PriorNorm.model_validate({"mean": mean, "var": deviation**2, "transform": transform})
+    for metric, (_, _, mean, deviation, transform) in _METRICS.items()
+}
+
+
+def _values(table: pa.Table, column: str, hosts: Collection[str] | None) -> Floats:
+    if column not in table.column_names or not table.num_rows:
+        return np.empty(0)
+    rows = table
+    if hosts is not None:
+        rows = table.filter(pc.is_in(table["blueprint_id"], value_set=pa.array(sorted(hosts), pa.string())))
+    return np.asarray(rows[column].cast(pa.float64()).to_numpy(), dtype=np.float64)
+
+
+def fit_prior(metric: str, values: Floats) -> PriorNorm:
+    """The prior of one metric from catalogue values (float64, NaN = missing), whatever their order."""
+    default = DEFAULT_PRIORS[metric]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.log1p(values) if default.transform == "log1p" else values
+    scaled = np.sort(scaled[np.isfinite(scaled)])
+    if len(np.unique(scaled)) < 2:
+        return default
+    # a sorted sum keeps the result the same bytes for every order of the catalogue
+    mean, var = float(np.mean(scaled)), float(np.var(scaled))
+    if np.sqrt(var) < 0.1 * np.sqrt(default.var):
+        return default
+    return PriorNorm(mean=mean, var=var, transform=default.transform)
+
+
+def fit_priors(sources: Mapping[str, pa.Table], hosts: Collection[str] | None) -> dict[str, PriorNorm]:
+    """Priors of parameter_count, learning_rate, momentum and gradient_variance from `urza.parameter` and `urza.blueprint`.
+
+    `hosts`: blueprint ids of the training hosts once there is a split; None takes the whole catalogue.
+    """
+    fitted = {}
+    for metric, (table, column, *_) in _METRICS.items():
+        values = _values(sources[table], column, hosts) if table in sources else np.empty(0)
+        fitted[metric] = fit_prior(metric, values)
+    return fitted

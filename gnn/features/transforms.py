@@ -1,0 +1,70 @@
+"""Transforms from raw values to channels, all float64 -> float64 and elementwise; NaN stays NaN.
+
+Whatever falls outside a transform's domain (log1p of -1 or less, a division by zero) comes out not finite, and the encoder
+takes that as missing: no NaN or infinity ever reaches a tensor.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.artifacts import EPSILON, EWMA_PRIORS, PriorNorm
+from schemas.features import Transform
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def _signed_log1p(values: Floats) -> Floats:
+    return np.copysign(np.log1p(np.abs(values)), values)
+
+
+def _loss_prior(values: Floats) -> Floats:
+    mean, deviation = EWMA_PRIORS["loss"]
+    return (values - mean) / deviation
+
+
+UNARY: Final[Mapping[Transform, Callable[[Floats], Floats]]] = {
+    Transform.IDENTITY: lambda values: values,
+    Transform.CLAMP01: lambda values: np.clip(values, 0.0, 1.0),
+    Transform.CLAMP4: lambda values: np.clip(values, 0.0, 4.0),
+    Transform.LOG1P: np.log1p,
+    Transform.SIGNED_LOG1P: _signed_log1p,
+    Transform.LOG_VAR: lambda values: np.log10(values + 1e-12),
+    Transform.LOSS_PRIOR: _loss_prior,
+    Transform.PERCENT: lambda values: np.clip(values / 100.0, 0.0, 1.0),
+}
+
+
+def unary(transform: Transform, values: Floats) -> Floats:
+    """Apply a transform that depends on the value alone to an array of any shape."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return UNARY[transform](np.ascontiguousarray(values))
+
+
+def ewma(values: Floats, mean: Floats, var: Floats) -> Floats:
+    """z = (x - m) / sqrt(v + epsilon) with the run's state before the packet, all float64 [n]."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (values - mean) / np.sqrt(var + EPSILON)
+
+
+def log_z(values: Floats, prior: PriorNorm) -> Floats:
+    """(log1p(x) - m) / s with s = sqrt(var) of the fitted prior; a prior of transform `identity` takes no logarithm."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.log1p(np.ascontiguousarray(values)) if prior.transform == "log1p" else values
+    return (scaled - prior.mean) / float(np.sqrt(prior.var))
+
+
+def graph_max(values: Floats, ptr: Ints) -> Floats:
+    """x / max |x| over each graph's measured edges (rows ptr[g]..ptr[g+1]); 0 where that maximum is 0."""
+    counts = np.diff(ptr)
+    filled = counts > 0
+    if not filled.any():
+        return values.copy()
+    sizes = np.nan_to_num(np.abs(values), nan=0.0, posinf=0.0)
+    largest = np.zeros(len(counts))
+    largest[filled] = np.maximum.reduceat(sizes, ptr[:-1][filled])
+    divisor = np.where(largest > 0.0, largest, 1.0)
+    return np.asarray(values / np.repeat(divisor, counts), dtype=np.float64)

@@ -1,0 +1,60 @@
+"""The EWMA recurrence against a plain loop, and its laws."""
+
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from gnn.features.ewma import EwmaState, run_states
+
+VALUES = arrays(
+    np.float64,
+    st.integers(0, 40),
+    elements=st.one_of(st.floats(-1e6, 1e6), st.sampled_from([math.nan, math.inf, -math.inf])),
+)
+
+
+def loop(values: np.ndarray, state: EwmaState) -> tuple[list[float], list[float], list[int], EwmaState]:
+    mean, var, count = state.mean, state.var, state.count
+    means, variances, counts = [], [], []
+    for value in values:
+        means.append(mean)
+        variances.append(var)
+        counts.append(count)
+        if math.isfinite(value):
+            jump = value - mean
+            mean += 0.1 * jump
+            var = 0.9 * (var + 0.1 * jump * jump)
+            count += 1
+    return means, variances, counts, EwmaState(mean, var, count)
+
+
+@given(VALUES, st.sampled_from(["loss", "gradient_norm", "samples_per_s", "hook_latency_ms"]))
+def test_equals_the_recurrence_of_the_design(values: np.ndarray, metric: str) -> None:
+    start = EwmaState.start(metric)
+    trace = run_states(values, start)
+    means, variances, counts, final = loop(values, start)
+    np.testing.assert_allclose(trace.mean, means, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(trace.var, variances, rtol=1e-9, atol=1e-6)
+    assert trace.count.tolist() == counts
+    assert trace.final.count == final.count
+    np.testing.assert_allclose([trace.final.mean, trace.final.var], [final.mean, final.var], rtol=1e-9, atol=1e-6)
+
+
+@given(VALUES, st.integers(0, 40))
+def test_carried_state_gives_the_same_bits(values: np.ndarray, cut: int) -> None:
+    whole = run_states(values, EwmaState.start("loss"))
+    first = run_states(values[:cut], EwmaState.start("loss"))
+    second = run_states(values[cut:], first.final)
+    assert np.array_equal(whole.mean, np.concatenate([first.mean, second.mean]))
+    assert np.array_equal(whole.var, np.concatenate([first.var, second.var]))
+    assert whole.final == second.final
+
+
+def test_starts_at_the_prior_and_uses_the_state_before() -> None:
+    trace = run_states(np.array([1.8]), EwmaState.start("loss"))
+    assert (trace.mean[0], trace.var[0], trace.count[0]) == (0.8, 0.3**2, 0)
+    np.testing.assert_allclose(trace.final.mean, 0.9)
+    np.testing.assert_allclose(trace.final.var, 0.9 * (0.09 + 0.1))
