@@ -1,0 +1,1 @@
+"""What assets, checks and sensors are handed: exports, tables, alerts, metrics."""

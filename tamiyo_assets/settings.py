@@ -1,0 +1,74 @@
+"""Where things are and how strict the checks are: resolved once, from options, the environment and the defaults."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.errors import TamiyoError
+
+SAMPLE = Path(__file__).resolve().parents[1] / "recorder" / "sample"
+DEFAULT_HOME = Path("var/tamiyo")
+DEFAULT_EXPORTS = Path("var/exports")
+DEFAULT_DAGSTER_HOME = Path("var/dagster")
+
+
+class ExportsMissing(TamiyoError):
+    """There is no exports root to read."""
+
+
+class Settings(BaseModel):
+    """Configuration of one pipeline: its home, the exports that it reads, the thresholds of its checks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path
+    exports: Path
+    exports_are_sample: bool = False
+    dagster_home: Path
+    alert_webhook: str | None = None
+    mandatory_coverage: float = Field(default=1.0, ge=0.0, le=1.0)
+    family_coverage: float = Field(default=0.70, ge=0.0, le=1.0)
+
+
+def resolve(
+    *, exports: Path | None = None, home: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Settings from options first, then `TAMIYO_*` variables, then the defaults of the house.
+
+    Where no exports root is named and `var/exports` is absent or empty, the committed sample is read.
+    """
+    env = os.environ if environment is None else environment
+    named_home = home or _path(env, "TAMIYO_HOME")
+    named_exports = exports or _path(env, "TAMIYO_EXPORTS")
+    is_sample = named_exports is None and not _has_entries(DEFAULT_EXPORTS)
+    root = named_exports or (SAMPLE if is_sample else DEFAULT_EXPORTS)
+    default_dagster = DEFAULT_DAGSTER_HOME if named_home is None else named_home / "dagster"
+    return Settings(
+        home=(named_home or DEFAULT_HOME).absolute(),
+        exports=root.absolute(),
+        exports_are_sample=is_sample,
+        dagster_home=(_path(env, "DAGSTER_HOME") or default_dagster).absolute(),
+        alert_webhook=env.get("TAMIYO_ALERT_WEBHOOK") or None,
+        mandatory_coverage=float(env.get("TAMIYO_MANDATORY_COVERAGE") or 1.0),
+        family_coverage=float(env.get("TAMIYO_FAMILY_COVERAGE") or 0.70),
+    )
+
+
+def require_exports(settings: Settings) -> None:
+    """Raise ExportsMissing where the exports root is not a directory."""
+    if not settings.exports.is_dir():
+        raise ExportsMissing(
+            f"exports root {settings.exports}: expected a directory <system>/<contract>/<file>, found none; "
+            "pass --exports DIR, set TAMIYO_EXPORTS, or make recordings with `tamiyo record`"
+        )
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    value = env.get(name)
+    return Path(value) if value else None
+
+
+def _has_entries(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
