@@ -1,0 +1,250 @@
+"""From exports to contract tables, exactly once per (export, table), whatever stops it and whenever it is called again.
+
+Each commit of a table carries, as app transactions, the exports that it holds, how far the ledger has been followed, and
+the cumulative counts. Rejects are committed first. A refresh with nothing new writes nothing.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from gnn.publish import lock
+from schemas.contracts import FOLDERS, REJECT_SCHEMA, TABLES, Folder
+from schemas.decode import Decoded, decode_file
+from schemas.errors import ContractError
+from tamiyo_assets.accounting import Accounting, Tally, accounting, feeds, total
+from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
+from tamiyo_assets.ledger import Entry, Ledger, present
+from tamiyo_assets.resources.exports import Export, Exports, Scan, Unplaced
+from tamiyo_assets.resources.tables import SCOPE, TableStore
+from tamiyo_assets.staging import Staging
+
+Progress = Callable[[str, int, int], None]  # (export file, exports done, exports in all)
+
+INGEST_LOCK = ".ingest.lock"
+BATCH_BYTES = 512 << 20  # exports decoded before their tables are committed
+
+
+@dataclass
+class IngestReport:
+    """What one refresh did.
+
+    `exports`: new ones by folder. `versions`: tables that got a new version. `runs`: training runs touched per table.
+    `vanished`: files that changed or went while they were read.
+    """
+
+    exports: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, set[str]] = field(default_factory=dict)
+    unknown_fields: dict[str, int] = field(default_factory=dict)
+    unplaced: tuple[Unplaced, ...] = ()
+    vanished: list[str] = field(default_factory=list)
+
+    @property
+    def wrote(self) -> bool:
+        """Whether any table changed."""
+        return bool(self.versions)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """One export with the tables that do not hold it yet. `again`: a later arrival of bytes that they hold."""
+
+    export: Export
+    entry: Entry
+    tables: frozenset[str]
+    again: frozenset[str]
+
+
+class _Changed(Exception):
+    """An export that is not what was hashed any more."""
+
+    def __init__(self, pending: _Pending) -> None:
+        super().__init__(pending.export.file)
+        self.pending = pending
+
+
+@dataclass
+class _Decoded:
+    """Counts of one batch."""
+
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    unknown_fields: dict[str, int] = field(default_factory=dict)
+
+    def count(self, name: str, chunk: Decoded, *, again: bool) -> None:
+        """Add a chunk's counts for one table; rejects of bytes that came before stand in the rejects table already."""
+        read, rejected = chunk.rows_read.get(name, 0), chunk.rejected.get(name, 0)
+        counted = Tally(rows_read=read - rejected) if again else Tally(rows_read=read, rejected=rejected)
+        self.tallies[name] = self.tallies.get(name, Tally()).plus(counted)
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """Brings the contract tables of one home up to date with an exports root."""
+
+    home: Path
+    exports: Exports
+    tables: TableStore
+
+    def refresh(self, folders: Iterable[str] | None = None, progress: Progress | None = None) -> IngestReport:
+        """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
+        report = IngestReport()
+        with lock(self.home / INGEST_LOCK):
+            scan = self.exports.scan(folders)
+            report.unplaced = scan.unplaced
+            ledger = Ledger(self.home)
+            ledger.record(scan)
+            arrivals = present(ledger.entries(), scan.folders)
+            plans = {name: self._pending(FOLDERS[name], scan, arrivals) for name in scan.folders}
+            done, count = 0, sum(len(plan) for plan in plans.values())
+            for name, plan in plans.items():
+                for batch in _batches(plan):
+                    self._ingest(FOLDERS[name], batch, report)
+                    done += len(batch)
+                    if progress is not None:
+                        progress(batch[-1].export.file, done, count)
+        return report
+
+    def accounting(self, name: str) -> Accounting:
+        """Rows read, kept, duplicates and rejects of contract table `name`, for the conservation check."""
+        return accounting(self.tables, name)
+
+    def run_ids(self) -> list[str]:
+        """All training runs that have states or seeds, sorted."""
+        found: set[str] = set()
+        for name in ("tolaria.system_state", "kasmina.seed_state"):
+            found.update(self.tables.read(name, columns=[SCOPE]).column(SCOPE).unique().to_pylist())
+        return sorted(run for run in found if run is not None)
+
+    def runs_in(self, export: Export) -> list[str]:
+        """Training runs that an export has rows of, sorted; it is decoded for that."""
+        found: set[str] = set()
+        for chunk in decode_file(export.path, FOLDERS[export.folder], file=export.file, digest=export.digest):
+            for rows in chunk.tables.values():
+                if SCOPE in rows.column_names:
+                    found.update(rows.column(SCOPE).unique().to_pylist())
+        return sorted(run for run in found if run is not None)
+
+    def _pending(self, folder: Folder, scan: Scan, arrivals: Mapping[tuple[str, str], Entry]) -> list[_Pending]:
+        """The exports of `folder` that some table lacks, in the order of their arrival."""
+        here = {e.digest: e for e in scan.exports if e.folder == folder.path}
+        entries = sorted((arrivals[folder.path, digest] for digest in here), key=lambda entry: entry.seq)
+        if not entries:
+            return []
+        lacking: dict[str, set[str]] = {}
+        again: dict[str, set[str]] = {}
+        for name in _targets(folder):
+            table = self.tables.open(name)
+            mark = -1 if table is None else (table.transaction_version(_mark(folder)) or -1)
+            for entry in entries:
+                if entry.seq <= mark:
+                    continue
+                known = None if table is None else table.transaction_version(_key(folder, entry.digest))
+                if known is None or (known < entry.scan and name in TABLES and TABLES[name].by_arrival):
+                    lacking.setdefault(entry.digest, set()).add(name)
+                    if known is not None:
+                        again.setdefault(entry.digest, set()).add(name)
+        return [
+            _Pending(here[e.digest], e, frozenset(lacking[e.digest]), frozenset(again.get(e.digest, ())))
+            for e in entries
+            if e.digest in lacking
+        ]
+
+    def _ingest(self, folder: Folder, batch: Sequence[_Pending], report: IngestReport) -> None:
+        """Decode a batch of exports to disk, then commit it table by table, the rejects first."""
+        remaining = list(batch)
+        while remaining:
+            with Staging(self.home, {name: _stored(name) for name in _targets(folder)}) as staging:
+                decoded = _Decoded()
+                try:
+                    for pending in remaining:
+                        _decode(folder, pending, staging, decoded)
+                except _Changed as changed:
+                    # its new bytes are another export, that the next refresh finds
+                    report.vanished.append(changed.pending.export.file)
+                    remaining.remove(changed.pending)
+                    continue
+                self._commit(folder, remaining, staging, decoded, report)
+                report.exports[folder.path] = report.exports.get(folder.path, 0) + len(remaining)
+                report.unknown_fields = total([report.unknown_fields, decoded.unknown_fields])
+                return
+
+    def _commit(
+        self, folder: Folder, batch: Sequence[_Pending], staging: Staging, decoded: _Decoded, report: IngestReport
+    ) -> None:
+        for name in _targets(folder):
+            keys = {_key(folder, p.export.digest): p.entry.scan for p in batch if name in p.tables}
+            if not keys:
+                continue
+            mark = {_mark(folder): max(p.entry.seq for p in batch)}
+            order = Commit(name, keys | mark, decoded.tallies.get(name, Tally()))
+            if name in TABLES:
+                version, runs = commit_rows(self.tables, staging, order)
+                report.runs.setdefault(name, set()).update(runs)
+            else:
+                version = commit_rejects(self.tables, staging, order)
+            report.versions[name] = version
+
+
+def _decode(folder: Folder, pending: _Pending, staging: Staging, decoded: _Decoded) -> None:
+    """Stage the rows and rejects of one export for the tables that lack it; _Changed where the file is another by then."""
+    export = pending.export
+    targets = frozenset(_targets(folder))
+    try:
+        for chunk in decode_file(export.path, folder, file=export.file, digest=export.digest):
+            for name, rows in (*chunk.tables.items(), *chunk.rejects.items()):
+                if name not in targets:
+                    raise ContractError(f"{folder.path}: expected rows of {', '.join(sorted(targets))}, found some of {name}")
+                if name in pending.tables:
+                    staging.add(name, _arrived(rows, pending.entry.scan))
+            for name in pending.tables:
+                decoded.count(name, chunk, again=name in pending.again)
+            decoded.unknown_fields = total([decoded.unknown_fields, chunk.unknown_fields])
+    except FileNotFoundError:
+        raise _Changed(pending) from None
+    if not export.unchanged():
+        raise _Changed(pending)
+
+
+def _arrived(rows: pa.Table, arrival: int) -> pa.Table:
+    """`rows` with their arrival number, where the table is ordered by it."""
+    place = rows.schema.get_field_index("arrival")
+    if place < 0:
+        return rows
+    return rows.set_column(place, rows.schema.field(place), pa.repeat(pa.scalar(arrival, pa.int64()), rows.num_rows))
+
+
+def _targets(folder: Folder) -> list[str]:
+    """Tables to commit for files of `folder`, rejects first."""
+    rejects = {folder.reject_table, *(folder.reject_table_of(name) for name in feeds(folder))}
+    return [*sorted(rejects), *feeds(folder)]
+
+
+def _stored(name: str) -> pa.Schema:
+    return TABLES[name].arrow_schema if name in TABLES else REJECT_SCHEMA
+
+
+def _key(folder: Folder, digest: str) -> str:
+    """App transaction of one export in one folder; its version is the arrival number."""
+    return f"{folder.path}:{digest}"
+
+
+def _mark(folder: Folder) -> str:
+    """App transaction whose version is the ledger's seq up to which a table holds everything of a folder."""
+    return f"{folder.path}:ledger"
+
+
+def _batches(plan: Sequence[_Pending]) -> Iterable[list[_Pending]]:
+    """Cut a plan into batches of at most `BATCH_BYTES`, of at least one export."""
+    batch: list[_Pending] = []
+    size = 0
+    for pending in plan:
+        if batch and size + pending.export.size > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(pending)
+        size += pending.export.size
+    if batch:
+        yield batch

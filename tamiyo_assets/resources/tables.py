@@ -1,0 +1,203 @@
+"""The Delta tables under `$TAMIYO_HOME/tables/<schema>/<table>`: one atomic commit a write, a run's rows replaced by predicate.
+
+Tables are derived state: one that is damaged is removed and built again from the exports. App transactions in a commit say
+which exports it holds; cumulative counts travel as transactions too, since these outlive the commit log.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from gnn.publish import ensure_dir
+from schemas.contracts import REJECT_SCHEMA, TABLES
+from schemas.errors import StorageError
+
+SCOPE = "training_run_id"
+_NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+_RETRIES = 100  # several steps of one run commit at once
+_FOREIGN_KEYS = frozenset({"timestamp", "operation", "operationParameters", "operationMetrics", "engineInfo", "version"})
+
+
+def known_schema(name: str) -> pa.Schema | None:
+    """Arrow schema of a contract or rejects table; None for tables whose writer decides."""
+    if name in TABLES:
+        return TABLES[name].arrow_schema
+    return REJECT_SCHEMA if name.startswith("rejects.") else None
+
+
+@dataclass(frozen=True)
+class TableStore:
+    """All tables of one home. Safe to use from several processes at once."""
+
+    home: Path
+    schemas: Mapping[str, pa.Schema] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        """The directory of all tables."""
+        return self.home / "tables"
+
+    def path(self, name: str) -> Path:
+        """Directory of table `<schema>.<table>`; StorageError for another kind of name."""
+        if not _NAME.fullmatch(name):
+            raise StorageError(f"table {name!r}: expected a name like `tolaria.system_state`")
+        schema, table = name.split(".")
+        return self.root / schema / table
+
+    def names(self) -> list[str]:
+        """Names of all tables that were ever written, sorted."""
+        return sorted(f"{log.parent.parent.name}.{log.parent.name}" for log in self.root.glob("*/*/_delta_log"))
+
+    def exists(self, name: str) -> bool:
+        """Whether the table was ever written."""
+        return (self.path(name) / "_delta_log").is_dir()
+
+    def open(self, name: str, version: int | None = None) -> DeltaTable | None:
+        """The Delta table at its newest or a given version; None where it was never written."""
+        if not self.exists(name):
+            return None
+        try:
+            with _named(self.path(name)):
+                return DeltaTable(self.path(name), version=version)
+        except TableNotFoundError:
+            return None
+
+    def version(self, name: str) -> int | None:
+        """Newest version number; None where the table was never written."""
+        table = self.open(name)
+        return None if table is None else table.version()
+
+    def versions(self) -> dict[str, int]:
+        """Newest version number of every table."""
+        return {name: table.version() for name in self.names() if (table := self.open(name)) is not None}
+
+    def schema(self, name: str) -> pa.Schema:
+        """Arrow schema of the table; StorageError where it was never written and nobody declared it."""
+        declared = self.schemas.get(name) or known_schema(name)
+        if declared is not None:
+            return declared
+        table = self.open(name)
+        if table is None:
+            raise StorageError(f"table {name}: expected it under {self.path(name)}, found none; run `tamiyo run`")
+        return pa.schema(table.schema().to_arrow())
+
+    def read(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        runs: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Rows of one version (the newest), of some training runs, of some columns; typed and empty where there are none."""
+        table = self.open(name, version)
+        schema = self.schema(name) if table is None or known_schema(name) else pa.schema(table.schema().to_arrow())
+        if columns is not None:
+            schema = pa.schema([schema.field(column) for column in columns])
+        if table is None:
+            return schema.empty_table()
+        condition = ds.field(SCOPE).isin(list(runs)) if runs is not None else None
+        with _named(self.path(name)):
+            dataset = table.to_pyarrow_dataset()
+            present = [column for column in schema.names if column in dataset.schema.names]
+            rows = dataset.to_table(columns=present, filter=condition)
+        return _conform(rows, schema)
+
+    def count(self, name: str, version: int | None = None) -> int:
+        """Number of rows, counted from the table's files."""
+        table = self.open(name, version)
+        if table is None:
+            return 0
+        with _named(self.path(name)):
+            return int(table.to_pyarrow_dataset().count_rows())
+
+    def files(self, name: str, version: int | None = None) -> list[Path]:
+        """Parquet files of one version."""
+        table = self.open(name, version)
+        return [] if table is None else sorted(self.path(name) / uri.rsplit("/", 1)[-1] for uri in table.file_uris())
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """Custom metadata of the newest commit."""
+        table = self.open(name)
+        if table is None:
+            return {}
+        return {key: str(value) for key, value in table.history(1)[0].items() if key not in _FOREIGN_KEYS}
+
+    def transaction(self, name: str, key: str) -> int | None:
+        """Number that the newest commit with transaction `key` gave it; None where there is none."""
+        table = self.open(name)
+        return None if table is None else table.transaction_version(key)
+
+    def write(
+        self,
+        name: str,
+        rows: pa.Table | pa.RecordBatchReader,
+        *,
+        runs: Sequence[str] | None = None,
+        transactions: Mapping[str, int] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        append: bool = False,
+    ) -> int:
+        """Replace the rows of `runs` (None: of the whole table), or append, in one commit; the new version number.
+
+        `transactions` and `metadata` become part of the same commit. Readers see the version before or this one.
+        """
+        path = self.path(name)
+        ensure_dir(path)
+        properties = CommitProperties(
+            custom_metadata=dict(metadata or {}),
+            max_commit_retries=_RETRIES,
+            app_transactions=[Transaction(key, number) for key, number in (transactions or {}).items()],
+        )
+        with _named(path):
+            if append or (runs is not None and not (runs and self.exists(name))):
+                write_deltalake(path, rows, mode="append", schema_mode="merge", commit_properties=properties)
+            elif runs is None:
+                write_deltalake(path, rows, mode="overwrite", schema_mode="overwrite", commit_properties=properties)
+            else:
+                predicate = _predicate(runs)
+                write_deltalake(
+                    path, rows, mode="overwrite", schema_mode="merge", predicate=predicate, commit_properties=properties
+                )
+            return DeltaTable(path, without_files=True).version()
+
+    def remove(self, name: str) -> None:
+        """Remove a table with all its versions, for it to be built again."""
+        shutil.rmtree(self.path(name), ignore_errors=False)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn the storage library's errors into StorageError with the table's path and what to do."""
+    try:
+        yield
+    except TableNotFoundError:
+        raise
+    except (DeltaError, OSError, pa.ArrowInvalid) as failure:
+        raise StorageError(
+            f"table {path}: expected a readable Delta table, found: {failure}; "
+            "`tamiyo doctor --repair` removes it, and the next run builds it again from the exports"
+        ) from failure
+
+
+def _predicate(runs: Sequence[str]) -> str:
+    quoted = ", ".join("'" + run.replace("'", "''") + "'" for run in sorted(set(runs)))
+    return f"{SCOPE} IN ({quoted})"
+
+
+def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`rows` with exactly the columns of `schema`: a column that an older version had not is NULL."""
+    if rows.schema.equals(schema):
+        return rows
+    columns = [
+        rows.column(f.name).cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

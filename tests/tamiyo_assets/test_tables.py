@@ -1,0 +1,94 @@
+"""The table store: atomic writes, versions, typed empties, transactions, damage that names its file."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from schemas.contracts import TABLES
+from schemas.errors import StorageError
+from tamiyo_assets.resources.tables import TableStore
+
+SCHEMA = pa.schema(
+    [("training_run_id", pa.string()), ("value", pa.int64()), ("metrics", pa.map_(pa.string(), pa.float32()))]
+)
+
+
+def rows(run: str, *values: int) -> pa.Table:
+    return pa.table(
+        {"training_run_id": [run] * len(values), "value": list(values), "metrics": [[("loss", 0.5)]] * len(values)},
+        schema=SCHEMA,
+    )
+
+
+def values(store: TableStore, **how: object) -> list[int]:
+    return sorted(store.read("features.layer", **how).column("value").to_pylist())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TableStore:
+    return TableStore(tmp_path)
+
+
+def test_a_contract_table_that_was_never_written_is_typed_and_empty(store: TableStore) -> None:
+    read = store.read("tolaria.system_state")
+    assert read.num_rows == 0
+    assert read.schema == TABLES["tolaria.system_state"].arrow_schema
+    assert store.version("tolaria.system_state") is None
+    assert store.count("tolaria.system_state") == 0
+
+
+def test_an_undeclared_table_that_was_never_written_is_an_error_that_names_it(store: TableStore) -> None:
+    with pytest.raises(StorageError, match=r"features\.layer"):
+        store.read("features.layer")
+
+
+@pytest.mark.parametrize("name", ["layer", "../x.y", "a.b.c", "A.b", ""])
+def test_other_names_are_refused(store: TableStore, name: str) -> None:
+    with pytest.raises(StorageError):
+        store.read(name)
+
+
+def test_only_the_runs_named_are_replaced_and_old_versions_stay_readable(store: TableStore) -> None:
+    first = store.write("features.layer", pa.concat_tables([rows("a", 1, 2), rows("b'; --", 3)]))
+    second = store.write("features.layer", rows("b'; --", 4, 5), runs=["b'; --"])
+    assert values(store) == [1, 2, 4, 5]
+    assert values(store, version=first) == [1, 2, 3]
+    assert values(store, runs=["b'; --"]) == [4, 5]
+    assert store.versions() == {"features.layer": second}
+    assert store.read("features.layer").schema == SCHEMA
+
+
+def test_a_run_without_rows_any_more_is_emptied(store: TableStore) -> None:
+    store.write("features.layer", pa.concat_tables([rows("a", 1), rows("b", 2)]))
+    store.write("features.layer", rows("a"), runs=["a"])
+    assert values(store) == [2]
+
+
+def test_transactions_and_metadata_are_part_of_the_commit(store: TableStore) -> None:
+    store.write("features.layer", rows("a", 1), transactions={"export": 3}, metadata={"tamiyo.digest": "d"})
+    assert store.transaction("features.layer", "export") == 3
+    assert store.transaction("features.layer", "other") is None
+    assert store.metadata("features.layer")["tamiyo.digest"] == "d"
+    store.write("features.layer", rows("a", 1), append=True)
+    assert store.transaction("features.layer", "export") == 3
+
+
+def test_a_stream_is_written_as_one_commit(store: TableStore) -> None:
+    batches = pa.RecordBatchReader.from_batches(SCHEMA, (b for n in range(5) for b in rows("a", n).to_batches()))
+    assert store.write("features.layer", batches, runs=["a"]) == 0
+    assert values(store) == [0, 1, 2, 3, 4]
+
+
+def test_a_column_that_came_later_is_null_in_older_versions(store: TableStore) -> None:
+    store.write("tolaria.layer_telemetry", pa.table({"training_run_id": ["a"], "layer_id": ["x"]}))
+    read = store.read("tolaria.layer_telemetry", columns=["layer_id", "loss"])
+    assert read.to_pydict() == {"layer_id": ["x"], "loss": [None]}
+
+
+def test_damage_is_an_error_that_names_the_table(store: TableStore) -> None:
+    store.write("features.layer", rows("a", 1))
+    (file,) = store.files("features.layer")
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(StorageError, match=r"features/layer.*doctor"):
+        store.read("features.layer")
