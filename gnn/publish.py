@@ -79,6 +79,17 @@ def publish_file(path: Path, data: bytes) -> None:
     fsync_dir(path.parent)
 
 
+def publish_built(temporary: Path, path: Path) -> None:
+    """Replace `path` by the finished file `temporary`, that somebody else's code wrote in the same directory."""
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    fsync_dir(path.parent)
+
+
 def append_durable(path: Path, data: bytes) -> None:
     """Append `data` to `path` in one write and fsync it; the caller holds the lock of that file."""
     ensure_dir(path.parent)
@@ -132,10 +143,13 @@ def switch_link(link: Path, target: str | Path) -> None:
     fsync_dir(link.parent)
 
 
-def sweep(directory: Path) -> list[Path]:
-    """Remove the leftovers of interrupted publications in `directory`; the caller holds the lock of its publisher."""
+def sweep(directory: Path, name: str = "") -> list[Path]:
+    """Remove what interrupted publications left in `directory`: all of it, or what would have become `name`.
+
+    The caller holds the lock of the publisher whose leftovers these are.
+    """
     gone = []
-    for path in sorted(directory.glob(f".*{TEMPORARY}")) if directory.is_dir() else []:
+    for path in sorted(directory.glob(f".{name}*{TEMPORARY}")) if directory.is_dir() else []:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
