@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from gnn.publish import beside, ensure_dir, lock, publish_built, sweep
 from schemas.contracts import FOLDERS, TABLES
@@ -58,14 +57,14 @@ def publish(home: Path, tables: TableStore) -> Path:
             for schema in SCHEMAS:
                 connection.execute(f"CREATE SCHEMA {_name(schema)}")
             for name in sorted({*contract_names(), *tables.names()}):
-                connection.execute(view_sql(tables, name))
+                connection.execute(view_sql(connection, tables, name))
             connection.execute("USE memory")
             connection.execute("DETACH warehouse")
         publish_built(temporary, path)
     return path
 
 
-def view_sql(tables: TableStore, name: str) -> str:
+def view_sql(connection: duckdb.DuckDBPyConnection, tables: TableStore, name: str) -> str:
     """The statement that makes the view of one table; a table without rows has a typed view without rows."""
     schema, table = name.split(".")
     files = tables.files(name)
@@ -73,16 +72,10 @@ def view_sql(tables: TableStore, name: str) -> str:
         paths = ", ".join(_text(str(file.resolve())) for file in files)
         source = f"SELECT * FROM read_parquet([{paths}], union_by_name = true)"
     else:
-        columns = ", ".join(f"CAST(NULL AS {sql_type(f.type)}) AS {_name(f.name)}" for f in tables.schema(name))
-        source = f"SELECT {columns} WHERE false"
+        empty = connection.from_arrow(tables.schema(name).empty_table())
+        typed = zip(empty.columns, empty.types, strict=True)
+        source = f"SELECT {', '.join(f'CAST(NULL AS {kind}) AS {_name(column)}' for column, kind in typed)} WHERE false"
     return f"CREATE SCHEMA IF NOT EXISTS {_name(schema)}; CREATE VIEW {_name(schema)}.{_name(table)} AS {source}"
-
-
-def sql_type(kind: pa.DataType) -> str:
-    """DuckDB's name of an Arrow type, as DuckDB itself gives it."""
-    with duckdb.connect() as connection:
-        empty = pa.schema([("column", kind)]).empty_table()
-        return str(connection.from_arrow(empty).types[0])
 
 
 def _text(value: str) -> str:
