@@ -132,6 +132,8 @@ def publish_set(
     index = RegistryIndex(dict(sorted(records.items())))
     write_durable(temporary / INDEX, (index.model_dump_json() + "\n").encode("utf-8"))
     publish_dir(temporary, generations / str(number))
+    if (directory / CURRENT).is_dir() and not (directory / CURRENT).is_symlink():
+        shutil.rmtree(directory / CURRENT)  # a copy that followed the links: the outer files say the same
     _link_outer(directory, records, before=True)
     switch_link(directory / CURRENT, f"{GENERATIONS}/{number}")
     _link_outer(directory, records, before=False)

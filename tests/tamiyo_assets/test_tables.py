@@ -9,9 +9,7 @@ from schemas.contracts import TABLES
 from schemas.errors import StorageError
 from tamiyo_assets.resources.tables import TableStore
 
-SCHEMA = pa.schema(
-    [("training_run_id", pa.string()), ("value", pa.int64()), ("metrics", pa.map_(pa.string(), pa.float32()))]
-)
+SCHEMA = pa.schema([("training_run_id", pa.string()), ("value", pa.int64()), ("metrics", pa.map_(pa.string(), pa.float32()))])
 
 
 def rows(run: str, *values: int) -> pa.Table:
