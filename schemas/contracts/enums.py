@@ -1,0 +1,61 @@
+"""Leyline's enums under their short names: `TRAINING` for `SEED_STAGE_TRAINING`, derived from the generated module."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from schemas.leyline import leyline_pb2
+
+
+@dataclass(frozen=True)
+class EnumSpec:
+    """One enum of the wire format: `name` as in leyline.proto, `prefix` of its wire names, `numbers` by short name."""
+
+    name: str
+    prefix: str
+    numbers: dict[str, int]
+
+    def __hash__(self) -> int:
+        """An enum is known by its name alone."""
+        return hash(self.name)
+
+    @cached_property
+    def short_names(self) -> dict[int, str]:
+        """Short name by number, the zero value left out: zero is missing."""
+        return {number: name for name, number in self.numbers.items() if number != 0}
+
+    @cached_property
+    def spellings(self) -> dict[str, int]:
+        """Number by every accepted spelling in upper case: the wire name and the short name."""
+        return {f"{self.prefix}{name}": number for name, number in self.numbers.items()} | self.numbers
+
+    def number(self, spelling: str) -> int | None:
+        """Number of a wire name, a short name in any case, or a decimal number in a string; None where it is none of these."""
+        found = self.spellings.get(spelling.strip().upper())
+        if found is None and spelling.strip().lstrip("-").isdecimal():
+            return int(spelling)
+        return found
+
+    def text(self, number: int) -> str | None:
+        """What a contract table holds for `number`: None for zero, the short name, else the number in decimal."""
+        return None if number == 0 else self.short_names.get(number, str(number))
+
+
+def _prefix(names: list[str]) -> str:
+    """Longest common prefix of the wire names that ends in an underscore."""
+    shortest = min(names, key=len)
+    for end in range(len(shortest), 0, -1):
+        if shortest[end - 1] == "_" and all(name.startswith(shortest[:end]) for name in names):
+            return shortest[:end]
+    return ""
+
+
+def _spec(descriptor: Any) -> EnumSpec:
+    numbers: dict[str, int] = {value.name: value.number for value in descriptor.values}
+    prefix = _prefix(list(numbers))
+    return EnumSpec(descriptor.name, prefix, {name.removeprefix(prefix): number for name, number in numbers.items()})
+
+
+ENUMS: Final[dict[str, EnumSpec]] = {
+    name: _spec(descriptor) for name, descriptor in sorted(leyline_pb2.DESCRIPTOR.enum_types_by_name.items())
+}

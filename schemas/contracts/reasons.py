@@ -1,0 +1,62 @@
+"""Why a record is rejected: the documented reason codes, and the schema of every rejects table."""
+
+from enum import StrEnum
+from typing import Final
+
+import pyarrow as pa
+
+
+class Reason(StrEnum):
+    """Reason code of a rejected record. The message beside it names the field, what was expected and what was found."""
+
+    MISSING_RUN_ID = "missing_training_run_id"
+    MISSING_ID = "missing_id"
+    MISSING_TIME = "missing_time"
+    OUT_OF_RANGE = "out_of_range"
+    INTEGER_TOO_LARGE = "integer_too_large"
+    TIME_OUT_OF_RANGE = "time_out_of_range"
+    BAD_VALUE = "bad_value"
+    UNKNOWN_ENUM_NAME = "unknown_enum_name"
+    BAD_INDEX = "bad_index"
+    DUPLICATE_KEY = "duplicate_key"
+    INVALID_JSON = "invalid_json"
+    INVALID_PROTOBUF = "invalid_protobuf"
+    TORN_RECORD = "torn_record"
+    BAD_FRAMING = "bad_framing"
+    UNREADABLE_FILE = "unreadable_file"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    WRONG_COLUMNS = "wrong_columns"
+    UNROUTED_MESSAGE_TYPE = "unrouted_message_type"
+
+
+REASONS: Final[dict[Reason, str]] = {
+    Reason.MISSING_RUN_ID: "The key needs a training_run_id and the record has none.",
+    Reason.MISSING_ID: "The key needs an id and the record has none.",
+    Reason.MISSING_TIME: "The key needs an event time and the record has none.",
+    Reason.OUT_OF_RANGE: "A value lies outside the range that its contract states.",
+    Reason.INTEGER_TOO_LARGE: "An unsigned 64-bit integer does not fit a signed one.",
+    Reason.TIME_OUT_OF_RANGE: "A time does not fit signed 64-bit nanoseconds since 1970.",
+    Reason.BAD_VALUE: "A JSON value is not of its field's type.",
+    Reason.UNKNOWN_ENUM_NAME: "An enum is given by a name that this version does not know (an unknown number is kept).",
+    Reason.BAD_INDEX: "An index points at no element of the same record.",
+    Reason.DUPLICATE_KEY: "One JSON object holds the same key twice, or in both of its spellings.",
+    Reason.INVALID_JSON: "The line is not one JSON object.",
+    Reason.INVALID_PROTOBUF: "The bytes are not a message of this contract.",
+    Reason.TORN_RECORD: "The file ends inside this record.",
+    Reason.BAD_FRAMING: "A length prefix is no valid one; the rest of the file can't be split into records.",
+    Reason.UNREADABLE_FILE: "The file as a whole can't be read: damaged compression, Parquet or JSON.",
+    Reason.LIMIT_EXCEEDED: "A configured limit is exceeded.",
+    Reason.WRONG_COLUMNS: "A Parquet file has no table of this folder, or a column of another type.",
+    Reason.UNROUTED_MESSAGE_TYPE: "A bus envelope carries a message type that has no contract table.",
+}
+
+REJECT_SCHEMA: Final[pa.Schema] = pa.schema(
+    [
+        pa.field("export_digest", pa.string()),
+        pa.field("file", pa.string()),
+        pa.field("position", pa.int64()),
+        pa.field("reason", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("raw", pa.binary()),
+    ]
+)

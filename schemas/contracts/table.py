@@ -1,0 +1,220 @@
+"""What a contract table, its columns and its export folder are. Everything else about a contract derives from these values."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Final
+
+import pyarrow as pa
+
+from schemas.contracts.enums import ENUMS, EnumSpec
+
+STRINGS: Final = pa.list_(pa.string())
+FLOATS: Final = pa.map_(pa.string(), pa.float32())
+ATTRIBUTES: Final = pa.map_(pa.string(), pa.string())
+
+_PROVENANCE: Final = (
+    pa.field("non_finite", STRINGS),
+    pa.field("export_digest", pa.string()),
+    pa.field("position", pa.int64()),
+)
+
+
+class Presence(StrEnum):
+    """When a value counts as sent (contracts.md section 2)."""
+
+    IMPLICIT = "implicit"  # zero, "" and an empty bare list or map are missing
+    ZERO_OK = "zero ok"  # absent is zero, and both are present
+    EXPLICIT = "explicit"  # present when sent, also as zero or empty
+    DERIVED = "derived"  # filled by the decoder, not read from a field
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type, and where a message of the contract holds it.
+
+    `path` is the dotted path of proto field names (the column's own name unless given). `enum` names a Leyline enum whose
+    short names the column holds. `low` and `high` are the bounds that the contract states (inclusive).
+    """
+
+    name: str
+    type: pa.DataType
+    description: str
+    unit: str = ""
+    presence: Presence = Presence.IMPLICIT
+    nullable: bool = True
+    path: str = ""
+    enum: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def field_path(self) -> str:
+        """Dotted path of proto field names inside the message."""
+        return self.path or self.name
+
+    @property
+    def enum_spec(self) -> EnumSpec | None:
+        """The enum behind the column, if any."""
+        return ENUMS[self.enum] if self.enum else None
+
+    @property
+    def measured(self) -> bool:
+        """Whether the column holds floats, so that a NaN or an infinity can be missing."""
+        return bool(pa.types.is_floating(self.type))
+
+
+class Severity(StrEnum):
+    """What a broken rule does: ERROR rejects the record, WARN is reported with the ids."""
+
+    ERROR = "ERROR"
+    WARN = "WARN"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One contract rule: its name, severity, what it demands, and the columns that it reads."""
+
+    name: str
+    severity: Severity
+    description: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One contract table of contracts.md section 5.
+
+    `key` names its rows; among records of one key the newest `event_time` wins (NULL: by arrival). `nullable_key` are key
+    columns that may be NULL. `scope` is the column by which rows are replaced, None for the whole table. `message` is the
+    Leyline message behind a row, if there is one. `ranked` maps values of a column to a rank that breaks ties of the event
+    time (lower wins).
+    """
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    event_time: str | None
+    scope: str | None = None
+    message: str | None = None
+    nullable_key: tuple[str, ...] = ()
+    by_arrival: bool = False
+    ranked: tuple[str, tuple[str, ...]] | None = None
+    warnings: tuple[Rule, ...] = ()
+
+    @property
+    def schema(self) -> str:
+        """The SQL schema, e.g. `tolaria`."""
+        return self.name.partition(".")[0]
+
+    @property
+    def short(self) -> str:
+        """The table's name inside its schema."""
+        return self.name.partition(".")[2]
+
+    @property
+    def system(self) -> str:
+        """The upstream system to ask about its rows; `telemetry` has many."""
+        return self.schema
+
+    @cached_property
+    def column(self) -> dict[str, Column]:
+        """Column by name."""
+        return {column.name: column for column in self.columns}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the contract's own columns, without provenance."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def arrow_schema(self) -> pa.Schema:
+        """Arrow schema of stored rows: the columns, `arrival` where rows are ordered by it, `non_finite`, provenance."""
+        fields = [pa.field(column.name, column.type) for column in self.columns]
+        if self.by_arrival:
+            fields.append(pa.field("arrival", pa.int64()))
+        return pa.schema([*fields, *_PROVENANCE])
+
+    @cached_property
+    def content_schema(self) -> pa.Schema:
+        """Arrow schema of what counts for equality and digests: everything but arrival, export_digest and position."""
+        return pa.schema([f for f in self.arrow_schema if f.name not in ("arrival", "export_digest", "position")])
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule of the contract: keys, ranges and enums from the columns, then the table's own warnings."""
+        keys = [
+            Rule(f"{name}_present", Severity.ERROR, f"{name} is part of the key.", (name,))
+            for name in self.key
+            if name not in self.nullable_key
+        ]
+        ranges = [
+            Rule(f"{c.name}_in_range", Severity.ERROR, f"{c.name} lies within {c.low}..{c.high}.", (c.name,))
+            for c in self.columns
+            if c.low is not None or c.high is not None
+        ]
+        enums = [
+            Rule(f"{c.name}_known", Severity.WARN, f"{c.name} is a value of {c.enum} that this version knows.", (c.name,))
+            for c in self.columns
+            if c.enum
+        ]
+        return (*keys, *ranges, *enums, *self.warnings)
+
+    def empty(self) -> pa.Table:
+        """A typed table without rows."""
+        return self.arrow_schema.empty_table()
+
+    def pandera(self) -> Any:
+        """The pandera (polars) schema of the stored rows."""
+        from schemas.contracts.models import pandera_schema
+
+        return pandera_schema(self)
+
+    def json_schema(self) -> dict[str, Any]:
+        """JSON Schema (2020-12) of one row as an object."""
+        from schemas.contracts.models import json_schema
+
+        return json_schema(self)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder of the exports root: `<system>/<contract>`, and the tables that its files fill.
+
+    `tables[0]` is the table of the folder's records; the others come from what is inside them. `reject_table` holds its bad
+    records; rows of another table that are bad inside a good record go to `reject_tables[table]`.
+    """
+
+    path: str
+    description: str
+    tables: tuple[str, ...]
+    extensions: tuple[str, ...] = (".binpb", ".wal", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".parquet")
+    messages: tuple[str, ...] = ()
+
+    @property
+    def system(self) -> str:
+        """The upstream system that writes here."""
+        return self.path.partition("/")[0]
+
+    @property
+    def contract(self) -> str:
+        """The contract's name, the second part of the path."""
+        return self.path.partition("/")[2]
+
+    @property
+    def reject_table(self) -> str:
+        """`rejects.<system>_<contract>`."""
+        return f"rejects.{self.system}_{self.contract}"
+
+    @property
+    def record(self) -> str:
+        """The name under which the folder's whole records are counted: its first table, or its own path without one."""
+        return self.tables[0] if self.tables else self.path.replace("/", ".")
+
+    def reject_table_of(self, table: str) -> str:
+        """The rejects table of `table`'s bad rows that came through this folder."""
+        if table == self.record:
+            return self.reject_table
+        schema, _, short = table.partition(".")
+        return f"rejects.{self.system}_{schema}_{short}" if schema == "telemetry" else f"rejects.{schema}_{short}"

@@ -1,0 +1,51 @@
+"""Protobuf bytes -> Arrow record batches, at the speed of parsing, and messages that do not parse set apart."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import ptars
+import pyarrow as pa
+
+from schemas.leyline import leyline_pb2
+
+BATCH: Final = 1024
+
+
+@lru_cache(maxsize=1)
+def _pool() -> Any:
+    config = ptars.PtarsConfig(list_nullable=True, map_nullable=True)
+    return ptars.HandlerPool([leyline_pb2.DESCRIPTOR], config=config)
+
+
+def descriptor(message: str) -> Any:
+    """Descriptor of a Leyline message by name."""
+    return leyline_pb2.DESCRIPTOR.message_types_by_name[message]
+
+
+def message_class(message: str) -> Any:
+    """Python class of a Leyline message by name."""
+    return getattr(leyline_pb2, message)
+
+
+def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | None, list[int], dict[int, str]]:
+    """Arrow batch of the payloads that parse, their positions, and the error of each that does not."""
+    handler = _pool().get_for_message(descriptor(message))
+    errors: dict[int, str] = {}
+    batches: list[pa.RecordBatch] = []
+    good: list[int] = []
+    pending = [(start, min(start + BATCH, len(payloads))) for start in range(0, len(payloads), BATCH)][::-1]
+    while pending:
+        start, stop = pending.pop()
+        try:
+            batches.append(handler.list_to_record_batch(list(payloads[start:stop])))
+            good.extend(range(start, stop))
+        except ValueError as error:
+            if stop - start == 1:
+                errors[start] = str(error)
+                continue
+            middle = (start + stop) // 2
+            pending += [(middle, stop), (start, middle)]
+    if not batches:
+        return None, good, errors
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches), good, errors

@@ -1,0 +1,132 @@
+"""What decoding one chunk of one export gives: rows, rejects and counts, by table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.contracts import REJECT_SCHEMA, TABLES, Folder, Reason
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One decoded chunk.
+
+    `tables`: contract rows by table. `rejects`: rows of REJECT_SCHEMA by rejects table. `rows_read` = candidates + rejects per
+    contract table (elements are counted inside accepted records), `rejected` per contract table. `unknown_fields`: times
+    that an undeclared field (`Message.field`) or enum number (`Enum=number`) was seen.
+    """
+
+    tables: dict[str, pa.Table]
+    rejects: dict[str, pa.Table]
+    rows_read: dict[str, int]
+    rejected: dict[str, int]
+    unknown_fields: dict[str, int]
+
+
+@dataclass(frozen=True)
+class RawRecord:
+    """One record as it lay in the file: byte offset or line, and its bytes."""
+
+    position: int
+    raw: bytes
+
+
+@dataclass
+class Collector:
+    """Gathers the outcome of one chunk. `file` and `digest` name the export that every row comes from."""
+
+    folder: Folder
+    file: str
+    digest: str
+    tables: dict[str, list[pa.Table]] = field(default_factory=dict)
+    rejects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    rows_read: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
+
+    def read(self, table: str, count: int) -> None:
+        """Count `count` records of `table` as read."""
+        if count:
+            self.rows_read[table] = self.rows_read.get(table, 0) + count
+
+    def add(self, name: str, rows: pa.Table) -> None:
+        """Keep contract rows of table `name`."""
+        if rows.num_rows:
+            self.tables.setdefault(name, []).append(rows)
+
+    def reject(self, table: str, record: RawRecord, reason: Reason, message: str) -> None:
+        """Keep one bad record of `table` with its reason and its bytes."""
+        self.rejected[table] = self.rejected.get(table, 0) + 1
+        row = {
+            "export_digest": self.digest,
+            "file": self.file,
+            "position": record.position,
+            "reason": reason.value,
+            "message": message,
+            "raw": record.raw,
+        }
+        self.rejects.setdefault(self.folder.reject_table_of(table), []).append(row)
+
+    def reject_record(self, record: RawRecord, reason: Reason, message: str) -> None:
+        """Count and keep a record that is bad as a whole: it belongs to the folder's own table."""
+        self.read(self.folder.record, 1)
+        self.reject(self.folder.record, record, reason, message)
+
+    def count_unknown(self, counts: dict[str, int]) -> None:
+        """Add to the counts of undeclared fields and enum numbers."""
+        for name, count in counts.items():
+            self.unknown[name] = self.unknown.get(name, 0) + count
+
+    def absorb(self, other: "Collector") -> None:
+        """Add what another collector gathered from the same file."""
+        for name, parts in other.tables.items():
+            self.tables.setdefault(name, []).extend(parts)
+        for name, rows in other.rejects.items():
+            self.rejects.setdefault(name, []).extend(rows)
+        for table, count in other.rows_read.items():
+            self.read(table, count)
+        for table, count in other.rejected.items():
+            self.rejected[table] = self.rejected.get(table, 0) + count
+        self.count_unknown(other.unknown)
+
+    def finish(self) -> Decoded:
+        """The gathered chunk as Arrow tables."""
+        return Decoded(
+            tables={name: pa.concat_tables(parts) for name, parts in self.tables.items()},
+            rejects={name: pa.Table.from_pylist(rows, REJECT_SCHEMA) for name, rows in self.rejects.items()},
+            rows_read=dict(self.rows_read),
+            rejected=dict(self.rejected),
+            unknown_fields=dict(self.unknown),
+        )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the rows of a batch lie: file positions, and the records' bytes for rejects."""
+
+    positions: npt.NDArray[np.int64]
+    raws: Sequence[bytes]
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Origin":
+        """The origin of the rows at `rows`, in that order."""
+        return Origin(self.positions[rows], [self.raws[int(row)] for row in rows])
+
+    def record(self, row: int) -> RawRecord:
+        """Position and bytes of one row's record."""
+        return RawRecord(int(self.positions[row]), bytes(self.raws[row]))
+
+
+def typed_columns(name: str, columns: dict[str, Any], origin: Origin, digest: str) -> pa.Table:
+    """Contract rows of table `name` from its columns, with provenance; `arrival` is left to the ingest."""
+    schema = TABLES[name].arrow_schema
+    rows = len(origin.positions)
+    provenance = {
+        "arrival": pa.nulls(rows, pa.int64()),
+        "export_digest": pa.repeat(pa.scalar(digest, pa.string()), rows),
+        "position": pa.array(origin.positions, pa.int64()),
+    }
+    return pa.Table.from_arrays([(columns | provenance)[field.name] for field in schema], schema=schema)

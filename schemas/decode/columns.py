@@ -1,0 +1,205 @@
+"""One raw Arrow column -> one contract column: presence, NaN, enums, 64-bit limits, maps (contracts.md sections 1 and 2).
+
+Every function works on whole columns. A raw column comes from a protobuf batch (no NULLs, enums as numbers, u64) or from a
+Parquet file (NULLs, enums as short names); both take the same path.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.contracts import Column, Presence, Reason
+from schemas.contracts.enums import EnumSpec
+
+INT64_MAX: Final = 2**63 - 1
+INT64_MIN: Final = -(2**63)
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Findings:
+    """What shaping found besides the values: rows at fault, non-finite names by row, unknown enum numbers."""
+
+    rows: int
+    faults: list[tuple[Mask, Reason, str]] = field(default_factory=list)
+    non_finite: list[tuple[npt.NDArray[np.int64], pa.Array]] = field(default_factory=list)
+    unknown: dict[str, int] = field(default_factory=dict)
+
+    def fault(self, mask: Mask, reason: Reason, message: str) -> None:
+        """Note that the rows of `mask` break the contract."""
+        if mask.any():
+            self.faults.append((mask, reason, message))
+
+    def missing(self, rows: npt.NDArray[np.int64], names: pa.Array) -> None:
+        """Note names of non-finite values, one per entry of `rows`."""
+        if len(rows):
+            self.non_finite.append((rows, names))
+
+    def non_finite_lists(self) -> pa.Array:
+        """LIST<string> per row, names sorted; empty where everything was finite."""
+        if not self.non_finite:
+            return pa.ListArray.from_arrays(pa.array(np.zeros(self.rows + 1, np.int32)), pa.array([], pa.string()))
+        rows = np.concatenate([r for r, _ in self.non_finite])
+        names = pa.concat_arrays([n.cast(pa.string()) for _, n in self.non_finite])
+        order = pc.sort_indices(pa.table({"row": rows, "name": names}), [("row", "ascending"), ("name", "ascending")])
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=self.rows))])
+        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), names.take(order))
+
+
+def truth(mask: Any) -> Mask:
+    """A boolean Arrow array as NumPy, NULL as False."""
+    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def null_where(array: pa.Array, mask: Mask) -> pa.Array:
+    """`array` with NULL where `mask` is set."""
+    if not mask.any():
+        return array
+    return pc.if_else(pa.array(mask), pa.scalar(None, array.type), array)
+
+
+def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
+    """The contract column of `raw`, of the declared type; what does not fit is noted in `found`."""
+    if column.enum_spec is not None:
+        return _enum(column, column.enum_spec, raw, found)
+    if pa.types.is_map(column.type):
+        return _map(column, raw, found)
+    if pa.types.is_list(column.type):
+        return _list(column, raw)
+    if column.measured:
+        return _float(column, raw, found)
+    if pa.types.is_integer(column.type):
+        return _integer(column, raw, found)
+    if pa.types.is_string(column.type):
+        text = raw.cast(pa.string())
+        return null_where(text, truth(pc.equal(text, ""))) if column.presence is Presence.IMPLICIT else text
+    return raw.cast(column.type)
+
+
+def _float(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
+    """NaN and infinities become NULL and are named; zero is missing where the field has no presence; ranges are checked."""
+    values = raw.cast(column.type, safe=False)
+    wild = truth(pc.invert(pc.is_finite(values)))
+    if wild.any():
+        rows = np.flatnonzero(wild)
+        found.missing(rows, pa.array([column.name] * len(rows), pa.string()))
+        values = null_where(values, wild)
+    if column.presence is Presence.IMPLICIT:
+        values = null_where(values, truth(pc.equal(values, 0)))
+    elif column.presence is Presence.ZERO_OK and "." not in column.field_path and values.null_count:
+        values = pc.if_else(pa.array(wild), values, pc.fill_null(values, 0.0))
+    _check_range(column, values, found)
+    return values
+
+
+def _check_range(column: Column, values: pa.Array, found: Findings) -> None:
+    """Values outside the bounds that the contract states are faults."""
+    if column.low is None and column.high is None:
+        return
+    bad = np.zeros(len(values), np.bool_)
+    if column.low is not None:
+        bad |= truth(pc.less(values, column.low))
+    if column.high is not None:
+        bad |= truth(pc.greater(values, column.high))
+    bounds = f"{'' if column.low is None else column.low}..{'' if column.high is None else column.high}"
+    found.fault(bad, Reason.OUT_OF_RANGE, f"{column.name}: expected a value within {bounds}, found one outside")
+
+
+def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
+    """64-bit signed integers: u64 beyond them and times that do not fit are faults; zero is missing without presence."""
+    if pa.types.is_timestamp(raw.type):
+        values = raw.cast(pa.timestamp("ns")).cast(pa.int64())
+        bad = truth(pc.or_(pc.equal(values, INT64_MAX), pc.equal(values, INT64_MIN)))
+        found.fault(bad, Reason.TIME_OUT_OF_RANGE, f"{column.name}: expected nanoseconds within 64 bits, found a time beyond")
+        return null_where(values, bad)
+    if pa.types.is_uint64(raw.type):
+        bad = truth(pc.greater(raw, pa.scalar(INT64_MAX, pa.uint64())))
+        message = f"{column.name}: expected at most {INT64_MAX}, found a larger unsigned integer"
+        found.fault(bad, Reason.INTEGER_TOO_LARGE, message)
+        values = null_where(raw, bad).cast(pa.int64())
+    else:
+        values = raw.cast(pa.int64())
+    if column.presence is Presence.IMPLICIT:
+        values = null_where(values, truth(pc.equal(values, 0)))
+    elif column.presence is Presence.ZERO_OK and "." not in column.field_path:
+        values = pc.fill_null(values, 0)
+    _check_range(column, values, found)
+    return values
+
+
+def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.Array:
+    """Short names; zero is missing; a number that the enum does not have is kept in decimal and counted."""
+    encoded = pc.dictionary_encode(raw)
+    words: list[str | None] = []
+    for value in encoded.dictionary.to_pylist():
+        number = value if isinstance(value, int) else spec.number(value)
+        word = value if number is None else spec.text(number)
+        words.append(word or None)
+        if word and word not in spec.numbers:
+            count = int(pc.sum(pc.equal(raw, value)).as_py())
+            name = f"{column.enum}={word}"
+            found.unknown[name] = found.unknown.get(name, 0) + count
+    return pa.array(words, pa.string()).take(encoded.indices)
+
+
+def _list(column: Column, raw: pa.Array) -> pa.Array:
+    """A bare list that is empty is missing; one inside a message that was sent is known, also when it is empty."""
+    values = raw.cast(column.type)
+    if column.presence is Presence.IMPLICIT:
+        values = null_where(values, truth(pc.equal(pc.list_value_length(values), 0)))
+    return values
+
+
+def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
+    """Entries sorted by key, the last of a repeated key kept (as protobuf reads it), non-finite ones left out and named."""
+    rows, keys, items = map_entries(raw)
+    order = _entry_order(rows, keys)
+    rows, keys, items = rows[order], keys.take(pa.array(order)), items.take(pa.array(order))
+    item_type = column.type.item_type
+    if pa.types.is_floating(item_type):
+        items = items.cast(item_type, safe=False)
+        good = truth(pc.is_finite(items))
+        if not good.all():
+            wild = keys.filter(pa.array(~good))
+            found.missing(rows[~good], pc.binary_join_element_wise(pa.scalar(column.name), wild, "."))
+            rows, keys, items = rows[good], keys.filter(pa.array(good)), items.filter(pa.array(good))
+    lengths = np.bincount(rows, minlength=len(raw)) if len(rows) else np.zeros(len(raw), np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    nulls = pa.array(np.append(lengths == 0, False)) if column.presence is Presence.IMPLICIT else None
+    starts = pa.array(offsets, mask=np.asarray(nulls)) if nulls is not None else pa.array(offsets)
+    return pa.MapArray.from_arrays(starts, keys, items.cast(item_type)).cast(column.type)
+
+
+def map_entries(maps: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Array]:
+    """Entries of a column of maps: (row of each, keys, values), in order; a NULL map has none."""
+    offsets = np.asarray(maps.offsets, np.int64)
+    first, last = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
+    rows = np.repeat(np.arange(len(maps), dtype=np.int64), np.diff(offsets))
+    keys, items = maps.keys.slice(first, last - first), maps.items.slice(first, last - first)
+    if maps.null_count:
+        real = truth(pc.is_valid(maps))[rows]
+        if not real.all():
+            kept = pa.array(np.flatnonzero(real))
+            return rows[real], keys.take(kept), items.take(kept)
+    return rows, keys, items
+
+
+def _entry_order(rows: npt.NDArray[np.int64], keys: pa.Array) -> npt.NDArray[np.int64]:
+    """Positions of map entries in order of (row, key), the last of each repeated key only."""
+    if len(keys) == 0:
+        return np.zeros(0, np.int64)
+    encoded = pc.dictionary_encode(keys)
+    words = encoded.dictionary
+    rank = np.empty(len(words), np.int64)
+    rank[np.asarray(pc.sort_indices(words))] = np.arange(len(words))
+    code = rows * len(words) + rank[np.asarray(encoded.indices)]
+    step = np.diff(code)
+    if (step > 0).all():
+        return np.arange(len(keys), dtype=np.int64)
+    order = np.argsort(code, kind="stable")
+    last = np.append(np.diff(code[order]) != 0, True)
+    return np.asarray(order[last], np.int64)

@@ -1,0 +1,81 @@
+"""Among records of one key, the winner (contracts.md section 1); independent of order, grouping and repetition."""
+
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from schemas.contracts import Table
+from schemas.digest import row_digests
+
+
+@dataclass(frozen=True)
+class Merged:
+    """`rows`: one a key. `duplicates`: how many rows lost or repeated a winner."""
+
+    rows: pa.Table
+    duplicates: int
+
+
+def merge(table: Table, old: pa.Table | None, new: pa.Table) -> Merged:
+    """Winners of `old` and `new`, which hold the columns of `table.arrow_schema`.
+
+    The newest event time wins; then, where rows are ordered by arrival and have no event time, the newest arrival and
+    position; then the table's rank of sources; then the lowest digest of the canonical row. A winner carries the lowest
+    (export_digest, position) of its equal copies.
+    """
+    both = pa.concat_tables([old.select(new.column_names), new]) if old is not None and old.num_rows else new
+    repeated = _repeated(table, both)
+    if not repeated.any():
+        return Merged(both, 0)
+    single = both.filter(pa.array(~repeated.to_numpy()))
+    several = both.filter(pa.array(repeated.to_numpy()))
+    winners = _winners(table, several)
+    rows = pa.concat_tables([single, winners]).combine_chunks()
+    return Merged(rows, both.num_rows - rows.num_rows)
+
+
+def _keys(table: Table, rows: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(rows.select(list(table.key)))
+    return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+
+def _repeated(table: Table, rows: pa.Table) -> pl.Series:
+    """Whether a row's key occurs more than once."""
+    return _keys(table, rows).is_duplicated()
+
+
+def _winners(table: Table, rows: pa.Table) -> pa.Table:
+    """One row of each key of `rows`, with the provenance of its lowest copy."""
+    frame = _keys(table, rows).with_columns(
+        _row=pl.int_range(rows.num_rows, dtype=pl.Int64),
+        _digest=pl.Series(row_digests(rows), dtype=pl.String),
+        _export=pl.Series(rows.column("export_digest").to_pylist(), dtype=pl.String),
+        _position=pl.Series(rows.column("position").to_pylist(), dtype=pl.Int64),
+        **_ranks(table, rows),
+    )
+    order = ["_time", "_arrival", "_within", "_rank", "_digest", "_export", "_position"]
+    ranked = frame.sort(order, descending=[True, True, True, False, False, False, False], nulls_last=True)
+    best = ranked.unique(subset=list(table.key), keep="first", maintain_order=True).sort("_row")
+    return rows.take(pa.array(best["_row"].to_numpy()))
+
+
+def _ranks(table: Table, rows: pa.Table) -> dict[str, pl.Series]:
+    """What orders the rows of one key before their digest: event time, arrival and position within it, source."""
+    none = pl.Series([None] * rows.num_rows, dtype=pl.Int64)
+    time = none if table.event_time is None else pl.Series(rows.column(table.event_time).to_pylist(), dtype=pl.Int64)
+    arrival = within = none
+    if table.by_arrival:
+        by_arrival = time.is_null().to_list()
+        arrivals, positions = rows.column("arrival").to_pylist(), rows.column("position").to_pylist()
+        pairs = zip(by_arrival, arrivals, positions, strict=True)
+        ordered = [(a, p) if flag else (None, None) for flag, a, p in pairs]
+        arrival = pl.Series([a for a, _ in ordered], dtype=pl.Int64)
+        within = pl.Series([p for _, p in ordered], dtype=pl.Int64)
+    rank = none
+    if table.ranked is not None:
+        column, values = table.ranked
+        rank = pl.Series(
+            [values.index(v) if v in values else len(values) for v in rows.column(column).to_pylist()], dtype=pl.Int64
+        )
+    return {"_time": time, "_arrival": arrival, "_within": within, "_rank": rank}

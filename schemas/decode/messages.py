@@ -1,0 +1,127 @@
+"""One function per Leyline message: an Arrow batch of it -> rows of its contract tables (contracts.md section 5)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf import json_format
+
+from schemas.contracts import TABLES, Reason
+from schemas.decode.batches import message_class, to_batch
+from schemas.decode.canonical import canonical_json
+from schemas.decode.collector import Collector, Origin
+from schemas.decode.columns import truth
+from schemas.decode.rows import decode_columns, emit, explode, field_of, shape_table
+from schemas.decode.seeds import seed_columns
+from schemas.decode.telemetry import decode_telemetry
+
+_ELEMENTS: Final = {
+    "layers": "tolaria.layer_telemetry",
+    "activations": "tolaria.activation_telemetry",
+    "parameters": "tolaria.parameter_telemetry",
+    "connections": "tolaria.connection_telemetry",
+}
+_PAYLOADS: Final = ("seed_operation", "optimizer_adjustment", "circuit_breaker", "rollback_payload")
+
+
+def decode_messages(collector: Collector, message: str, payloads: Sequence[bytes], origin: Origin) -> None:
+    """Decode protobuf `payloads` of one message type into `collector`; those that do not parse are rejected."""
+    batch, good, errors = to_batch(message, payloads)
+    for row, error in errors.items():
+        collector.reject_record(origin.record(row), Reason.INVALID_PROTOBUF, f"expected a {message}: {error}")
+    if batch is None:
+        return
+    kept = origin if not errors else origin.take(np.asarray(good, np.int64))
+    used = payloads if not errors else [payloads[row] for row in good]
+    _DECODERS[message](collector, batch, kept, used)
+
+
+def _constant(value: str, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), rows)
+
+
+def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    name = "tolaria.system_state"
+    columns, found = shape_table(TABLES[name], field_of(batch), batch.num_rows, {})
+    columns["is_completion"] = pa.array(_completion(columns))
+    good = emit(collector, name, columns, found, origin)
+    packet = {key: columns[key] for key in ("training_run_id", "packet_id", "timestamp_ns", "global_step")}
+    for field, table in _ELEMENTS.items():
+        elements, owners, _index = explode(batch.column(field), good)
+        if len(owners):
+            derived = {key: column.take(pa.array(owners)) for key, column in packet.items()}
+            decode_columns(collector, table, field_of(elements), origin.take(owners), derived)
+    seeds, owners, _index = explode(batch.column("seed_states"), good)
+    if len(owners):
+        derived = {key: column.take(pa.array(owners)) for key, column in packet.items()}
+        derived["source"] = _constant("packet", len(owners))
+        seed_columns(collector, field_of(seeds), origin.take(owners), derived)
+
+
+def _completion(columns: dict[str, Any]) -> npt.NDArray[np.bool_]:
+    """Tolaria's completion markers: validation accuracy exactly 1.0 and both losses missing."""
+    marks = truth(pc.equal(columns["source_subsystem"], "tolaria")) & truth(pc.equal(columns["validation_accuracy"], 1.0))
+    return marks & truth(pc.is_null(columns["training_loss"])) & truth(pc.is_null(columns["validation_loss"]))
+
+
+def _seed_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    seed_columns(collector, field_of(batch), origin, {"source": _constant("export", batch.num_rows)})
+
+
+def _bsds(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    decode_columns(collector, "urabrask.bsds", field_of(batch), origin, {"source": _constant("bsds", batch.num_rows)})
+
+
+def _bsds_issued(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    sheets = batch.column("bsds")
+    derived = {"source": _constant("issued", batch.num_rows)}
+    decode_columns(collector, "urabrask.bsds", field_of(sheets), origin, derived)
+
+
+def _bsds_failed(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    rows = zip(batch.column("blueprint_id").to_pylist(), batch.column("reason").to_pylist(), strict=True)
+    digests = [canonical_json({"blueprint_id": blueprint, "reason": reason}).digest for blueprint, reason in rows]
+    decode_columns(collector, "urabrask.bsds_failure", field_of(batch), origin, {"digest": pa.array(digests, pa.string())})
+
+
+def _kernel(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    decode_columns(collector, "tezzeret.kernel", field_of(batch), origin, {"source": _constant("update", batch.num_rows)})
+
+
+def _command(collector: Collector, batch: pa.RecordBatch, origin: Origin, payloads: Sequence[bytes]) -> None:
+    sent: list[str | None] = [None] * batch.num_rows
+    for name in _PAYLOADS:
+        for row in np.flatnonzero(truth(pc.is_valid(batch.column(name)))):
+            sent[int(row)] = name
+    rollbacks = [
+        _rollback(payload) if name == "rollback_payload" else None for name, payload in zip(sent, payloads, strict=True)
+    ]
+    derived = {"payload": pa.array(sent, pa.string()), "rollback_payload": pa.array(rollbacks, pa.string())}
+    decode_columns(collector, "tamiyo.command", field_of(batch), origin, derived)
+
+
+def _rollback(payload: bytes) -> str:
+    """The command's rollback Struct as canonical JSON; a Struct is the one message that Arrow can't hold."""
+    struct = message_class("AdaptationCommand").FromString(payload).rollback_payload
+    return canonical_json(json_format.MessageToDict(struct)).text
+
+
+def _field_report(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    decode_columns(collector, "tamiyo.field_report", field_of(batch), origin, {})
+
+
+_Decoder = Callable[[Collector, pa.RecordBatch, Origin, Sequence[bytes]], None]
+_DECODERS: Final[dict[str, _Decoder]] = {
+    "SystemStatePacket": _system_state,
+    "SeedState": _seed_state,
+    "BSDS": _bsds,
+    "BSDSIssued": _bsds_issued,
+    "BSDSFailed": _bsds_failed,
+    "KernelCatalogUpdate": _kernel,
+    "TelemetryPacket": decode_telemetry,
+    "AdaptationCommand": _command,
+    "FieldReport": _field_report,
+}

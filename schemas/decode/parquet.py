@@ -1,0 +1,107 @@
+"""Parquet exports: the contract table's own columns, under the same rules of presence and range as every other format."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.contracts import TABLES, Folder, Reason, Table
+from schemas.decode.canonical import canonical_json
+from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
+from schemas.decode.limits import Limits
+from schemas.decode.rows import emit, shape_table
+
+_PROVENANCE = frozenset({"non_finite", "export_digest", "position", "arrival"})
+
+
+def decode_parquet(folder: Folder, path: Path, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
+    """Rows of a Parquet file, a batch of rows at a time. A file that can't be read as one of the folder's tables is one reject."""
+    collector = Collector(folder, file, digest)
+    try:
+        with pq.ParquetFile(path) as source:
+            table = _table_of(folder, source)
+            done = 0
+            for batch in source.iter_batches(batch_size=limits.chunk_records):
+                collector = Collector(folder, file, digest)
+                _rows(collector, table, pa.table(batch), done)
+                done += batch.num_rows
+                yield collector.finish()
+    except (pa.ArrowException, OSError, WrongColumns) as error:
+        collector = Collector(folder, file, digest)
+        reason = Reason.WRONG_COLUMNS if isinstance(error, WrongColumns) else Reason.UNREADABLE_FILE
+        collector.reject_record(RawRecord(0, b""), reason, f"{file}: {error}")
+        yield collector.finish()
+
+
+class WrongColumns(ValueError):
+    """A Parquet file whose columns are no table of its folder."""
+
+
+def _table_of(folder: Folder, source: Any) -> Table:
+    """The folder's table whose key is there and that shares the most columns."""
+    names = set(source.schema_arrow.names)
+    fits = [TABLES[name] for name in folder.tables if set(TABLES[name].key) - set(TABLES[name].nullable_key) <= names]
+    if not fits:
+        raise WrongColumns(f"expected the columns of one of {', '.join(folder.tables)}, found {sorted(names)[:20]}")
+    return max(fits, key=lambda table: (len(names & set(table.names)), -len(table.names)))
+
+
+def _rows(collector: Collector, table: Table, rows: pa.Table, start: int) -> None:
+    """Shape and emit one batch of rows."""
+    for name in set(rows.column_names) - set(table.names) - _PROVENANCE:
+        collector.count_unknown({f"{table.name}.{name}": rows.num_rows})
+    derived = {
+        column.name: _column(rows, column.name, column.type)
+        for column in table.columns
+        if column.presence == "derived" and column.name in rows.column_names
+    }
+
+    def raw(path: str) -> pa.Array | None:
+        name = by_path[path]
+        if name not in rows.column_names:
+            return None
+        column = table.column[name]
+        return _column(rows, name, pa.string() if column.enum else column.type)
+
+    by_path = {column.field_path: column.name for column in table.columns}
+    columns, found = shape_table(table, raw, rows.num_rows, derived)
+    if "non_finite" in rows.column_names:
+        _carry_non_finite(rows, found)
+    positions = np.arange(start, start + rows.num_rows, dtype=np.int64)
+    emit(collector, table.name, columns, found, Origin(positions, _RowBytes(rows)))
+
+
+def _carry_non_finite(rows: pa.Table, found: Any) -> None:
+    lists = _column(rows, "non_finite", pa.list_(pa.string()))
+    for index, names in enumerate(lists.to_pylist()) if lists.null_count < len(lists) else ():
+        if names:
+            found.missing(np.full(len(names), index, np.int64), pa.array(names, pa.string()))
+
+
+def _column(rows: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    """A column of the file as one array of the contract's type. Raises WrongColumns where it is of another."""
+    column = rows.column(name).combine_chunks()
+    array = column if isinstance(column, pa.Array) else pa.array(column)
+    if array.type.equals(kind) or pa.types.is_unsigned_integer(array.type):
+        return array
+    try:
+        return array.cast(kind)
+    except pa.ArrowException as error:
+        raise WrongColumns(f"{name}: expected {kind}, found {array.type}: {error}") from None
+
+
+class _RowBytes:
+    """Rows as canonical JSON, made only for those that are rejected."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return int(self._rows.num_rows)
+
+    def __getitem__(self, row: int) -> bytes:
+        values = self._rows.slice(row, 1).to_pylist()[0]
+        return canonical_json({name: str(v) if isinstance(v, bytes) else v for name, v in values.items()}).text.encode()

@@ -1,0 +1,111 @@
+"""Shaping of whole tables: raw columns -> contract rows and rejects, driven by the declaration."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.contracts import TABLES, Presence, Reason, Table
+from schemas.decode.collector import Collector, Origin, typed_columns
+from schemas.decode.columns import Findings, Mask, shape_column, truth
+
+RawColumn = Callable[[str], pa.Array | None]
+_TIMES: Final = "_ns"
+
+
+def field_of(struct: Any) -> RawColumn:
+    """Reader of dotted proto paths in a record batch or a struct array; NULL where a parent message was not sent."""
+
+    def read(path: str) -> pa.Array | None:
+        head, _, rest = path.partition(".")
+        array = struct.column(head) if isinstance(struct, pa.RecordBatch) else pc.struct_field(struct, head)
+        for name in rest.split(".") if rest else ():
+            array = pc.struct_field(array, name)
+        return array
+
+    return read
+
+
+def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, pa.Array]) -> tuple[dict[str, Any], Findings]:
+    """Every column of `table`: `derived` ones as given, the others read through `raw` and shaped."""
+    found = Findings(rows)
+    columns: dict[str, Any] = {}
+    for column in table.columns:
+        if column.name in derived:
+            columns[column.name] = derived[column.name].cast(column.type)
+        elif column.presence is Presence.DERIVED:
+            columns[column.name] = pa.nulls(rows, column.type)
+        else:
+            array = raw(column.field_path)
+            columns[column.name] = pa.nulls(rows, column.type) if array is None else shape_column(column, array, found)
+    return columns, found
+
+
+def missing_reason(name: str) -> Reason:
+    """Reason code of a missing key column."""
+    if name == "training_run_id":
+        return Reason.MISSING_RUN_ID
+    return Reason.MISSING_TIME if name.endswith(_TIMES) else Reason.MISSING_ID
+
+
+def key_faults(table: Table, columns: Mapping[str, Any], found: Findings) -> None:
+    """Note the rows whose key is incomplete."""
+    for name in table.key:
+        if name in table.nullable_key:
+            continue
+        column = columns[name]
+        missing = truth(pc.is_null(column))
+        if pa.types.is_string(column.type):
+            missing |= truth(pc.equal(column, ""))
+        found.fault(missing, missing_reason(name), f"{name}: the key of {table.name} needs it, found none; send it")
+
+
+def emit(collector: Collector, name: str, columns: dict[str, Any], found: Findings, origin: Origin) -> npt.NDArray[np.int64]:
+    """Send rows without fault to their table and the others to the rejects; returns the positions of the good ones."""
+    table = TABLES[name]
+    key_faults(table, columns, found)
+    collector.read(name, found.rows)
+    collector.count_unknown(found.unknown)
+    columns = columns | {"non_finite": found.non_finite_lists()}
+    if not found.faults:
+        collector.add(name, typed_columns(name, columns, origin, collector.digest))
+        return np.arange(found.rows, dtype=np.int64)
+    bad = _reject_faults(collector, name, found, origin)
+    good = np.flatnonzero(~bad)
+    taken = {key: array.take(pa.array(good)) for key, array in columns.items()}
+    collector.add(name, typed_columns(name, taken, origin.take(good), collector.digest))
+    return good
+
+
+def _reject_faults(collector: Collector, name: str, found: Findings, origin: Origin) -> Mask:
+    """Reject each faulty row once, with its first reason; returns the mask of faulty rows."""
+    bad = np.zeros(found.rows, np.bool_)
+    first: dict[int, tuple[Reason, str]] = {}
+    for mask, reason, message in found.faults:
+        for row in np.flatnonzero(mask & ~bad):
+            first[int(row)] = (reason, message)
+        bad |= mask
+    for row in sorted(first):
+        collector.reject(name, origin.record(row), *first[row])
+    return bad
+
+
+def decode_columns(
+    collector: Collector, name: str, raw: RawColumn, origin: Origin, derived: Mapping[str, pa.Array]
+) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
+    """Shape and emit one table; returns all shaped columns and the positions of the rows that were kept."""
+    rows = len(origin.positions)
+    columns, found = shape_table(TABLES[name], raw, rows, derived)
+    return columns, emit(collector, name, columns, found, origin)
+
+
+def explode(lists: pa.Array, parents: npt.NDArray[np.int64]) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Elements of `lists` at rows `parents`: (elements, the row of each, its index within its list)."""
+    chosen = lists.take(pa.array(parents))
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(chosen), 0).to_numpy(zero_copy_only=False), np.int64)
+    owners = np.repeat(parents, lengths)
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return chosen.flatten(), owners, np.arange(len(owners), dtype=np.int64) - starts

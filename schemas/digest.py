@@ -1,0 +1,132 @@
+"""Content digests: of single rows (to break ties between records of one key) and of whole tables (data versions).
+
+Both are over the content alone: `export_digest`, `position` and `arrival` say where a row came from and take no part.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.contracts import Table
+
+PROVENANCE: Final = frozenset({"export_digest", "position", "arrival"})
+_MISSING: Final = "~"
+
+
+def content(rows: pa.Table) -> pa.Table:
+    """The columns that take part in equality, in the order of their names."""
+    return rows.select(sorted(name for name in rows.column_names if name not in PROVENANCE))
+
+
+def row_digests(rows: pa.Table) -> list[str]:
+    """Hex SHA-256 of each row's canonical text: one line a column, by name; floats by their bits, text by length and bytes."""
+    if rows.num_rows == 0:
+        return []
+    chosen = content(rows)
+    columns = [_text(_array(chosen.column(name))) for name in chosen.column_names]
+    lines = pc.binary_join_element_wise(*columns, "\n")
+    return [hashlib.sha256(line.encode("utf-8")).hexdigest() for line in lines.to_pylist()]
+
+
+def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:
+    """Hex SHA-256 of the rows in order of their key, whatever order they are stored in.
+
+    `table` is the contract table, or the names of the key columns. The key must be unique, as it is after `merge`.
+    """
+    key = table.key if isinstance(table, Table) else tuple(table)
+    digest = hashlib.sha256()
+    chosen = content(rows)
+    order = pc.sort_indices(rows.select(list(key)), [(name, "ascending") for name in key])
+    digest.update(f"{rows.num_rows}\n".encode())
+    for name in chosen.column_names:
+        array = _array(chosen.column(name))
+        digest.update(f"{name}:{array.type}\n".encode())
+        _update(digest, array.take(order))
+    return digest.hexdigest()
+
+
+def _array(column: Any) -> pa.Array:
+    """One array of a column that may be chunked or dictionary-encoded."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _lengths(array: pa.Array) -> tuple[npt.NDArray[np.int64], list[pa.Array]]:
+    """Entries per row (0 where NULL) of a list or map, and its flat children."""
+    offsets = np.asarray(array.offsets, np.int64)
+    lengths = np.diff(offsets)
+    children = [array.keys, array.items] if pa.types.is_map(array.type) else [array.values]
+    valid = np.asarray(array.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+    flat = np.flatnonzero(np.repeat(valid, lengths)) + int(offsets[0] if len(offsets) else 0)
+    return np.where(valid, lengths, 0), [child.take(pa.array(flat)) for child in children]
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_map(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _text(array: pa.Array) -> pa.Array:
+    """Canonical text of each value; no two different values share one."""
+    kind = array.type
+    if _is_nested(kind):
+        lengths, children = _lengths(array)
+        words = _joined([_text(child) for child in children])
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+        inner = pc.binary_join(pa.ListArray.from_arrays(offsets, words), ",")
+        text = pc.binary_join_element_wise("[", inner, "]", "")
+    elif pa.types.is_struct(kind):
+        fields = [_text(pc.struct_field(array, index)) for index in range(kind.num_fields)]
+        text = pc.binary_join_element_wise("(", _joined(fields), ")", "")
+    elif pa.types.is_floating(kind):
+        text = array.view(pa.int32() if kind.bit_width == 32 else pa.int64()).cast(pa.string())
+    elif pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind):
+        size = pc.binary_length(array).cast(pa.string())
+        text = pc.binary_join_element_wise(size, array.cast(pa.string()), ":")
+    else:
+        text = array.cast(pa.string())
+    valid = array.is_valid()
+    return pc.if_else(valid, text, pa.scalar(_MISSING, pa.string()))
+
+
+def _joined(words: list[pa.Array]) -> pa.Array:
+    return words[0] if len(words) == 1 else pc.binary_join_element_wise(*words, "=")
+
+
+def _bytes(array: pa.Array) -> memoryview:
+    """The bytes of a large_binary column without NULLs, one value after the other."""
+    _, offsets, data = array.buffers()
+    if data is None or not len(array):
+        return memoryview(b"")
+    bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return memoryview(data)[int(bounds[0]) : int(bounds[-1])]
+
+
+def _update(digest: Any, array: pa.Array) -> None:
+    """Feed a column's validity, lengths and values; NULL slots count as zero, so that stray bytes under them do not."""
+    digest.update(np.packbits(np.asarray(array.is_valid().to_numpy(zero_copy_only=False), np.bool_)).tobytes())
+    kind = array.type
+    if _is_nested(kind):
+        lengths, children = _lengths(array)
+        digest.update(lengths.tobytes())
+        for child in children:
+            _update(digest, child)
+    elif pa.types.is_struct(kind):
+        for index in range(kind.num_fields):
+            _update(digest, pc.struct_field(array, index))
+    elif pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind):
+        filled = pc.fill_null(array.cast(pa.large_binary()), b"")
+        digest.update(np.asarray(pc.binary_length(filled), np.int64).tobytes())
+        digest.update(_bytes(filled))
+    elif pa.types.is_null(kind):
+        digest.update(b"null")
+    elif pa.types.is_boolean(kind):
+        digest.update(np.packbits(np.asarray(pc.fill_null(array, False).to_numpy(zero_copy_only=False), np.bool_)).tobytes())
+    else:
+        digest.update(np.ascontiguousarray(pc.fill_null(array, pa.scalar(0, kind)).to_numpy(zero_copy_only=False)).tobytes())
