@@ -1,0 +1,1 @@
+"""TamiyoGNN: network, targets, losses, training, calibration, baselines and evaluation."""

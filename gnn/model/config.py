@@ -1,0 +1,80 @@
+"""Configuration of the network and of its training: frozen, validated, and part of every build id."""
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.kernels import KERNELS
+
+MODEL_NAME: Final = "tamiyo_gnn_v1"
+RISK_CLASSES: Final[tuple[str, ...]] = ("none", "low", "medium", "high", "critical")
+BLENDING_METHODS: Final[tuple[str, ...]] = ("linear", "cosine", "warmup_hold", "sigmoid")
+REQUIRED_HEADS: Final[tuple[str, ...]] = ("policy", "value", "risk")
+OPTIONAL_HEADS: Final[tuple[str, ...]] = ("params", "schedule", "breaker", "blending", "telemetry")
+NUM_KERNELS: Final = len(KERNELS)
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(_Frozen):
+    """Widths and depths of TamiyoGNN (`model.md`'s numbers are the defaults); every other dimension is declared."""
+
+    hidden: Positive = 256
+    activation_hidden: Positive = 128
+    out: Positive = 128
+    sage_layers: int = Field(default=2, ge=0)
+    gat_layers: Positive = 2
+    heads: Positive = 4
+    dropout: Share = 0.2
+    embedding: Positive = 8
+    identity_embedding: Positive = 16
+    compile_embedding: Positive = 16
+    telemetry_embedding: Positive = 64
+    head_hidden: Positive = 128
+    messages: bool = True
+
+
+class LossWeights(_Frozen):
+    """Weights of the heads in the training loss."""
+
+    risk: float = Field(default=0.40, ge=0.0)
+    value: float = Field(default=0.35, ge=0.0)
+    policy: float = Field(default=0.25, ge=0.0)
+    blending: float = Field(default=0.05, ge=0.0)
+
+
+class TrainingConfig(_Frozen):
+    """How the model is trained; `tau` is the noise of one measured uplift (in log loss), `horizon` the steps after a graft.
+
+    `horizon=None` takes the horizon with the most measured outcomes (the longest of equals). `held_out_data_set` names
+    the data set that is kept out whole as the harder split. `steps` bounds epochs x batches, so that training time stays
+    bounded however many hosts are recorded; `average` is the decay of the averaged weights that are kept.
+    """
+
+    seed: int = 20261123
+    tau: float = Field(default=0.06, gt=0.0)
+    horizon: Positive | None = None
+    held_out_data_set: str | None = None
+    batch_graphs: Positive = 32
+    epochs: Positive = 40
+    steps: Positive = 400
+    patience: Positive = 10
+    learning_rate: float = Field(default=1e-3, gt=0.0)
+    weight_decay: float = Field(default=1e-2, ge=0.0)
+    clip: float = Field(default=1.0, gt=0.0)
+    average: Share = 0.9
+    id_dropout: Share = 0.1
+    identity_dropout: Share = 0.5
+    threads: Positive = 1
+    checkpoint_seconds: float = Field(default=15.0, ge=0.0)
+    interval: float = Field(default=0.90, gt=0.0, lt=1.0)
+    bootstrap: Positive = 1000
+    boosting: bool = True
+    no_messages: bool = True
+    weights: LossWeights = LossWeights()
+    model: ModelConfig = ModelConfig()

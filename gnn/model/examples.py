@@ -1,0 +1,165 @@
+"""Training examples: one row a measured (packet, seed, kernel, horizon), from field reports joined with command and packet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gnn.model.config import RISK_CLASSES, TrainingConfig
+from gnn.model.outcomes import risk_class, uplift
+from schemas.kernels import KERNEL_INDEX
+from schemas.splits import split_of
+
+KEYS: Final = ("training_run_id", "packet_id", "seed_id", "kernel", "horizon")
+METRICS: Final = ("horizon_steps", "replicate", "uplift_test", "se", "dip", "late_loss_sd", "control_late_loss_sd")
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("training_run_id", pa.string()),
+        pa.field("packet_id", pa.string()),
+        pa.field("seed_id", pa.string()),
+        pa.field("layer_id", pa.string()),
+        pa.field("kernel", pa.string()),
+        pa.field("horizon", pa.int64()),
+        pa.field("u", pa.float64()),
+        pa.field("u_test", pa.float64()),
+        pa.field("se", pa.float64()),
+        pa.field("replicates", pa.int64()),
+        pa.field("u_first", pa.float64()),
+        pa.field("u_second", pa.float64()),
+        pa.field("risk_class", pa.string()),
+        pa.field("blending_method", pa.string()),
+        pa.field("weight", pa.float64()),
+        pa.field("split", pa.string()),
+        pa.field("host", pa.string()),
+        pa.field("data_set", pa.string()),
+        pa.field("architecture", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The table `training.examples` and, per reason, the reports that gave no label."""
+
+    table: pa.Table
+    unusable: dict[str, int]
+
+
+def build_examples(sources: Mapping[str, pa.Table], config: TrainingConfig) -> Examples:
+    """Examples of all splits, sorted by their key; see `SCHEMA`. Empty where no report was measured against a control."""
+    reports = _reports(sources["tamiyo.field_report"])
+    joined = _with_state(_with_command(reports, sources["tamiyo.command"]), sources["tolaria.system_state"])
+    judged = joined.with_columns(_fault().alias("fault"))
+    counts = judged.filter(pl.col("fault").is_not_null())["fault"].value_counts(sort=True)
+    unusable = dict(sorted(zip(counts["fault"].to_list(), counts["count"].to_list(), strict=True)))
+    rows = _aggregate(judged.filter(pl.col("fault").is_null()), config)
+    table = rows.select(SCHEMA.names).to_arrow().cast(SCHEMA)
+    return Examples(table, unusable)
+
+
+def _map_value(table: pa.Table, column: str, key: str) -> pa.ChunkedArray:
+    return pc.map_lookup(table[column], pa.scalar(key), "first")
+
+
+def _frame(columns: Mapping[str, pa.ChunkedArray | pa.Array]) -> pl.DataFrame:
+    frame = pl.from_arrow(pa.table(dict(columns)))
+    return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+
+def _reports(table: pa.Table) -> pl.DataFrame:
+    names = ("training_run_id", "command_id", "packet_id", "seed_id", "layer_id", "blueprint_id", "report_id", "non_finite")
+    columns = {name: table[name] for name in names}
+    columns |= {name: table[name].cast(pa.float64()) for name in ("base_loss", "control_delta", "treated_delta")}
+    columns |= {name: _map_value(table, "metrics", name).cast(pa.float64()) for name in METRICS}
+    frame = _frame(columns)
+    terms = [frame[name].fill_null(np.nan).to_numpy() for name in ("base_loss", "control_delta", "treated_delta")]
+    u = uplift(terms[0], terms[1], terms[2])
+    diverged = frame["non_finite"].list.contains("treated_delta").fill_null(False).to_numpy()
+    measured = [frame[name].fill_null(np.nan).to_numpy() for name in ("dip", "late_loss_sd", "control_late_loss_sd")]
+    risk = risk_class(u, measured[0], measured[1], measured[2], diverged)
+    return frame.with_columns(pl.Series("u", u).fill_nan(None), pl.Series("risk", risk))
+
+
+def _with_command(reports: pl.DataFrame, table: pa.Table) -> pl.DataFrame:
+    commands = _frame(
+        {
+            "command_id": table["command_id"],
+            "command_seed": table["target_seed_id"],
+            "command_kernel": table["seed_operation_blueprint_id"],
+            "blending_method": _map_value(table, "annotations", "blending_method"),
+        }
+    ).unique("command_id", keep="first", maintain_order=True)
+    joined = reports.join(commands, on="command_id", how="left", maintain_order="left")
+    return joined.with_columns(
+        pl.coalesce("seed_id", "command_seed").alias("seed_id"),
+        pl.coalesce("blueprint_id", "command_kernel").alias("kernel"),
+    )
+
+
+def _with_state(reports: pl.DataFrame, table: pa.Table) -> pl.DataFrame:
+    names = ("training_run_id", "packet_id", "blueprint_id", "experiment_name", "is_completion")
+    states = _frame({name: table[name] for name in names}).rename({"blueprint_id": "host_id"})
+    states = states.filter(~pl.col("is_completion").fill_null(False))
+    states = states.unique(["training_run_id", "packet_id"], keep="first", maintain_order=True)
+    parts = pl.col("experiment_name").str.splitn("/", 2)
+    return reports.join(states, on=["training_run_id", "packet_id"], how="left", maintain_order="left").with_columns(
+        pl.coalesce("host_id", "training_run_id").alias("host"),
+        parts.struct.field("field_0").alias("data_set"),
+        parts.struct.field("field_1").alias("architecture"),
+    )
+
+
+def _fault() -> pl.Expr:
+    """Why a report gives no label, or NULL."""
+    no_label = pl.col("risk") < 0
+    return (
+        pl.when(no_label & (pl.col("base_loss").is_null() | pl.col("control_delta").is_null()))
+        .then(pl.lit("no control_delta or base_loss"))
+        .when(no_label)
+        .then(pl.lit("no treated_delta, or a loss that is not positive"))
+        .when(pl.col("packet_id").is_null() | pl.col("is_completion").is_null())
+        .then(pl.lit("names no packet that was kept"))
+        .when(pl.col("seed_id").is_null())
+        .then(pl.lit("names no seed"))
+        .when(~pl.col("kernel").is_in(list(KERNEL_INDEX)).fill_null(False))
+        .then(pl.lit("names no kernel of the policy"))
+        .when(pl.col("horizon_steps").is_null())
+        .then(pl.lit("no horizon_steps"))
+    )
+
+
+def _aggregate(reports: pl.DataFrame, config: TrainingConfig) -> pl.DataFrame:
+    """Replicates to one row a key: mean uplift, its standard error, the worst replicate's risk class."""
+    ordered = reports.with_columns(pl.col("horizon_steps").cast(pl.Int64).alias("horizon"))
+    ordered = ordered.sort(*KEYS, "replicate", "report_id", nulls_last=True)
+    count = pl.col("u").count()
+    reported = (pl.col("se") ** 2).mean().sqrt() / pl.col("se").count().sqrt()
+    spread = pl.col("u").std() / count.sqrt()
+    rows = ordered.group_by(*KEYS, maintain_order=True).agg(
+        pl.col("layer_id").drop_nulls().first(),
+        pl.col("u").mean(),
+        pl.col("uplift_test").mean().alias("u_test"),
+        pl.when(pl.col("se").count() > 0).then(reported).when(count > 1).then(spread).alias("se"),
+        pl.len().cast(pl.Int64).alias("replicates"),
+        pl.col("u").first().alias("u_first"),
+        pl.col("u").get(1, null_on_oob=True).alias("u_second"),
+        pl.col("risk").max(),
+        pl.when(pl.col("blending_method").n_unique() == 1).then(pl.col("blending_method").first()).alias("blending_method"),
+        pl.col("host", "data_set", "architecture").first(),
+    )
+    tau2 = config.tau**2
+    split = [_split(host, name, config) for host, name in zip(rows["host"], rows["data_set"], strict=True)]
+    return rows.with_columns(
+        (1.0 / (pl.col("se").fill_null(config.tau) ** 2 + tau2)).alias("weight"),
+        pl.Series("split", split, dtype=pl.String),
+        pl.Series("risk_class", [RISK_CLASSES[risk] for risk in rows["risk"]], dtype=pl.String),
+    )
+
+
+def _split(host: str, data_set: str | None, config: TrainingConfig) -> str:
+    held_out = config.held_out_data_set is not None and data_set == config.held_out_data_set
+    return "held_out" if held_out else split_of(host)

@@ -1,0 +1,47 @@
+"""What any of the compared models says of P measured pairs, in the order of their labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gnn.model.network import TamiyoGNN
+from gnn.model.targets import Floats, GraphStore, Labels, collate
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Per pair: `value` [P] (expected uplift), `deviation` [P] or None, `risk_logits` [P, 5] or None, `logit` [P].
+
+    `logit` orders the pairs of one state: the pair with the highest is the model's choice, equals are drawn at random.
+    """
+
+    value: Floats
+    logit: Floats
+    deviation: Floats | None = None
+    risk_logits: Floats | None = None
+
+
+@torch.no_grad()
+def predict(network: TamiyoGNN, store: GraphStore, labels: Labels, batch_graphs: int) -> Predictions:
+    """The network's answers for those labels (which are sorted by graph), in evaluation mode."""
+    network.eval()
+    graphs = labels.graphs().tolist()
+    found: list[list[torch.Tensor]] = []
+    for start in range(0, len(graphs), batch_graphs):
+        batch = collate(store, labels, graphs[start : start + batch_graphs])
+        outputs = network(batch.batch)
+        place = (batch.seed, batch.kernel)
+        found.append(
+            [
+                outputs.seed_value[place],
+                outputs.seed_scores[batch.seed] + outputs.seed_policy_logits[place],
+                (0.5 * outputs.seed_value_log_var[place]).exp(),
+                outputs.seed_risk_logits[place],
+            ]
+        )
+    columns = [torch.cat(parts).double().numpy() for parts in zip(*found, strict=True)]
+    if not columns:
+        empty = np.zeros(0)
+        return Predictions(empty, empty, empty, np.zeros((0, 5)))
+    return Predictions(*columns)

@@ -1,0 +1,136 @@
+"""Labels in the order of the graphs: which example belongs to which seed row and kernel column of which graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gnn.graph.batch import GraphBatch
+from gnn.model.config import BLENDING_METHODS, RISK_CLASSES
+from schemas.kernels import KERNEL_INDEX
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class GraphStore(Protocol):
+    """What training needs of the graph dataset (`gnn.graph.dataset.GraphDataset` is one)."""
+
+    def __len__(self) -> int: ...
+    def index_of(self, run: str, packet: str) -> int:
+        """Number of that packet's graph; KeyError where there is none."""
+
+    def element_ids(self, node_type: str, index: int) -> Sequence[str]:
+        """Ids of the nodes of that type in graph `index`, in row order."""
+
+    def batch(self, indices: Sequence[int]) -> GraphBatch:
+        """Those graphs, in that order, as one batch."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """P labels sorted by graph: rows of `training.examples`, and where they stand.
+
+    `uplift` is NaN where it was not measured, `risk` and `method` -1 where unknown; `weight` has mean one.
+    """
+
+    example: Ints
+    graph: Ints
+    seed: Ints
+    kernel: Ints
+    uplift: Floats
+    weight: Floats
+    risk: Ints
+    method: Ints
+
+    def __len__(self) -> int:
+        return len(self.graph)
+
+    def take(self, rows: Ints) -> "Labels":
+        """Those labels, in that order."""
+        return Labels(**{name: values[rows] for name, values in vars(self).items()})
+
+    def graphs(self) -> Ints:
+        """The graphs that have a label, ascending."""
+        return np.unique(self.graph)
+
+
+def locate(store: GraphStore, examples: pa.Table) -> tuple[Labels, int]:
+    """Labels of `examples` in `store`, and how many examples name a packet or seed that no graph has."""
+    rows = examples.select(["training_run_id", "packet_id", "seed_id"]).to_pylist()
+    graphs, seeds = np.full(len(rows), -1), np.full(len(rows), -1)
+    known: dict[int, dict[str, int]] = {}
+    for number, row in enumerate(rows):
+        try:
+            graph = store.index_of(row["training_run_id"], row["packet_id"])
+        except KeyError:
+            continue
+        if graph not in known:
+            known[graph] = {name: place for place, name in enumerate(store.element_ids("seed", graph))}
+        graphs[number], seeds[number] = graph, known[graph].get(row["seed_id"], -1)
+    found = np.flatnonzero(seeds >= 0)
+    labels = _labels(examples, graphs, seeds).take(found)
+    return labels.take(np.lexsort((labels.kernel, labels.seed, labels.graph))), len(rows) - len(found)
+
+
+def _labels(examples: pa.Table, graphs: Ints, seeds: Ints) -> Labels:
+    methods = {name: index for index, name in enumerate(BLENDING_METHODS)}
+    risks = {name: index for index, name in enumerate(RISK_CLASSES)}
+    weight = examples["weight"].to_numpy()
+    return Labels(
+        example=np.arange(examples.num_rows),
+        graph=graphs,
+        seed=seeds,
+        kernel=np.array([KERNEL_INDEX[name] for name in examples["kernel"].to_pylist()], dtype=np.int64),
+        uplift=examples["u"].to_numpy(),
+        weight=weight / weight.mean() if len(weight) else weight,
+        risk=np.array([risks.get(name, -1) for name in examples["risk_class"].to_pylist()], dtype=np.int64),
+        method=np.array([methods.get(name, -1) for name in examples["blending_method"].to_pylist()], dtype=np.int64),
+    )
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """A batch of graphs with its P labels; `seed` numbers the batch's seeds, `graph` the batch's graphs."""
+
+    batch: GraphBatch
+    example: Ints
+    graph: Tensor
+    seed: Tensor
+    kernel: Tensor
+    uplift: Tensor
+    weight: Tensor
+    risk: Tensor
+    method: Tensor
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "LabelledBatch":
+        """The same on `device`."""
+        moved = {k: v.to(device, non_blocking=non_blocking) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return LabelledBatch(batch=self.batch.to(device, non_blocking), example=self.example, **moved)
+
+
+def collate(store: GraphStore, labels: Labels, graphs: Sequence[int]) -> LabelledBatch:
+    """Those graphs and all of their labels."""
+    batch = store.batch(graphs)
+    starts = np.searchsorted(labels.graph, graphs, side="left")
+    ends = np.searchsorted(labels.graph, graphs, side="right")
+    rows = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)]).astype(np.int64)
+    place = np.repeat(np.arange(len(graphs)), ends - starts)
+    chosen = labels.take(rows)
+    offsets = batch.ptr["seed"].numpy()[place]
+    return LabelledBatch(
+        batch=batch,
+        example=chosen.example,
+        graph=torch.from_numpy(place),
+        seed=torch.from_numpy(chosen.seed + offsets),
+        kernel=torch.from_numpy(chosen.kernel),
+        uplift=torch.from_numpy(chosen.uplift.astype(np.float32)),
+        weight=torch.from_numpy(chosen.weight.astype(np.float32)),
+        risk=torch.from_numpy(chosen.risk),
+        method=torch.from_numpy(chosen.method),
+    )
