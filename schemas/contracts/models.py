@@ -11,16 +11,24 @@ from schemas.contracts.table import Column, Table
 _JSON_TYPES: Final = ((pa.types.is_boolean, "boolean"), (pa.types.is_integer, "integer"), (pa.types.is_floating, "number"))
 
 
-def polars_type(kind: pa.DataType) -> Any:
-    """The polars type of a column; polars has no MAP and shows one as List[Struct{key, value}]."""
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type with maps as lists of (key, value) structs, which pandera can check."""
     if pa.types.is_map(kind):
-        entry = [pl.Field("key", polars_type(kind.key_type)), pl.Field("value", polars_type(kind.item_type))]
-        return pl.List(pl.Struct(entry))
-    if pa.types.is_list(kind):
-        return pl.List(polars_type(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pl.Struct([pl.Field(one.name, polars_type(one.type)) for one in kind])
-    return pl.from_arrow(pa.array([], kind)).dtype  # type: ignore[union-attr]
+        return pa.list_(pa.struct([("key", kind.key_type), ("value", plain_type(kind.item_type))]))
+    return kind
+
+
+def polars_frame(rows: pa.Table) -> pl.DataFrame:
+    """Rows as the frame that the pandera schema validates: maps as lists of structs."""
+    plain = rows.cast(pa.schema([pa.field(one.name, plain_type(one.type)) for one in rows.schema]))
+    frame = pl.from_arrow(plain)
+    return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+
+def polars_type(kind: pa.DataType) -> Any:
+    """The polars type of a column of `polars_frame`."""
+    series = pl.from_arrow(pa.array([], plain_type(kind)))
+    return series.dtype if isinstance(series, pl.Series) else pl.Struct(series.schema)
 
 
 def _checks(column: Column) -> list[Any]:
@@ -33,7 +41,7 @@ def _checks(column: Column) -> list[Any]:
 
 
 def pandera_schema(table: Table) -> Any:
-    """Schema of stored rows: types, nullability of the key, ranges, and one row a key. Collect a LazyFrame before validating."""
+    """Schema of a `polars_frame` of stored rows: types, nullability, ranges, one row a key. Collect a LazyFrame first."""
     columns = {}
     for one in table.arrow_schema:
         column = table.column.get(one.name)

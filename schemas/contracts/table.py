@@ -175,7 +175,8 @@ class Table:
         """JSON Schema (2020-12) of one row as an object."""
         from schemas.contracts.models import json_schema
 
-        return json_schema(self)
+        found: dict[str, Any] = json_schema(self)
+        return found
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, cast
@@ -63,7 +63,7 @@ def _bounded(number: int, line: bytes, limits: Limits) -> Frame:
     return Frame(number, line[:_BLOCK], Reason.LIMIT_EXCEEDED, message)
 
 
-def _skip_line(number: int, head: bytes, blocks: Iterator[bytes | Frame], limits: Limits) -> Iterator[Frame]:
+def _skip_line(number: int, head: bytes, blocks: Iterator[bytes | Frame], limits: Limits) -> Generator[Frame, None, bytes]:
     """Read to the end of a line that is too long, keeping only its head; returns what follows it."""
     length = len(head)
     message = f"record_bytes: expected at most {limits.record_bytes} bytes, found a line of"

@@ -1,6 +1,6 @@
 """Parquet exports: the contract table's own columns, under the same rules of presence and range as every other format."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ _PROVENANCE = frozenset({"non_finite", "export_digest", "position", "arrival"})
 
 
 def decode_parquet(folder: Folder, path: Path, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
-    """Rows of a Parquet file, a batch of rows at a time. A file that can't be read as one of the folder's tables is one reject."""
+    """Rows of a Parquet file, a batch of rows at a time. A file that is no table of the folder is one reject."""
     collector = Collector(folder, file, digest)
     try:
         with pq.ParquetFile(path) as source:
@@ -93,7 +93,7 @@ def _column(rows: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
         raise WrongColumns(f"{name}: expected {kind}, found {array.type}: {error}") from None
 
 
-class _RowBytes:
+class _RowBytes(Sequence[bytes]):
     """Rows as canonical JSON, made only for those that are rejected."""
 
     def __init__(self, rows: pa.Table) -> None:
@@ -102,6 +102,6 @@ class _RowBytes:
     def __len__(self) -> int:
         return int(self._rows.num_rows)
 
-    def __getitem__(self, row: int) -> bytes:
+    def __getitem__(self, row: int) -> bytes:  # type: ignore[override]
         values = self._rows.slice(row, 1).to_pylist()[0]
         return canonical_json({name: str(v) if isinstance(v, bytes) else v for name, v in values.items()}).text.encode()

@@ -85,8 +85,7 @@ def _reject_faults(collector: Collector, name: str, found: Findings, origin: Ori
     bad = np.zeros(found.rows, np.bool_)
     first: dict[int, tuple[Reason, str]] = {}
     for mask, reason, message in found.faults:
-        for row in np.flatnonzero(mask & ~bad):
-            first[int(row)] = (reason, message)
+        first |= dict.fromkeys(np.flatnonzero(mask & ~bad).tolist(), (reason, message))
         bad |= mask
     for row in sorted(first):
         collector.reject(name, origin.record(row), *first[row])
