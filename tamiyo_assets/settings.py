@@ -32,9 +32,7 @@ class Settings(BaseModel):
     family_coverage: float = Field(default=0.70, ge=0.0, le=1.0)
 
 
-def resolve(
-    *, exports: Path | None = None, home: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Settings:
+def resolve(*, exports: Path | None = None, home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from options first, then `TAMIYO_*` variables, then the defaults of the house.
 
     Where no exports root is named and `var/exports` is absent or empty, the committed sample is read.

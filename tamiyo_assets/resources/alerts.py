@@ -70,9 +70,7 @@ class AlertOutbox:
             known = self.entries()
             fresh = {a.alert_id: a for a in alerts if a.alert_id not in known}
             event = "queued" if self.webhook else "unaddressed"
-            self._append(
-                {"event": event, "at": _now(), "alert": {"alert_id": i, **asdict(a)}} for i, a in fresh.items()
-            )
+            self._append({"event": event, "at": _now(), "alert": {"alert_id": i, **asdict(a)}} for i, a in fresh.items())
         return len(fresh)
 
     def deliver(self) -> Delivery:

@@ -1,0 +1,112 @@
+"""Feature tables and coverage: what the graph's tensors are made of, and how much of it was measured."""
+
+import re
+from collections.abc import Iterator
+
+import dagster as dg
+from dagster import ResourceParam
+
+from schemas.contracts import TABLES
+from schemas.features import GROUPS, NodeType, Relation
+from tamiyo_assets.assets.normalization import NORMS
+from tamiyo_assets.assets.registries import registry_key
+from tamiyo_assets.assets.reports import COLUMNS, feature_columns, key_of, materialized
+from tamiyo_assets.partitions import SINGLE_RUN, training_runs
+from tamiyo_assets.resources.features import FeatureSource
+from tamiyo_assets.versions import Versions
+
+_NODE_IDENTITY = ("training_run_id", "packet_id", "timestamp_ns", "element_id")
+_EDGE_IDENTITY = ("training_run_id", "packet_id", "timestamp_ns", "source_id", "target_id")
+_OWNER = ["team:tamiyo"]
+_TABLE_NAME = re.compile(r"[a-z]+\.[a-z_]+")
+
+
+def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
+    """The contract tables that the declaration names as sources of the group's features, and their registries."""
+    named = {name for feature in group.features for name in _TABLE_NAME.findall(feature.source) if name in TABLES}
+    vocabularies = {feature.registry for feature in group.features if feature.registry}
+    tables = [key_of(name) for name in sorted(named | {"tolaria.system_state"})]
+    return [*tables, *(registry_key(name) for name in sorted(vocabularies))]
+
+
+@dg.multi_asset(
+    name="features",
+    specs=[
+        dg.AssetSpec(
+            key_of(group.table),
+            deps=[*sources_of(group), NORMS],
+            skippable=True,
+            group_name="features",
+            kinds={"deltalake"},
+            owners=_OWNER,
+            description=f"{group.doc} Raw values, NULL where missing, each with its mask.",
+            metadata={COLUMNS: feature_columns(group, _NODE_IDENTITY if isinstance(group, NodeType) else _EDGE_IDENTITY)},
+        )
+        for group in GROUPS
+    ],
+    can_subset=True,
+)
+def features(
+    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+) -> Iterator[dg.MaterializeResult[None]]:
+    """One table per node type and relation."""
+    selected = [(name, rows) for name, rows in source.tables().items() if key_of(name) in context.selected_asset_keys]
+    for name, rows in selected:
+        yield materialized(context, key_of(name), versions.write(name, rows))
+
+
+@dg.asset(
+    key=key_of("coverage.by_key"),
+    deps=[key_of(group.table) for group in GROUPS],
+    group_name="features",
+    kinds={"deltalake"},
+    owners=_OWNER,
+    partitions_def=training_runs,
+    backfill_policy=SINGLE_RUN,
+    description="Per training run and feature: measured elements of all elements, and the system that sends it.",
+)
+def coverage_by_key(
+    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+) -> dg.MaterializeResult[None]:
+    """Measured / elements for every key of the declaration."""
+    return materialized(context, key_of("coverage.by_key"), versions.write("coverage.by_key", source.by_key()))
+
+
+@dg.asset(
+    key=key_of("coverage.by_family"),
+    deps=[key_of("coverage.by_key")],
+    group_name="features",
+    kinds={"deltalake"},
+    owners=_OWNER,
+    description="Coverage summed over the keys of each node type and relation.",
+)
+def coverage_by_family(
+    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+) -> dg.MaterializeResult[None]:
+    """Counts-weighted coverage per family."""
+    return materialized(context, key_of("coverage.by_family"), versions.write("coverage.by_family", source.by_family()))
+
+
+@dg.asset(
+    key=key_of("coverage.gaps"),
+    deps=[key_of("coverage.by_key")],
+    group_name="features",
+    kinds={"deltalake"},
+    owners=_OWNER,
+    description="What is missing, since when, and which system should have sent it.",
+)
+def coverage_gaps(
+    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+) -> dg.MaterializeResult[None]:
+    """One row a run and key with missing elements, with the reason."""
+    rows = source.gaps()
+    systems = rows.group_by("system").aggregate([("missing", "sum")]).to_pylist()
+    return materialized(
+        context,
+        key_of("coverage.gaps"),
+        versions.write("coverage.gaps", rows),
+        {"missing_by_system": dg.MetadataValue.json({row["system"]: row["missing_sum"] for row in systems})},
+    )
+
+
+FEATURE_ASSETS = (features, coverage_by_key, coverage_by_family, coverage_gaps)

@@ -1,0 +1,94 @@
+"""Norms: the fitted priors and the EWMA states, published as `gnn_norms.json` and as tables."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pyarrow as pa
+from dagster import ResourceParam
+
+from gnn.features.norms import Norms, publish
+from gnn.features.priors import fit_priors
+from gnn.features.run_norms import SCHEMA, newest_observations, run_norms
+from tamiyo_assets.assets.reports import COLUMNS, DIGEST, ROWS, arrow_columns, key_of, materialized
+from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.settings import Settings
+from tamiyo_assets.sources import read_contracts, training_hosts
+from tamiyo_assets.versions import Versions
+
+EWMA = key_of("norms.ewma")
+NORMS = key_of("norms.current")
+_CURRENT = pa.schema(
+    [
+        ("name", pa.string()),
+        ("mean", pa.float64()),
+        ("var", pa.float64()),
+        ("count", pa.int64()),
+        ("transform", pa.string()),
+        ("training_run_id", pa.string()),
+        ("timestamp_ns", pa.int64()),
+    ]
+)
+
+
+@dg.multi_asset(
+    name="norms",
+    specs=[
+        dg.AssetSpec(
+            EWMA,
+            deps=[key_of("tolaria.system_state")],
+            skippable=True,
+            group_name="normalization",
+            kinds={"deltalake"},
+            owners=["team:tamiyo"],
+            description="Each training run's EWMA state of the step metrics after its last packet.",
+            metadata={COLUMNS: arrow_columns(SCHEMA)},
+        ),
+        dg.AssetSpec(
+            NORMS,
+            deps=[EWMA, key_of("urza.blueprint"), key_of("urza.parameter")],
+            skippable=True,
+            group_name="normalization",
+            kinds={"json"},
+            owners=["team:tamiyo"],
+            description="gnn_norms.json: the newest EWMA states and the priors fitted on the catalogue's training hosts.",
+            metadata={COLUMNS: arrow_columns(_CURRENT)},
+        ),
+    ],
+    can_subset=True,
+)
+def norms(
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    tables: ResourceParam[TableStore],
+    versions: ResourceParam[Versions],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Recompute from the tables, publish only what changed."""
+    contracts = read_contracts(tables)
+    rows = run_norms(contracts["tolaria.system_state"])
+    ewma = versions.write("norms.ewma", rows)
+    if EWMA in context.selected_asset_keys:
+        yield materialized(context, EWMA, ewma)
+    hosts = training_hosts(contracts)
+    published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
+    versions.write("norms.current", _rows(published))
+    if NORMS in context.selected_asset_keys:
+        fitted_on = len(hosts) if hosts is not None else "the whole catalogue"
+        yield dg.MaterializeResult(
+            asset_key=NORMS,
+            data_version=dg.DataVersion(published.digest),
+            metadata={
+                ROWS: len(published.metrics) + len(published.priors),
+                DIGEST: published.digest,
+                "version": published.version,
+                "fitted_on_hosts": fitted_on,
+                "path": dg.MetadataValue.path(settings.home / "gnn_norms.json"),
+            },
+        )
+
+
+def _rows(published: Norms) -> pa.Table:
+    rows = [{"name": name, **norm.model_dump()} for name, norm in (*published.metrics.items(), *published.priors.items())]
+    return pa.Table.from_pylist([{field.name: row.get(field.name) for field in _CURRENT} for row in rows], schema=_CURRENT)
+
+
+NORM_ASSETS = (norms,)

@@ -1,0 +1,112 @@
+"""Registries: one asset each, refreshed together from what upstream says now and from the newest Simic snapshot."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+from dagster import ResourceParam
+
+from gnn.features.registries import Change, Registries, load, refresh
+from gnn.features.registry_keys import SOURCES, observed_keys
+from schemas.artifacts import REGISTRIES
+from schemas.errors import RegistryFull
+from tamiyo_assets.assets.reports import COLUMNS, ROWS, arrow_columns, key_of
+from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.settings import Settings
+from tamiyo_assets.sources import read_contracts
+
+CONFLICT = "simic_conflict"
+SCHEMA = pa.schema([("key", pa.string()), ("index", pa.int64()), ("retired", pa.bool_())])
+_SNAPSHOT = key_of("simic.registry_snapshot")
+_ADDED_SHOWN = 50
+
+
+def registry_key(name: str) -> dg.AssetKey:
+    """Asset key of one registry, the key of its table."""
+    return key_of(f"registries.{name}")
+
+
+@dg.multi_asset(
+    name="registries",
+    specs=[
+        dg.AssetSpec(
+            registry_key(name),
+            deps=[_SNAPSHOT, *(key_of(table) for table in sorted({table for table, _ in SOURCES.get(name, ())}))],
+            group_name="registries",
+            skippable=True,
+            kinds={"json"},
+            owners=["team:tamiyo"],
+            description=f"The {name} vocabulary: append-only, capacity {spec.capacity}; an index never moves.",
+            metadata={COLUMNS: arrow_columns(SCHEMA)},
+        )
+        for name, spec in REGISTRIES.items()
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            CONFLICT, asset=registry_key(name), blocking=True, description=f"Simic's snapshot agrees with the {name} registry."
+        )
+        for name in REGISTRIES
+    ],
+    can_subset=True,
+)
+def registries(
+    context: dg.AssetExecutionContext, settings: ResourceParam[Settings], tables: ResourceParam[TableStore]
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Refresh all registries; one in conflict keeps its last version and fails its check, the others go on."""
+    contracts = read_contracts(tables)
+    directory = registries_directory(settings.home)
+    report = refresh(directory, observed_keys(contracts), contracts["simic.registry_snapshot"])
+    current = load(directory)
+    for name, change in report.items():
+        if tables.version(f"registries.{name}") is None or report.wrote:
+            tables.write(f"registries.{name}", registry_rows(current, name))
+        if registry_key(name) in context.selected_asset_keys:
+            yield _materialized(change)
+    for check in sorted(context.selected_asset_check_keys):
+        change = report[check.asset_key.path[-1]]
+        yield dg.AssetCheckResult(
+            asset_key=check.asset_key,
+            check_name=CONFLICT,
+            passed=not change.conflicts,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=change.problem if change.conflicts else "no conflict",
+        )
+    full = [change.full for change in report.values() if change.full]
+    if full:
+        raise RegistryFull("; ".join(full))
+
+
+def registries_directory(home: Path) -> Path:
+    """Where the flat registry files of a home are."""
+    return home / "registries"
+
+
+def registry_rows(current: Registries, name: str) -> pa.Table:
+    """The registry as rows (key, index, retired), by index."""
+    registry = current[name]
+    retired = set(registry.retired)
+    ordered = sorted(registry.entries.items(), key=lambda entry: entry[1])
+    return pa.table(
+        [[key for key, _ in ordered], [index for _, index in ordered], [key in retired for key, _ in ordered]], schema=SCHEMA
+    )
+
+
+def _materialized(change: Change) -> dg.MaterializeResult[None]:
+    added = dict(list(change.added.items())[:_ADDED_SHOWN])
+    return dg.MaterializeResult(
+        asset_key=registry_key(change.name),
+        data_version=dg.DataVersion(change.digest),
+        metadata={
+            ROWS: change.size,
+            "version": change.version,
+            "capacity": change.capacity,
+            "capacity_used": change.size / change.capacity,
+            "added": len(change.added),
+            "added_keys": dg.MetadataValue.json(added),
+            "retired": len(change.retired),
+        },
+    )
+
+
+REGISTRY_ASSETS = (registries,)

@@ -1,0 +1,93 @@
+"""What the pipeline says of itself: coverage by its published telemetry names, table versions, the warehouse."""
+
+import dagster as dg
+import pyarrow as pa
+from dagster import ResourceParam
+
+from schemas.contracts import TABLES
+from schemas.features import GROUPS
+from tamiyo_assets.assets.reports import COLUMNS, ROWS, arrow_columns, key_of, materialized
+from tamiyo_assets.resources.metrics import BSDS_MISSING, BSDS_PARTIAL, SCHEMA, MetricsFile, Signal, coverage_signals, rows_of
+from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.settings import Settings
+from tamiyo_assets.sheets import sheet_gaps
+from tamiyo_assets.versions import Versions
+from tamiyo_assets.warehouse import publish
+
+_OWNER = ["team:tamiyo"]
+_SHOWN = 50
+FEATURE_COVERAGE = "telemetry.feature_coverage"
+VERSIONS = "operations.versions"
+_VERSIONS_SCHEMA = pa.schema(
+    [("table", pa.string()), ("training_run", pa.string()), ("digest", pa.string()), ("rows", pa.int64())]
+)
+_DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_family", "coverage.gaps")
+
+
+@dg.asset(
+    key=key_of(FEATURE_COVERAGE),
+    deps=[key_of("coverage.by_key"), key_of("features.blueprint"), key_of("urabrask.bsds")],
+    group_name="telemetry",
+    kinds={"deltalake", "prometheus"},
+    owners=_OWNER,
+    description="tamiyo.gnn.feature_coverage (mean over keys and per family), bsds_missing and degraded_inputs.",
+    metadata={COLUMNS: arrow_columns(SCHEMA)},
+)
+def feature_coverage(
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    tables: ResourceParam[TableStore],
+    versions: ResourceParam[Versions],
+) -> dg.MaterializeResult[None]:
+    """The signals as rows, and as a Prometheus text file."""
+    gaps = sheet_gaps(tables.read("features.blueprint"), tables.read("urabrask.bsds"))
+    signals = [
+        *coverage_signals(tables.read("coverage.by_key")),
+        Signal(BSDS_MISSING, float(len(gaps.missing)), unit="blueprints"),
+        Signal(BSDS_PARTIAL, float(len(gaps.partial)), unit="blueprints"),
+    ]
+    MetricsFile(settings.home).publish(signals)
+    found = {
+        "bsds_missing": dg.MetadataValue.json(gaps.missing[:_SHOWN]),
+        "bsds_partial": dg.MetadataValue.json(gaps.partial[:_SHOWN]),
+    } | {signal.name: signal.value for signal in signals}
+    return materialized(context, key_of(FEATURE_COVERAGE), versions.write(FEATURE_COVERAGE, rows_of(signals)), found)
+
+
+@dg.asset(
+    key=key_of(VERSIONS),
+    deps=[key_of(name) for name in (*TABLES, *_DERIVED)],
+    group_name="telemetry",
+    kinds={"deltalake"},
+    owners=_OWNER,
+    description="The content digest of every table, and of each training run's share of it.",
+    metadata={COLUMNS: arrow_columns(_VERSIONS_SCHEMA)},
+)
+def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Versions]) -> dg.MaterializeResult[None]:
+    """One row a table (training_run NULL) and one a table and training run."""
+    rows: list[tuple[str, str | None, str, int]] = []
+    for name in (*TABLES, *_DERIVED):
+        found = versions.of(name)
+        rows.append((name, None, found.digest, found.rows))
+        rows += [(name, run, part.digest, part.rows) for run, part in sorted(found.runs.items())]
+    columns = zip(*rows, strict=True)
+    return materialized(
+        context, key_of(VERSIONS), versions.write(VERSIONS, pa.table([list(c) for c in columns], schema=_VERSIONS_SCHEMA))
+    )
+
+
+@dg.asset(
+    key=key_of("operations.warehouse"),
+    deps=[key_of(VERSIONS), key_of(FEATURE_COVERAGE)],
+    group_name="telemetry",
+    kinds={"duckdb"},
+    owners=_OWNER,
+    description="warehouse.duckdb: the current version of every table as a view, for people with SQL.",
+)
+def warehouse(settings: ResourceParam[Settings], tables: ResourceParam[TableStore]) -> dg.MaterializeResult[None]:
+    """Build the file aside and replace it."""
+    path = publish(settings.home, tables)
+    return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(path), ROWS: len(tables.names())})
+
+
+TELEMETRY_ASSETS = (feature_coverage, table_versions, warehouse)

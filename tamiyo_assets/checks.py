@@ -1,0 +1,137 @@
+"""Asset checks: what must hold of the tables. Only conservation, registry conflict and preflight block what is downstream."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pyarrow.compute as pc
+from dagster import ResourceParam
+
+from schemas.contracts import TABLES
+from tamiyo_assets.assets.reports import key_of, table_of
+from tamiyo_assets.contract_rules import broken_rules
+from tamiyo_assets.coverage import ratios
+from tamiyo_assets.ingest import Ingest
+from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.settings import Settings
+
+CONTRACT_RULES = "contract_rules"
+CONSERVATION = "conservation"
+BY_KEY = key_of("coverage.by_key")
+BY_FAMILY = key_of("coverage.by_family")
+GAPS = key_of("coverage.gaps")
+
+_LISTED = 50
+
+
+@dg.multi_asset_check(
+    name=CONTRACT_RULES,
+    specs=[
+        dg.AssetCheckSpec(
+            CONTRACT_RULES, asset=key_of(name), description=f"Kept rows of {name} keep its rules; rejects are a WARN."
+        )
+        for name in TABLES
+    ],
+    can_subset=True,
+)
+def contract_rules(
+    context: dg.AssetCheckExecutionContext, ingest: ResourceParam[Ingest], tables: ResourceParam[TableStore]
+) -> Iterator[dg.AssetCheckResult]:
+    """Kept rows against the declaration (ERROR), broken WARN rules and rejected records (WARN)."""
+    for check in sorted(context.selected_asset_check_keys):
+        table = TABLES[table_of(check.asset_key)]
+        broken = broken_rules(table, tables.read(table.name))
+        rejected = ingest.accounting(table.name).rejected
+        errors = [rule for rule in broken if rule.severity == "ERROR"]
+        yield dg.AssetCheckResult(
+            asset_key=check.asset_key,
+            check_name=CONTRACT_RULES,
+            passed=not broken and not rejected,
+            severity=dg.AssetCheckSeverity.ERROR if errors else dg.AssetCheckSeverity.WARN,
+            description="; ".join(
+                [*(rule.text for rule in broken), *([f"{rejected} records rejected, see `tamiyo rejects`"] if rejected else [])]
+            ),
+            metadata={"broken_rules": len(broken), "rejected": rejected},
+        )
+
+
+@dg.multi_asset_check(
+    name=CONSERVATION,
+    specs=[
+        dg.AssetCheckSpec(
+            CONSERVATION, asset=key_of(name), blocking=True, description="rows read = rows kept + duplicates + rejects"
+        )
+        for name in TABLES
+    ],
+    can_subset=True,
+)
+def conservation(context: dg.AssetCheckExecutionContext, ingest: ResourceParam[Ingest]) -> Iterator[dg.AssetCheckResult]:
+    """Nothing that was read is lost: each record is a kept row, a duplicate or a reject."""
+    for check in sorted(context.selected_asset_check_keys):
+        name = table_of(check.asset_key)
+        counts = ingest.accounting(name)
+        yield dg.AssetCheckResult(
+            asset_key=check.asset_key,
+            check_name=CONSERVATION,
+            passed=counts.balanced,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=f"{name}: {counts.rows_read} read, {counts.kept} kept + {counts.duplicates} duplicates + "
+            f"{counts.rejected} rejects ({counts.said_rejected} when they were read)",
+            metadata={
+                "rows_read": counts.rows_read,
+                "kept": counts.kept,
+                "duplicates": counts.duplicates,
+                "rejected": counts.rejected,
+            },
+        )
+
+
+@dg.asset_check(asset=BY_KEY, name="mandatory_coverage", description="Every mandatory key is measured everywhere.")
+def mandatory_coverage(settings: ResourceParam[Settings], tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
+    """ERROR where a mandatory key is under the threshold over all runs; a key without elements has no ratio."""
+    rows = tables.read("coverage.by_key")
+    mandatory = rows.filter(pc.field("mandatory"))
+    low = [r for r in ratios(mandatory, ["key", "system"]) if r["ratio"] < settings.mandatory_coverage]
+    return dg.AssetCheckResult(
+        passed=not low,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=_shortfall(low, "key", settings.mandatory_coverage),
+        metadata={"keys_under": len(low), "keys": [f"{r['key']} {r['ratio']:.3f} ({r['system']})" for r in low][:_LISTED]},
+    )
+
+
+@dg.asset_check(asset=BY_FAMILY, name="family_coverage", description="No family of features is mostly missing.")
+def family_coverage(settings: ResourceParam[Settings], tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
+    """WARN where a family is under the threshold over all runs."""
+    low = [r for r in ratios(tables.read("coverage.by_family"), ["family"]) if r["ratio"] < settings.family_coverage]
+    return dg.AssetCheckResult(
+        passed=not low,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_shortfall(low, "family", settings.family_coverage),
+        metadata={"families_under": len(low), "families": [f"{r['family']} {r['ratio']:.3f}" for r in low]},
+    )
+
+
+@dg.asset_check(
+    asset=BY_KEY, name="coverage_conservation", blocking=True, description="measured + missing = elements for every key."
+)
+def coverage_conservation(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
+    """Counts that add up: no key has more measured elements than elements, and each ratio is their quotient."""
+    rows = tables.read("coverage.by_key")
+    wrong = rows.filter((pc.field("measured") > pc.field("elements")) | (pc.field("measured") < 0))
+    return dg.AssetCheckResult(
+        passed=wrong.num_rows == 0,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{wrong.num_rows} of {rows.num_rows} rows have more measured elements than elements",
+        metadata={"rows": rows.num_rows, "wrong": wrong.num_rows},
+    )
+
+
+def _shortfall(low: list[dict[str, Any]], name: str, threshold: float) -> str:
+    if not low:
+        return f"every {name} is at least {threshold:.2f}"
+    worst = ", ".join(f"{r[name]} {r['ratio']:.3f}" for r in low[:5])
+    return f"{len(low)} under {threshold:.2f}, worst: {worst}"
+
+
+CHECKS = (contract_rules, conservation, mandatory_coverage, family_coverage, coverage_conservation)

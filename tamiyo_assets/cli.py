@@ -1,0 +1,19 @@
+"""The `tamiyo` command. Each command is declared in `commands`; heavy imports happen inside it, so that `--help` is instant.
+
+Exit status: 0; 1 where an ERROR check failed or the thing asked for was refused; 2 for bad arguments or no exports root.
+"""
+
+import typer
+
+from tamiyo_assets.commands import coverage, run
+
+app = typer.Typer(
+    name="tamiyo",
+    help="From exports of training systems to typed graphs, a trained model and its checkpoint bundle.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+run.register(app)
+coverage.register(app)

@@ -1,0 +1,66 @@
+"""`tamiyo run`: everything once, in this process, with progress and a closing summary."""
+
+import os
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, quiet_dagster, reported
+from tamiyo_assets.settings import Settings, require_exports, resolve
+
+_EXAMPLES = """
+Materialize everything once and say what was found.
+
+Examples:
+
+    tamiyo run
+
+    tamiyo run --exports var/exports --home var/tamiyo
+
+    TAMIYO_ALERT_WEBHOOK=http://127.0.0.1:9000/ tamiyo run --json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("run", help=_EXAMPLES)(reported(run))
+
+
+def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False) -> None:
+    """Exit status 0; 1 where an ERROR check or a step failed; 2 where there is no exports root."""
+    settings = resolve(exports=exports, home=home)
+    require_exports(settings)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small graphs: two threads stall each other
+    console = Console(quiet=as_json)
+    if settings.exports_are_sample:
+        console.print("No exports were named and var/exports has none: reading the committed sample recorder/sample.")
+    with quiet_dagster():
+        from tamiyo_assets.summary import summarize
+        from tamiyo_assets.summary_view import render
+
+        outcome = _with_progress(settings, console)
+        summary = summarize(settings, outcome)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        render(summary, console)
+    raise typer.Exit(Exit.OK if outcome.ok else Exit.REFUSED)
+
+
+def _with_progress(settings: Settings, console: Console) -> "Outcome":  # noqa: F821
+    from tamiyo_assets.execution import run_everything
+
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("exports", total=None)
+
+        def step(name: str, done: int, total: int) -> None:
+            progress.update(task, description=name.replace("__", "/"), completed=done, total=total)
+
+        return run_everything(settings, step)

@@ -1,0 +1,36 @@
+"""Coverage counts summed over training runs: by key, by family, and against a threshold."""
+
+from typing import Any
+
+import pyarrow as pa
+
+
+def summed(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:
+    """Rows of `coverage.by_key` or `.by_family` summed over runs: the columns `by`, measured, elements, ratio; worst first.
+
+    A group without elements has no ratio (None) and comes last.
+    """
+    total = rows.group_by(by).aggregate([("measured", "sum"), ("elements", "sum")])
+    found = [
+        {name: row[name] for name in by}
+        | {"measured": row["measured_sum"], "elements": row["elements_sum"]}
+        | {"ratio": row["measured_sum"] / row["elements_sum"] if row["elements_sum"] else None}
+        for row in total.to_pylist()
+    ]
+    return sorted(found, key=lambda row: (row["ratio"] is None, row["ratio"] or 0.0, row[by[0]]))
+
+
+def summed_by_key(rows: pa.Table) -> list[dict[str, Any]]:
+    """Every key with its family, system and whether it is mandatory."""
+    return summed(rows, ["key", "family", "system", "mandatory"])
+
+
+def ratios(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:
+    """The groups that have elements, worst first."""
+    return [row for row in summed(rows, by) if row["ratio"] is not None]
+
+
+def mean_over_keys(rows: pa.Table) -> float | None:
+    """Mean of the keys' ratios over all runs (`tamiyo.gnn.feature_coverage`); None without a single element."""
+    found = [row["ratio"] for row in ratios(rows, ["key"])]
+    return sum(found) / len(found) if found else None

@@ -1,0 +1,103 @@
+"""One pass over everything, in this process: the exports first, to learn the training runs, then all assets over them."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+
+from tamiyo_assets.definitions import build_definitions
+from tamiyo_assets.evaluations import failed_checks
+from tamiyo_assets.instance import open_instance
+from tamiyo_assets.jobs import everything_job, ingest_job
+from tamiyo_assets.partitions import TRAINING_RUNS, range_tags
+from tamiyo_assets.resources.alerts import Alert, AlertOutbox
+from tamiyo_assets.settings import Settings
+
+Step = Callable[[str, int, int], None]  # step name, steps done, steps in all
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the runs said: failed checks of both severities, failed steps with their error, and the run ids."""
+
+    failed_checks: tuple[Alert, ...]
+    failed_steps: Mapping[str, str]
+    run_ids: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """No step failed and no ERROR check failed."""
+        return not self.failed_steps and not self.errors
+
+    @property
+    def errors(self) -> tuple[Alert, ...]:
+        """Failed checks of severity ERROR."""
+        return tuple(check for check in self.failed_checks if check.severity == "ERROR")
+
+
+class _Progress(logging.Handler):
+    """Turns the run's step events into calls of `step`."""
+
+    def __init__(self, step: Step, total: int) -> None:
+        super().__init__()
+        self._step = step
+        self._total = total
+        self._done = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by Dagster for every event of the run."""
+        event = getattr(record, "dagster_meta", {}).get("dagster_event")
+        kind = event.event_type_value if event is not None else ""
+        self._done += kind in ("STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED")
+        if kind.startswith("STEP_") and event.step_key:
+            self._step(event.step_key, self._done, self._total)
+
+
+def run_everything(settings: Settings, step: Step) -> Outcome:
+    """Materialize every asset once and evaluate every check; failed checks go to the webhook where there is one."""
+    outcomes: list[dg.ExecuteInProcessResult] = []
+    with open_instance(settings.dagster_home) as instance:
+        for job_name in (ingest_job.name, everything_job.name):
+            outcomes.append(_execute(settings, instance, job_name, step))
+            if not outcomes[-1].success and job_name == ingest_job.name:
+                break
+        failed = [check for result in outcomes for check in failed_checks(instance, result.run_id)]
+    alerts = AlertOutbox(settings.home, settings.alert_webhook)
+    alerts.queue(failed)
+    alerts.deliver()
+    return Outcome(tuple(failed), _failed_steps(outcomes), tuple(result.run_id for result in outcomes))
+
+
+def _execute(settings: Settings, instance: dg.DagsterInstance, job_name: str, step: Step) -> dg.ExecuteInProcessResult:
+    handlers: list[_Progress] = []
+
+    @dg.logger
+    def progress(_: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("progress")
+        logger.handlers = list(handlers)
+        return logger
+
+    definitions = build_definitions(settings, loggers={"progress": progress})
+    job = definitions.resolve_job_def(job_name)
+    handlers.append(_Progress(step, len(job.graph.nodes)))
+    known = list(instance.get_dynamic_partitions(TRAINING_RUNS)) if job_name == everything_job.name else []
+    return job.execute_in_process(
+        instance=instance,
+        run_config={"loggers": {"progress": {}}},
+        tags=range_tags(known, set(known)),
+        raise_on_error=False,
+    )
+
+
+def _failed_steps(outcomes: list[dg.ExecuteInProcessResult]) -> dict[str, str]:
+    """Failed steps with the error that they ended with; a blocking check's own failure is told by the check."""
+    failed: dict[str, str] = {}
+    for result in outcomes:
+        for event in result.get_step_failure_events():
+            error = event.step_failure_data.error
+            cause = error.cause if error and error.cause else error
+            text = (cause.message if cause else "").strip()
+            if "DagsterAssetCheckFailedError" not in (error.message if error else "") and "AssetCheck" not in text:
+                failed[event.step_key or "?"] = text
+    return failed

@@ -1,0 +1,71 @@
+"""The features of the current tables, registries and norms: computed once, shared by the assets that read them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from gnn.features.norms import Norms
+from gnn.features.norms import load as load_norms
+from gnn.features.registries import Registries
+from gnn.features.registries import load as load_registries
+from gnn.features.sources import Sources
+from schemas.contracts import TABLES
+from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.sources import read_contracts
+
+if TYPE_CHECKING:
+    from gnn.features.build import FeatureSet
+
+
+class FeatureSource:
+    """One feature set per state of its inputs; nothing is kept once a table, a registry or the norms have changed."""
+
+    def __init__(self, home: Path, tables: TableStore) -> None:
+        """Features of the tables, registries and norms of one home."""
+        self._home = home
+        self._tables = tables
+        self._state: tuple[object, ...] = ()
+        self._kept: dict[str, Any] = {}
+
+    def sources(self) -> Sources:
+        """The contract tables."""
+        found: Sources = self._once("sources", lambda: Sources(read_contracts(self._tables)))
+        return found
+
+    def registries(self) -> Registries:
+        """The published registries."""
+        return load_registries(self._home / "registries")
+
+    def norms(self) -> Norms:
+        """The published norms, or those before anything was measured."""
+        return load_norms(self._home) or Norms.default()
+
+    def features(self) -> "FeatureSet":
+        """The feature set of every packet."""
+        from gnn.features.build import build_features
+
+        found: FeatureSet = self._once(
+            "features", lambda: build_features(self.sources(), norms=self.norms(), registries=self.registries())
+        )
+        return found
+
+    def tables(self) -> dict[str, pa.Table]:
+        """The feature tables by name."""
+        from gnn.features.tables import feature_tables
+
+        found: dict[str, pa.Table] = self._once("tables", lambda: feature_tables(self.features()))
+        return found
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        state = (
+            *(self._tables.version(table) for table in TABLES),
+            *self.registries().digests().values(),
+            self.norms().digest,
+        )
+        if state != self._state:
+            self._state, self._kept = state, {}
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]

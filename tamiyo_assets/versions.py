@@ -1,0 +1,124 @@
+"""Content digests of tables: the data versions that Dagster shows, and each training run's own digest.
+
+A digest depends on the rows alone, never on files, order or commits. It is kept beside the tables per Delta version, so
+that an untouched table is not read again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gnn.publish import publish_file
+from schemas.contracts import TABLES
+from schemas.digest import table_digest
+from tamiyo_assets.resources.tables import TableStore
+
+RUN = "training_run_id"
+
+
+@dataclass(frozen=True)
+class RunVersion:
+    """One training run's share of a table."""
+
+    digest: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """One table: content digest, rows, and the same per training run where rows belong to runs."""
+
+    name: str
+    digest: str
+    rows: int
+    runs: Mapping[str, RunVersion] = field(default_factory=dict)
+
+    def run(self, training_run_id: str) -> RunVersion:
+        """The run's share; a run without rows has the digest of nothing."""
+        return self.runs.get(training_run_id, RunVersion(hashlib.sha256(b"").hexdigest(), 0))
+
+
+class Versions:
+    """Content digests of the tables of one store."""
+
+    def __init__(self, home: Path, tables: TableStore) -> None:
+        """Digests of `tables`, remembered under `home`."""
+        self._directory = home / "digests"
+        self._tables = tables
+
+    def of(self, name: str) -> TableVersion:
+        """The current version of a table, read anew only where the table has a newer commit."""
+        commit = self._tables.version(name)
+        path = self._directory / f"{name}.json"
+        known = json.loads(path.read_bytes()) if path.exists() else {}
+        if not known or known["commit"] != commit:
+            known = _describe(name, self._tables.read(name)) | {"commit": commit}
+            publish_file(path, json.dumps(known).encode())
+        runs = {run: RunVersion(digest, rows) for run, (digest, rows) in known["runs"].items()}
+        return TableVersion(name, known["digest"], known["rows"], runs)
+
+    def write(self, name: str, rows: pa.Table) -> TableVersion:
+        """Replace a derived table by `rows`, touching only the runs (or the table) whose content differs.
+
+        Writing what is there already makes no commit, so that a second run changes nothing.
+        """
+        fresh = _describe(name, rows)
+        runs: dict[str, tuple[str, int]] = fresh["runs"]
+        if self._tables.version(name) is None or not runs:
+            if self._tables.version(name) is None or self.of(name).digest != fresh["digest"]:
+                self._tables.write(name, rows)
+            return self.of(name)
+        known = self.of(name).runs
+        changed = [r for r in {*runs, *known} if r not in runs or r not in known or known[r].digest != runs[r][0]]
+        if changed:
+            kept = rows.filter(pc.is_in(rows.column(RUN), value_set=pa.array(changed, pa.string())))
+            self._tables.write(name, kept, runs=changed)
+        return self.of(name)
+
+
+def _describe(name: str, rows: pa.Table) -> dict[str, Any]:
+    if not _belongs_to_runs(name, rows):
+        return {"digest": _digest(name, rows), "rows": rows.num_rows, "runs": {}}
+    runs = {run: (_digest(name, part), part.num_rows) for run, part in by_run(rows).items()}
+    digest = hashlib.sha256(json.dumps(sorted((run, d) for run, (d, _) in runs.items())).encode()).hexdigest()
+    return {"digest": digest, "rows": rows.num_rows, "runs": runs}
+
+
+def _belongs_to_runs(name: str, rows: pa.Table) -> bool:
+    """Contract tables say it; a derived table's rows belong to runs where every one of them names its run."""
+    if name in TABLES:
+        return TABLES[name].scope is not None
+    return RUN in rows.column_names and rows.column(RUN).null_count == 0
+
+
+def _digest(name: str, rows: pa.Table) -> str:
+    declared = TABLES.get(name)
+    return table_digest(declared if declared else _ordering(rows), rows)
+
+
+def _ordering(rows: pa.Table) -> tuple[str, ...]:
+    """Columns that a derived table's rows are put in order by: its names and numbers, never nested ones."""
+    return tuple(f.name for f in rows.schema if pa.types.is_string(f.type) or pa.types.is_integer(f.type))
+
+
+def by_run(rows: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each training run, in order of run id."""
+    if not rows.num_rows:
+        return {}
+    ordered = rows.take(pc.sort_indices(rows, sort_keys=[(RUN, "ascending")]))
+    column = ordered.column(RUN).combine_chunks()
+    encoded = column.dictionary_encode()
+    starts = [0, *(i + 1 for i in _changes(encoded.indices))]
+    ends = [*starts[1:], len(column)]
+    return {column[a].as_py(): ordered.slice(a, b - a) for a, b in zip(starts, ends, strict=True)}
+
+
+def _changes(indices: pa.Array) -> list[int]:
+    values = indices.to_numpy(zero_copy_only=False)
+    return [int(i) for i in (values[1:] != values[:-1]).nonzero()[0]]
