@@ -1,0 +1,78 @@
+"""Activation functions: their names, the modules and functions that are one, and where each is saturated.
+
+An activation is a node of its own in the graph, fed by the layer whose output it transforms; it is not a layer.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+FLAT_EDGE: Final = 3.0  # |x| beyond which tanh, sigmoid, gelu and silu move by under 10 % of their slope at 0
+
+MODULES: Final[Mapping[type[nn.Module], str]] = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
+    nn.LeakyReLU: "leaky_relu",
+    nn.PReLU: "prelu",
+    nn.ELU: "elu",
+    nn.SELU: "selu",
+    nn.CELU: "celu",
+    nn.GELU: "gelu",
+    nn.SiLU: "silu",
+    nn.Mish: "mish",
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    nn.Softplus: "softplus",
+    nn.Hardswish: "hardswish",
+    nn.Hardsigmoid: "hardsigmoid",
+    nn.Hardtanh: "hardtanh",
+    nn.GLU: "glu",
+}
+FUNCTIONS: Final[frozenset[str]] = frozenset(MODULES.values())
+_BY_SUFFIX: Final[Mapping[str, str]] = {  # Hugging Face wraps these functions in modules of its own
+    "GELUActivation": "gelu",
+    "NewGELUActivation": "gelu",
+    "FastGELUActivation": "gelu",
+    "PytorchGELUTanh": "gelu",
+    "GELUTanh": "gelu",
+    "SiLUActivation": "silu",
+}
+
+
+def module_activation(module: nn.Module) -> str | None:
+    """Name of the activation that this module is, or None where it is not one."""
+    return MODULES.get(type(module)) or _BY_SUFFIX.get(type(module).__name__)
+
+
+def function_activation(function: Callable[..., object]) -> str | None:
+    """Name of the activation that this torch function or tensor method is (`relu_` counts as `relu`), or None."""
+    name = getattr(function, "__name__", "").removesuffix("_")
+    return name if name in FUNCTIONS else None
+
+
+def saturated(name: str, before: Tensor, after: Tensor) -> Tensor:
+    """Bool mask (shape of `after`) of elements in a flat region of activation `name`.
+
+    relu family: output exactly 0 (or at relu6's ceiling); bounded ones: input beyond +-3 (hard ones: at the bound);
+    smooth rectifiers (gelu, silu, mish, elu, selu, celu, softplus): input under -3; leaky ones: input under 0.
+    """
+    if name in ("relu", "relu6", "hardswish"):
+        flat = after == 0
+        return flat | (after >= 6.0) if name == "relu6" else flat
+    if name in ("tanh", "sigmoid"):
+        return before.abs() > FLAT_EDGE
+    if name in ("hardtanh", "hardsigmoid"):
+        return (after == after.amin()) | (after == after.amax())
+    if name in ("leaky_relu", "prelu"):
+        return before < 0
+    if before.shape != after.shape:  # glu halves a dimension: its gate is what saturates
+        return before.chunk(2, dim=-1)[-1].abs() > FLAT_EDGE
+    return before < -FLAT_EDGE
+
+
+def apply_activation(name: str, inputs: Tensor) -> Tensor:
+    """Apply activation `name` to a tensor; KeyError where this module does not know it."""
+    module = {value: key for key, value in MODULES.items()}[name]()
+    return torch.as_tensor(module(inputs))

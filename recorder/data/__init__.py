@@ -1,0 +1,12 @@
+"""Real data sets that come inside installed packages and load without a network."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from recorder.data import digits
+from recorder.data.base import DataSet, Examples, Share, share_of
+
+__all__ = ["DATA_SETS", "DataSet", "Examples", "Share", "share_of"]
+
+DATA_SETS: Final[Mapping[str, DataSet]] = MappingProxyType({data.name: data for data in (digits.DIGITS,)})

@@ -1,0 +1,149 @@
+"""The first phase: measure every kernel before any packet exists, and describe it to Urza, Urabrask and Tezzeret.
+
+Outcomes come from training hosts of their own (ids that fall into training buckets, and are never recorded as runs).
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn.functional import mse_loss
+
+from recorder.benching import benchmark
+from recorder.catalogue import Measured, urza_record
+from recorder.clock import Clock
+from recorder.compiling import compile_status, issue
+from recorder.grafts import probe_site
+from recorder.grid import Grid, open_state
+from recorder.hostrun import Records
+from recorder.hosts import build_host
+from recorder.hosts.spec import HostSpec, draw_host
+from recorder.kernels import KERNELS, Kernel, Layout, Site, fitting
+from recorder.observation import Observation
+from recorder.plan import RecordPlan
+from recorder.schedules import METHODS
+from recorder.sheets import Benchmark, kernel_sheet
+from recorder.training import step_seed, train_step
+from recorder.trials import Outcome, Treatment
+from recorder.watch import watch
+from schemas.leyline import leyline_pb2 as pb
+from schemas.splits import split_of
+
+SHEET_HORIZON = 50
+FIRST_SHEET_INDEX = 100_000  # far from every recorded host
+_REFERENCE = {Layout.VECTOR: (16, 32), Layout.SEQUENCE: (16, 8, 32), Layout.IMAGE: (16, 32, 8, 8)}
+
+
+def sheet_hosts(plan: RecordPlan) -> Iterator[HostSpec]:
+    """The first phase's hosts: the first of the plan's kind whose ids fall into training buckets."""
+    index, found = FIRST_SHEET_INDEX, 0
+    while found < plan.sheet_hosts:
+        template = plan.host(index)
+        spec = draw_host(plan.seed, index, template.data_set, template.architecture, stress=found % 3 == 2)
+        if split_of(spec.blueprint_id) == "train":
+            found += 1
+            yield spec
+        index += 1
+
+
+def outcomes_on(plan: RecordPlan, spec: HostSpec) -> dict[str, list[Outcome]]:
+    """Outcomes of every fitting kernel at the middle site of one host, one replicate at the first horizon."""
+    host = build_host(spec)
+    host.model.train()
+    for step in range(plan.states[0]):
+        seed = step_seed(spec.seed, spec.index, step)
+        train_step(host.model, host.optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=seed)
+    path = host.sites[len(host.sites) // 2]
+    site = probe_site(host.model, path, host.share.train.inputs)
+    state = open_state(host, plan.states[0], Grid(1, (SHEET_HORIZON,)))
+    found = {}
+    for kernel in fitting(site.layout):
+        found[kernel.blueprint_id] = state.outcomes(Treatment(path, site, kernel, spec.blending, spec.alpha_steps))
+    return found
+
+
+class Reference(nn.Module):
+    """A kernel between two linear layers over the channels, so that it can be measured while something trains."""
+
+    def __init__(self, kernel: Kernel, layout: Layout) -> None:
+        super().__init__()
+        shape = _REFERENCE[layout]
+        channels = shape[1] if layout is Layout.IMAGE else shape[-1]
+        positions = {Layout.VECTOR: 1, Layout.SEQUENCE: shape[1], Layout.IMAGE: 64}[layout]
+        self.enter = nn.Linear(shape[-1], shape[-1])
+        self.kernel = kernel.build(Site(layout, channels, positions))
+        self.leave = nn.Linear(shape[-1], 4)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[..., 4] from the reference inputs."""
+        outputs: torch.Tensor = self.leave(self.kernel(self.enter(inputs)))
+        return outputs
+
+
+def _measure(kernel: Kernel, layout: Layout) -> tuple[Measured, Benchmark, nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    inputs = torch.randn(_REFERENCE[layout])
+    model = Reference(kernel, layout)
+    targets = torch.randn(model(inputs).shape)
+    own = {id(p) for p in model.kernel.parameters()}
+    groups = [{"params": [p for p in model.parameters() if id(p) not in own], "name": "reference"}]
+    groups += [{"params": list(model.kernel.parameters()), "name": "kernel"}] if own else []
+    optimizer = torch.optim.Adam(groups, lr=1e-3)
+    looks: list[Observation] = []
+    started = time.perf_counter()
+    with watch(model, optimizer, every=5, sink=looks.append) as seen:
+        for _ in range(15):
+            optimizer.zero_grad()
+            loss = mse_loss(model(inputs), targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            seen.step(loss, len(inputs))
+    step_ms = (time.perf_counter() - started) * 1e3 / 15
+    if seen.topology is None:
+        raise RuntimeError(f"{kernel.blueprint_id}: expected a topology after 15 steps, found none")
+    measured = Measured(seen, seen.topology, looks[-1], prefix="kernel")
+    cost = benchmark(model.kernel, None, model.enter(inputs).detach(), step_ms=step_ms)
+    return measured, cost, model.kernel, model.enter(inputs).detach()
+
+
+def kernel_descriptor(kernel: Kernel) -> pb.BlueprintDescriptor:
+    """A kernel's descriptor as the catalogue declares it. Its risk is left to the measured sheet."""
+    descriptor = pb.BlueprintDescriptor(
+        blueprint_id=kernel.blueprint_id,
+        name=kernel.blueprint_id.removeprefix("kernel-"),
+        tier=getattr(pb, f"BLUEPRINT_TIER_{kernel.tier}"),
+        stage=kernel.stage,
+        approval_required=kernel.tier == "HIGH_RISK",
+        description=kernel.description,
+    )
+    for name, (low, high) in kernel.bounds.items():
+        descriptor.allowed_parameters[name].CopyFrom(pb.ParameterBounds(min_value=low, max_value=high))
+    return descriptor
+
+
+def first_phase(plan: RecordPlan, clock: Clock) -> Records:
+    """Every kernel's Urza record, compile status and, where it was measured on hosts, its sheet. No packets, no reports."""
+    found: dict[str, list[Outcome]] = OrderedDict()
+    for spec in sheet_hosts(plan):
+        for kernel_id, outcomes in outcomes_on(plan, spec).items():
+            found.setdefault(kernel_id, []).extend(outcomes)
+    records: Records = {"urza/blueprint": [], "urabrask/bsds": [], "tezzeret/kernel": []}
+    for kernel in KERNELS.values():
+        layout = Layout.VECTOR if Layout.VECTOR in kernel.layouts else Layout.SEQUENCE
+        measured, cost, module, example = _measure(kernel, layout)
+        record = urza_record(kernel_descriptor(kernel), measured, blending=METHODS, exported_at_ns=clock.now())
+        records["urza/blueprint"].append(record)
+        update = compile_status(kernel.blueprint_id, module, example)
+        records["tezzeret/kernel"].append(issue(update, clock.now()))
+        if kernel.blueprint_id in found:
+            sheet = kernel_sheet(kernel.blueprint_id, found[kernel.blueprint_id], cost, issued_at_ns=clock.now())
+            records["urabrask/bsds"].append(sheet)
+    return records
+
+
+def risks_of(records: Records) -> dict[str, float]:
+    """Measured risk score of each kernel that has a sheet."""
+    sheets = [record for record in records["urabrask/bsds"] if isinstance(record, pb.BSDS)]
+    return {sheet.blueprint_id: sheet.risk_score for sheet in sheets}

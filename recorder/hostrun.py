@@ -1,0 +1,273 @@
+"""One host's training run, from warm-up to the end of its graft, with everything that it exports."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from recorder.benching import benchmark
+from recorder.catalogue import Measured, urza_record
+from recorder.clock import Clock
+from recorder.compiling import compile_status, issue
+from recorder.exports import Record
+from recorder.grafts import attach, probe_site, seed_mode
+from recorder.grid import Grid, try_everything
+from recorder.health import LATENCY_BUDGET_MS, Health, Machine
+from recorder.hosts import Host, build_host
+from recorder.hosts.spec import HostSpec
+from recorder.kernels import KERNELS, fitting
+from recorder.observation import Observation
+from recorder.plan import RecordPlan
+from recorder.reports import field_report, graft_command
+from recorder.schedules import METHODS, alpha_at
+from recorder.seeds import Seed, choose_sites, seed_state
+from recorder.sheets import host_sheet
+from recorder.training import Snapshot, evaluate, snapshot, step_seed, train_step
+from recorder.trials import Trajectory, compare, run_trial
+from recorder.vocabulary import SEED_IDS
+from recorder.watch import Watch, watch
+from schemas.leyline import leyline_pb2 as pb
+
+Records = dict[str, list[Record]]  # folder ("tolaria/system_state") -> records in event order
+RUN_STREAM = 3  # the run's own batches; trials draw from other streams
+
+
+@dataclass
+class HostRun:
+    """A run in progress. `risks` maps a blueprint id to its measured risk score, for the seeds that carry it."""
+
+    plan: RecordPlan
+    spec: HostSpec
+    risks: Mapping[str, float]
+    clock: Clock
+    machine: Machine
+    health: Health
+    host: Host
+    seeds: list[Seed] = field(default_factory=list)
+    records: Records = field(default_factory=dict)
+    step: int = 0
+    losses_finite: bool = True
+    graft_state: tuple[Snapshot, float, str, Seed] | None = None
+    graft_path: Trajectory = field(default_factory=Trajectory)
+
+    def emit(self, folder: str, record: Record) -> None:
+        """Keep a record for its folder."""
+        self.records.setdefault(folder, []).append(record)
+
+    def seed_for(self, step: int) -> int:
+        """The random seed of a step of the run itself."""
+        return step_seed(self.spec.seed, self.spec.index, RUN_STREAM, step)
+
+    def train(self, seen: Watch) -> Observation | None:
+        """One step of the run: the active graft's alpha, the step, the watch."""
+        self.step += 1
+        active = self.graft_state[3] if self.graft_state else None
+        since = self.step - self.graft_state[0].step if self.graft_state else 0
+        for seed in self.seeds:
+            seed.advance(alpha_at(self.spec.blending, since, self.spec.alpha_steps) if seed is active else 0.0)
+        host, spec = self.host, self.spec
+        loss = train_step(
+            host.model, host.optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=self.seed_for(self.step)
+        )
+        if active is not None:
+            active.measure_gradient()
+            self.graft_path.training.append(float(loss))
+        self.losses_finite = self.losses_finite and math.isfinite(float(loss))
+        return seen.step(loss, spec.batch)
+
+
+def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], clock: Clock) -> Records:
+    """Train host `spec` and return every record of its run, by folder."""
+    machine = Machine()
+    run = HostRun(plan, spec, risks, clock, machine, Health(machine), build_host(spec))
+    run.host.model.train()
+    with watch(run.host.model, run.host.optimizer, every=plan.every) as seen:
+        _warm_up(run, seen)
+        while run.step < plan.total_steps and run.losses_finite:
+            observation = run.train(seen)
+            if run.graft_state is not None:
+                _look(run)
+            if observation is not None:
+                packet_id = _packet(run, observation)
+                _decide(run, packet_id)
+    return run.records
+
+
+def _warm_up(run: HostRun, seen: Watch) -> None:
+    """Train without packets, then say what the host is: Urza's record, its own sheet, its compile status, its health."""
+    looks: list[Observation] = []
+    started = time.perf_counter()
+    while run.step < run.plan.warmup_steps:
+        observation = run.train(seen)
+        if observation is not None:
+            looks.append(observation)
+    step_ms = (time.perf_counter() - started) * 1e3 / run.step
+    _plant_seeds(run, seen)
+    _describe(run, seen, looks, step_ms)
+    _report_health(run, "recording starts")
+
+
+def _plant_seeds(run: HostRun, seen: Watch) -> None:
+    host, topology = run.host, seen.topology
+    if topology is None:
+        return
+    for seed_id, path in zip(SEED_IDS, choose_sites(host.sites, run.plan.sites), strict=False):
+        inside = [layer for layer in topology.layers if layer.layer_id == path or layer.layer_id.startswith(f"{path}.")]
+        site = probe_site(host.model, path, host.share.train.inputs)
+        names = tuple(layer.layer_id for layer in inside)
+        run.seeds.append(Seed(seed_id, path, site, names, max((layer.depth for layer in inside), default=0)))
+
+
+def _describe(run: HostRun, seen: Watch, looks: list[Observation], step_ms: float) -> None:
+    spec, host, example = run.spec, run.host, run.host.share.train.inputs[: run.spec.batch]
+    cost = benchmark(host.model, host.optimizer, example, step_ms=step_ms)
+    losses = [look.loss for look in looks]
+    norms = [look.metrics["gradient_norm"] for look in looks if "gradient_norm" in look.metrics]
+    sheet = host_sheet(spec.blueprint_id, losses, norms, cost, issued_at_ns=run.clock.now())
+    run.emit("urabrask/bsds", sheet)
+    if seen.topology is not None:
+        measured = Measured(seen, seen.topology, looks[-1])
+        descriptor = host_descriptor(spec, sheet.risk_score)
+        run.emit("urza/blueprint", urza_record(descriptor, measured, blending=METHODS, exported_at_ns=run.clock.now()))
+    update = compile_status(spec.blueprint_id, host.model, example)
+    run.emit("tezzeret/kernel", issue(update, run.clock.now()))
+
+
+def host_descriptor(spec: HostSpec, risk: float) -> pb.BlueprintDescriptor:
+    """A host's descriptor; a stressed one is HIGH_RISK and needs approval."""
+    return pb.BlueprintDescriptor(
+        blueprint_id=spec.blueprint_id,
+        name=f"{spec.architecture} on {spec.data_set}",
+        tier=pb.BLUEPRINT_TIER_HIGH_RISK if spec.stress else pb.BLUEPRINT_TIER_SAFE,
+        risk=risk,
+        stage=spec.depth,
+        quarantine_only=False,
+        approval_required=spec.stress,
+        description=f"{spec.depth} blocks of {spec.width}, {spec.activation}, norm {spec.norm}, {spec.samples} samples",
+    )
+
+
+def _report_health(run: HostRun, reason: str) -> None:
+    run_id = run.spec.run_id
+    packet = run.health.weatherlight(run_id, run.clock.now(), losses_finite=run.losses_finite)
+    run.emit("weatherlight/telemetry", packet)
+    run.emit("tamiyo/telemetry", run.health.tamiyo(run_id, run.clock.now(), reason))
+
+
+def _packet(run: HostRun, seen: Observation) -> str:
+    """Write the packet of a measured step, with its seeds; returns its id."""
+    spec, graft = run.spec, run.graft_state[3].graft if run.graft_state else None
+    with seed_mode(graft, training=False):
+        scores = evaluate(run.host.model, run.host.share.validation)
+    run.health.observe_latency(seen.metrics["hook_latency_ms"])
+    now = run.clock.now()
+    packet = pb.SystemStatePacket(
+        version=1,
+        current_epoch=run.step * spec.batch // spec.samples,
+        validation_accuracy=scores.accuracy,
+        validation_loss=scores.loss,
+        timestamp_ns=now,
+        hardware_context=run.machine.hardware(),
+        packet_id=f"{spec.run_id}-{run.step:06d}",
+        global_step=run.step,
+        training_loss=seen.loss,
+        source_subsystem="tolaria",
+        training_run_id=spec.run_id,
+        experiment_name=spec.experiment,
+        blueprint_id=spec.blueprint_id,
+        layers=seen.layers,
+        activations=seen.activations,
+        parameters=seen.parameters,
+        connections=seen.connections,
+    )
+    extra = {"latency_budget_ms": LATENCY_BUDGET_MS, "cpu_util_percent": run.machine.cpu_percent, "stress": float(spec.stress)}
+    for name, value in (seen.metrics | extra).items():
+        packet.training_metrics[name] = value
+    for seed in run.seeds:
+        risk = run.risks.get(seed.blueprint_id)
+        state = seed_state(seed, spec, step=run.step, now_ns=now, every=run.plan.every, risk=risk)
+        packet.seed_states.append(state)
+        run.emit("kasmina/seed_state", state)
+    run.emit("tolaria/system_state", packet)
+    return packet.packet_id
+
+
+def _decide(run: HostRun, packet_id: str) -> None:
+    """What follows a packet: counterfactuals, the run's own graft, its verdict."""
+    if run.step in run.plan.states:
+        grid = Grid(run.plan.replicates, run.plan.horizons)
+        try_everything(run.host, run.seeds, run.step, packet_id, grid, run.clock, run.emit)
+    if run.step == run.plan.graft_step:
+        _begin_graft(run, packet_id)
+    if run.graft_state is not None and run.step == run.graft_state[0].step + max(run.plan.horizons):
+        _end_graft(run)
+    if run.step % (10 * run.plan.every) == 0:
+        _report_health(run, "recording goes on")
+
+
+def _look(run: HostRun) -> None:
+    """Keep the run's own losses at the steps where a control has them."""
+    if run.graft_state is None:
+        return
+    since = run.step - run.graft_state[0].step
+    if since % 5 == 0 and since <= max(run.plan.horizons):
+        with seed_mode(run.graft_state[3].graft, training=False):
+            run.graft_path.validation[since] = evaluate(run.host.model, run.host.share.validation).loss
+            run.graft_path.test[since] = evaluate(run.host.model, run.host.share.test).loss
+
+
+def _begin_graft(run: HostRun, packet_id: str) -> None:
+    """The one graft that the run itself takes: drawn at random, since the recorder explores."""
+    rng = np.random.default_rng([run.spec.seed, run.spec.index, 5])
+    seed = run.seeds[int(rng.integers(len(run.seeds)))]
+    kernels = [kernel for kernel in fitting(seed.site.layout) if kernel.blueprint_id != "kernel-identity"]
+    kernel = kernels[int(rng.integers(len(kernels)))]
+    base = evaluate(run.host.model, run.host.share.validation).loss
+    state = snapshot(run.host, run.step)
+    graft = attach(run.host.model, run.host.optimizer, seed.path, seed.site, kernel, step_seed(run.spec.seed, run.spec.index, 9))
+    seed.germinate(kernel.blueprint_id, graft, run.step)
+    run.graft_state, run.graft_path = (state, base, packet_id, seed), Trajectory()
+    command = graft_command(
+        run.spec,
+        seed,
+        kernel.blueprint_id,
+        command_id=f"{run.spec.run_id}-graft",
+        packet_id=packet_id,
+        method=run.spec.blending,
+        steps=run.spec.alpha_steps,
+        now_ns=run.clock.now(),
+    )
+    run.emit("tamiyo/command", command)
+
+
+def _end_graft(run: HostRun) -> None:
+    """Measure the run's graft against a control on the run's own batches, and let the gate decide."""
+    if run.graft_state is None:
+        return
+    state, base, packet_id, seed = run.graft_state
+    horizon = max(run.plan.horizons)
+    control = run_trial(run.host, state, None, replicate=0, horizons=(horizon,), stream=lambda step: run.seed_for(state.step + step))
+    outcome = compare(control, run.graft_path, base_loss=base, horizon=horizon, replicate=0)
+    held = seed.settle(outcome.uplift)
+    seed.metrics["uplift"] = outcome.uplift if math.isfinite(outcome.uplift) else -1.0
+    run.health.conservative = not held
+    report = field_report(
+        run.spec,
+        seed,
+        seed.blueprint_id,
+        outcome,
+        command_id=f"{run.spec.run_id}-graft",
+        packet_id=packet_id,
+        se=math.nan,
+        now_ns=run.clock.now(),
+    )
+    run.emit("tamiyo/field_report", report)
+    _report_health(run, f"{seed.seed_id} {'fossilized' if held else 'culled'}")
+
+
+def needs_kernels(run_records: Records) -> set[str]:
+    """Blueprint ids of kernels that these records name; all must stand in Urza."""
+    named = {getattr(record, "blueprint_id", "") for record in run_records.get("kasmina/seed_state", ())}
+    return named & set(KERNELS)

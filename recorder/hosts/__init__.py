@@ -1,0 +1,80 @@
+"""Hosts: real networks of varied shape and training, each made from its specification alone."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from recorder.data import DATA_SETS, Share, share_of
+from recorder.hosts.mlp import MLP
+from recorder.hosts.spec import HostSpec, draw_host
+
+__all__ = ["Host", "HostSpec", "build_host", "draw_host"]
+
+HELD: int = 297  # validation and test examples of a host
+
+
+class Network(Protocol):
+    """A host's network: a module that names the blocks after which kernels can be grafted."""
+
+    def sites(self) -> tuple[str, ...]:
+        """Module paths of candidate sites."""
+        ...
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host ready to train: its specification, network, optimizer with named groups, and share of the data."""
+
+    spec: HostSpec
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    share: Share
+    sites: tuple[str, ...]
+
+
+def _seeds(spec: HostSpec) -> torch.Generator:
+    return torch.Generator().manual_seed(spec.seed * 1_000_003 + spec.index)
+
+
+def parameter_groups(model: nn.Module, spec: HostSpec) -> list[dict[str, Any]]:
+    """Named groups: `weight` (matrices, decayed), `bias` (vectors) and `head` (the last layer)."""
+    head = {id(p) for name, p in model.named_parameters() if name.startswith("head.")}
+    body = [p for p in model.parameters() if id(p) not in head]
+    groups = (
+        ("weight", [p for p in body if p.ndim > 1], spec.weight_decay),
+        ("bias", [p for p in body if p.ndim <= 1], 0.0),
+        ("head", [p for p in model.parameters() if id(p) in head], spec.weight_decay),
+    )
+    return [{"params": params, "name": name, "weight_decay": decay} for name, params, decay in groups if params]
+
+
+def make_optimizer(groups: list[dict[str, Any]], spec: HostSpec) -> torch.optim.Optimizer:
+    """The host's optimizer over these groups; fused where torch has it on the CPU."""
+    rate = spec.learning_rate
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=spec.momentum, fused=True)
+    if spec.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=rate, fused=True)
+    if spec.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, fused=True)
+    if spec.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=rate, momentum=spec.momentum, foreach=True)
+    return torch.optim.Adagrad(groups, lr=rate, fused=True)
+
+
+def _network(spec: HostSpec, example: Tensor, classes: int) -> nn.Module:
+    return MLP(spec, example[0].numel(), classes)
+
+
+def build_host(spec: HostSpec) -> Host:
+    """Make the host's network, optimizer and data share; deterministic given the specification and the torch version."""
+    generator = _seeds(spec)
+    share = share_of(DATA_SETS[spec.data_set], samples=spec.samples, held=HELD, generator=generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        model = _network(spec, share.train.inputs, share.classes)
+    optimizer = make_optimizer(parameter_groups(model, spec), spec)
+    sites = model.sites()  # type: ignore[operator]
+    return Host(spec, model, optimizer, share, sites)

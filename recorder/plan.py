@@ -1,0 +1,50 @@
+"""What a recording shall be: pydantic configuration, and the hosts that follow from it."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from recorder.hosts.spec import HostSpec, draw_host
+
+Format = Literal["mixed", "binpb", "wal", "ndjson", "ndjson.gz", "ndjson.zst"]
+
+
+class RecordPlan(BaseModel):
+    """One recording. Hosts 0, 1, 2, ... of `seed` are recorded until `hosts` are done or `minutes` are over.
+
+    What host i shows depends on the seed and the grid (sites, states, replicates, horizons) only, never on `minutes`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exports: Path
+    seed: int = Field(default=1, ge=0)
+    minutes: float | None = Field(default=None, gt=0)
+    hosts: int | None = Field(default=None, ge=1)
+    format: Format = "mixed"
+    workers: int = Field(default=1, ge=1)
+    every: int = Field(default=10, ge=2, description="steps between packets")
+    warmup_steps: int = Field(default=40, ge=20)
+    states: tuple[int, ...] = Field(default=(80, 160), description="steps at which every kernel is tried")
+    graft_step: int = Field(default=200, description="step at which the run's own graft starts")
+    total_steps: int = Field(default=320, ge=60)
+    sites: int = Field(default=2, ge=1, le=4)
+    replicates: int = Field(default=2, ge=1)
+    horizons: tuple[int, ...] = Field(default=(50, 100))
+    sheet_hosts: int = Field(default=6, ge=1, description="training hosts whose outcomes make the kernels' sheets")
+    stress_share: float = Field(default=0.15, ge=0, le=1)
+    data_sets: tuple[str, ...] = ("digits",)
+    architectures: tuple[str, ...] = ("mlp",)
+
+    def host(self, index: int) -> HostSpec:
+        """Host `index`: its data set, architecture and stress follow from the index alone."""
+        pairs = [(data, kind) for data in self.data_sets for kind in self.architectures]
+        data, kind = pairs[index % len(pairs)]
+        every = round(1 / self.stress_share) if self.stress_share else 0
+        return draw_host(self.seed, index, data, kind, stress=bool(every) and index % every == every - 1)
+
+
+def target_hosts(plan: RecordPlan) -> int | None:
+    """How many hosts are asked for; None where only the clock ends the recording."""
+    return plan.hosts if plan.hosts is not None or plan.minutes is not None else 12
