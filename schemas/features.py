@@ -4,6 +4,7 @@ The tensor layout, the masks, the manifest, the coverage keys, the feature table
 derive from `NODE_TYPES` and `RELATIONS`. Adding a feature is adding one row here (and its source in the encoder).
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -38,9 +39,11 @@ class Transform(StrEnum):
 class Feature:
     """One feature of a node type, or one attribute of a relation.
 
-    `system` is the upstream system to ask when it is missing. `neutral` is the channel's value where it is missing
-    (after the transform). `registry` names the vocabulary of a categorical or multi-hot feature, `width` the channels
-    of a multi-hot one, `metric` the norm that `ewma` and `log_z` read.
+    `source` is read by the encoder: tables in order of preference, as `<table>[ <column>]` joined by `, else ` (the
+    column is the feature's name unless given; words in parentheses are for people), or `derived: ...`. `system` is the
+    upstream system to ask when it is missing. `neutral` is the channel's value where it is missing (after the
+    transform). `registry` names the vocabulary of a categorical or multi-hot feature, `width` the channels of a
+    multi-hot one, `metric` the norm that `ewma` and `log_z` read.
     """
 
     name: str
@@ -53,6 +56,17 @@ class Feature:
     registry: str | None = None
     width: int = 1
     metric: str | None = None
+
+    @property
+    def clauses(self) -> tuple[tuple[str, str], ...]:
+        """(table, column) of each place where the encoder looks, in order; empty for a derived feature."""
+        if self.source.startswith("derived:"):
+            return ()
+        found = []
+        for clause in re.sub(r"\([^)]*\)", "", self.source).split(", else "):
+            table, _, column = clause.strip().partition(" ")
+            found.append((table, column.strip() or self.name))
+        return tuple(found)
 
     @property
     def channels(self) -> int:
@@ -181,19 +195,20 @@ def _flag(name: str, system: str, source: str) -> Feature:
     return Feature(name, Kind.FLAG, system, source)
 
 
-def _grafting_strategies(source: str) -> Feature:
+def _grafting_strategies(whose: str) -> Feature:
+    source = f"urabrask.bsds {whose}"
     return _multi_hot("grafting_strategies", "urabrask", source, registry="grafting_strategy", width=32)
 
 
-_HOST_SHEET: Final = "urabrask.bsds: newest of the host blueprint"
-_SEED_SHEET: Final = "urabrask.bsds: newest of the attached blueprint"
+_HOST: Final = "(newest of the host blueprint)"
+_ATTACHED: Final = "(newest of the attached blueprint)"
 _BUDGET: Final = "hook_latency_ms / latency_budget_ms"
 
 LAYER: Final = NodeType(
     name="layer",
     doc="A layer of the host network.",
     features=(
-        _categorical("layer_type", "urza", "urza.layer", mandatory=True),
+        _categorical("layer_type", "urza", "urza.layer type", mandatory=True),
         _numeric("input_channels", "urza", "urza.layer", Transform.LOG1P, mandatory=True),
         _numeric("output_channels", "urza", "urza.layer", Transform.LOG1P, mandatory=True),
         _categorical("activation_type", "urza", "urza.layer", mandatory=True),
@@ -204,14 +219,14 @@ LAYER: Final = NodeType(
         _ewma("gradient_norm"),
         _ewma("samples_per_s"),
         _ewma("hook_latency_ms"),
-        _numeric("bsds_risk_score", "urabrask", _HOST_SHEET, Transform.CLAMP01, mandatory=True),
-        _categorical("hazard_band", "urabrask", _HOST_SHEET, registry="hazard_class", mandatory=True),
-        _categorical("handling_class", "urabrask", _HOST_SHEET),
-        _grafting_strategies(_HOST_SHEET),
+        _numeric("bsds_risk_score", "urabrask", f"urabrask.bsds risk_score {_HOST}", Transform.CLAMP01, mandatory=True),
+        _categorical("hazard_band", "urabrask", f"urabrask.bsds {_HOST}", registry="hazard_class", mandatory=True),
+        _categorical("handling_class", "urabrask", f"urabrask.bsds {_HOST}"),
+        _grafting_strategies(_HOST),
         _categorical(
             "resource_tier",
             "urza",
-            "urza.blueprint resource_tier, else urabrask.bsds resource_profile",
+            f"urza.blueprint resource_tier (of the host), else urabrask.bsds resource_profile {_HOST}",
             registry="resource_profile",
         ),
         _categorical("gradient_instability", "tolaria", "derived: gradient_norm against the run's EWMA mean before"),
@@ -228,7 +243,11 @@ SEED: Final = NodeType(
     features=(
         _categorical("seed_id", "kasmina", "kasmina.seed_state", registry="seed", mandatory=True),
         _numeric(
-            "monitoring_scope", "kasmina", "kasmina.seed_state: number of monitored layers", Transform.LOG1P, mandatory=True
+            "monitoring_scope",
+            "kasmina",
+            "derived: number of kasmina.seed_state monitored_layers",
+            Transform.LOG1P,
+            mandatory=True,
         ),
         _categorical("lifecycle_stage", "kasmina", "kasmina.seed_state stage", mandatory=True),
         _categorical("policy_version", "kasmina", "kasmina.seed_state"),
@@ -239,22 +258,38 @@ SEED: Final = NodeType(
         _categorical("alpha_schedule", "kasmina", "kasmina.seed_state alpha_schedule_method", registry="schedule"),
         _numeric("alpha_total_steps", "kasmina", "kasmina.seed_state alpha_schedule_total_steps", Transform.LOG1P),
         _numeric("alpha_temperature", "kasmina", "kasmina.seed_state alpha_schedule_temperature", Transform.LOG1P),
-        _flag("quarantine_only", "kasmina", "kasmina.seed_state, else urza.blueprint"),
-        _multi_hot(
-            "allowed_blending_methods", "kasmina", "kasmina.seed_state capabilities", registry="schedule", width=16
+        _flag(
+            "quarantine_only",
+            "kasmina",
+            "kasmina.seed_state, else urza.blueprint descriptor_quarantine_only (of the attached blueprint)",
         ),
         _multi_hot(
-            "allowed_optimizer_families", "kasmina", "kasmina.seed_state capabilities", registry="optimizer_family", width=16
+            "allowed_blending_methods",
+            "kasmina",
+            "kasmina.seed_state capabilities_allowed_blending_methods",
+            registry="schedule",
+            width=16,
         ),
         _multi_hot(
-            "isolation_exemptions", "kasmina", "kasmina.seed_state capabilities", registry="isolation_exemption", width=16
+            "allowed_optimizer_families",
+            "kasmina",
+            "kasmina.seed_state capabilities_allowed_optimizer_families",
+            registry="optimizer_family",
+            width=16,
         ),
-        _categorical("blueprint_tier", "urza", "urza.blueprint descriptor_tier of the attached blueprint"),
-        _numeric("bsds_risk_score", "urabrask", _SEED_SHEET, Transform.CLAMP01),
-        _categorical("hazard_band", "urabrask", _SEED_SHEET, registry="hazard_class"),
-        _categorical("handling_class", "urabrask", _SEED_SHEET),
-        _grafting_strategies(_SEED_SHEET),
-        _flag("has_handling_notes", "urabrask", f"{_SEED_SHEET}: a recommendation counts as notes"),
+        _multi_hot(
+            "isolation_exemptions",
+            "kasmina",
+            "kasmina.seed_state capabilities_isolation_exemptions",
+            registry="isolation_exemption",
+            width=16,
+        ),
+        _categorical("blueprint_tier", "urza", "urza.blueprint descriptor_tier (of the attached blueprint)"),
+        _numeric("bsds_risk_score", "urabrask", f"urabrask.bsds risk_score {_ATTACHED}", Transform.CLAMP01),
+        _categorical("hazard_band", "urabrask", f"urabrask.bsds {_ATTACHED}", registry="hazard_class"),
+        _categorical("handling_class", "urabrask", f"urabrask.bsds {_ATTACHED}"),
+        _grafting_strategies(_ATTACHED),
+        _flag("has_handling_notes", "urabrask", f"derived: urabrask.bsds recommendation {_ATTACHED}"),
     ),
 )
 
@@ -276,17 +311,25 @@ PARAMETER: Final = NodeType(
     doc="An optimizer parameter group of the host network.",
     features=(
         _log_z("parameter_count", "urza", "urza.parameter", mandatory=True),
-        _log_z("learning_rate", "tolaria", "tolaria.parameter_telemetry, else urza.blueprint optimizer", mandatory=True),
-        _log_z("momentum", "tolaria", "tolaria.parameter_telemetry, else urza.blueprint optimizer"),
-        _log_z("gradient_variance", "tolaria", "tolaria.parameter_telemetry, else urza.blueprint optimizer"),
+        _log_z(
+            "learning_rate",
+            "tolaria",
+            "tolaria.parameter_telemetry, else urza.blueprint optimizer_learning_rate",
+            mandatory=True,
+        ),
+        _log_z("momentum", "tolaria", "tolaria.parameter_telemetry, else urza.blueprint optimizer_momentum"),
+        _log_z("gradient_variance", "tolaria", "tolaria.parameter_telemetry, else urza.blueprint optimizer_gradient_variance"),
         _categorical(
-            "optimizer_family", "tolaria", "tolaria.parameter_telemetry, else urza.blueprint optimizer", mandatory=True
+            "optimizer_family",
+            "tolaria",
+            "tolaria.parameter_telemetry, else urza.blueprint optimizer_family",
+            mandatory=True,
         ),
         _numeric("convergence_rate", "tolaria", "tolaria.parameter_telemetry", Transform.SIGNED_LOG1P),
         _numeric("update_magnitude", "tolaria", "tolaria.parameter_telemetry", Transform.SIGNED_LOG1P),
-        _categorical("compile_status", "tezzeret", "tezzeret.kernel: newest of the host blueprint"),
-        _categorical("resource_profile", "urabrask", _HOST_SHEET),
-        _numeric("cooldown_ms", "urabrask", _HOST_SHEET, Transform.LOG1P),
+        _categorical("compile_status", "tezzeret", f"tezzeret.kernel status {_HOST}"),
+        _categorical("resource_profile", "urabrask", f"urabrask.bsds {_HOST}"),
+        _numeric("cooldown_ms", "urabrask", f"urabrask.bsds {_HOST}", Transform.LOG1P),
     ),
 )
 
@@ -294,11 +337,17 @@ BLUEPRINT: Final = NodeType(
     name="blueprint",
     doc="The host's blueprint, and each one attached to a seed.",
     features=(
-        _categorical("blueprint_id", "urza", "urza.blueprint", registry="blueprint", mandatory=True),
+        _categorical(
+            "blueprint_id", "urza", "derived: the packet's or the seed's blueprint_id", registry="blueprint", mandatory=True
+        ),
         _categorical("tier", "urza", "urza.blueprint descriptor_tier", registry="blueprint_tier", mandatory=True),
-        _categorical("hazard_band", "urabrask", "urabrask.bsds: newest", registry="hazard_class"),
+        _categorical("hazard_band", "urabrask", "urabrask.bsds (newest)", registry="hazard_class"),
         _numeric(
-            "risk", "urabrask", "urabrask.bsds risk_score, else urza.blueprint descriptor_risk", Transform.CLAMP01, mandatory=True
+            "risk",
+            "urabrask",
+            "urabrask.bsds risk_score (newest), else urza.blueprint descriptor_risk",
+            Transform.CLAMP01,
+            mandatory=True,
         ),
         _numeric("stage", "urza", "urza.blueprint descriptor_stage", Transform.LOG1P),
         _flag("quarantine_only", "urza", "urza.blueprint descriptor_quarantine_only"),
@@ -313,14 +362,20 @@ CONTEXT: Final = NodeType(
         _numeric(
             "rolling_loss", "tolaria", "derived: the run's EWMA mean of loss before", Transform.LOSS_PRIOR, mandatory=True
         ),
-        _ewma("samples_per_s", source="tolaria.system_state", name="throughput"),
+        _ewma("samples_per_s", source="tolaria.system_state samples_per_s", name="throughput"),
         _numeric(
-            "gpu_utilisation", "tolaria", "hardware_context, else training_metrics, else weatherlight.health", Transform.PERCENT
+            "gpu_utilisation",
+            "tolaria",
+            "tolaria.system_state (hardware_context or training_metrics), else weatherlight.health",
+            Transform.PERCENT,
         ),
         _numeric(
-            "cpu_utilisation", "tolaria", "hardware_context, else training_metrics, else weatherlight.health", Transform.PERCENT
+            "cpu_utilisation",
+            "tolaria",
+            "tolaria.system_state (hardware_context or training_metrics), else weatherlight.health",
+            Transform.PERCENT,
         ),
-        _flag("conservative_mode", "weatherlight", "weatherlight.health and Tamiyo's telemetry: the newest of both"),
+        _flag("conservative_mode", "weatherlight", "derived: weatherlight.health and Tamiyo's telemetry, the newest of both"),
         _categorical("health_status", "weatherlight", "weatherlight.health status"),
         _numeric("unhealthy_indicators", "weatherlight", "weatherlight.health", Transform.LOG1P),
         _numeric("sla_breaches", "weatherlight", "weatherlight.health", Transform.LOG1P),
@@ -333,8 +388,8 @@ NODE_TYPES: Final[tuple[NodeType, ...]] = (LAYER, SEED, ACTIVATION, PARAMETER, B
 
 def _broadcast() -> tuple[Feature, ...]:
     return (
-        _numeric("latency_budget_utilisation", "tolaria", "context.latency_budget_utilisation", Transform.CLAMP4),
-        _flag("conservative_mode", "weatherlight", "context.conservative_mode"),
+        _numeric("latency_budget_utilisation", "tolaria", "derived: the context's", Transform.CLAMP4),
+        _flag("conservative_mode", "weatherlight", "derived: the context's"),
     )
 
 
@@ -368,9 +423,7 @@ RELATIONS: Final[tuple[Relation, ...]] = (
         doc="An activation reaches its layer's successors in `connects`, or that layer itself where it has none.",
         features=(
             _numeric("gradient_contribution", "tolaria", "tolaria.activation_telemetry", Transform.LOG1P),
-            _numeric(
-                "nonlinearity_strength", "tolaria", "tolaria.activation_telemetry, else urza.activation", Transform.LOG1P
-            ),
+            _numeric("nonlinearity_strength", "tolaria", "tolaria.activation_telemetry, else urza.activation", Transform.LOG1P),
         ),
     ),
     Relation(
@@ -414,8 +467,13 @@ RELATIONS: Final[tuple[Relation, ...]] = (
         doc="A seed watches a layer.",
         features=(
             _numeric("monitoring_frequency", "kasmina", "kasmina.seed_state", Transform.CLAMP01),
-            _numeric("adaptation_trigger_threshold", "kasmina", "kasmina.seed_state, else urza thresholds", Transform.CLAMP01),
-            _flag("quarantine_flag", "kasmina", "kasmina.seed_state quarantine_only, else urza.blueprint"),
+            _numeric(
+                "adaptation_trigger_threshold",
+                "kasmina",
+                "derived: kasmina.seed_state, else urza.blueprint monitor_thresholds",
+                Transform.CLAMP01,
+            ),
+            _flag("quarantine_flag", "kasmina", "derived: the seed's quarantine_only"),
         ),
     ),
     Relation(
@@ -424,9 +482,19 @@ RELATIONS: Final[tuple[Relation, ...]] = (
         target="parameter",
         doc="A seed's capabilities are known and admit the parameter group's optimizer family.",
         features=(
-            _multi_hot("blending_methods", "kasmina", "kasmina.seed_state capabilities", registry="schedule", width=16),
             _multi_hot(
-                "optimizer_families", "kasmina", "kasmina.seed_state capabilities", registry="optimizer_family", width=16
+                "blending_methods",
+                "kasmina",
+                "kasmina.seed_state capabilities_allowed_blending_methods",
+                registry="schedule",
+                width=16,
+            ),
+            _multi_hot(
+                "optimizer_families",
+                "kasmina",
+                "kasmina.seed_state capabilities_allowed_optimizer_families",
+                registry="optimizer_family",
+                width=16,
             ),
         ),
     ),

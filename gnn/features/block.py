@@ -1,0 +1,130 @@
+"""A block of packets with everything that their graphs are made of, joined as of each packet's time.
+
+One packet online and all packets of many runs offline are blocks of the same kind and take the same code.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from gnn.features.catalogue import ELEMENT_TABLES
+from gnn.features.columns import View
+from gnn.features.ewma import EwmaState, EwmaTrace, run_states
+from gnn.features.metadata import Metadata
+from gnn.features.nodes import TELEMETRY, Nodes
+from gnn.features.packets import STATE, Packets
+from gnn.features.rows import Ints, Labels, Rows, offsets
+from gnn.features.seeds import Seeds
+from gnn.features.state import SEED_TABLE, RunState, States
+from schemas.features import EWMA_METRICS
+
+
+class BlueprintNodes:
+    """Blueprint nodes: the host's first, then each one attached to a seed, in order of id.
+
+    `ptr` int64 [P + 1]; `packet`, `code` (of the metadata, -1 unknown there) int64 [N]; `names` [N]; `host` int64 [P] is
+    each packet's host node, -1 where it has none.
+    """
+
+    def __init__(self, packets: Packets, seeds: Seeds, codes_of: Mapping[str, int]) -> None:
+        """Collect the nodes of every packet."""
+        hosts = packets.rows.labels("blueprint_id")
+        attached = seeds.rows.labels("blueprint_id").take(seeds.row)
+        words = tuple(sorted({*hosts.words, *attached.words} - {""}))
+        place = {word: code for code, word in enumerate(words)}
+        host, other = hosts.translate(place)[:-1], attached.translate(place)
+        span = len(words) + 1
+        keys = np.unique((seeds.packet * span + other)[(other >= 0) & (other != host[seeds.packet])])
+        owner, has_host = keys // span, host >= 0
+        counts = has_host.astype(np.int64) + np.bincount(owner, minlength=packets.size).astype(np.int64)
+        self.ptr: Ints = offsets(counts)
+        self.packet: Ints = np.repeat(np.arange(packets.size), counts)
+        self.host: Ints = np.where(has_host, self.ptr[:-1], -1)
+        own = np.full(len(self.packet), -1, dtype=np.int64)
+        own[self.host[has_host]] = host[has_host]
+        own[own < 0] = keys % span
+        self.names = Labels(own, words)
+        self.code: Ints = self.names.translate(codes_of)
+
+
+class Block:
+    """Packets, their nodes, seeds and blueprints, and the EWMA states before each packet."""
+
+    def __init__(self, metadata: Metadata, tables: Mapping[str, pa.Table], states: States) -> None:
+        """Join `tables` (system_state, the telemetry tables, seed_state) with the metadata; `states` are the runs' so far."""
+        self.metadata = metadata
+        catalogue = metadata.catalogue
+        self.packets = Packets(tables[STATE])
+        hosts = self.packets.rows.labels("blueprint_id")
+        self.host_names = hosts.take(np.arange(self.packets.size))
+        self.host: Ints = self.host_names.translate(metadata.codes_of)
+        self.telemetry = {name: Rows(tables[table]) for name, table in TELEMETRY.items()}
+        self.connections = Rows(tables["tolaria.connection_telemetry"])
+        self.nodes = {
+            name: Nodes(self.packets, self.host, catalogue.elements[name], self.telemetry[name], id_column)
+            for name, (_, id_column) in ELEMENT_TABLES.items()
+        }
+        self.seed_table = _with_earlier(self.packets.runs, tables[SEED_TABLE], states)
+        self.seeds = Seeds(self.packets, Rows(self.seed_table))
+        self.blueprints = BlueprintNodes(self.packets, self.seeds, metadata.codes_of)
+        self.attached: Ints = self.seeds.rows.labels("blueprint_id").take(self.seeds.row).translate(metadata.codes_of)
+        self.seed_names: Labels = self.seeds.rows.labels("seed_id").take(self.seeds.row)
+        position = np.arange(self.seeds.size) - self.seeds.ptr[self.seeds.packet]
+        self.seed_entries: Ints = metadata.seed_notes.entries(self.host[self.seeds.packet], self.seed_names, position)
+        self.traces, self._final = _traces(self.packets, states)
+        self._host_views = self._views_of(self.host, self.packets.times)
+
+    def _views_of(self, blueprints: Ints, times: Ints) -> dict[str, tuple[Rows, Ints]]:
+        metadata = self.metadata
+        return {
+            "urza.blueprint": (metadata.catalogue.blueprints, metadata.catalogue.record[blueprints]),
+            "urabrask.bsds": (metadata.sheets, metadata.sheet_rows(blueprints, times)),
+            "tezzeret.kernel": (metadata.kernels, metadata.kernel_rows(blueprints, times)),
+        }
+
+    def packet_views(self, packet: Ints) -> dict[str, View]:
+        """What every element of a packet may look at: the packet itself and its host blueprint's rows."""
+        views = {table: View(source, rows[packet]) for table, (source, rows) in self._host_views.items()}
+        views[STATE] = View(self.packets.rows, packet)
+        return views
+
+    def blueprint_views(self, blueprints: Ints, packet: Ints) -> dict[str, View]:
+        """The rows of those blueprints (codes int64 [N]) at the time of those packets."""
+        found = self._views_of(blueprints, self.packets.times[packet])
+        return {table: View(source, rows) for table, (source, rows) in found.items()}
+
+    def final_states(self, states: States) -> dict[str, RunState]:
+        """Every run's state after this block."""
+        after = dict(states)
+        rows, owner = self.seeds.still_needed(self.packets.times[self.packets.run_ptr[1:] - 1])
+        for code, run in enumerate(self.packets.runs):
+            after[run] = RunState(self._final[code], self.seed_table.take(pa.array(rows[owner == code])))
+        return after
+
+
+def _with_earlier(runs: tuple[str, ...], seeds: pa.Table, states: States) -> pa.Table:
+    earlier = [states[run].seeds for run in runs if run in states and states[run].seeds.num_rows]
+    if not earlier:
+        return seeds
+    return pa.concat_tables([seeds, *(table.select(seeds.column_names) for table in earlier)]).combine_chunks()
+
+
+def _traces(packets: Packets, states: States) -> tuple[dict[str, EwmaTrace], list[dict[str, EwmaState]]]:
+    """Per metric the states before every packet of the block, and per run the states after its last one."""
+    finals: list[dict[str, EwmaState]] = [{} for _ in packets.runs]
+    found = {}
+    for metric in EWMA_METRICS:
+        values = packets.rows.numbers(metric)[:-1]
+        parts = []
+        for code, run in enumerate(packets.runs):
+            start = states[run].ewma[metric] if run in states else EwmaState.start(metric)
+            parts.append(run_states(values[packets.run_ptr[code] : packets.run_ptr[code + 1]], start))
+            finals[code][metric] = parts[-1].final
+        found[metric] = EwmaTrace(
+            np.concatenate([np.zeros(0), *(part.mean for part in parts)]),
+            np.concatenate([np.zeros(0), *(part.var for part in parts)]),
+            np.concatenate([np.zeros(0, dtype=np.int64), *(part.count for part in parts)]),
+            EwmaState.start(metric),
+        )
+    return found, finals

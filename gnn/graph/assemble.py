@@ -1,0 +1,28 @@
+"""A feature set as one GraphBatch: the same arrays, now tensors (shared storage, nothing computed)."""
+
+import numpy as np
+import torch
+
+from gnn.features.build import FeatureSet
+from gnn.graph.batch import GraphBatch, Triple
+from schemas.features import NODE_TYPES, RELATIONS
+
+
+def to_batch(features: FeatureSet) -> GraphBatch:
+    """All packets of `features`, in order, as one batch on the CPU."""
+    tensor = torch.from_numpy
+    index: dict[Triple, torch.Tensor] = {}
+    for relation in RELATIONS:
+        edges = features.edges[relation.short].group.edges
+        if edges is not None:
+            index[relation.triple] = tensor(np.stack([edges.source, edges.target]))
+    return GraphBatch(
+        num_graphs=features.size,
+        x={node.name: tensor(features.nodes[node.name].encoded.x) for node in NODE_TYPES},
+        ids={node.name: tensor(features.nodes[node.name].encoded.ids) for node in NODE_TYPES},
+        ptr={node.name: tensor(features.nodes[node.name].group.ptr) for node in NODE_TYPES},
+        edge_index=index,
+        edge_attr={relation.triple: tensor(features.edges[relation.short].encoded.x) for relation in RELATIONS},
+        edge_ids={relation.triple: tensor(features.edges[relation.short].encoded.ids) for relation in RELATIONS},
+        edge_ptr={relation.triple: tensor(features.edges[relation.short].group.ptr) for relation in RELATIONS},
+    )
