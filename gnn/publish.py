@@ -70,10 +70,13 @@ def write_durable(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def publish_file(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, whole or not at all."""
+def publish_file(path: Path, data: bytes, *, workplace: Path | None = None) -> None:
+    """Replace `path` by `data`, whole or not at all.
+
+    The temporary file lies beside it, or in directory `workplace` of the same file system, which then alone needs sweeping.
+    """
     ensure_dir(path.parent)
-    temporary = beside(path)
+    temporary = beside(path if workplace is None else workplace / path.name)
     write_durable(temporary, data)
     temporary.replace(path)
     fsync_dir(path.parent)

@@ -129,8 +129,8 @@ class Ingest:
 
     def _pending(self, folder: Folder, scan: Scan, arrivals: Mapping[tuple[str, str], Entry]) -> list[_Pending]:
         """The exports of `folder` that some table lacks, in the order of their arrival."""
-        here = {e.digest: e for e in scan.exports if e.folder == folder.path}
-        entries = sorted((arrivals[folder.path, digest] for digest in here), key=lambda entry: entry.seq)
+        here = {e.identity: e for e in scan.exports if e.folder == folder.path}
+        entries = sorted((arrivals[folder.path, identity] for identity in here), key=lambda entry: entry.seq)
         if not entries:
             return []
         lacking: dict[str, set[str]] = {}
@@ -141,15 +141,15 @@ class Ingest:
             for entry in entries:
                 if entry.seq <= mark:
                     continue
-                known = None if table is None else table.transaction_version(_key(folder, entry.digest))
+                known = None if table is None else table.transaction_version(_key(folder, entry.identity))
                 if known is None or (known < entry.scan and name in TABLES and TABLES[name].by_arrival):
-                    lacking.setdefault(entry.digest, set()).add(name)
+                    lacking.setdefault(entry.identity, set()).add(name)
                     if known is not None:
-                        again.setdefault(entry.digest, set()).add(name)
+                        again.setdefault(entry.identity, set()).add(name)
         return [
-            _Pending(here[e.digest], e, frozenset(lacking[e.digest]), frozenset(again.get(e.digest, ())))
+            _Pending(here[e.identity], e, frozenset(lacking[e.identity]), frozenset(again.get(e.identity, ())))
             for e in entries
-            if e.digest in lacking
+            if e.identity in lacking
         ]
 
     def _ingest(self, folder: Folder, batch: Sequence[_Pending], report: IngestReport) -> None:
@@ -175,7 +175,7 @@ class Ingest:
         self, folder: Folder, batch: Sequence[_Pending], staging: Staging, decoded: _Decoded, report: IngestReport
     ) -> None:
         for name in _targets(folder):
-            keys = {_key(folder, p.export.digest): p.entry.scan for p in batch if name in p.tables}
+            keys = {_key(folder, p.export.identity): p.entry.scan for p in batch if name in p.tables}
             if not keys:
                 continue
             mark = {_mark(folder): max(p.entry.seq for p in batch)}
@@ -226,9 +226,9 @@ def _stored(name: str) -> pa.Schema:
     return TABLES[name].arrow_schema if name in TABLES else REJECT_SCHEMA
 
 
-def _key(folder: Folder, digest: str) -> str:
+def _key(folder: Folder, identity: str) -> str:
     """App transaction of one export in one folder; its version is the arrival number."""
-    return f"{folder.path}:{digest}"
+    return f"{folder.path}:{identity}"
 
 
 def _mark(folder: Folder) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from gnn.publish import append_durable, publish_file
 from schemas.errors import StorageError
-from tamiyo_assets.resources.exports import Export, Scan
+from tamiyo_assets.resources.exports import Export, Scan, identity
 
 LEDGER = "exports.ndjson"
 
@@ -30,6 +30,11 @@ class Entry:
     file: str
     size: int
     at: str
+
+    @property
+    def identity(self) -> str:
+        """What makes it one export of its folder."""
+        return identity(self.folder, self.file, self.digest)
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,9 @@ class Ledger:
         before = present(entries, scan.folders)
         now: dict[tuple[str, str], Export] = {}
         for export in scan.exports:
-            now.setdefault((export.folder, export.digest), export)
-        arrived = sorted((e for key, e in now.items() if key not in before), key=lambda e: (e.folder, e.digest))
-        gone = sorted((e for key, e in before.items() if key not in now), key=lambda e: (e.folder, e.digest))
+            now.setdefault((export.folder, export.identity), export)
+        arrived = sorted((e for key, e in now.items() if key not in before), key=_place)
+        gone = sorted((e for key, e in before.items() if key not in now), key=_place)
         if not arrived and not gone:
             return []
         number = 1 + max((e.scan for e in entries), default=0)
@@ -94,6 +99,10 @@ class Ledger:
         append_durable(self.path, data)
 
 
+def _place(one: Entry | Export) -> tuple[str, str]:
+    return (one.folder, one.identity)
+
+
 def _numbered(entry: Entry, seq: int) -> Entry:
     return Entry(seq, entry.scan, entry.event, entry.digest, entry.folder, entry.file, entry.size, entry.at)
 
@@ -108,13 +117,13 @@ def _ends_whole(path: Path) -> bool:
 
 
 def present(entries: Iterable[Entry], folders: Iterable[str]) -> Mapping[tuple[str, str], Entry]:
-    """(folder, digest) -> its newest arrival, of those that lay in `folders` at their newest scan."""
+    """(folder, identity) -> its newest arrival, of those that lay in `folders` at their newest scan."""
     wanted = frozenset(folders)
     found: dict[tuple[str, str], Entry] = {}
     for entry in entries:
         if entry.folder not in wanted:
             continue
-        key = (entry.folder, entry.digest)
+        key = (entry.folder, entry.identity)
         if entry.event == "arrived":
             found[key] = entry
         else:

@@ -91,7 +91,7 @@ def read_set(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, Regi
     index_file = root / INDEX
     if index_file.exists():
         records = read_index(index_file)
-    elif (directory / VERSIONS).is_dir() and any((directory / VERSIONS).iterdir()):
+    elif (directory / CURRENT).is_symlink() or any((directory / VERSIONS).glob("*/2.json")):
         raise RegistryError(f"{index_file}: expected the index of {directory / VERSIONS}, found none; {_ADVICE}")
     else:
         records = {}
@@ -119,8 +119,8 @@ def publish_set(
 ) -> None:
     """Publish one whole set; the caller holds the lock. `changed`: registries with a new version."""
     for name in sorted(changed):
-        folder = directory / VERSIONS / name
-        publish_file(folder / f"{records[name].version}.json", flat_bytes(entries[name]))
+        kept = directory / VERSIONS / name / f"{records[name].version}.json"
+        publish_file(kept, flat_bytes(entries[name]), workplace=directory)
     old = resolve(directory)
     generations = directory / GENERATIONS
     ensure_dir(generations)

@@ -11,6 +11,8 @@ from pathlib import Path
 from schemas.contracts import FOLDERS
 from schemas.errors import StorageError
 
+SNAPSHOTS = "simic/registry_snapshot"
+
 _BLOCK = 1 << 20
 _SETTLED_NS = 2_000_000_000  # a file younger than this may change again within one tick of its file system's clock
 
@@ -19,7 +21,7 @@ Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode: an unc
 
 @dataclass(frozen=True)
 class Export:
-    """One export file. `file` is its path relative to the root, `digest` its identity."""
+    """One export file. `file` is its path relative to the root, `digest` the SHA-256 (hex) of its bytes."""
 
     path: Path
     file: str
@@ -28,12 +30,26 @@ class Export:
     size: int
     signature: Signature
 
+    @property
+    def identity(self) -> str:
+        """What makes it one export of its folder."""
+        return identity(self.folder, self.file, self.digest)
+
     def unchanged(self) -> bool:
         """Whether the file still is the one that was hashed."""
         try:
             return _signature(self.path.stat()) == self.signature
         except OSError:
             return False
+
+
+def identity(folder: str, file: str, digest: str) -> str:
+    """What makes an export: its bytes, never its name, except that a Simic snapshot's name says which registry it is.
+
+    Two registries may well have the same bytes (`{"unknown": 1}`).
+    """
+    name = file.rpartition("/")[2]
+    return f"{digest}:{name}" if folder == SNAPSHOTS and name.endswith(".json") else digest
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,129 @@
+"""Each publisher, stopped before and after every change of the file system, leaves the old set or the new one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gnn.features import norms
+from gnn.features.registries import load, refresh
+from gnn.publish import publish_file, switch_link
+from schemas.artifacts import REGISTRIES, PriorNorm
+from tests.crash.faults import every_fault
+
+
+def flats(home: Path) -> dict[str, dict[str, int]]:
+    """All registries as an outside reader finds them now."""
+    names = ["index.json", *(spec.file for spec in REGISTRIES.values())]
+    return {name: json.loads((home / name).read_bytes()) for name in names if (home / name).exists()}
+
+
+class Registry:
+    """A registry directory before and after one refresh."""
+
+    def __init__(self, home: Path, first: bool) -> None:
+        self.home = home
+        self.first = first
+        self.prepare()
+        self.old = flats(home)
+        self.publish()
+        self.new = flats(home)
+
+    def prepare(self) -> None:
+        shutil.rmtree(self.home, ignore_errors=True)
+        if not self.first:
+            refresh(self.home, {"seed": {"a"}, "layer_type": {"Linear"}})
+
+    def publish(self) -> None:
+        refresh(self.home, {"seed": {"a", "b"}, "layer_type": {"Linear", "ReLU"}})
+
+    def check(self) -> None:
+        assert flats(self.home) in (self.old, self.new)
+        if flats(self.home):
+            assert load(self.home)["seed"].entries in ({"a": 1}, {"a": 1, "b": 2})
+        self.publish()
+        assert flats(self.home) == self.new
+        left = [p for p in self.home.rglob("*.tmp")]
+        assert not left
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first refresh", "later refresh"])
+def test_registries_are_the_old_set_or_the_new_one(tmp_path: Path, first: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    case = Registry(tmp_path / "registries", first)
+    runs = every_fault(case.publish, case.prepare, case.check)
+    with capsys.disabled():
+        print(f"\nregistries ({'first' if first else 'later'} refresh): {runs} faults, 0 torn sets, 0 lost keys")
+    assert runs > 100
+
+
+def test_adoption_never_shows_anything_but_the_older_files_or_the_new_set(tmp_path: Path) -> None:
+    home = tmp_path / "registries"
+    older = {"seed_registry.json": {"z": 1, "a": 2}, "schedule_registry.json": {"linear": 1}}
+
+    def prepare() -> None:
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir()
+        for name, entries in older.items():
+            (home / name).write_text(json.dumps(entries))
+
+    def publish() -> None:
+        refresh(home, {"seed": {"b"}})
+
+    prepare()
+    publish()
+    new = flats(home)
+
+    def check() -> None:
+        found = flats(home)
+        assert {name: found.get(name) for name in older} == older or found == new
+        publish()
+        assert flats(home) == new
+
+    assert every_fault(publish, prepare, check) > 100
+
+
+def test_norms_are_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    changed = norms.Norms.of({"momentum": PriorNorm(mean=0.5, var=0.25, transform="identity")}, {})
+
+    def prepare() -> None:
+        shutil.rmtree(tmp_path)
+        norms.publish(tmp_path, norms.Norms.default())
+
+    def publish() -> None:
+        norms.publish(tmp_path, changed)
+
+    def check() -> None:
+        found = norms.load(tmp_path)
+        assert found is not None
+        assert (found.version, found.priors["momentum"].mean) in ((1, 0.9), (2, 0.5))
+        publish()
+        again = norms.load(tmp_path)
+        assert again is not None
+        assert again.digest == changed.digest
+        for version in range(1, again.version + 1):
+            assert norms.from_json(norms.version_file(tmp_path, version)).version == version
+
+    assert every_fault(publish, prepare, check) > 20
+
+
+def test_a_file_and_a_link_change_in_one_step(tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+
+    def prepare() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        publish_file(folder / "file", b"old")
+        switch_link(folder / "link", "old")
+
+    def publish() -> None:
+        publish_file(folder / "file", b"new")
+        switch_link(folder / "link", "new")
+
+    def check() -> None:
+        assert ((folder / "file").read_bytes(), str((folder / "link").readlink())) in (
+            (b"old", "old"),
+            (b"new", "old"),
+            (b"new", "new"),
+        )
+
+    assert every_fault(publish, prepare, check) >= 12
