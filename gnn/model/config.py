@@ -13,7 +13,7 @@ REQUIRED_HEADS: Final[tuple[str, ...]] = ("policy", "value", "risk")
 OPTIONAL_HEADS: Final[tuple[str, ...]] = ("params", "schedule", "breaker", "blending", "telemetry")
 NUM_KERNELS: Final = len(KERNELS)
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=65536)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 

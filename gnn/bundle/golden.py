@@ -1,0 +1,63 @@
+"""Golden outputs: two small graphs in the bundle, with what this model answers; recomputed before anything is served."""
+
+from collections.abc import Mapping
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from gnn.bundle.layout import batch_from, batch_tensors, blank_batch
+from gnn.graph.batch import GraphBatch
+from gnn.model.network import TamiyoGNN
+from gnn.model.outputs import Outputs
+from gnn.model.targets import GraphStore
+
+GOLDEN_GRAPHS = 2
+TOLERANCE = 1e-5
+SEARCHED = 300  # graphs among which the smallest are chosen
+
+
+def choose(store: GraphStore) -> list[GraphBatch]:
+    """The two smallest of the first graphs that have seeds (of all where none has), as batches of one."""
+    sizes = []
+    for number in range(min(len(store), SEARCHED)):
+        batch = store.batch([number])
+        nodes = sum(len(x) for x in batch.x.values()) + sum(len(x) for x in batch.edge_attr.values())
+        sizes.append((batch.num_nodes("seed") == 0, nodes, number))
+    chosen = [store.batch([number]) for *_, number in sorted(sizes)[:GOLDEN_GRAPHS]]
+    return chosen + [blank_batch()] * (GOLDEN_GRAPHS - len(chosen))
+
+
+def write_golden(network: TamiyoGNN, graphs: list[GraphBatch], kernels: Tensor) -> bytes:
+    """The bytes of `golden.safetensors`: inputs and outputs of each graph, with only `kernels` (bool [32]) allowed."""
+    tensors: dict[str, Tensor] = {"kernel_mask": kernels}
+    for number, batch in enumerate(graphs):
+        tensors |= {f"input.{number}.{name}": t for name, t in batch_tensors(batch).items()}
+        tensors |= {f"output.{number}.{name}": t for name, t in answer(network, batch, kernels).items()}
+    return safetensors.torch.save({name: t.contiguous().clone() for name, t in tensors.items()})
+
+
+@torch.no_grad()
+def answer(network: TamiyoGNN, batch: GraphBatch, kernels: Tensor) -> dict[str, Tensor]:
+    """The network's outputs with every seed allowed the same kernels."""
+    mask = kernels.unsqueeze(0).expand(batch.num_nodes("seed"), -1)
+    outputs: Outputs = network.eval()(batch, mask)
+    return outputs.tensors()
+
+
+def differences(network: TamiyoGNN, golden: Mapping[str, Tensor]) -> dict[str, str]:
+    """Outputs that are not reproduced within 1e-5 (relative above one), by name, with the largest difference found."""
+    faults = {}
+    for number in range(GOLDEN_GRAPHS):
+        prefix = f"input.{number}."
+        batch = batch_from({k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)}, 1)
+        batch.validate()
+        for name, found in answer(network, batch, golden["kernel_mask"]).items():
+            expected = golden[f"output.{number}.{name}"]
+            if found.shape != expected.shape:
+                faults[f"{number}.{name}"] = f"shape {list(expected.shape)} expected, {list(found.shape)} found"
+                continue
+            worst = float(((found - expected).abs() / expected.abs().clamp(min=1.0)).max()) if found.numel() else 0.0
+            if not worst <= TOLERANCE:
+                faults[f"{number}.{name}"] = f"a difference of {worst:.3g}, at most {TOLERANCE} is allowed"
+    return faults

@@ -1,0 +1,109 @@
+"""The running code's own description of its inputs and outputs, in the manifest's words: what a bundle is compared with."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gnn.bundle.manifest import FeatureSpec, GroupSpec, RelationSpec, TensorSpec
+from gnn.graph.batch import GraphBatch
+from gnn.model.outputs import OUTPUT_SHAPES
+from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup, Kind
+
+
+def node_specs() -> dict[str, GroupSpec]:
+    """Node types of the running code."""
+    return {node.name: GroupSpec(features=_features(node)) for node in NODE_TYPES}
+
+
+def relation_specs() -> dict[str, RelationSpec]:
+    """Relations of the running code, by short name."""
+    return {r.short: RelationSpec(source=r.source, name=r.name, target=r.target, features=_features(r)) for r in RELATIONS}
+
+
+def _features(group: FeatureGroup) -> list[FeatureSpec]:
+    return [
+        FeatureSpec(
+            name=f.name,
+            dtype="int64" if f.kind is Kind.CATEGORICAL else "float32",
+            kind=f.kind.value,
+            transform=f.transform.value,
+            width=f.channels,
+            registry=f.registry,
+            mandatory=f.mandatory,
+            neutral=f.neutral,
+        )
+        for f in group.features
+    ]
+
+
+def batch_specs() -> dict[str, TensorSpec]:
+    """Expected shape and dtype of every tensor of a `GraphBatch`."""
+    found: dict[str, TensorSpec] = {}
+    for node in NODE_TYPES:
+        found[f"x.{node.name}"] = TensorSpec(shape=["N", node.width], dtype="float32")
+        found[f"ids.{node.name}"] = TensorSpec(shape=["N", len(node.categorical)], dtype="int64")
+    for r in RELATIONS:
+        found[f"edge_index.{r.short}"] = TensorSpec(shape=[2, "E"], dtype="int64")
+        found[f"edge_attr.{r.short}"] = TensorSpec(shape=["E", r.width], dtype="float32")
+        found[f"edge_ids.{r.short}"] = TensorSpec(shape=["E", len(r.categorical)], dtype="int64")
+    return found
+
+
+def output_specs() -> dict[str, TensorSpec]:
+    """Shape and dtype of every output."""
+    return {name: TensorSpec(shape=list(shape), dtype="float32") for name, shape in OUTPUT_SHAPES.items()}
+
+
+def weight_specs(weights: Mapping[str, Tensor]) -> dict[str, TensorSpec]:
+    """Shape and dtype of every weight."""
+    return {name: TensorSpec(shape=list(t.shape), dtype=dtype_name(t.dtype)) for name, t in weights.items()}
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def batch_tensors(batch: GraphBatch) -> dict[str, Tensor]:
+    """The tensors of a batch by the names of `batch_specs`, and its offsets as `ptr.<node type>`, `edge_ptr.<relation>`."""
+    found: dict[str, Tensor] = {}
+    for node in NODE_TYPES:
+        name = node.name
+        found |= {f"x.{name}": batch.x[name], f"ids.{name}": batch.ids[name], f"ptr.{name}": batch.ptr[name]}
+    for r in RELATIONS:
+        found[f"edge_index.{r.short}"] = batch.edge_index[r.triple]
+        found[f"edge_attr.{r.short}"] = batch.edge_attr[r.triple]
+        found[f"edge_ids.{r.short}"] = batch.edge_ids[r.triple]
+        found[f"edge_ptr.{r.short}"] = batch.edge_ptr[r.triple]
+    return found
+
+
+def batch_from(tensors: Mapping[str, Tensor], graphs: int) -> GraphBatch:
+    """The inverse of `batch_tensors`; KeyError names a tensor that is absent."""
+    return GraphBatch(
+        num_graphs=graphs,
+        x={n.name: tensors[f"x.{n.name}"] for n in NODE_TYPES},
+        ids={n.name: tensors[f"ids.{n.name}"] for n in NODE_TYPES},
+        ptr={n.name: tensors[f"ptr.{n.name}"] for n in NODE_TYPES},
+        edge_index={r.triple: tensors[f"edge_index.{r.short}"] for r in RELATIONS},
+        edge_attr={r.triple: tensors[f"edge_attr.{r.short}"] for r in RELATIONS},
+        edge_ids={r.triple: tensors[f"edge_ids.{r.short}"] for r in RELATIONS},
+        edge_ptr={r.triple: tensors[f"edge_ptr.{r.short}"] for r in RELATIONS},
+    )
+
+
+def blank_batch() -> GraphBatch:
+    """One graph without any node: the golden input of a build that has no graphs."""
+    widths = {node.name: node for node in NODE_TYPES}
+    none = torch.zeros(2, dtype=torch.int64)
+    return GraphBatch(
+        num_graphs=1,
+        x={name: torch.zeros(0, node.width) for name, node in widths.items()},
+        ids={name: torch.zeros(0, len(node.categorical), dtype=torch.int64) for name, node in widths.items()},
+        ptr=dict.fromkeys(widths, none),
+        edge_index={r.triple: torch.zeros(2, 0, dtype=torch.int64) for r in RELATIONS},
+        edge_attr={r.triple: torch.zeros(0, r.width) for r in RELATIONS},
+        edge_ids={r.triple: torch.zeros(0, len(r.categorical), dtype=torch.int64) for r in RELATIONS},
+        edge_ptr={r.triple: none for r in RELATIONS},
+    )

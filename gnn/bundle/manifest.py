@@ -1,0 +1,142 @@
+"""`manifest.json`: the published description of a bundle, as a pydantic model (its JSON Schema is the format's)."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gnn.bundle.build_id import BuildInputs
+from gnn.model.config import ModelConfig, TrainingConfig
+from schemas.artifacts import Digest
+
+Dimension = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern="^[A-Z]$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FeatureSpec(_Part):
+    """One feature or edge attribute, in its place: `width` value channels (0 for a categorical) of `dtype`."""
+
+    name: str
+    dtype: Literal["float32", "int64"]
+    kind: str
+    transform: str
+    width: int = Field(ge=0)
+    registry: str | None
+    mandatory: bool
+    neutral: float
+
+
+class GroupSpec(_Part):
+    """The ordered features of a node type or relation."""
+
+    features: list[FeatureSpec]
+
+
+class RelationSpec(GroupSpec):
+    """A relation; its reverse carries the same attributes."""
+
+    source: str
+    name: str
+    target: str
+
+
+class TensorSpec(_Part):
+    """Shape and dtype; a letter stands for a size that varies: N nodes, E edges, G graphs, S seeds, B blueprints."""
+
+    shape: list[Dimension]
+    dtype: str
+
+
+class RegistryPart(_Part):
+    """A registry as it stands in the bundle."""
+
+    version: int = Field(ge=0)
+    digest: Digest
+    capacity: int = Field(ge=3)
+    size: int = Field(ge=0)
+
+
+class NormsPart(_Part):
+    """The norms as they stand in the bundle."""
+
+    version: int = Field(ge=0)
+    digest: Digest
+
+
+class PolicyPart(_Part):
+    """The 32 kernels in column order, those measured on training hosts, and the measured ones by layer type."""
+
+    kernels: list[str] = Field(min_length=32, max_length=32)
+    measured: list[str]
+    site_kernels: dict[str, list[str]]
+    horizon_steps: int | None
+
+
+class CalibrationPart(_Part):
+    """Risk probabilities are softmax(logits / temperature); the interval is value ± scale x deviation."""
+
+    risk_temperature: float = Field(gt=0)
+    interval_level: float = Field(gt=0, lt=1)
+    interval_scale: float = Field(ge=0)
+    examples: int = Field(ge=0)
+    missing: dict[str, str]
+
+
+class HeadPart(_Part):
+    """Whether a head was trained, on how many labels, and if not, why."""
+
+    trained: bool
+    labels: int = Field(ge=0)
+    reason: str | None
+
+
+class Member(_Part):
+    """Digest and size of another member."""
+
+    sha256: Digest
+    size: int = Field(ge=0)
+
+
+class Manifest(_Part):
+    """Everything about a bundle that a reader checks before it serves it."""
+
+    schema_version: Literal[1]
+    model: Literal["tamiyo_gnn_v1"]
+    build_id: Digest
+    inputs: BuildInputs
+    node_types: dict[str, GroupSpec]
+    relations: dict[str, RelationSpec]
+    tensors: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    weights: dict[str, TensorSpec]
+    network: ModelConfig
+    registries: dict[str, RegistryPart]
+    norms: NormsPart
+    policy: PolicyPart
+    calibration: CalibrationPart
+    heads: dict[str, HeadPart]
+    versions: dict[str, str]
+    training: dict[str, Any]
+    training_config: TrainingConfig
+    metrics: dict[str, Any]
+    metrics_missing: dict[str, str]
+    members: dict[str, Member]
+
+    def to_bytes(self) -> bytes:
+        """The published bytes: strict JSON, keys sorted."""
+        return canonical(self.model_dump(mode="json"))
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """Strict JSON with sorted keys, indented, ending in a newline."""
+    return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode("utf-8")
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()

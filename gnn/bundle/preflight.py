@@ -1,0 +1,170 @@
+"""Preflight: a bundle against the running code, the serving bundle and a batch of live graphs; all mismatches at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gnn.bundle.golden import differences
+from gnn.bundle.layout import batch_specs, batch_tensors, dtype_name, node_specs, output_specs, relation_specs
+from gnn.bundle.manifest import FeatureSpec, GroupSpec, Manifest, RelationSpec, TensorSpec
+from gnn.bundle.read import Bundle, read_bundle
+from gnn.graph.batch import GraphBatch
+from schemas.artifacts import REGISTRIES
+from schemas.errors import BundleRejected, FeatureError
+from schemas.kernels import KERNELS
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One thing that differs: where, what was expected, what was found."""
+
+    where: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True)
+class PreflightReport:
+    """The outcome; `bundle` is None where it could not even be read."""
+
+    path: Path
+    bundle: Bundle | None
+    mismatches: tuple[Mismatch, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether the bundle may serve."""
+        return not self.mismatches
+
+    def to_object(self) -> dict[str, Any]:
+        """For `--json`."""
+        build_id = self.bundle.build_id if self.bundle is not None else None
+        return {
+            "path": str(self.path),
+            "build_id": build_id,
+            "clean": self.clean,
+            "mismatches": [vars(m) for m in self.mismatches],
+        }
+
+
+def preflight(path: Path, serving: Bundle | None = None, batch: GraphBatch | None = None) -> PreflightReport:
+    """Check the bundle at `path`: its bytes, the running code, and where given the serving bundle and live graphs."""
+    try:
+        bundle = read_bundle(path)
+    except BundleRejected as error:
+        return PreflightReport(path, None, (Mismatch("bundle", "a sound bundle", str(error)),))
+    found = [*_against_code(bundle.manifest), *_golden(bundle)]
+    if serving is not None:
+        found += _against_serving(bundle, serving)
+    if batch is not None:
+        found += _against_batch(bundle.manifest, batch)
+    return PreflightReport(path, bundle, tuple(found))
+
+
+def _against_code(manifest: Manifest) -> list[Mismatch]:
+    found = _groups("node type", node_specs(), manifest.node_types)
+    found += _groups("relation", relation_specs(), manifest.relations)
+    found += _tensor_specs("tensor", batch_specs(), manifest.tensors)
+    found += _tensor_specs("output", output_specs(), manifest.outputs)
+    found += _kernels(KERNELS, manifest)
+    for name, spec in REGISTRIES.items():
+        part = manifest.registries.get(name)
+        if part is None or part.capacity != spec.capacity:
+            found.append(Mismatch(f"registry {name}", f"capacity {spec.capacity}", str(part and part.capacity)))
+    return found
+
+
+def _kernels(expected: tuple[str, ...], manifest: Manifest) -> list[Mismatch]:
+    pairs = enumerate(zip(expected, manifest.policy.kernels, strict=True))
+    return [Mismatch(f"kernel {column}", want, have) for column, (want, have) in pairs if want != have]
+
+
+def _groups(what: str, expected: Mapping[str, GroupSpec], found: Mapping[str, GroupSpec]) -> list[Mismatch]:
+    faults = []
+    for name in [*expected, *(n for n in found if n not in expected)]:
+        want, have = expected.get(name), found.get(name)
+        if want is None or have is None:
+            faults.append(Mismatch(f"{what} {name}", _known(want), _known(have)))
+            continue
+        faults += _features(f"{what} {name}", want.features, have.features)
+        if _ends(want) != _ends(have):
+            faults.append(Mismatch(f"{what} {name}", _ends(want), _ends(have)))
+    return faults
+
+
+def _features(where: str, expected: list[FeatureSpec], found: list[FeatureSpec]) -> list[Mismatch]:
+    faults = []
+    for place in range(max(len(expected), len(found))):
+        want = expected[place] if place < len(expected) else None
+        have = found[place] if place < len(found) else None
+        if want == have:
+            continue
+        if want is None or have is None or want.name != have.name:
+            names = [f.name if f is not None else "nothing" for f in (want, have)]
+            faults.append(Mismatch(f"{where}, place {place}", names[0], names[1]))
+            continue
+        changed = [key for key, value in want.model_dump().items() if getattr(have, key) != value]
+        faults += [Mismatch(f"{where}.{want.name}, {key}", str(getattr(want, key)), str(getattr(have, key))) for key in changed]
+    return faults
+
+
+def _ends(spec: GroupSpec) -> str:
+    return f"{spec.source}-{spec.name}-{spec.target}" if isinstance(spec, RelationSpec) else ""
+
+
+def _known(spec: GroupSpec | None) -> str:
+    return "nothing" if spec is None else f"{len(spec.features)} features"
+
+
+def _tensor_specs(what: str, expected: Mapping[str, TensorSpec], found: Mapping[str, TensorSpec]) -> list[Mismatch]:
+    names = [*expected, *(n for n in found if n not in expected)]
+    return [
+        Mismatch(f"{what} {name}", _shown(expected.get(name)), _shown(found.get(name)))
+        for name in names
+        if expected.get(name) != found.get(name)
+    ]
+
+
+def _shown(spec: TensorSpec | None) -> str:
+    return "nothing" if spec is None else f"{spec.dtype} {spec.shape}"
+
+
+def _golden(bundle: Bundle) -> list[Mismatch]:
+    try:
+        faults = differences(bundle.network, bundle.golden)
+    except KeyError as error:
+        return [Mismatch("golden", f"a tensor {error}", "nothing")]
+    except (FeatureError, RuntimeError, IndexError) as error:
+        return [Mismatch("golden", "graphs that this code takes", str(error))]
+    return [Mismatch(f"golden output {name}", "the recorded answer", fault) for name, fault in faults.items()]
+
+
+def _against_serving(bundle: Bundle, serving: Bundle) -> list[Mismatch]:
+    """Growth of a registry is compatible; a moved index, another kernel order or another layout is not."""
+    theirs = serving.manifest
+    found = _groups("serving node type", theirs.node_types, bundle.manifest.node_types)
+    found += _groups("serving relation", theirs.relations, bundle.manifest.relations)
+    found += _kernels(tuple(theirs.policy.kernels), bundle.manifest)
+    for name, registry in serving.registries.items():
+        entries = bundle.registries[name].entries
+        for key, index in registry.entries.items():
+            if entries.get(key) != index:
+                found.append(Mismatch(f"registry {name}, key {key!r}", f"index {index} as it serves", str(entries.get(key))))
+    return found
+
+
+def _against_batch(manifest: Manifest, batch: GraphBatch) -> list[Mismatch]:
+    tensors = batch_tensors(batch)
+    found = []
+    for name, spec in manifest.tensors.items():
+        tensor = tensors.get(name)
+        sound = tensor is not None and dtype_name(tensor.dtype) == spec.dtype and tensor.ndim == len(spec.shape)
+        sizes = list(tensor.shape) if tensor is not None else []
+        if not sound or any(isinstance(want, int) and want != have for want, have in zip(spec.shape, sizes, strict=False)):
+            shown = "nothing" if tensor is None else f"{dtype_name(tensor.dtype)} {sizes}"
+            found.append(Mismatch(f"live batch {name}", _shown(spec), shown))
+    return found

@@ -1,0 +1,163 @@
+"""Promotion and rollback: `current` moves in one step, only to a bundle that passed, and every move is written down."""
+
+import getpass
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from gnn.bundle.gates import NAMES, Gate, GateConfig, gates
+from gnn.bundle.preflight import PreflightReport, preflight
+from gnn.bundle.read import Bundle, read_bundle, resolve_once
+from gnn.bundle.write import BUNDLES, bundle_path
+from gnn.publish import append_durable, lock, switch_link
+from schemas.errors import BundleRejected, PromotionRefused
+
+CURRENT = "current"
+PROMOTIONS = "promotions.ndjson"
+LOCK = ".promotions.lock"
+Action = Literal["promote", "rollback"]
+
+
+@dataclass(frozen=True)
+class PromotionReport:
+    """A promotion that took place (or found its bundle serving already: `changed` is false)."""
+
+    build_id: str
+    previous: str | None
+    gates: tuple[Gate, ...]
+    waived: dict[str, str]
+    changed: bool
+
+    def to_object(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def serving(home: Path) -> str | None:
+    """Build id that `current` names, or None where nothing serves yet."""
+    link = home / CURRENT
+    return resolve_once(link).name if link.is_symlink() else None
+
+
+def promote(
+    home: Path, build_id: str, waive: Mapping[str, str] | None = None, config: GateConfig | None = None
+) -> PromotionReport:
+    """Make the bundle of `build_id` the serving one.
+
+    `waive` maps gates to the reason for waiving them. PromotionRefused lists every mismatch and failed gate; the serving
+    bundle stays. Preflight and golden outputs can't be waived.
+    """
+    waived = _waivers(waive or {})
+    with lock(home / LOCK):
+        report = _preflight(home, build_id)
+        judged = gates(_sound(report).manifest, config)
+        failed = [f"gate {g.name}: {g.detail}" for g in judged if not g.passed and g.name not in waived]
+        if failed:
+            raise PromotionRefused(
+                f"bundle {build_id}: " + "; ".join(failed) + ". The serving bundle stays; see its metrics in manifest.json, "
+                "or waive a gate with --waive GATE --reason TEXT."
+            )
+        used = {g.name: waived[g.name] for g in judged if not g.passed}
+        return _move(home, build_id, "promote", judged, used)
+
+
+def rollback(home: Path, build_id: str | None = None) -> PromotionReport:
+    """Serve an older bundle again: `build_id`, else the one that served before the present one. Only preflight is asked."""
+    with lock(home / LOCK):
+        target = build_id if build_id is not None else _before(home)
+        _sound(_preflight(home, target, against_serving=False))
+        return _move(home, target, "rollback", (), {})
+
+
+def promotions(home: Path) -> list[dict[str, Any]]:
+    """Every recorded promotion and rollback, oldest first; a torn line (a crash while writing) is left out."""
+    path = home / PROMOTIONS
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def _record(home: Path, entry: Mapping[str, Any]) -> None:
+    path = home / PROMOTIONS
+    torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+    append_durable(path, (("\n" if torn else "") + json.dumps(entry, sort_keys=True) + "\n").encode("utf-8"))
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def _waivers(waive: Mapping[str, str]) -> dict[str, str]:
+    unknown = sorted(set(waive) - set(NAMES))
+    if unknown:
+        raise PromotionRefused(f"waiver of {', '.join(unknown)}: expected one of {', '.join(NAMES)}")
+    empty = sorted(name for name, reason in waive.items() if not reason.strip())
+    if empty:
+        raise PromotionRefused(f"waiver of {', '.join(empty)}: expected a reason, found none; add --reason TEXT")
+    return dict(waive)
+
+
+def _preflight(home: Path, build_id: str, *, against_serving: bool = True) -> PreflightReport:
+    if Path(build_id).name != build_id or build_id in ("", ".", ".."):
+        raise PromotionRefused(f"bundle {build_id!r}: expected a build id, found a path; see {home / BUNDLES}")
+    path = bundle_path(home, build_id)
+    if not path.is_dir():
+        raise PromotionRefused(f"bundle {build_id}: expected a directory {path}, found none; see {home / BUNDLES}")
+    now = serving(home)
+    report = preflight(path, _readable(home, now) if against_serving and now not in (None, build_id) else None)
+    if report.bundle is not None and report.bundle.build_id != build_id:
+        raise PromotionRefused(f"bundle {build_id}: expected this build id, found {report.bundle.build_id} in its manifest")
+    return report
+
+
+def _readable(home: Path, build_id: str | None) -> Bundle | None:
+    """The serving bundle, or None where it is damaged: a sound one may then replace it without comparison."""
+    try:
+        return read_bundle(bundle_path(home, str(build_id)))
+    except BundleRejected:
+        return None
+
+
+def _sound(report: PreflightReport) -> Bundle:
+    if report.bundle is None or not report.clean:
+        listed = "; ".join(str(m) for m in report.mismatches)
+        raise PromotionRefused(f"bundle {report.path.name}: preflight failed: {listed}. The serving bundle stays.")
+    return report.bundle
+
+
+def _before(home: Path) -> str:
+    now = serving(home)
+    older = [entry["build_id"] for entry in promotions(home) if entry["build_id"] != now]
+    if not older:
+        raise PromotionRefused(f"rollback: expected a bundle that served before {now}, found none in {home / PROMOTIONS}")
+    return str(older[-1])
+
+
+def _move(home: Path, build_id: str, action: Action, judged: tuple[Gate, ...], waived: dict[str, str]) -> PromotionReport:
+    previous = serving(home)
+    if previous == build_id:
+        return PromotionReport(build_id, previous, judged, waived, changed=False)
+    entry = {
+        "at": datetime.now(UTC).isoformat(),
+        "action": action,
+        "build_id": build_id,
+        "previous": previous,
+        "by": _who(),
+        "gates": {gate.name: {"passed": gate.passed, "detail": gate.detail} for gate in judged},
+        "waived": waived,
+    }
+    # written before the link moves: what serves was always written down, and `current` alone says what serves
+    _record(home, entry)
+    switch_link(home / CURRENT, f"{BUNDLES}/{build_id}")
+    return PromotionReport(build_id, previous, judged, waived, changed=True)

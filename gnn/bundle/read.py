@@ -1,0 +1,137 @@
+"""Reading a bundle: every byte is checked against the manifest before anything in it is parsed; no code in it ever runs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from gnn.bundle.files import read_members
+from gnn.bundle.manifest import Manifest, digest_of
+from gnn.bundle.members import GOLDEN, LISTED, MANIFEST, MANIFEST_DIGEST, NORMS, REGISTRY_DIR, WEIGHTS, digest_line
+from gnn.features.norms import Norms
+from gnn.features.norms import from_json as read_norms
+from gnn.features.registries import Registries
+from gnn.features.registries import load as load_registries
+from gnn.model.network import TamiyoGNN
+from gnn.strict_json import parse_object
+from schemas.errors import BundleRejected, NormsError, RegistryError
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read whole; `network` is in evaluation mode on the CPU."""
+
+    path: Path
+    manifest: Manifest
+    manifest_digest: str
+    network: TamiyoGNN
+    registries: Registries
+    norms: Norms
+    golden: Mapping[str, Tensor]
+
+    @property
+    def build_id(self) -> str:
+        """The bundle's build id."""
+        return self.manifest.build_id
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read the bundle at `path` (a link to it, such as `current`, is resolved once); BundleRejected says what is wrong."""
+    directory = resolve_once(path)
+    members = read_members(directory)
+    manifest = _check(directory, members)
+    weights = _tensors(directory, WEIGHTS, members[WEIGHTS])
+    try:
+        registries, norms = load_registries(directory / REGISTRY_DIR), read_norms(directory / NORMS)
+    except (RegistryError, NormsError) as error:
+        raise BundleRejected(f"bundle {directory}: {error}") from error
+    _refuse_mix(directory, manifest, registries, norms)
+    return Bundle(
+        path=directory,
+        manifest=manifest,
+        manifest_digest=digest_of(members[MANIFEST]),
+        network=_network(directory, manifest, weights),
+        registries=registries,
+        norms=norms,
+        golden=_tensors(directory, GOLDEN, members[GOLDEN]),
+    )
+
+
+def resolve_once(path: Path) -> Path:
+    """The directory that `path` names: itself, or what the one link `path` points at."""
+    return path.parent / path.readlink() if path.is_symlink() else path
+
+
+def _check(directory: Path, members: Mapping[str, bytes]) -> Manifest:
+    """The manifest, after its digest, its format and the digests of all members were found right."""
+    data = members[MANIFEST]
+    if members[MANIFEST_DIGEST] != digest_line(digest_of(data)):
+        raise BundleRejected(
+            f"bundle {directory}: {MANIFEST_DIGEST}: expected the digest of {MANIFEST} ({digest_of(data)}), "
+            f"found {members[MANIFEST_DIGEST][:80]!r}; one of the two is damaged: copy or build the bundle again"
+        )
+    parsed = parse_object(data, directory / MANIFEST, BundleRejected)
+    try:
+        manifest = Manifest.model_validate_json(json.dumps(parsed))
+    except ValidationError as error:
+        places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20])
+        raise BundleRejected(f"bundle {directory}: {MANIFEST} breaks its format at {places}") from error
+    faults = [f"{name}: not listed in {MANIFEST}" for name in sorted(set(LISTED) - set(manifest.members))]
+    faults += [f"{name}: listed in {MANIFEST}, but no member" for name in sorted(set(manifest.members) - set(LISTED))]
+    for name in sorted(set(LISTED) & set(manifest.members)):
+        listed, found = manifest.members[name], members[name]
+        if (listed.size, listed.sha256) != (len(found), digest_of(found)):
+            faults.append(
+                f"{name}: expected {listed.size} bytes with digest {listed.sha256}, found {len(found)} with {digest_of(found)}"
+            )
+    if manifest.inputs.build_id != manifest.build_id:
+        faults.append(f"build_id: expected {manifest.inputs.build_id} by its inputs, found {manifest.build_id}")
+    if faults:
+        raise BundleRejected(f"bundle {directory}: " + "; ".join(faults) + ". Copy or build it again.")
+    return manifest
+
+
+def _refuse_mix(directory: Path, manifest: Manifest, registries: Registries, norms: Norms) -> None:
+    """Parts of two builds under one manifest are refused."""
+    faults = []
+    for name, registry in registries.items():
+        part = manifest.registries.get(name)
+        if part is None or (part.digest, part.capacity) != (registry.digest, registry.capacity):
+            faults.append(f"registry {name}: expected {part}, found digest {registry.digest}, capacity {registry.capacity}")
+        if manifest.inputs.registries.get(name) != registry.digest:
+            faults.append(f"registry {name}: the build was made from {manifest.inputs.registries.get(name)}")
+    if not manifest.norms.digest == norms.digest == manifest.inputs.norms:
+        faults.append(f"norms: expected digest {manifest.norms.digest}, found {norms.digest}")
+    if faults:
+        raise BundleRejected(f"bundle {directory}: a mix of builds: " + "; ".join(faults))
+
+
+def _tensors(directory: Path, name: str, data: bytes) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise BundleRejected(f"bundle {directory}: {name}: expected a safetensors file, found {error}") from error
+
+
+def _network(directory: Path, manifest: Manifest, weights: Mapping[str, Tensor]) -> TamiyoGNN:
+    """The network with its weights; every weight that is missing, extra or of another shape is listed."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = TamiyoGNN(manifest.network)
+    expected = {name: (tuple(t.shape), t.dtype) for name, t in network.state_dict().items()}
+    found = {name: (tuple(t.shape), t.dtype) for name, t in weights.items()}
+    faults = [
+        f"weight {name}: expected {expected.get(name)}, found {found.get(name)}"
+        for name in sorted(set(expected) | set(found))
+        if expected.get(name) != found.get(name)
+    ]
+    faults += [f"weight {n}: expected finite numbers" for n in sorted(found) if not bool(weights[n].isfinite().all())]
+    if faults:
+        raise BundleRejected(f"bundle {directory}: {WEIGHTS}: " + "; ".join(faults))
+    network.load_state_dict(dict(weights), assign=True)
+    return network.eval().requires_grad_(False)
