@@ -14,6 +14,8 @@ from tamiyo_assets.partitions import TRAINING_RUNS, range_tags
 from tamiyo_assets.resources.alerts import Alert, AlertOutbox
 from tamiyo_assets.settings import Settings
 
+_ENDED = frozenset({"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"})
+
 Step = Callable[[str, int, int], None]  # step name, steps done, steps in all
 
 
@@ -48,10 +50,10 @@ class _Progress(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Called by Dagster for every event of the run."""
         event = getattr(record, "dagster_meta", {}).get("dagster_event")
-        kind = event.event_type_value if event is not None else ""
-        self._done += kind in ("STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED")
-        if kind.startswith("STEP_") and event.step_key:
-            self._step(event.step_key, self._done, self._total)
+        if event is None or not event.step_key or not event.event_type_value.startswith("STEP_"):
+            return
+        self._done += event.event_type_value in _ENDED
+        self._step(event.step_key, self._done, self._total)
 
 
 def run_everything(settings: Settings, step: Step) -> Outcome:

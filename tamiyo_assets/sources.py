@@ -1,5 +1,7 @@
 """Contract tables as the pure packages read them, and what is derived from them before any feature."""
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -8,9 +10,13 @@ from schemas.splits import split_of
 from tamiyo_assets.resources.tables import TableStore
 
 
-def read_contracts(tables: TableStore) -> dict[str, pa.Table]:
-    """Every contract table's current rows by name; one that was never written is typed and empty."""
-    return {name: tables.read(name) for name in TABLES}
+def read_contracts(tables: TableStore, versions: Mapping[str, int | None] | None = None) -> dict[str, pa.Table]:
+    """Every contract table's rows by name, of the given versions or the current ones; one without rows is typed and empty.
+
+    With versions, tables that others write meanwhile are still read as they were.
+    """
+    found = {name: tables.version(name) for name in TABLES} if versions is None else versions
+    return {name: tables.read(name, version=found.get(name)) for name in TABLES}
 
 
 def training_hosts(contracts: dict[str, pa.Table]) -> set[str] | None:

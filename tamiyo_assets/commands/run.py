@@ -1,6 +1,8 @@
 """`tamiyo run`: everything once, in this process, with progress and a closing summary."""
 
 import os
+import time
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -8,6 +10,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, quiet_dagster, reported
 from tamiyo_assets.settings import Settings, require_exports, resolve
+
+if TYPE_CHECKING:
+    from tamiyo_assets.execution import Outcome
 
 _EXAMPLES = """
 Materialize everything once and say what was found.
@@ -35,12 +40,13 @@ def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False)
     console = Console(quiet=as_json)
     if settings.exports_are_sample:
         console.print("No exports were named and var/exports has none: reading the committed sample recorder/sample.")
+    started = time.monotonic()
     with quiet_dagster():
         from tamiyo_assets.summary import summarize
         from tamiyo_assets.summary_view import render
 
         outcome = _with_progress(settings, console)
-        summary = summarize(settings, outcome)
+        summary = summarize(settings, outcome, time.monotonic() - started)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
@@ -48,7 +54,7 @@ def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False)
     raise typer.Exit(Exit.OK if outcome.ok else Exit.REFUSED)
 
 
-def _with_progress(settings: Settings, console: Console) -> "Outcome":  # noqa: F821
+def _with_progress(settings: Settings, console: Console) -> "Outcome":
     from tamiyo_assets.execution import run_everything
 
     columns = (

@@ -27,12 +27,18 @@ class FeatureSource:
         self._home = home
         self._tables = tables
         self._state: tuple[object, ...] = ()
+        self._versions: dict[str, int | None] = {}
         self._kept: dict[str, Any] = {}
 
     def sources(self) -> Sources:
         """The contract tables."""
-        found: Sources = self._once("sources", lambda: Sources(read_contracts(self._tables)))
+        found: Sources = self._once("sources", lambda: Sources(read_contracts(self._tables, self._versions)))
         return found
+
+    def versions(self) -> dict[str, int]:
+        """The table versions that everything here was made from."""
+        self.sources()
+        return {name: version for name, version in self._versions.items() if version is not None}
 
     def registries(self) -> Registries:
         """The published registries."""
@@ -59,13 +65,10 @@ class FeatureSource:
         return found
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
-        state = (
-            *(self._tables.version(table) for table in TABLES),
-            *self.registries().digests().values(),
-            self.norms().digest,
-        )
+        versions = {table: self._tables.version(table) for table in TABLES}
+        state = (*versions.values(), *self.registries().digests().values(), self.norms().digest)
         if state != self._state:
-            self._state, self._kept = state, {}
+            self._state, self._versions, self._kept = state, versions, {}
         if name not in self._kept:
             self._kept[name] = make()
         return self._kept[name]
