@@ -1,0 +1,85 @@
+"""Feature tables: one row an element and packet, each feature's raw value (NULL where missing) and its mask (1 measured)."""
+
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from gnn.features.build import Featured, FeatureSet
+from gnn.features.rows import Ints
+from schemas.features import Kind, NodeType, Relation
+
+_TYPES = {
+    Kind.NUMERIC: pa.float64(),
+    Kind.FLAG: pa.bool_(),
+    Kind.CATEGORICAL: pa.string(),
+    Kind.MULTI_HOT: pa.list_(pa.string()),
+}
+_PACKET = (("training_run_id", pa.string()), ("packet_id", pa.string()), ("timestamp_ns", pa.int64()))
+
+
+def feature_schema(group: NodeType | Relation) -> pa.Schema:
+    """Arrow schema of a group's feature table."""
+    ids = ("element_id",) if isinstance(group, NodeType) else ("source_id", "target_id")
+    fields = [*_PACKET, *((name, pa.string()) for name in ids)]
+    for feature in group.features:
+        fields += [(feature.name, _TYPES[feature.kind]), (f"{feature.name}__mask", pa.int8())]
+    return pa.schema(fields)
+
+
+class _Names:
+    """Element ids of every node type of a feature set, as Arrow strings."""
+
+    def __init__(self, features: FeatureSet) -> None:
+        self._features = features
+        self._found: dict[str, pa.Array] = {}
+
+    @cached_property
+    def packets(self) -> pa.Table:
+        return self._features.keys()
+
+    def of(self, node_type: str, rows: Ints | None = None) -> pa.Array:
+        if node_type not in self._found:
+            labels = self._features.nodes[node_type].group.names
+            self._found[node_type] = pa.nulls(0, pa.string()) if labels is None else labels.arrow()
+        names = self._found[node_type]
+        return names if rows is None else names.take(pa.array(rows))
+
+
+def feature_tables(features: FeatureSet) -> dict[str, pa.Table]:
+    """`features.<node type>` and `features.<relation>` of every packet, in the packets' order."""
+    names = _Names(features)
+    return {featured.declaration.table: _table(featured, names) for featured in features.groups}
+
+
+def _table(featured: Featured, names: _Names) -> pa.Table:
+    declaration, group = featured.declaration, featured.group
+    packets = names.packets.take(pa.array(group.packet))
+    columns: list[pa.Array | pa.ChunkedArray] = [packets.column(name) for name, _ in _PACKET]
+    if isinstance(declaration, NodeType):
+        columns.append(names.of(declaration.name))
+    elif group.edges is not None:
+        columns.append(names.of(declaration.source, group.edges.source))
+        columns.append(names.of(declaration.target, group.edges.target))
+    return pa.table([*columns, *_values(featured)], schema=feature_schema(declaration))
+
+
+def _values(featured: Featured) -> list[pa.Array]:
+    """Raw value and mask of every feature, in declared order."""
+    encoded, raw = featured.encoded, featured.group.columns
+    numbers, valued, categories = iter(encoded.raw), iter(encoded.measured), iter(encoded.ids.T)
+    columns: list[pa.Array] = []
+    for feature in featured.declaration.features:
+        if feature.kind is Kind.CATEGORICAL:
+            measured = next(categories) != 0
+            values = raw.labels[feature.name].only(measured).arrow()
+        else:
+            measured = next(valued)
+            if feature.kind is Kind.MULTI_HOT:
+                values = raw.sets[feature.name].arrow()
+            elif feature.kind is Kind.FLAG:
+                values = pa.array(next(numbers) != 0.0, pa.bool_(), mask=~measured)
+            else:
+                values = pa.array(next(numbers), pa.float64(), mask=~measured)
+        columns += [values, pa.array(measured.astype(np.int8), pa.int8())]
+    return columns
