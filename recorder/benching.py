@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import torch
@@ -13,7 +14,7 @@ from recorder.topology import tensors_of, undisturbed
 _RUNS: Final = 20
 
 
-def _bytes(tensors: "list[Tensor]") -> int:
+def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 

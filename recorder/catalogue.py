@@ -32,7 +32,9 @@ class Measured:
 
 def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: value for key, value in record.items() if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+        key: value
+        for key, value in record.items()
+        if value is not None and not (isinstance(value, float) and not math.isfinite(value))
     }
 
 
@@ -70,7 +72,10 @@ def _activations(measured: Measured) -> list[dict[str, Any]]:
     for activation in measured.topology.activations:
         if not measured.keeps(activation.activation_id):
             continue
-        message, record = live.get(activation.activation_id), {"activation_id": activation.activation_id, "type": activation.type}
+        message, record = (
+            live.get(activation.activation_id),
+            {"activation_id": activation.activation_id, "type": activation.type},
+        )
         if measured.keeps(activation.layer_id):
             record["layer_id"] = str(activation.layer_id)
         names = ("saturation_rate", "gradient_flow", "nonlinearity_strength")
@@ -148,7 +153,6 @@ def graph_metadata(measured: Measured, blending: Sequence[str]) -> dict[str, Any
         "adjacency": {"layer": _adjacency(measured, [layer["layer_id"] for layer in layers])},
         "activation_parameters": _links(measured),
         "capabilities": {"allowed_blending_methods": list(blending)},
-        "source": "recorder",
     }
 
 
@@ -164,14 +168,22 @@ def _optimizer(measured: Measured) -> dict[str, Any]:
 
 
 def urza_record(
-    descriptor: pb.BlueprintDescriptor, measured: Measured, *, blending: Sequence[str], exported_at_ns: int
+    descriptor: pb.BlueprintDescriptor,
+    measured: Measured,
+    *,
+    blending: Sequence[str],
+    exported_at_ns: int,
+    monitors: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One Urza record as a JSON object."""
+    """One Urza record as a JSON object; `monitors` says which seed watches which layers (contracts.md section 6)."""
+    graph = graph_metadata(measured, blending)
+    if monitors is not None:
+        graph["monitors"] = dict(monitors)
     return {
         "blueprint_id": descriptor.blueprint_id,
         "descriptor": MessageToDict(descriptor, preserving_proto_field_name=True),
         "optimizer": _optimizer(measured),
         "resource_tier": RESOURCE_TIER,
         "exported_at": rfc3339(exported_at_ns),
-        "extras": {"graph_metadata": graph_metadata(measured, blending)},
+        "extras": {"graph_metadata": graph},
     }

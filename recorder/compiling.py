@@ -25,7 +25,10 @@ def compile_status(blueprint_id: str, module: nn.Module, *inputs: Any, backend: 
     guards = _digest(*(f"{tuple(x.shape)}/{x.dtype}" for x in inputs))
     shapes = [f"{name}{tuple(value.shape)}" for name, value in module.state_dict().items()]
     update = pb.KernelCatalogUpdate(
-        blueprint_id=blueprint_id, checksum=_digest(module, *shapes), guard_digest=guards, artifact_ref=f"torch.compile/{backend}"
+        blueprint_id=blueprint_id,
+        checksum=_digest(module, *shapes),
+        guard_digest=guards,
+        artifact_ref=f"torch.compile/{backend}",
     )
     started = time.perf_counter()
     torch._dynamo.reset()

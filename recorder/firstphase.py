@@ -97,7 +97,7 @@ def _measure(kernel: Kernel, layout: Layout) -> tuple[Measured, Benchmark, nn.Mo
         for _ in range(15):
             optimizer.zero_grad()
             loss = mse_loss(model(inputs), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             seen.step(loss, len(inputs))
     step_ms = (time.perf_counter() - started) * 1e3 / 15
@@ -140,6 +140,9 @@ def first_phase(plan: RecordPlan, clock: Clock) -> Records:
         if kernel.blueprint_id in found:
             sheet = kernel_sheet(kernel.blueprint_id, found[kernel.blueprint_id], cost, issued_at_ns=clock.now())
             records["urabrask/bsds"].append(sheet)
+        else:
+            failure = pb.BSDSFailed(blueprint_id=kernel.blueprint_id, reason="no training host has a site that it fits")
+            records.setdefault("urabrask/bsds_failure", []).append(failure)
     return records
 
 

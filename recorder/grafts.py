@@ -51,9 +51,7 @@ def probe_site(model: nn.Module, path: str, example: Tensor) -> Site:
     return found[0]
 
 
-def attach(
-    model: nn.Module, optimizer: torch.optim.Optimizer, path: str, site: Site, kernel: Kernel, seed: int
-) -> Graft:
+def attach(model: nn.Module, optimizer: torch.optim.Optimizer, path: str, site: Site, kernel: Kernel, seed: int) -> Graft:
     """Build the kernel for the site with its own random seed, hook it on, and add its parameters as a new group.
 
     The host's optimizer state is carried on; the new group takes the first group's settings.

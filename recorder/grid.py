@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from recorder.clock import Clock
 from recorder.exports import Record
 from recorder.hosts import Host
-from recorder.kernels import fitting
+from recorder.kernels import Kernel, fitting
 from recorder.reports import field_report, graft_command, standard_errors
+from recorder.schedules import METHODS
 from recorder.seeds import Seed
-from recorder.training import Snapshot, evaluate, snapshot
+from recorder.training import Snapshot, evaluate, snapshot, step_seed
 from recorder.trials import Outcome, Trajectory, Treatment, compare, run_trial
 
 Emit = Callable[[str, Record], None]
@@ -53,27 +54,48 @@ def open_state(host: Host, step: int, grid: Grid) -> State:
     return State(host, frozen, base, tuple(controls), grid)
 
 
-def try_everything(
-    host: Host, seeds: Sequence[Seed], step: int, packet_id: str, grid: Grid, clock: Clock, emit: Emit
-) -> None:
-    """Try every fitting kernel at every seed of this state; emits one command a pair and one report an outcome."""
+@dataclass(frozen=True)
+class Pair:
+    """One thing to try in a state: a kernel at a seed, blended one way."""
+
+    seed: Seed
+    kernel: Kernel
+    method: str
+
+    def command_id(self, packet_id: str) -> str:
+        """Id of the command that asks for it."""
+        return f"{packet_id}-{self.seed.seed_id}-{self.kernel.blueprint_id}-{self.method}"
+
+
+def pairs_of(host: Host, seeds: Sequence[Seed], step: int) -> list[Pair]:
+    """Every fitting kernel at every seed with the host's method, and one of them also with the three other methods."""
+    own = host.spec.blending
+    pairs = [Pair(seed, kernel, own) for seed in seeds for kernel in fitting(seed.site.layout)]
+    trained = [pair for pair in pairs if pair.kernel.identity_start and pair.kernel.stage > 0]
+    if trained:
+        chosen = trained[step_seed(host.spec.seed, host.spec.index, step, 13) % len(trained)]
+        pairs += [Pair(chosen.seed, chosen.kernel, method) for method in METHODS if method != own]
+    return pairs
+
+
+def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str, grid: Grid, clock: Clock, emit: Emit) -> None:
+    """Try every pair of this state; emits one command a pair and one report an outcome."""
     state, spec = open_state(host, step, grid), host.spec
-    pairs = [(seed, kernel.blueprint_id, kernel) for seed in seeds for kernel in fitting(seed.site.layout)]
     results = []
-    for seed, kernel_id, kernel in pairs:
-        command_id = f"{packet_id}-{seed.seed_id}-{kernel_id}"
+    for pair in pairs_of(host, seeds, step):
+        seed, kernel_id, command_id = pair.seed, pair.kernel.blueprint_id, pair.command_id(packet_id)
         command = graft_command(
             spec,
             seed,
             kernel_id,
             command_id=command_id,
             packet_id=packet_id,
-            method=spec.blending,
+            method=pair.method,
             steps=spec.alpha_steps,
             now_ns=clock.now(),
         )
         emit("tamiyo/command", command)
-        treatment = Treatment(seed.path, seed.site, kernel, spec.blending, spec.alpha_steps)
+        treatment = Treatment(seed.path, seed.site, pair.kernel, pair.method, spec.alpha_steps)
         results.append((seed, kernel_id, command_id, state.outcomes(treatment)))
     for horizon in grid.horizons:
         errors = standard_errors([[o.uplift for o in found if o.horizon == horizon] for *_, found in results])

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from recorder.clock import stamp
 from schemas.leyline import leyline_pb2 as pb
@@ -32,7 +33,7 @@ class Machine:
             available_memory_gb=memory.available / _GIB,
             utilization_percent=self.cpu_percent,
         )
-        sensors = getattr(psutil, "sensors_temperatures", dict)()
+        sensors: Mapping[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
         readings = [reading.current for group in sensors.values() for reading in group]
         if readings:
             context.temperature_celsius = max(readings)
@@ -51,6 +52,12 @@ class Health:
         self._count = 0
         self.breaches = 0
         self.conservative = False
+        self._spans: list[pb.TraceSpan] = []
+
+    def span(self, name: str, about: str, started_ns: int, ended_ns: int) -> None:
+        """Keep a span of work for the next health report."""
+        span = pb.TraceSpan(span_id=f"{name}-{about}", name=name, start_time=stamp(started_ns), end_time=stamp(ended_ns))
+        self._spans.append(span)
 
     def observe_latency(self, hook_latency_ms: float) -> None:
         """A measured step that cost more than its budget is a breach of the recorder's own service level."""
@@ -94,6 +101,8 @@ class Health:
         )
         for name, value, unit in metrics:
             packet.metrics.add(name=name, value=value, unit=unit)
+        packet.spans.extend(self._spans)
+        self._spans.clear()
         return packet
 
     def tamiyo(self, run_id: str, now_ns: int, reason: str) -> pb.TelemetryPacket:

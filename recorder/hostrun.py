@@ -22,7 +22,7 @@ from recorder.observation import Observation
 from recorder.plan import RecordPlan
 from recorder.reports import field_report, graft_command
 from recorder.schedules import METHODS, alpha_at
-from recorder.seeds import Seed, choose_sites, seed_state
+from recorder.seeds import TRIGGER_THRESHOLD, Seed, choose_sites, seed_state
 from recorder.sheets import host_sheet
 from recorder.training import Snapshot, evaluate, snapshot, step_seed, train_step
 from recorder.trials import Trajectory, compare, run_trial
@@ -92,6 +92,8 @@ def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], cl
             if observation is not None:
                 packet_id = _packet(run, observation)
                 _decide(run, packet_id)
+        if run.graft_state is not None and not run.losses_finite:
+            _end_graft(run)
     return run.records
 
 
@@ -130,7 +132,13 @@ def _describe(run: HostRun, seen: Watch, looks: list[Observation], step_ms: floa
     if seen.topology is not None:
         measured = Measured(seen, seen.topology, looks[-1])
         descriptor = host_descriptor(spec, sheet.risk_score)
-        run.emit("urza/blueprint", urza_record(descriptor, measured, blending=METHODS, exported_at_ns=run.clock.now()))
+        monitors = {
+            "by_seed_id": {seed.seed_id: list(seed.layers) for seed in run.seeds},
+            "thresholds": {seed.seed_id: TRIGGER_THRESHOLD for seed in run.seeds},
+        }
+        now = run.clock.now()
+        record = urza_record(descriptor, measured, blending=METHODS, exported_at_ns=now, monitors=monitors)
+        run.emit("urza/blueprint", record)
     update = compile_status(spec.blueprint_id, host.model, example)
     run.emit("tezzeret/kernel", issue(update, run.clock.now()))
 
@@ -198,7 +206,9 @@ def _decide(run: HostRun, packet_id: str) -> None:
     """What follows a packet: counterfactuals, the run's own graft, its verdict."""
     if run.step in run.plan.states:
         grid = Grid(run.plan.replicates, run.plan.horizons)
+        started = run.clock.now()
         try_everything(run.host, run.seeds, run.step, packet_id, grid, run.clock, run.emit)
+        run.health.span("recorder.trials", packet_id, started, run.clock.now())
     if run.step == run.plan.graft_step:
         _begin_graft(run, packet_id)
     if run.graft_state is not None and run.step == run.graft_state[0].step + max(run.plan.horizons):
@@ -226,7 +236,9 @@ def _begin_graft(run: HostRun, packet_id: str) -> None:
     kernel = kernels[int(rng.integers(len(kernels)))]
     base = evaluate(run.host.model, run.host.share.validation).loss
     state = snapshot(run.host, run.step)
-    graft = attach(run.host.model, run.host.optimizer, seed.path, seed.site, kernel, step_seed(run.spec.seed, run.spec.index, 9))
+    graft = attach(
+        run.host.model, run.host.optimizer, seed.path, seed.site, kernel, step_seed(run.spec.seed, run.spec.index, 9)
+    )
     seed.germinate(kernel.blueprint_id, graft, run.step)
     run.graft_state, run.graft_path = (state, base, packet_id, seed), Trajectory()
     command = graft_command(
@@ -248,7 +260,9 @@ def _end_graft(run: HostRun) -> None:
         return
     state, base, packet_id, seed = run.graft_state
     horizon = max(run.plan.horizons)
-    control = run_trial(run.host, state, None, replicate=0, horizons=(horizon,), stream=lambda step: run.seed_for(state.step + step))
+    control = run_trial(
+        run.host, state, None, replicate=0, horizons=(horizon,), stream=lambda step: run.seed_for(state.step + step)
+    )
     outcome = compare(control, run.graft_path, base_loss=base, horizon=horizon, replicate=0)
     held = seed.settle(outcome.uplift)
     seed.metrics["uplift"] = outcome.uplift if math.isfinite(outcome.uplift) else -1.0

@@ -222,9 +222,7 @@ def _elements(output: Tensor | None) -> float:
     return math.nan if output is None else output.numel() / max(output.shape[0], 1)
 
 
-def observe(
-    watch: "Watch", probe: Probe, loss: float, interval: tuple[int, int, float, dict[str, int]]
-) -> Observation:
+def observe(watch: "Watch", probe: Probe, loss: float, interval: tuple[int, int, float, dict[str, int]]) -> Observation:
     """Turn a finished step's probe into an Observation. `interval` is (steps, samples, seconds, moves per layer)."""
     started = time.perf_counter_ns()
     steps, samples, seconds, moved = interval

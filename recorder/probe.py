@@ -119,11 +119,11 @@ class Probe:
         self._cursor = 0
         if self._mode is None:
             self._mode = _Functional(self)
-            self._mode.__enter__()
+            self._mode.__enter__()  # type: ignore[no-untyped-call]
 
     def _leave(self, *_: object) -> None:
         if self._mode is not None:
-            self._mode.__exit__(None, None, None)
+            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._mode = None
 
     def next_functional(self, name: str) -> str | None:

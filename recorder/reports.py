@@ -29,7 +29,12 @@ def graft_command(
         issued_by="recorder",
         seed_operation=operation,
     )
-    notes = {"blending_method": method, "packet_id": packet_id, "training_run_id": spec.run_id, "policy_version": POLICY_VERSION}
+    notes = {
+        "blending_method": method,
+        "packet_id": packet_id,
+        "training_run_id": spec.run_id,
+        "policy_version": POLICY_VERSION,
+    }
     for name, value in notes.items():
         command.annotations[name] = value
     if spec.stress:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from recorder.clock import stamp
@@ -112,6 +113,6 @@ def host_sheet(
     mean = sum(gradient_norms) / max(len(gradient_norms), 1)
     spread = math.sqrt(sum((g - mean) ** 2 for g in gradient_norms) / max(len(gradient_norms), 1))
     variation = spread / mean if mean > 0 and math.isfinite(spread) else 1.0
-    rises = [after > before or not math.isfinite(after) for before, after in zip(losses, losses[1:], strict=False)]
+    rises = [after > before or not math.isfinite(after) for before, after in pairwise(losses)]
     risk = 0.5 * min(variation, 1.0) + 0.5 * (sum(rises) / len(rises) if rises else 0.0)
     return _sheet(blueprint_id, risk, variation, cost, pb.PROVENANCE_HEURISTIC, issued_at_ns)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from recorder.data import Examples
-from recorder.hosts import Host
+from recorder.hosts import Host, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def train_step(
     part = data.take(torch.randint(len(data), (batch,)))
     optimizer.zero_grad(set_to_none=True)
     loss = cross_entropy(model(part.inputs), part.targets)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     if clip > 0:
         torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
     optimizer.step()
@@ -73,7 +73,7 @@ class Snapshot:
         fresh = [dict(group) for group in _own_groups(host)]
         for group, saved in zip(fresh, _groups_of(host, model), strict=True):
             group["params"] = saved
-        optimizer = type(host.optimizer)(fresh, **{"lr": host.spec.learning_rate})
+        optimizer = make_optimizer(fresh, host.spec)
         optimizer.load_state_dict(copy.deepcopy(self.optimizer_state))
         return model, optimizer
 

@@ -9,8 +9,25 @@ from recorder.schedules import METHODS
 from schemas.kernels import KERNELS
 
 SEED_IDS: Final = ("seed-1", "seed-2", "seed-3", "seed-4")
-_LAYERS: Final = ("Linear", "Conv1d", "Conv2d", "BatchNorm1d", "BatchNorm2d", "LayerNorm", "RMSNorm", "Dropout", "Embedding",
-                  "MultiheadAttention", "LSTM", "GRU", "RNN", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten")  # fmt: skip
+_LAYERS: Final = (
+    "Linear",
+    "Conv1d",
+    "Conv2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "LayerNorm",
+    "RMSNorm",
+    "Dropout",
+    "Embedding",
+    "MultiheadAttention",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "MaxPool2d",
+    "AvgPool2d",
+    "AdaptiveAvgPool2d",
+    "Flatten",
+)
 
 SNAPSHOTS: Final = MappingProxyType(
     {

@@ -7,13 +7,13 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import zstandard
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-Record = Message | Mapping[str, Any]
+Record: TypeAlias = Message | Mapping[str, Any]
 
 FORMATS: Final = ("binpb", "wal", "ndjson", "ndjson.gz", "ndjson.zst")
 

@@ -86,7 +86,7 @@ def draw_host(seed: int, index: int, data_set: str, architecture: str, *, stress
         samples=int(rng.choice((200, 400, 800, 1200))),
         clip=0.0 if stress else float(rng.choice((0.0, 1.0, 5.0))),
         blending=str(rng.choice(METHODS)),
-        alpha_steps=0 if stress else int(rng.choice((10, 20, 30))),
+        alpha_steps=1 if stress else int(rng.choice((10, 20, 30))),
         risk_tolerance=round(float(rng.uniform(0.1, 0.9)), 2),
         stress=stress,
     )

@@ -13,9 +13,7 @@ from schemas.kernels import KERNELS as ORDER
 __all__ = ["KERNELS", "Kernel", "Layout", "Site", "fitting", "site_of"]
 
 _ALL: Final = {
-    kernel.blueprint_id: kernel
-    for module in (pointwise, projections, gates, norms, spatial)
-    for kernel in module.KERNELS
+    kernel.blueprint_id: kernel for module in (pointwise, projections, gates, norms, spatial) for kernel in module.KERNELS
 }
 KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType({name: _ALL[name] for name in ORDER})
 
