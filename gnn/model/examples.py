@@ -32,6 +32,7 @@ SCHEMA: Final = pa.schema(
         pa.field("u_second", pa.float64()),
         pa.field("risk_class", pa.string()),
         pa.field("blending_method", pa.string()),
+        pa.field("by_method", pa.list_(pa.struct([("method", pa.string()), ("u", pa.float64())]))),
         pa.field("weight", pa.float64()),
         pa.field("split", pa.string()),
         pa.field("host", pa.string()),
@@ -135,29 +136,54 @@ def _fault() -> pl.Expr:
 def _aggregate(reports: pl.DataFrame, config: TrainingConfig) -> pl.DataFrame:
     """Replicates to one row a key: mean uplift, its standard error, the worst replicate's risk class."""
     ordered = reports.with_columns(pl.col("horizon_steps").cast(pl.Int64).alias("horizon"))
-    ordered = ordered.sort(*KEYS, "replicate", "report_id", nulls_last=True)
+    ordered = ordered.sort(*KEYS, "blending_method", "replicate", "report_id", nulls_last=True)
     count = pl.col("u").count()
-    reported = (pl.col("se") ** 2).mean().sqrt() / pl.col("se").count().sqrt()
+    reported = (pl.col("se") ** 2).mean().sqrt()  # already the standard error of the mean over the replicates
     spread = pl.col("u").std() / count.sqrt()
-    rows = ordered.group_by(*KEYS, maintain_order=True).agg(
-        pl.col("layer_id").drop_nulls().first(),
-        pl.col("u").mean(),
-        pl.col("uplift_test").mean().alias("u_test"),
-        pl.when(pl.col("se").count() > 0).then(reported).when(count > 1).then(spread).alias("se"),
-        pl.len().cast(pl.Int64).alias("replicates"),
-        pl.col("u").first().alias("u_first"),
-        pl.col("u").get(1, null_on_oob=True).alias("u_second"),
-        pl.col("risk").max(),
-        pl.when(pl.col("blending_method").n_unique() == 1).then(pl.col("blending_method").first()).alias("blending_method"),
-        pl.col("host", "data_set", "architecture").first(),
+    rows = (
+        _usual_method(ordered)
+        .group_by(*KEYS, maintain_order=True)
+        .agg(
+            pl.col("layer_id").drop_nulls().first(),
+            pl.col("u").mean(),
+            pl.col("uplift_test").mean().alias("u_test"),
+            pl.when(pl.col("se").count() > 0).then(reported).when(count > 1).then(spread).alias("se"),
+            pl.len().cast(pl.Int64).alias("replicates"),
+            pl.col("u").first().alias("u_first"),
+            pl.col("u").get(1, null_on_oob=True).alias("u_second"),
+            pl.col("risk").max(),
+            pl.col("blending_method").first(),
+            pl.col("host", "data_set", "architecture").first(),
+        )
     )
-    tau2 = config.tau**2
     split = [_split(host, name, config) for host, name in zip(rows["host"], rows["data_set"], strict=True)]
-    return rows.with_columns(
-        (1.0 / (pl.col("se").fill_null(config.tau) ** 2 + tau2)).alias("weight"),
+    return rows.join(_by_method(ordered), on=list(KEYS), how="left", maintain_order="left").with_columns(
+        (1.0 / (pl.col("se").fill_null(config.tau) ** 2 + config.tau**2)).alias("weight"),
         pl.Series("split", split, dtype=pl.String),
         pl.Series("risk_class", [RISK_CLASSES[risk] for risk in rows["risk"]], dtype=pl.String),
     )
+
+
+def _usual_method(reports: pl.DataFrame) -> pl.DataFrame:
+    """Of each key, the reports of one blending method: the state's usual one, so that kernels are compared alike.
+
+    Where a key lacks that method, its own most frequent one is kept; equals go by name.
+    """
+    state, method = ["training_run_id", "packet_id"], "blending_method"
+    counted = reports.with_columns(
+        pl.len().over(*state, method).alias("in_state"), pl.len().over(*KEYS, method).alias("in_key")
+    )
+    ranked = counted.sort("in_state", "in_key", method, descending=[True, True, False], nulls_last=True, maintain_order=True)
+    chosen = ranked.select(*KEYS, method).unique(list(KEYS), keep="first", maintain_order=True)
+    return reports.join(chosen, on=[*KEYS, method], how="semi", nulls_equal=True, maintain_order="left")
+
+
+def _by_method(reports: pl.DataFrame) -> pl.DataFrame:
+    """Mean uplift of each key by blending method: column `by_method`, empty where no method is named."""
+    named = reports.filter(pl.col("blending_method").is_not_null() & pl.col("u").is_not_null())
+    means = named.group_by(*KEYS, "blending_method", maintain_order=True).agg(pl.col("u").mean())
+    pairs = pl.struct(pl.col("blending_method").alias("method"), "u").alias("by_method")
+    return means.group_by(*KEYS, maintain_order=True).agg(pairs)
 
 
 def _split(host: str, data_set: str | None, config: TrainingConfig) -> str:

@@ -94,13 +94,11 @@ def head_status(labels: Labels, unusable: Mapping[str, int]) -> dict[str, HeadSt
     """Which heads have labels on training hosts. One kernel alone in a state is no label of the policy."""
     known = np.isfinite(labels.uplift)
     _, counts = np.unique(labels.graph[known], return_counts=True)
-    methods = np.unique(np.stack([labels.graph, labels.method])[:, known & (labels.method >= 0)], axis=1)
-    _, compared = np.unique(methods[0], return_counts=True)
+    several = int((np.isfinite(labels.methods).sum(1) > 1).sum())
     found = {"policy": int(counts[counts > 1].sum()), "value": int(known.sum()), "risk": int((labels.risk >= 0).sum())}
     why = "; ".join(f"{count} reports: {reason}" for reason, count in sorted(unusable.items())) or "no field reports"
     heads = {name: HeadStatus(n > 0, n, None if n else f"no usable label ({why})") for name, n in found.items()}
-    several = int((compared > 1).sum())
-    heads["blending"] = HeadStatus(several > 0, several, None if several else "no state measured two blending methods")
+    heads["blending"] = HeadStatus(several > 0, several, None if several else "no graft was measured with two blending methods")
     for name in ("params", "schedule", "breaker"):
         heads[name] = HeadStatus(False, 0, "no measured outcome names its target")
     heads["telemetry"] = HeadStatus(False, 0, "a projection, not a target")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gnn.model.config import BLENDING_METHODS, LossWeights
+from gnn.model.config import LossWeights
 from gnn.model.outputs import Outputs
 from gnn.model.readout import segment_mean
 from gnn.model.targets import LabelledBatch
@@ -74,14 +74,10 @@ def risk_loss(outputs: Outputs, labels: LabelledBatch) -> Tensor:
 
 
 def blending_loss(outputs: Outputs, labels: LabelledBatch, tau: float) -> Tensor:
-    """Choice among the blending methods measured in each state, by their mean uplift there."""
-    known = labels.uplift.isfinite() & (labels.method >= 0)
-    methods = len(BLENDING_METHODS)
-    cell = labels.graph[known] * methods + labels.method[known]
-    present, inverse = torch.unique(cell, return_inverse=True)
-    uplift = segment_mean(labels.uplift[known].unsqueeze(1), inverse, len(present)).squeeze(1)
-    graph, method = present // methods, present % methods
-    return choice_loss(outputs.blending_logits[graph, method], uplift, torch.ones_like(uplift), graph, tau)
+    """Choice among the blending methods that were measured for the same (site, kernel) of a state."""
+    row, method = labels.methods.isfinite().nonzero(as_tuple=True)
+    logits = outputs.blending_logits[labels.graph[row], method]
+    return choice_loss(logits, labels.methods[row, method], labels.weight[row], row, tau)
 
 
 def total_loss(outputs: Outputs, labels: LabelledBatch, weights: LossWeights, scale: LossScale) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """Labels in the order of the graphs: which example belongs to which seed row and kernel column of which graph."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +36,8 @@ class GraphStore(Protocol):
 class Labels:
     """P labels sorted by graph: rows of `training.examples`, and where they stand.
 
-    `uplift` is NaN where it was not measured, `risk` and `method` -1 where unknown; `weight` has mean one.
+    `uplift` is NaN where it was not measured, `risk` -1 where unknown; `weight` has mean one. `methods` [P, 4] is the
+    uplift by blending method, NaN where that was not measured.
     """
 
     example: Ints
@@ -46,7 +47,7 @@ class Labels:
     uplift: Floats
     weight: Floats
     risk: Ints
-    method: Ints
+    methods: Floats
 
     def __len__(self) -> int:
         return len(self.graph)
@@ -79,7 +80,6 @@ def locate(store: GraphStore, examples: pa.Table) -> tuple[Labels, int]:
 
 
 def _labels(examples: pa.Table, graphs: Ints, seeds: Ints) -> Labels:
-    methods = {name: index for index, name in enumerate(BLENDING_METHODS)}
     risks = {name: index for index, name in enumerate(RISK_CLASSES)}
     weight = examples["weight"].to_numpy()
     return Labels(
@@ -90,8 +90,17 @@ def _labels(examples: pa.Table, graphs: Ints, seeds: Ints) -> Labels:
         uplift=examples["u"].to_numpy(),
         weight=weight / weight.mean() if len(weight) else weight,
         risk=np.array([risks.get(name, -1) for name in examples["risk_class"].to_pylist()], dtype=np.int64),
-        method=np.array([methods.get(name, -1) for name in examples["blending_method"].to_pylist()], dtype=np.int64),
+        methods=_methods(examples["by_method"].to_pylist()),
     )
+
+
+def _methods(rows: Sequence[Sequence[Mapping[str, Any]] | None]) -> Floats:
+    found = np.full((len(rows), len(BLENDING_METHODS)), np.nan)
+    for number, row in enumerate(rows):
+        for entry in row or ():
+            if entry["method"] in BLENDING_METHODS:
+                found[number, BLENDING_METHODS.index(entry["method"])] = entry["u"]
+    return found
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class LabelledBatch:
     uplift: Tensor
     weight: Tensor
     risk: Tensor
-    method: Tensor
+    methods: Tensor
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "LabelledBatch":
         """The same on `device`."""
@@ -132,5 +141,5 @@ def collate(store: GraphStore, labels: Labels, graphs: Sequence[int]) -> Labelle
         uplift=torch.from_numpy(chosen.uplift.astype(np.float32)),
         weight=torch.from_numpy(chosen.weight.astype(np.float32)),
         risk=torch.from_numpy(chosen.risk),
-        method=torch.from_numpy(chosen.method),
+        methods=torch.from_numpy(chosen.methods.astype(np.float32)),
     )

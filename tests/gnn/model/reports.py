@@ -21,9 +21,10 @@ def packet(run: str = "run-1", packet_id: str = "p-1", host: str = "host-1", **m
     return row | {"experiment_name": "digits/mlp", "is_completion": False} | more
 
 
-def command(command_id: str = "c-1", method: str = "linear", **more: Any) -> dict[str, Any]:
-    """A command with its blending method."""
-    return {"command_id": command_id, "annotations": [("blending_method", method)]} | more
+def command(command_id: str = "c-1", method: str | None = "linear", **more: Any) -> dict[str, Any]:
+    """A command with its blending method, if any."""
+    annotations = [("blending_method", method)] if method is not None else []
+    return {"command_id": command_id, "annotations": annotations} | more
 
 
 def report(

@@ -81,5 +81,6 @@ def _row(number: int, place: int, kernel: int, u: float, seen: np.ndarray[Any, A
     row = {"training_run_id": f"run-{number}", "packet_id": f"p-{number}", "seed_id": f"seed-{place}", "host": host}
     row |= {"kernel": KERNELS[kernel], "horizon": 50, "u": mean, "u_test": u, "se": 0.02, "replicates": 2}
     row |= {"u_first": float(seen[0]), "u_second": float(seen[1]), "risk_class": risk, "layer_id": f"layer-{place}"}
-    row |= {"blending_method": ("linear", "cosine")[kernel % 2], "weight": 250.0, "split": split_of(host)}
+    row |= {"blending_method": "linear", "weight": 250.0, "split": split_of(host)}
+    row["by_method"] = [{"method": "linear", "u": mean}] + [{"method": "cosine", "u": mean - 0.05}] * (kernel == 1)
     return row | {"data_set": "digits", "architecture": "mlp"}
