@@ -4,15 +4,16 @@ from typing import Final
 
 from schemas.contracts.table import Folder
 
-ROUTES: Final[dict[str, str]] = {
-    "SYSTEM_STATE": "SystemStatePacket",
-    "ADAPTATION_COMMAND": "AdaptationCommand",
-    "FIELD_REPORT": "FieldReport",
-    "TELEMETRY": "TelemetryPacket",
-    "KERNEL_CATALOG_UPDATE": "KernelCatalogUpdate",
-    "BSDS_ISSUED": "BSDSIssued",
-    "BSDS_FAILED": "BSDSFailed",
+ROUTES: Final[dict[str, tuple[str, str]]] = {
+    "SYSTEM_STATE": ("SystemStatePacket", "tolaria/system_state"),
+    "ADAPTATION_COMMAND": ("AdaptationCommand", "tamiyo/command"),
+    "FIELD_REPORT": ("FieldReport", "tamiyo/field_report"),
+    "TELEMETRY": ("TelemetryPacket", "tolaria/telemetry"),
+    "KERNEL_CATALOG_UPDATE": ("KernelCatalogUpdate", "tezzeret/kernel"),
+    "BSDS_ISSUED": ("BSDSIssued", "urabrask/bsds"),
+    "BSDS_FAILED": ("BSDSFailed", "urabrask/bsds_failure"),
 }
+"""Message and the folder whose contract it keeps, by message type. Telemetry of any source keeps one contract."""
 
 FOLDERS: Final = (
     Folder(

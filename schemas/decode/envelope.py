@@ -1,49 +1,53 @@
 """Bus envelopes: each carries one message, which is decoded as if it had lain in its own contract's folder."""
 
 from collections.abc import Sequence
+from typing import Final
 
-from schemas.contracts import FOLDERS, Folder, Reason
+import numpy as np
+
+from schemas.contracts import FOLDERS, Reason
 from schemas.contracts.enums import ENUMS
 from schemas.contracts.oona import ROUTES
 from schemas.decode.batches import message_class
-from schemas.decode.collector import Collector, RawRecord
+from schemas.decode.collector import Collector, Origin
+from schemas.decode.messages import decode_messages
+from schemas.decode.wire import unknown_fields
 
-_HOMES = {
-    "SystemStatePacket": "tolaria/system_state",
-    "AdaptationCommand": "tamiyo/command",
-    "FieldReport": "tamiyo/field_report",
-    "TelemetryPacket": "tolaria/telemetry",
-    "KernelCatalogUpdate": "tezzeret/kernel",
-    "BSDSIssued": "urabrask/bsds",
-    "BSDSFailed": "urabrask/bsds_failure",
-}
+ENVELOPE: Final = "BusEnvelope"
 
 
-def home_of(message: str) -> Folder:
-    """The folder whose contract a routed message keeps."""
-    return FOLDERS[_HOMES[message]]
-
-
-def route(
-    collector: Collector, payloads: Sequence[bytes], records: Sequence[RawRecord]
-) -> dict[str, list[tuple[RawRecord, bytes]]]:
-    """Messages inside envelopes by their type; an envelope without a contract table is rejected."""
-    routed: dict[str, list[tuple[RawRecord, bytes]]] = {}
-    envelope_class = message_class("BusEnvelope")
-    for payload, record in zip(payloads, records, strict=True):
+def decode_envelopes(collector: Collector, payloads: Sequence[bytes], origin: Origin) -> dict[int, str]:
+    """Decode what the envelopes carry; the error of each that is none, by its row. One without a route is rejected."""
+    routed: dict[str, list[tuple[int, bytes]]] = {}
+    errors: dict[int, str] = {}
+    envelope_class = message_class(ENVELOPE)
+    for row, payload in enumerate(payloads):
         try:
             envelope = envelope_class.FromString(payload)
         except ValueError as error:
-            collector.reject_record(record, Reason.INVALID_PROTOBUF, f"expected a BusEnvelope: {error}")
+            errors[row] = f"expected a {ENVELOPE}: {error}"
             continue
         kind = ENUMS["BusMessageType"].text(envelope.message_type) or "UNSPECIFIED"
-        message = ROUTES.get(kind)
-        if message is None:
-            expected = ", ".join(ROUTES)
-            collector.reject_record(
-                record, Reason.UNROUTED_MESSAGE_TYPE, f"message_type: expected one of {expected}, found {kind}"
-            )
-            continue
-        collector.read(collector.folder.record, 1)
-        routed.setdefault(message, []).append((RawRecord(record.position, envelope.payload), envelope.payload))
-    return routed
+        if kind in ROUTES:
+            collector.read(collector.folder.record, 1)
+            routed.setdefault(kind, []).append((row, envelope.payload))
+        else:
+            text = f"message_type: expected one of {', '.join(ROUTES)}, found {kind}"
+            collector.reject_record(origin.record(row), Reason.UNROUTED_MESSAGE_TYPE, text)
+    for kind, carried in routed.items():
+        _decode_carried(collector, kind, carried, origin)
+    return errors
+
+
+def _decode_carried(collector: Collector, kind: str, carried: list[tuple[int, bytes]], origin: Origin) -> None:
+    """Decode the messages of one type into their own contract's tables and rejects."""
+    message, path = ROUTES[kind]
+    inner = Collector(FOLDERS[path], collector.file, collector.digest)
+    payloads = [payload for _, payload in carried]
+    where = Origin(origin.positions[np.array([row for row, _ in carried], np.int64)], payloads)
+    errors = decode_messages(inner, message, payloads, where)
+    for row, error in errors.items():
+        inner.reject_record(where.record(row), Reason.INVALID_PROTOBUF, error)
+    good = [payload for row, payload in enumerate(payloads) if row not in errors]
+    inner.count_unknown(unknown_fields(message, good))
+    collector.absorb(inner)

@@ -2,26 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from schemas.contracts import FOLDERS, Folder, Reason
+from schemas.decode.binary import acceptor, decode_binary
 from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
-from schemas.decode.envelope import home_of, route
-from schemas.decode.framing import Frame, read_frames
-from schemas.decode.json_records import BadRecord, Drift, parse_object, to_message
+from schemas.decode.framing import read_frames
 from schemas.decode.limits import Limits
 from schemas.decode.lines import read_lines
 from schemas.decode.messages import decode_messages
 from schemas.decode.parquet import decode_parquet
 from schemas.decode.simic import decode_snapshot
-from schemas.decode.urza import decode_urza
+from schemas.decode.text import decode_text
 from schemas.errors import ContractError
 
 _EXTENSIONS: Final = (".ndjson.gz", ".ndjson.zst", ".ndjson", ".binpb", ".wal", ".parquet", ".json")
-_ISSUED: Final = b"\x0a"
 
 
 def extension_of(name: str, folder: Folder) -> str:
@@ -53,95 +51,22 @@ def decode_file(path: Path, folder: Folder, *, file: str, digest: str, limits: L
         decode_snapshot(collector, path, limits)
         yield collector.finish()
     else:
-        binary = extension in (".binpb", ".wal")
-        frames = read_frames(path, extension, limits) if binary else read_lines(path, extension, limits)
-        for chunk in _chunks(frames, limits):
-            collector = Collector(folder, file, digest)
-            (_binary_chunk if binary else _text_chunk)(collector, chunk, limits)
-            yield collector.finish()
+        yield from _decode_records(path, folder, extension, file, digest, limits)
 
 
-def _chunks(frames: Iterator[Frame], limits: Limits) -> Iterator[list[Frame]]:
-    """Groups of records, bounded in number and bytes."""
-    chunk: list[Frame] = []
-    size = 0
-    for frame in frames:
-        chunk.append(frame)
-        size += len(frame.raw)
-        if len(chunk) >= limits.chunk_records or size >= limits.chunk_bytes:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _split(collector: Collector, chunk: list[Frame]) -> list[RawRecord]:
-    """Reject the frames that are no record; the others."""
-    records: list[RawRecord] = []
-    for frame in chunk:
-        record = RawRecord(frame.position, frame.raw)
-        if frame.reason is None:
-            records.append(record)
+def _decode_records(path: Path, folder: Folder, extension: str, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
+    """Chunks of a file that holds one record after the other."""
+    binary = extension in (".binpb", ".wal")
+    chunks = read_frames(path, extension, limits, acceptor(folder)) if binary else read_lines(path, extension, limits)
+    for chunk in chunks:
+        collector = Collector(folder, file, digest)
+        for frame in chunk.bad:
+            collector.reject_record(RawRecord(frame.position, frame.raw), frame.reason, frame.message)
+        if binary:
+            decode_binary(collector, chunk, extension, limits)
         else:
-            collector.reject_record(record, frame.reason, frame.message)
-    return records
-
-
-def _binary_chunk(collector: Collector, chunk: list[Frame], _: Limits) -> None:
-    records = _split(collector, chunk)
-    _decode(collector, [record.raw for record in records], records)
-
-
-def _text_chunk(collector: Collector, chunk: list[Frame], limits: Limits) -> None:
-    objects: list[tuple[RawRecord, dict[str, Any]]] = []
-    for record in _split(collector, chunk):
-        try:
-            objects.append((record, parse_object(record.raw, limits)))
-        except BadRecord as error:
-            collector.reject_record(record, error.reason, str(error))
-    if not collector.folder.messages:
-        decode_urza(collector, objects)
-        return
-    drift = Drift()
-    payloads: list[bytes] = []
-    records: list[RawRecord] = []
-    for record, value in objects:
-        message = collector.folder.messages[0]
-        if "bsds" in value and "BSDSIssued" in collector.folder.messages:
-            message = "BSDSIssued"
-        try:
-            payloads.append(to_message(value, message, drift).SerializeToString())
-        except BadRecord as error:
-            collector.reject_record(record, error.reason, str(error))
-        else:
-            records.append(record)
-    collector.count_unknown(drift.counts)
-    _decode(collector, payloads, records)
-
-
-def _decode(collector: Collector, payloads: Sequence[bytes], records: Sequence[RawRecord]) -> None:
-    """Decode protobuf payloads of the folder's message(s)."""
-    if not payloads:
-        return
-    folder = collector.folder
-    if folder.messages == ("BusEnvelope",):
-        for message, routed in route(collector, payloads, records).items():
-            inner = Collector(home_of(message), collector.file, collector.digest)
-            decode_messages(inner, message, [payload for _, payload in routed], _origin([record for record, _ in routed]))
-            collector.absorb(inner)
-        return
-    if "BSDSIssued" not in folder.messages:
-        decode_messages(collector, folder.messages[0], payloads, _origin(records))
-        return
-    issued = [payload[:1] == _ISSUED for payload in payloads]
-    for message, wanted in (("BSDS", False), ("BSDSIssued", True)):
-        chosen = [index for index, flag in enumerate(issued) if flag is wanted]
-        if chosen:
-            decode_messages(collector, message, [payloads[i] for i in chosen], _origin([records[i] for i in chosen]))
-
-
-def _origin(records: Sequence[RawRecord]) -> Origin:
-    return Origin(np.array([record.position for record in records], np.int64), [record.raw for record in records])
+            decode_text(collector, chunk, limits)
+        yield collector.finish()
 
 
 def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:
@@ -151,7 +76,8 @@ def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:
     """
     collector = Collector(FOLDERS["tolaria/system_state"], "", "")
     origin = Origin(np.arange(len(packets), dtype=np.int64), packets)
-    decode_messages(collector, "SystemStatePacket", packets, origin)
+    for row, error in decode_messages(collector, "SystemStatePacket", packets, origin).items():
+        raise ContractError(f"packet {row}: {error}")
     decoded = collector.finish()
     for rejects in decoded.rejects.values():
         raise ContractError(f"packet {rejects['position'][0].as_py()}: {rejects['message'][0].as_py()}")

@@ -2,66 +2,141 @@
 
 import mmap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from schemas.contracts import Reason
 from schemas.decode.limits import Limits
 
-_TAIL_KEPT = 1024 * 1024
-_VARINT_BYTES = 10
-_Prefix = Callable[[mmap.mmap, int, int], tuple[int, int]]
+TAIL_KEPT: Final = 1024 * 1024
+_VARINT_BYTES: Final = 10
+_NO_PREFIX: Final = -1
+
+Buffer = bytes | mmap.mmap
+Prefix = Callable[[Buffer, int, int], tuple[int, int]]
+Accepts = Callable[[bytes], bool]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One record (`reason` None) or one piece of the file that is none. `position` is the byte offset of its length."""
+    """A piece of a file that is no record, and why. `position` is its byte offset or line."""
 
     position: int
     raw: bytes
-    reason: Reason | None = None
-    message: str = ""
+    reason: Reason
+    message: str
 
 
-def read_frames(path: Path, extension: str, limits: Limits) -> Iterator[Frame]:
-    """Records of a `.binpb` or `.wal` file in order; what can't be split is one Frame with its reason."""
+@dataclass
+class Chunk:
+    """Consecutive records of a file (byte offset or line, and bytes), and the pieces between them that are none."""
+
+    positions: list[int] = field(default_factory=list)
+    raws: list[bytes] = field(default_factory=list)
+    bad: list[Frame] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether anything was read."""
+        return bool(self.raws or self.bad)
+
+
+def prefix_of(extension: str) -> Prefix:
+    """Reader of the length before each record of a `.binpb` or `.wal` file."""
+    return varint if extension == ".binpb" else u32
+
+
+def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts) -> Iterator[Chunk]:
+    """Records of the file in chunks bounded in number and bytes.
+
+    Where a length prefix leads nowhere, reading goes on at the next place from which two records in a row, or the file's last,
+    are accepted; what lies between is one bad piece.
+    """
     if path.stat().st_size == 0:
         return
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        prefix = _varint if extension == ".binpb" else _u32
-        yield from _frames(data, prefix, limits)
+        position = 0
+        while position < len(data):
+            chunk = Chunk()
+            position = _fill(chunk, data, position, prefix_of(extension), limits)
+            if chunk.bad and chunk.bad[-1].reason in (Reason.BAD_FRAMING, Reason.TORN_RECORD):
+                position = _resume(chunk, data, prefix_of(extension), limits, accepts)
+            yield chunk
 
 
-def _frames(data: mmap.mmap, prefix: _Prefix, limits: Limits) -> Iterator[Frame]:
-    end = len(data)
-    position = 0
-    while position < end:
-        length, start = prefix(data, position, end)
-        if length < 0:
-            yield _tail(data, position, Reason.BAD_FRAMING, "expected a length prefix, found none")
-            return
+def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: Limits) -> int:
+    """Read records into `chunk` until it is full or the framing fails; the offset to go on from."""
+    end, size = len(data), 0
+    positions, raws = chunk.positions, chunk.raws
+    while position < end and len(raws) < limits.chunk_records and size < limits.chunk_bytes:
+        length = data[position]
+        if length < 0x80 and prefix is varint:
+            start = position + 1
+        else:
+            length, start = prefix(data, position, end)
         stop = start + length
-        if stop > end:
-            message = f"expected {length} bytes, found {max(end - start, 0)} before the end of the file"
-            yield _tail(data, position, Reason.TORN_RECORD, message)
-            return
+        if length == _NO_PREFIX or stop > end:
+            chunk.bad.append(_broken(data, position, length, start))
+            return end
         if length > limits.record_bytes:
             message = f"record_bytes: expected at most {limits.record_bytes} bytes, found {length}"
-            yield Frame(position, data[start : min(stop, start + _TAIL_KEPT)], Reason.LIMIT_EXCEEDED, message)
+            chunk.bad.append(Frame(position, data[start : min(stop, start + TAIL_KEPT)], Reason.LIMIT_EXCEEDED, message))
         else:
-            yield Frame(position, data[start:stop])
+            positions.append(position)
+            raws.append(data[start:stop])
+            size += length
         position = stop
+    return position
 
 
-def _tail(data: mmap.mmap, position: int, reason: Reason, message: str) -> Frame:
-    """The rest of the file as one bad record; at most 1 MiB of it is kept."""
+def _broken(data: mmap.mmap, position: int, length: int, start: int) -> Frame:
+    """The rest of the file from a record that it does not hold whole; at most 1 MiB of it is kept."""
     rest = len(data) - position
-    kept = "" if rest <= _TAIL_KEPT else f"; the first {_TAIL_KEPT} of {rest} bytes are kept"
-    return Frame(position, data[position : position + _TAIL_KEPT], reason, f"{message} at byte {position}{kept}")
+    kept = "" if rest <= TAIL_KEPT else f"; the first {TAIL_KEPT} of {rest} bytes are kept"
+    raw = data[position : position + TAIL_KEPT]
+    if length == _NO_PREFIX:
+        return Frame(position, raw, Reason.BAD_FRAMING, f"expected a length prefix, found none at byte {position}{kept}")
+    found = f"expected {length} bytes, found {max(len(data) - start, 0)} before the end of the file"
+    return Frame(position, raw, Reason.TORN_RECORD, f"{found} at byte {position}{kept}")
 
 
-def _varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
-    """(length, start of the record); length -1 where there is no varint. One that the file ends inside needs 1 more byte."""
+def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
+    """Where reading goes on after a broken frame; the frame is cut there."""
+    broken = chunk.bad[-1]
+    found = find_record(data, broken.position + 1, len(data), prefix, limits, accepts)
+    if found is None:
+        return len(data)
+    raw = data[broken.position : min(found, broken.position + TAIL_KEPT)]
+    message = f"{broken.message}; records go on at byte {found}"
+    chunk.bad[-1] = Frame(broken.position, raw, Reason.BAD_FRAMING, message)
+    return found
+
+
+def find_record(data: Buffer, first: int, end: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int | None:
+    """Offset in first..end of the next record that is accepted and followed by another, or by `end`; None where there is none.
+
+    Looks at `limits.resync_bytes` offsets at most, and parses at most 16 times that many bytes.
+    """
+    budget = 16 * limits.resync_bytes
+    for position in range(first, min(end, first + limits.resync_bytes)):
+        at, good = position, 0
+        while good < 2 and at < end:
+            length, start = prefix(data, at, end)
+            if not 2 <= length <= min(limits.record_bytes, end - start, budget):
+                break
+            budget -= length
+            if not accepts(data[start : start + length]):
+                break
+            at, good = start + length, good + 1
+        if good == 2 or (good == 1 and at == end):
+            return position
+        if budget <= 0:
+            return None
+    return None
+
+
+def varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
+    """(length, start of the record); length -1 where there is no varint, beyond `end` where the file ends inside it."""
     value = 0
     for index in range(_VARINT_BYTES):
         if position + index >= end:
@@ -70,10 +145,10 @@ def _varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, position + index + 1
-    return -1, position
+    return _NO_PREFIX, position
 
 
-def _u32(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
+def u32(data: Buffer, position: int, end: int) -> tuple[int, int]:
     """(length, start of the record) of a little-endian u32 prefix."""
     if position + 4 > end:
         return end + 1, end

@@ -19,5 +19,6 @@ class Limits(BaseModel):
     elements: int = Field(default=200_000, gt=0, description="Most elements of one list or object of a record.")
     json_file_bytes: int = Field(default=64 * _MIB, gt=0, description="Largest Simic snapshot.")
     parquet_row_group_rows: int = Field(default=16_777_216, gt=0, description="Most rows of one row group of a Parquet file.")
+    resync_bytes: int = Field(default=256 * 1024, gt=0, description="Bytes that are searched for the next record after damage.")
     chunk_records: int = Field(default=16_384, gt=0, description="Records that are decoded at once.")
     chunk_bytes: int = Field(default=64 * _MIB, gt=0, description="Bytes that are decoded at once.")

@@ -2,19 +2,111 @@
 
 import gzip
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 import zstandard
 
 from schemas.contracts import Reason
-from schemas.decode.framing import Frame
+from schemas.decode.framing import Chunk, Frame
 from schemas.decode.limits import Limits
 
-_BLOCK: Final = 1024 * 1024
+_BLOCK: Final = 4 * 1024 * 1024
+_KEPT: Final = 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
+_DAMAGE: Final = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+
+
+class UnreadableText(ValueError):
+    """The file can't be unpacked any further."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def read_lines(path: Path, extension: str, limits: Limits) -> Iterator[Chunk]:
+    """Lines that are not blank, numbered from 1, in chunks; a line that is too long, or damage to the file, is a bad piece."""
+    splitter = _Splitter(limits)
+    try:
+        for block in _blocks(path, extension, limits):
+            splitter.feed(block)
+            while len(splitter.chunk.raws) >= limits.chunk_records or splitter.size >= limits.chunk_bytes:
+                yield splitter.take()
+        splitter.close()
+    except UnreadableText as error:
+        splitter.close()
+        splitter.chunk.bad.append(Frame(splitter.number + 1, b"", error.reason, str(error)))
+    while splitter.chunk:
+        yield splitter.take()
+
+
+@dataclass
+class _Splitter:
+    """Cuts blocks into lines. `pending` is the line that the last block ended in, `skipped` its length once it is too long."""
+
+    limits: Limits
+    chunk: Chunk = field(default_factory=Chunk)
+    number: int = 0
+    size: int = 0
+    pending: bytes = b""
+    skipped: int = 0
+
+    def feed(self, block: bytes) -> None:
+        """Add a block of the file."""
+        if self.skipped:
+            block = self._skip(block)
+        lines = (self.pending + block).split(b"\n") if self.pending else block.split(b"\n")
+        self.pending = lines.pop()
+        for line in lines:
+            self._add(line)
+        if len(self.pending) > self.limits.record_bytes:
+            self.skipped = len(self.pending)
+            self.pending = self.pending[:_KEPT]
+
+    def _skip(self, block: bytes) -> bytes:
+        """Drop the rest of a line that is too long; what follows it."""
+        rest, newline, after = block.partition(b"\n")
+        self.skipped += len(rest)
+        if newline:
+            self._finish_skip()
+        return after
+
+    def _finish_skip(self) -> None:
+        self.number += 1
+        message = f"record_bytes: expected at most {self.limits.record_bytes} bytes, found {self.skipped}"
+        self.chunk.bad.append(Frame(self.number, self.pending, Reason.LIMIT_EXCEEDED, message))
+        self.pending, self.skipped = b"", 0
+
+    def _add(self, line: bytes) -> None:
+        self.number += 1
+        if len(line) > self.limits.record_bytes:
+            message = f"record_bytes: expected at most {self.limits.record_bytes} bytes, found {len(line)}"
+            self.chunk.bad.append(Frame(self.number, line[:_KEPT], Reason.LIMIT_EXCEEDED, message))
+            return
+        line = line.strip()
+        if line:
+            self.chunk.positions.append(self.number)
+            self.chunk.raws.append(line)
+            self.size += len(line)
+
+    def close(self) -> None:
+        """The last line, which may lack its newline."""
+        if self.skipped:
+            self._finish_skip()
+        elif self.pending:
+            self._add(self.pending)
+            self.pending = b""
+
+    def take(self) -> Chunk:
+        """At most a chunk's number of lines; the others stay."""
+        full, limit = self.chunk, self.limits.chunk_records
+        self.chunk = Chunk(full.positions[limit:], full.raws[limit:])
+        self.size = sum(map(len, self.chunk.raws))
+        return Chunk(full.positions[:limit], full.raws[:limit], full.bad)
 
 
 @contextmanager
@@ -31,83 +123,31 @@ def _opened(path: Path, extension: str) -> Iterator[BinaryIO]:
             yield stream
 
 
-def read_lines(path: Path, extension: str, limits: Limits) -> Iterator[Frame]:
-    """Lines that are not blank, numbered from 1; what can't be unpacked or is too long is one Frame with its reason."""
-    number, pending = 0, b""
-    blocks = _blocks(path, extension, limits)
-    for block in blocks:
-        if isinstance(block, Frame):
-            if pending.strip():
-                number += 1
-                yield Frame(number, pending)
-            yield Frame(number + 1, block.raw, block.reason, block.message)
-            return
-        lines = (pending + block).split(b"\n")
-        pending = lines.pop()
-        for line in lines:
-            number += 1
-            if line.strip():
-                yield _bounded(number, line, limits)
-        if len(pending) > limits.record_bytes:
-            number += 1
-            pending = yield from _skip_line(number, pending, blocks, limits)
-    if pending.strip():
-        yield _bounded(number + 1, pending, limits)
-
-
-def _bounded(number: int, line: bytes, limits: Limits) -> Frame:
-    """A line, or its head with the reason that it is too long."""
-    if len(line) <= limits.record_bytes:
-        return Frame(number, line.strip())
-    message = f"record_bytes: expected at most {limits.record_bytes} bytes, found {len(line)}"
-    return Frame(number, line[:_BLOCK], Reason.LIMIT_EXCEEDED, message)
-
-
-def _skip_line(number: int, head: bytes, blocks: Iterator[bytes | Frame], limits: Limits) -> Generator[Frame, None, bytes]:
-    """Read to the end of a line that is too long, keeping only its head; returns what follows it."""
-    length = len(head)
-    message = f"record_bytes: expected at most {limits.record_bytes} bytes, found a line of"
-    for block in blocks:
-        if isinstance(block, Frame):
-            break
-        line, newline, rest = block.partition(b"\n")
-        length += len(line)
-        if newline:
-            yield Frame(number, head[:_BLOCK], Reason.LIMIT_EXCEEDED, f"{message} {length}")
-            return rest
-    yield Frame(number, head[:_BLOCK], Reason.LIMIT_EXCEEDED, f"{message} {length}")
-    return b""
-
-
-def _blocks(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Frame]:
-    """Unpacked blocks of the file; a Frame with the reason, and no more, where it is damaged or unpacks to too much."""
+def _blocks(path: Path, extension: str, limits: Limits) -> Iterator[bytes]:
+    """Unpacked blocks of the file. Raises UnreadableText where it is damaged or unpacks to too much."""
     packed = path.stat().st_size
     total = 0
     with _opened(path, extension) as stream:
         while True:
             try:
                 block = stream.read(_BLOCK)
-            except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-                yield Frame(0, b"", Reason.UNREADABLE_FILE, f"expected {extension}, found damage after {total} bytes: {error}")
-                return
+            except _DAMAGE as error:
+                message = f"expected {extension}, found damage after {total} unpacked bytes: {error}"
+                raise UnreadableText(Reason.UNREADABLE_FILE, message) from None
             if not block:
                 return
-            if total == 0:
-                block = block.removeprefix(_BOM)
+            yield block.removeprefix(_BOM) if total == 0 else block
             total += len(block)
-            message = _excess(total, packed, extension, limits)
-            if message:
-                yield Frame(0, b"", Reason.LIMIT_EXCEEDED, message)
-                return
-            yield block
+            _check_unpacked(total, packed, extension, limits)
 
 
-def _excess(total: int, packed: int, extension: str, limits: Limits) -> str:
-    """Which bound on unpacked bytes is exceeded; empty where none is."""
+def _check_unpacked(total: int, packed: int, extension: str, limits: Limits) -> None:
+    """Raise UnreadableText where a bound on unpacked bytes is exceeded."""
     if extension == ".ndjson":
-        return ""
+        return
     if total > limits.unpacked_bytes:
-        return f"unpacked_bytes: expected at most {limits.unpacked_bytes} bytes, found more"
+        message = f"unpacked_bytes: expected at most {limits.unpacked_bytes}, found more"
+        raise UnreadableText(Reason.LIMIT_EXCEEDED, message)
     if total > _BLOCK and total > limits.compression_ratio * packed:
-        return f"compression_ratio: expected at most {limits.compression_ratio}, found {total / packed:.0f} or more"
-    return ""
+        message = f"compression_ratio: expected at most {limits.compression_ratio}, found {total // packed} or more"
+        raise UnreadableText(Reason.LIMIT_EXCEEDED, message)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf import json_format
 
-from schemas.contracts import TABLES, Reason
+from schemas.contracts import TABLES
 from schemas.decode.batches import message_class, to_batch
 from schemas.decode.canonical import canonical_json
 from schemas.decode.collector import Collector, Origin
@@ -27,16 +27,14 @@ _ELEMENTS: Final = {
 _PAYLOADS: Final = ("seed_operation", "optimizer_adjustment", "circuit_breaker", "rollback_payload")
 
 
-def decode_messages(collector: Collector, message: str, payloads: Sequence[bytes], origin: Origin) -> None:
-    """Decode protobuf `payloads` of one message type into `collector`; those that do not parse are rejected."""
+def decode_messages(collector: Collector, message: str, payloads: Sequence[bytes], origin: Origin) -> dict[int, str]:
+    """Decode protobuf `payloads` of one message type into `collector`; the error of each that does not parse, by its row."""
     batch, good, errors = to_batch(message, payloads)
-    for row, error in errors.items():
-        collector.reject_record(origin.record(row), Reason.INVALID_PROTOBUF, f"expected a {message}: {error}")
-    if batch is None:
-        return
-    kept = origin if not errors else origin.take(np.asarray(good, np.int64))
-    used = payloads if not errors else [payloads[row] for row in good]
-    _DECODERS[message](collector, batch, kept, used)
+    if batch is not None:
+        kept = origin if not errors else origin.take(np.asarray(good, np.int64))
+        used = payloads if not errors else [payloads[row] for row in good]
+        _DECODERS[message](collector, batch, kept, used)
+    return {row: f"expected a {message}: {error}" for row, error in errors.items()}
 
 
 def _constant(value: str, rows: int) -> pa.Array:

@@ -1,0 +1,54 @@
+"""Chunks of JSON lines: Urza's plain records, and messages in the canonical protobuf JSON mapping."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from schemas.contracts import Reason
+from schemas.decode.binary import decode_payloads
+from schemas.decode.collector import Collector, Origin, RawRecord
+from schemas.decode.framing import Chunk
+from schemas.decode.json_records import BadRecord, Drift, parse_object, to_message
+from schemas.decode.limits import Limits
+from schemas.decode.urza import decode_urza
+
+
+def decode_text(collector: Collector, chunk: Chunk, limits: Limits) -> None:
+    """Decode a chunk of JSON lines into `collector`."""
+    records = [RawRecord(position, raw) for position, raw in zip(chunk.positions, chunk.raws, strict=True)]
+    if collector.folder.messages:
+        decode_lines(collector, records, limits)
+    else:
+        decode_urza(collector, parse_lines(collector, records, limits))
+
+
+def parse_lines(collector: Collector, records: Sequence[RawRecord], limits: Limits) -> list[tuple[RawRecord, dict[str, Any]]]:
+    """The records that are JSON objects; the others are rejected."""
+    objects: list[tuple[RawRecord, dict[str, Any]]] = []
+    for record in records:
+        try:
+            objects.append((record, parse_object(record.raw, limits)))
+        except BadRecord as error:
+            collector.reject_record(record, error.reason, str(error))
+    return objects
+
+
+def decode_lines(collector: Collector, records: Sequence[RawRecord], limits: Limits) -> None:
+    """Decode JSON messages one by one: the careful path, which says what is wrong with a line."""
+    drift = Drift()
+    payloads: list[bytes] = []
+    good: list[RawRecord] = []
+    for record, value in parse_lines(collector, records, limits):
+        messages = collector.folder.messages
+        message = messages[1] if len(messages) > 1 and "bsds" in value else messages[0]
+        try:
+            payloads.append(to_message(value, message, drift).SerializeToString())
+        except BadRecord as error:
+            collector.reject_record(record, error.reason, str(error))
+        else:
+            good.append(record)
+    collector.count_unknown(drift.counts)
+    origin = Origin(np.array([record.position for record in good], np.int64), [record.raw for record in good])
+    for row, text in decode_payloads(collector, payloads, origin).items():
+        collector.reject_record(good[row], Reason.BAD_VALUE, text)
