@@ -41,7 +41,8 @@ class GraphBatch:
 
     Keys of `x`, `ids`, `ptr` are node types, those of `edge_*` are forward triples of `schemas.features.RELATIONS`; none
     is ever absent, an empty one is a tensor of the right width without rows. `ptr[t]` and `edge_ptr[r]` (int64 [G + 1])
-    say which rows are whose. Edges of a relation are ordered by graph, target and source.
+    say which rows are whose. Edges of a relation are ordered by graph, target and source. `reverse_order` (int64 [E] per
+    relation), where it is given, is the part of the CSR plan that is not plain from that order; see `csr`.
     """
 
     num_graphs: int
@@ -52,6 +53,7 @@ class GraphBatch:
     edge_attr: dict[Triple, Tensor]
     edge_ids: dict[Triple, Tensor]
     edge_ptr: dict[Triple, Tensor]
+    reverse_order: dict[Triple, Tensor] | None = None
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "GraphBatch":
         return replace(
@@ -63,6 +65,7 @@ class GraphBatch:
             edge_attr={k: change(v) for k, v in self.edge_attr.items()},
             edge_ids={k: change(v) for k, v in self.edge_ids.items()},
             edge_ptr={k: change(v) for k, v in self.edge_ptr.items()},
+            reverse_order=None if self.reverse_order is None else {k: change(v) for k, v in self.reverse_order.items()},
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "GraphBatch":
@@ -89,8 +92,10 @@ class GraphBatch:
         plan = {}
         for relation in RELATIONS:
             source, target = self.edge_index[relation.triple]
-            plan[relation.triple] = _csr(source, target, self.num_nodes(relation.target))
-            plan[relation.reverse] = _csr(target, source, self.num_nodes(relation.source))
+            stored = None if self.reverse_order is None else self.reverse_order[relation.triple]
+            ordered = None if stored is None else torch.arange(len(stored), device=stored.device)
+            plan[relation.triple] = _csr(source, target, self.num_nodes(relation.target), ordered)
+            plan[relation.reverse] = _csr(target, source, self.num_nodes(relation.source), stored)
         return plan
 
     def hetero_data(self) -> "HeteroData":
@@ -136,8 +141,9 @@ class GraphBatch:
         return faults + _offset_faults(f"{name}.edge_ptr", self.edge_ptr[triple], self.num_graphs, index.shape[1])
 
 
-def _csr(senders: Tensor, receivers: Tensor, rows: int) -> Csr:
-    order = torch.argsort(receivers, stable=True)
+def _csr(senders: Tensor, receivers: Tensor, rows: int, order: Tensor | None) -> Csr:
+    if order is None:
+        order = torch.argsort(receivers, stable=True)
     counts = torch.bincount(receivers, minlength=rows)
     return Csr(indptr=torch.cat([counts.new_zeros(1), counts.cumsum(0)]), neighbours=senders[order], order=order)
 

@@ -1,0 +1,81 @@
+"""How one graph lies in the dataset's two streams: floats (little-endian float32) and integers (little-endian int32).
+
+A graph is one stretch of each stream. Both hold the groups (node types, then relations) in declared order: the floats of a
+group are its `x` or `edge_attr`, row by row; its integers are the blocks of `BLOCKS`, one after the other.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+
+from gnn.features.rows import Ints, expand, offsets
+from schemas.features import GROUPS, NODE_TYPES, RELATIONS
+
+
+@dataclass(frozen=True)
+class Block:
+    """One integer array of a group with `width` columns: ids, names, source, target or order.
+
+    `shift` is the group whose first row of the graph in a batch is added to what is stored.
+    """
+
+    group: int
+    name: str
+    width: int
+    shift: int | None = None
+
+
+def _blocks() -> tuple[Block, ...]:
+    found = []
+    types = {node.name: place for place, node in enumerate(NODE_TYPES)}
+    for place, node in enumerate(NODE_TYPES):
+        found += [Block(place, "ids", len(node.categorical)), Block(place, "names", 1)]
+    for place, relation in enumerate(RELATIONS, len(NODE_TYPES)):
+        found.append(Block(place, "ids", len(relation.categorical)))
+        found.append(Block(place, "source", 1, types[relation.source]))
+        found.append(Block(place, "target", 1, types[relation.target]))
+        found.append(Block(place, "order", 1, place))
+    return tuple(found)
+
+
+BLOCKS: Final = _blocks()
+FLOAT_GROUP: Final = np.arange(len(GROUPS))
+FLOAT_WIDTH: Final = np.array([group.width for group in GROUPS], dtype=np.int64)
+BLOCK_GROUP: Final = np.array([block.group for block in BLOCKS], dtype=np.int64)
+BLOCK_WIDTH: Final = np.array([block.width for block in BLOCKS], dtype=np.int64)
+
+
+def declaration_digest() -> str:
+    """SHA-256 (hex) of the feature declaration that the layout follows."""
+    whole = [asdict(group) for group in GROUPS]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode("utf-8")).hexdigest()
+
+
+class Places:
+    """Where the parts of some graphs lie in a stream: part-major, so that a gather gives whole arrays one after the other.
+
+    `starts` and `lengths` int64 [parts, G]; `counts` int64 [G, groups] are the graphs' rows per group.
+    """
+
+    def __init__(self, counts: Ints, first: Ints, group: Ints, width: Ints) -> None:
+        """`first` int64 [G]: where each graph begins; part p has counts[:, group[p]] * width[p] values."""
+        lengths = counts[:, group] * width
+        within = np.cumsum(lengths, axis=1) - lengths
+        self.lengths = np.ascontiguousarray(lengths.T)
+        self.starts = np.ascontiguousarray((first[:, None] + within).T)
+
+    def indices(self) -> Ints:
+        """Position in the stream of every value, part by part, graph by graph."""
+        return expand(self.starts.ravel(), self.lengths.ravel())
+
+    def bounds(self) -> Ints:
+        """int64 [parts + 1]: where each part's values begin in `indices`."""
+        return offsets(self.lengths.sum(axis=1))
+
+
+def sizes(counts: Ints, group: Ints, width: Ints) -> Ints:
+    """int64 [G]: values of each graph in a stream."""
+    return np.asarray((counts[:, group] * width).sum(axis=1), dtype=np.int64)
