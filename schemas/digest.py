@@ -45,9 +45,20 @@ def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:
     digest.update(f"{rows.num_rows}\n".encode())
     for name in chosen.column_names:
         array = _array(chosen.column(name))
-        digest.update(f"{name}:{array.type}\n".encode())
+        digest.update(f"{name}:{_kind(array.type)}\n".encode())
         _update(digest, array.take(order))
     return digest.hexdigest()
+
+
+def _kind(kind: pa.DataType) -> str:
+    """Name of a type; lists from different writers call their element `item` or `element`, which means nothing."""
+    if pa.types.is_map(kind):
+        return f"map<{_kind(kind.key_type)}, {_kind(kind.item_type)}>"
+    if _is_nested(kind):
+        return f"list<{_kind(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{field.name}: {_kind(field.type)}' for field in kind)}>"
+    return str(kind)
 
 
 def _array(column: Any) -> pa.Array:
@@ -66,6 +77,17 @@ def _lengths(array: pa.Array) -> tuple[npt.NDArray[np.int64], list[pa.Array]]:
     valid = np.asarray(array.is_valid().to_numpy(zero_copy_only=False), np.bool_)
     flat = np.flatnonzero(np.repeat(valid, lengths)) + int(offsets[0] if len(offsets) else 0)
     return np.where(valid, lengths, 0), [child.take(pa.array(flat)) for child in children]
+
+
+def _kind(kind: pa.DataType) -> str:
+    """Name of a type without what storage may change: the names of list items, nullability, the width of offsets."""
+    if pa.types.is_map(kind):
+        return f"map<{_kind(kind.key_type)},{_kind(kind.item_type)}>"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list<{_kind(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{','.join(f'{one.name}:{_kind(one.type)}' for one in kind)}>"
+    return str(kind).removeprefix("large_").removesuffix("_view")
 
 
 def _is_nested(kind: pa.DataType) -> bool:

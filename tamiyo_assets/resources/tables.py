@@ -4,26 +4,46 @@ Tables are derived state: one that is damaged is removed and built again from th
 which exports it holds; cumulative counts travel as transactions too, since these outlive the commit log.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from gnn.publish import ensure_dir
+from gnn.publish import ensure_dir, lock, publish_file
+from gnn.strict_json import read_object
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 
 SCOPE = "training_run_id"
+PINS = "pins"
+CREATION_LOCK = ".creation.lock"
+ABSENT = -1  # pinned version of a table that was never written
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _RETRIES = 100  # several steps of one run commit at once
-_FOREIGN_KEYS = frozenset({"timestamp", "operation", "operationParameters", "operationMetrics", "engineInfo", "version"})
+_HISTORY = 50
+_FOREIGN_KEYS = frozenset(
+    {
+        "timestamp",
+        "operation",
+        "operationParameters",
+        "operationMetrics",
+        "engineInfo",
+        "clientVersion",
+        "readVersion",
+        "version",
+    }
+)
+# a pinned version needs its commit log: `maintenance` cleans logs, and only where no pin is older
+_CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
 
 
 def known_schema(name: str) -> pa.Schema | None:
@@ -125,11 +145,12 @@ class TableStore:
         return [] if table is None else sorted(self.path(name) / uri.rsplit("/", 1)[-1] for uri in table.file_uris())
 
     def metadata(self, name: str) -> dict[str, str]:
-        """Custom metadata of the newest commit."""
+        """Custom metadata of the newest commit that wrote rows; compaction and vacuum write none."""
         table = self.open(name)
-        if table is None:
-            return {}
-        return {key: str(value) for key, value in table.history(1)[0].items() if key not in _FOREIGN_KEYS}
+        for commit in [] if table is None else table.history(_HISTORY):
+            if commit.get("operation") == "WRITE":
+                return {key: str(value) for key, value in commit.items() if key not in _FOREIGN_KEYS}
+        return {}
 
     def transaction(self, name: str, key: str) -> int | None:
         """Number that the newest commit with transaction `key` gave it; None where there is none."""
@@ -157,21 +178,61 @@ class TableStore:
             max_commit_retries=_RETRIES,
             app_transactions=[Transaction(key, number) for key, number in (transactions or {}).items()],
         )
+        if self.open(name) is None:
+            # two first commits at once would both define the table
+            with lock(self.root / CREATION_LOCK):
+                if self.open(name) is None:
+                    return self._commit(path, rows, mode="append", configuration=_CONFIGURATION, properties=properties)
+        if runs is None and not append:
+            return self._commit(path, rows, mode="overwrite", schema_mode="overwrite", properties=properties)
+        if append or not runs:
+            return self._commit(path, rows, mode="append", schema_mode="merge", properties=properties)
+        predicate = _predicate(runs)
+        return self._commit(path, rows, mode="overwrite", schema_mode="merge", predicate=predicate, properties=properties)
+
+    def _commit(self, path: Path, rows: pa.Table | pa.RecordBatchReader, *, properties: CommitProperties, **how: Any) -> int:
         with _named(path):
-            if append or (runs is not None and not (runs and self.exists(name))):
-                write_deltalake(path, rows, mode="append", schema_mode="merge", commit_properties=properties)
-            elif runs is None:
-                write_deltalake(path, rows, mode="overwrite", schema_mode="overwrite", commit_properties=properties)
-            else:
-                predicate = _predicate(runs)
-                write_deltalake(
-                    path, rows, mode="overwrite", schema_mode="merge", predicate=predicate, commit_properties=properties
-                )
+            write_deltalake(path, rows, commit_properties=properties, **how)
             return DeltaTable(path, without_files=True).version()
+
+    def at(self, versions: Mapping[str, int]) -> "PinnedTables":
+        """These tables at fixed versions, for a build to read one set of them; the others as they are now."""
+        return PinnedTables(self.home, self.schemas, dict(versions))
+
+    def pin(self, build_id: str, versions: Mapping[str, int]) -> None:
+        """Keep the files of these versions for as long as `build_id` is a build of this home."""
+        content = json.dumps({"build_id": build_id, "versions": dict(sorted(versions.items()))})
+        publish_file(self.home / PINS / f"{build_id}.json", (content + "\n").encode("ascii"))
+
+    def pins(self) -> dict[str, dict[str, int]]:
+        """Build id -> pinned version by table; StorageError names a damaged pin."""
+        found: dict[str, dict[str, int]] = {}
+        for path in sorted((self.home / PINS).glob("*.json")):
+            versions = read_object(path, StorageError).get("versions")
+            if not isinstance(versions, dict):
+                raise StorageError(f"{path}: expected `versions`, found {versions!r}; `tamiyo doctor --repair` rebuilds it")
+            found[path.stem] = {str(name): int(number) for name, number in versions.items()}
+        return found
 
     def remove(self, name: str) -> None:
         """Remove a table with all its versions, for it to be built again."""
         shutil.rmtree(self.path(name), ignore_errors=False)
+
+
+@dataclass(frozen=True)
+class PinnedTables(TableStore):
+    """Tables at fixed versions: whatever is committed meanwhile, a build reads one set. Nothing can be written."""
+
+    pinned: Mapping[str, int] = field(default_factory=dict)
+
+    def open(self, name: str, version: int | None = None) -> DeltaTable | None:
+        """The table at its pinned version, unless another one is asked for; None where it is pinned as not written yet."""
+        wanted = self.pinned.get(name) if version is None else version
+        return None if wanted == ABSENT else super().open(name, wanted)
+
+    def write(self, name: str, rows: pa.Table | pa.RecordBatchReader, **how: Any) -> int:
+        """Refused: StorageError."""
+        raise StorageError(f"table {name}: expected no write to a pinned set of tables; write to the store itself")
 
 
 @contextmanager

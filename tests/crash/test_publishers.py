@@ -44,7 +44,7 @@ class Registry:
             assert load(self.home)["seed"].entries in ({"a": 1}, {"a": 1, "b": 2})
         self.publish()
         assert flats(self.home) == self.new
-        left = [p for p in self.home.rglob("*.tmp")]
+        left = list(self.home.rglob("*.tmp"))
         assert not left
 
 

@@ -1,5 +1,7 @@
 """The table store: atomic writes, versions, typed empties, transactions, damage that names its file."""
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,7 +9,7 @@ import pytest
 
 from schemas.contracts import TABLES
 from schemas.errors import StorageError
-from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.resources.tables import ABSENT, TableStore
 
 SCHEMA = pa.schema([("training_run_id", pa.string()), ("value", pa.int64()), ("metrics", pa.map_(pa.string(), pa.float32()))])
 
@@ -90,3 +92,31 @@ def test_damage_is_an_error_that_names_the_table(store: TableStore) -> None:
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(StorageError, match=r"features/layer.*doctor"):
         store.read("features.layer")
+
+
+def commits(home: str, run: int) -> int:
+    """Five commits of one run, in a process of its own."""
+    store = TableStore(Path(home))
+    return max(store.write("features.layer", rows(f"r{run}", number), runs=[f"r{run}"]) for number in range(5))
+
+
+def test_processes_commit_at_once_from_the_first_commit_on(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        list(pool.map(commits, [str(tmp_path)] * 3, range(3)))
+    assert values(TableStore(tmp_path)) == [4, 4, 4]
+    assert TableStore(tmp_path).version("features.layer") == 14
+
+
+def test_a_pinned_set_stays_while_others_commit(store: TableStore) -> None:
+    store.write("features.layer", rows("a", 1))
+    pinned = store.at({"features.layer": 0, "tolaria.system_state": ABSENT})
+    store.write("features.layer", rows("a", 2))
+    store.write("tolaria.system_state", TABLES["tolaria.system_state"].empty())
+    assert values(pinned) == [1]
+    assert (pinned.version("features.layer"), store.version("features.layer")) == (0, 1)
+    assert pinned.version("tolaria.system_state") is None
+    assert pinned.read("tolaria.system_state").num_rows == 0
+    with pytest.raises(StorageError, match="pinned"):
+        pinned.write("features.layer", rows("a", 3))
+    store.pin("b" * 64, {"features.layer": 0})
+    assert store.pins() == {"b" * 64: {"features.layer": 0}}

@@ -1,0 +1,345 @@
+"""Ingest: exactly once per export and table, arrivals, conservation, crashes between commits, files that change."""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import tamiyo_assets.ingest as ingest_module
+from schemas.contracts import TABLES
+from schemas.digest import table_digest
+from schemas.errors import StorageError
+from tamiyo_assets.ingest import Ingest
+from tamiyo_assets.ledger import Ledger, present
+from tamiyo_assets.resources.exports import Exports
+from tamiyo_assets.resources.tables import TableStore
+
+
+def packet(run: str, number: int, **more: object) -> dict[str, object]:
+    return {
+        "training_run_id": run,
+        "packet_id": f"{run}-{number}",
+        "timestamp_ns": str(1000 + number),
+        "training_loss": 0.5,
+        "layers": [{"layer_id": "l0", "loss": 0.25}],
+        "seed_states": [{"seed_id": "s", "stage": "SEED_STAGE_DORMANT"}],
+        **more,
+    }
+
+
+def urza(blueprint: str, tier: str) -> dict[str, object]:
+    return {"blueprint_id": blueprint, "descriptor": {"blueprint_id": blueprint, "name": tier}}
+
+
+class Site:
+    """An exports root and a home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "exports"
+        self.home = folder / "home"
+        self.root.mkdir(parents=True)
+        self.tables = TableStore(self.home)
+
+    @property
+    def ingest(self) -> Ingest:
+        return Ingest(self.home, Exports(self.root), self.tables)
+
+    def put(self, file: str, *records: object) -> Path:
+        path = self.root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(record) + "\n" if not isinstance(record, str) else record for record in records))
+        return path
+
+    def digests(self) -> dict[str, str]:
+        return {name: table_digest(table, self.tables.read(name)) for name, table in TABLES.items()}
+
+    def balanced(self) -> bool:
+        return all(self.ingest.accounting(name).balanced for name in TABLES)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_rows_duplicates_and_rejects_are_all_accounted_for(site: Site) -> None:
+    site.put("tolaria/system_state/a.ndjson", packet("a", 1), packet("a", 2), packet("a", 1), "not json\n", {"packet_id": "x"})
+    report = site.ingest.refresh()
+    assert report.runs["tolaria.system_state"] == {"a"}
+    counts = site.ingest.accounting("tolaria.system_state")
+    assert (counts.rows_read, counts.kept, counts.duplicates, counts.rejected) == (5, 2, 1, 2)
+    assert site.balanced()
+    assert site.tables.read("rejects.tolaria_system_state").column("position").null_count == 0
+    assert site.ingest.run_ids() == ["a"]
+
+
+def test_conservation_sees_a_lost_row_and_a_lost_reject(site: Site) -> None:
+    site.put("tolaria/system_state/a.ndjson", packet("a", 1), packet("b", 1), "not json\n")
+    site.ingest.refresh()
+    assert site.balanced()
+    site.tables.write("tolaria.system_state", TABLES["tolaria.system_state"].empty(), runs=["b"])
+    assert not site.ingest.accounting("tolaria.system_state").balanced
+    site.tables.write("rejects.tolaria_system_state", site.tables.read("rejects.tolaria_system_state").slice(0, 0))
+    assert not site.ingest.accounting("tolaria.system_state").balanced
+
+
+def test_nothing_new_writes_nothing(site: Site) -> None:
+    site.put("tolaria/system_state/a.ndjson", packet("a", 1))
+    assert site.ingest.refresh().wrote
+    before = {p: p.stat().st_mtime_ns for p in site.home.rglob("*") if p.is_file()}
+    report = site.ingest.refresh()
+    assert not report.wrote
+    assert {p: p.stat().st_mtime_ns for p in site.home.rglob("*") if p.is_file()} == before
+
+
+def test_a_copy_a_rename_and_a_restored_backup_change_nothing(site: Site) -> None:
+    path = site.put("urza/blueprint/a.ndjson", urza("p", "one"))
+    site.ingest.refresh()
+    versions, digests = site.tables.versions(), site.digests()
+    shutil.copy(path, path.with_name("copy.ndjson"))
+    path.rename(path.with_name("renamed.ndjson"))
+    os.utime(path.with_name("copy.ndjson"))
+    assert not site.ingest.refresh().wrote
+    assert (site.tables.versions(), site.digests()) == (versions, digests)
+
+
+def test_a_then_b_then_a_are_three_arrivals_and_a_is_current(site: Site) -> None:
+    def name() -> object:
+        return site.tables.read("urza.blueprint").column("descriptor_name").to_pylist()
+
+    for expected in ("one", "two", "one", "two"):
+        site.put("urza/blueprint/a.ndjson", urza("p", expected))
+        assert site.ingest.refresh().wrote
+        assert name() == [expected]
+        assert site.balanced()
+    entries = Ledger(site.home).entries()
+    assert [e.event for e in entries].count("arrived") == 4
+    assert [e.seq for e in entries] == list(range(1, len(entries) + 1))
+
+
+def test_an_older_arrival_is_not_current_because_it_is_read_later(site: Site) -> None:
+    site.put("urza/blueprint/b.ndjson", urza("p", "one"))
+    site.ingest.refresh()
+    site.put("urza/blueprint/a.ndjson", urza("p", "two"))
+    site.ingest.refresh()
+    shutil.rmtree(site.home / "tables")
+    site.ingest.refresh()
+    assert site.tables.read("urza.blueprint").column("descriptor_name").to_pylist() == ["two"]
+
+
+def test_ties_within_one_scan_are_the_same_under_every_name(tmp_path: Path) -> None:
+    found = set()
+    for number, names in enumerate((("a", "b"), ("b", "a"))):
+        site = Site(tmp_path / str(number))
+        for name, tier in zip(names, ("one", "two"), strict=True):
+            site.put(f"urza/blueprint/{name}.ndjson", urza("p", tier))
+        site.ingest.refresh()
+        found.add(site.digests()["urza.blueprint"])
+    assert len(found) == 1
+
+
+def test_two_registries_with_the_same_bytes_are_two_exports(site: Site) -> None:
+    for name in ("layer_type", "activation_type"):
+        site.put(f"simic/registry_snapshot/{name}_registry.json", {"unknown": 1})
+    site.ingest.refresh()
+    assert sorted(site.tables.read("simic.registry_snapshot").column("registry").to_pylist()) == [
+        "activation_type",
+        "layer_type",
+    ]
+
+
+def test_other_runs_keep_their_files(site: Site) -> None:
+    site.put("tolaria/system_state/a.ndjson", packet("a", 1))
+    site.ingest.refresh()
+    before = set(site.tables.files("tolaria.system_state"))
+    site.put("tolaria/system_state/b.ndjson", packet("b", 1))
+    assert site.ingest.refresh().runs["tolaria.system_state"] == {"b"}
+    assert before <= set(site.tables.files("tolaria.system_state"))
+
+
+def test_unfinished_and_foreign_files_are_not_read(site: Site) -> None:
+    for name in (".a.ndjson", "a.ndjson.tmp", ".hidden/a.ndjson"):
+        site.put(f"tolaria/system_state/{name}", packet("a", 1))
+    site.put("tolaria/nothing/a.ndjson", packet("a", 1))
+    site.put("tolaria/system_state/a.csv", "x")
+    site.put("readme.txt", "x")
+    report = site.ingest.refresh()
+    assert not report.wrote
+    assert {u.file for u in report.unplaced} == {"tolaria/nothing/a.ndjson", "tolaria/system_state/a.csv", "readme.txt"}
+
+
+def test_no_root_and_unknown_folders_are_errors(site: Site) -> None:
+    with pytest.raises(StorageError, match="tolaria/nothing"):
+        site.ingest.refresh(["tolaria/nothing"])
+    site.root.rmdir()
+    with pytest.raises(StorageError, match="exports root"):
+        site.ingest.refresh()
+
+
+def test_only_the_folders_asked_for_are_read(site: Site) -> None:
+    site.put("tolaria/system_state/a.ndjson", packet("a", 1))
+    site.put("urza/blueprint/a.ndjson", urza("p", "one"))
+    assert set(site.ingest.refresh(["urza/blueprint"]).exports) == {"urza/blueprint"}
+    assert set(site.ingest.refresh().exports) == {"tolaria/system_state"}
+
+
+class Stop(BaseException):
+    """The process ends here."""
+
+
+def stopping(write: Callable[..., int], stop: int, moment: str) -> Callable[..., int]:
+    """A write that ends the process before or after commit number `stop`."""
+    commits = count()
+
+    def killed(*args: object, **how: object) -> int:
+        number = next(commits)
+        if number == stop and moment == "before":
+            raise Stop
+        version = write(*args, **how)
+        if number == stop:
+            raise Stop
+        return version
+
+    return killed
+
+
+SEEDS = [{"seed_id": "s", "training_run_id": run, "timestamp_ns": str(5 + n // 2)} for run in "ab" for n in range(4)]
+STOPS = {
+    "kasmina/seed_state": ([*SEEDS, "not json\n", {"seed_id": "x"}], (0, 1)),
+    "tolaria/system_state": (
+        [packet("a", 1), packet("a", 1), packet("b", 2), "not json\n", packet("a", 3, layers=[{"loss": 1.0}])],
+        (2, 6, 9),
+    ),
+}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("folder", STOPS)
+def test_a_stop_around_any_commit_loses_and_doubles_nothing(
+    tmp_path: Path, folder: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, stops = STOPS[folder]
+    whole = Site(tmp_path / "whole")
+    whole.put(f"{folder}/a.ndjson", *records)
+    whole.ingest.refresh()
+    write = TableStore.write
+    for stop in stops:
+        site = Site(tmp_path / f"{stop}")
+        site.put(f"{folder}/a.ndjson", *records)
+        with monkeypatch.context() as patch:
+            patch.setattr(TableStore, "write", stopping(write, stop, moment))
+            with pytest.raises(Stop):
+                site.ingest.refresh()
+        site.ingest.refresh()
+        assert site.digests() == whole.digests()
+        assert site.balanced()
+        for name in TABLES:
+            assert site.ingest.accounting(name) == whole.ingest.accounting(name)
+        assert not (site.home / "staging").exists()
+
+
+def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_refresh(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put("tolaria/system_state/b.ndjson", packet("b", 1))
+    path = site.put("tolaria/system_state/a.ndjson", packet("a", 1))
+    decode = ingest_module.decode_file
+
+    def changing(*args: object, **how: object) -> object:
+        if args[0] == path:
+            site.put("tolaria/system_state/a.ndjson", packet("a", 1), packet("a", 2))
+        return decode(*args, **how)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest_module, "decode_file", changing)
+        report = site.ingest.refresh()
+    assert report.vanished == ["tolaria/system_state/a.ndjson"]
+    assert site.ingest.run_ids() == ["b"]
+    site.ingest.refresh()
+    assert site.ingest.run_ids() == ["a", "b"]
+    assert site.tables.count("tolaria.system_state") == 3
+    assert site.balanced()
+
+
+def test_small_groups_and_chunks_give_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [packet(run, n % 7) for run in "abcde" for n in range(20)]
+    sites = [Site(tmp_path / "whole"), Site(tmp_path / "small")]
+    for number, site in enumerate(sites):
+        if number:
+            monkeypatch.setattr("tamiyo_assets.commit.GROUP_ROWS", 10)
+            monkeypatch.setattr("tamiyo_assets.ingest.BATCH_BYTES", 1)
+        for part in range(4):
+            site.put(f"tolaria/system_state/{part}.ndjson", *records[part::4])
+        site.ingest.refresh()
+        assert site.balanced()
+    assert sites[0].digests() == sites[1].digests()
+
+
+def test_order_grouping_and_repetition_of_files_change_no_digest(tmp_path: Path) -> None:
+    records = [packet(run, n % 9, training_loss=0.1 * (n + 1)) for run in "ab" for n in range(15)]
+    found = set()
+    for seed in range(4):
+        shuffled = records[:]
+        chance = random.Random(seed)
+        chance.shuffle(shuffled)
+        site = Site(tmp_path / str(seed))
+        cut = chance.randrange(1, len(shuffled))
+        site.put("tolaria/system_state/one.ndjson", *shuffled[:cut])
+        if seed % 2:
+            site.ingest.refresh()
+        site.put("tolaria/system_state/two.ndjson", *shuffled[cut:], *shuffled[: seed * 2])
+        site.ingest.refresh()
+        assert site.balanced()
+        found.add(json.dumps(site.digests()))
+    assert len(found) == 1
+
+
+def test_a_removed_table_is_built_again_from_the_exports(site: Site) -> None:
+    site.put("tolaria/system_state/a.ndjson", packet("a", 1), "not json\n")
+    site.put("kasmina/seed_state/a.ndjson", {"seed_id": "s", "training_run_id": "a", "timestamp_ns": "1001", "alpha": 0.5})
+    site.ingest.refresh()
+    digests = site.digests()
+    site.tables.remove("kasmina.seed_state")
+    site.ingest.refresh()
+    assert site.digests() == digests
+    assert site.balanced()
+
+
+def test_a_damaged_ledger_names_its_line_and_a_torn_one_is_healed(site: Site) -> None:
+    site.put("tolaria/system_state/a.ndjson", packet("a", 1))
+    site.ingest.refresh()
+    ledger = site.home / "exports.ndjson"
+    ledger.write_bytes(ledger.read_bytes() + b'{"seq": 2, "sc')
+    site.put("tolaria/system_state/b.ndjson", packet("b", 1))
+    site.ingest.refresh()
+    assert [e.seq for e in Ledger(site.home).entries()] == [1, 2]
+    ledger.write_bytes(b"x" + ledger.read_bytes()[1:])
+    with pytest.raises(StorageError, match=r"exports\.ndjson: line 1"):
+        site.ingest.refresh()
+
+
+def test_the_ledger_knows_what_is_present(site: Site) -> None:
+    path = site.put("urza/blueprint/a.ndjson", urza("p", "one"))
+    site.ingest.refresh()
+    folder = "urza/blueprint"
+    assert len(present(Ledger(site.home).entries(), [folder])) == 1
+    path.unlink()
+    site.ingest.refresh()
+    assert len(present(Ledger(site.home).entries(), [folder])) == 0
+    assert site.tables.count("urza.blueprint") == 1
+
+
+def test_the_exports_of_the_existing_system(site: Site, esper_exports: Path) -> None:
+    ingest = Ingest(site.home, Exports(esper_exports), site.tables)
+    ingest.refresh()
+    assert site.tables.count("tolaria.system_state") == 241
+    assert site.tables.count("urza.blueprint") == 40
+    assert site.tables.count("simic.registry_snapshot") == 516
+    reasons = site.tables.read("rejects.kasmina_seed_state").column("reason")
+    assert reasons.to_pylist() == ["missing_training_run_id"] * 200
+    assert all(ingest.accounting(name).balanced for name in TABLES)
+    assert isinstance(site.tables.read("tolaria.system_state"), pa.Table)
