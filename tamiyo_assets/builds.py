@@ -1,14 +1,63 @@
-"""The newest bundle of a home: what it is, how good it is, whether it serves."""
+"""Builds: what a bundle of the current tables would be made from, and what is known of one that exists."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gnn.model.config import TrainingConfig
+from schemas.contracts import TABLES
+from tamiyo_assets.resources.features import FeatureSource
+from tamiyo_assets.versions import Versions
+
+if TYPE_CHECKING:
+    from gnn.bundle import BuildInputs, Gate
+    from gnn.bundle.manifest import Manifest
+
+
+def build_inputs(source: FeatureSource, versions: Versions, config: TrainingConfig) -> "BuildInputs":
+    """Content digests of the tables, registries and norms as they are now, the code version and the configuration."""
+    from gnn.bundle import BuildInputs, code_version
+
+    source.sources()
+    return BuildInputs(
+        tables={name: versions.of(name).digest for name in TABLES},
+        registries=source.registries().digests(),
+        norms=source.norms().digest,
+        code=code_version(),
+        configuration=config.model_dump(mode="json"),
+    )
 
 
 @dataclass(frozen=True)
-class BuildState:
-    build_id: str = ""
-    unusable_reports: dict[str, int] = field(default_factory=dict)
+class BuildReport:
+    """One bundle: its manifest, what its gates say, and whether it serves."""
+
+    path: Path
+    manifest: "Manifest"
+    gates: "tuple[Gate, ...]"
+    serving: bool
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it would not be promoted: the failed gates, in words."""
+        return [f"gate {gate.name}: {gate.detail}" for gate in self.gates if not gate.passed]
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """Head -> `trained`, or why not."""
+        return {name: "trained" if head.trained else str(head.reason) for name, head in self.manifest.heads.items()}
 
 
-def newest_build(home: Path) -> BuildState | None:
-    return None
+def build_report(home: Path, build_id: str, gates: Mapping[str, Any] | None = None) -> BuildReport:
+    """The report of a published bundle; BundleRejected where it is damaged or absent."""
+    from gnn.bundle import GateConfig, bundle_path, read_bundle, serving
+    from gnn.bundle import gates as judge
+
+    bundle = read_bundle(bundle_path(home, build_id))
+    return BuildReport(
+        path=bundle_path(home, build_id),
+        manifest=bundle.manifest,
+        gates=judge(bundle.manifest, GateConfig(**(gates or {}))),
+        serving=serving(home) == build_id,
+    )

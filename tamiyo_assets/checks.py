@@ -8,12 +8,17 @@ import pyarrow.compute as pc
 from dagster import ResourceParam
 
 from schemas.contracts import TABLES
+from schemas.errors import FeatureError
+from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.reports import key_of, table_of
+from tamiyo_assets.builds import build_inputs, build_report
 from tamiyo_assets.contract_rules import broken_rules
 from tamiyo_assets.coverage import ratios
 from tamiyo_assets.ingest import Ingest
+from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
+from tamiyo_assets.versions import Versions
 
 CONTRACT_RULES = "contract_rules"
 CONSERVATION = "conservation"
@@ -113,17 +118,50 @@ def family_coverage(settings: ResourceParam[Settings], tables: ResourceParam[Tab
 
 
 @dg.asset_check(
-    asset=BY_KEY, name="coverage_conservation", blocking=True, description="measured + missing = elements for every key."
+    asset=BY_KEY, name="coverage_conservation", blocking=True, description="Counts agree with the tensors' own masks."
 )
-def coverage_conservation(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
-    """Counts that add up: no key has more measured elements than elements, and each ratio is their quotient."""
+def coverage_conservation(tables: ResourceParam[TableStore], source: ResourceParam[FeatureSource]) -> dg.AssetCheckResult:
+    """For every key: measured within elements, and the sum of the mask channels is the measured count in the table."""
+    from gnn.features.coverage import check_conservation
+
     rows = tables.read("coverage.by_key")
-    wrong = rows.filter((pc.field("measured") > pc.field("elements")) | (pc.field("measured") < 0))
+    try:
+        check_conservation(source.features(), rows)
+    except FeatureError as error:
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.ERROR, description=str(error))
     return dg.AssetCheckResult(
-        passed=wrong.num_rows == 0,
+        passed=True, severity=dg.AssetCheckSeverity.ERROR, description="every key agrees", metadata={"rows": rows.num_rows}
+    )
+
+
+@dg.asset_check(asset=BUNDLE, name="preflight", blocking=True, description="The bundle is sound and fits the running code.")
+def preflight_check(
+    settings: ResourceParam[Settings], source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+) -> dg.AssetCheckResult:
+    """Every mismatch at once: bytes, layout, registries, golden outputs."""
+    from gnn.bundle import bundle_path, preflight
+
+    report = preflight(bundle_path(settings.home, build_inputs(source, versions, settings.training).build_id))
+    return dg.AssetCheckResult(
+        passed=report.clean,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{wrong.num_rows} of {rows.num_rows} rows have more measured elements than elements",
-        metadata={"rows": rows.num_rows, "wrong": wrong.num_rows},
+        description="; ".join(str(mismatch) for mismatch in report.mismatches) or "clean",
+        metadata={"mismatches": len(report.mismatches)},
+    )
+
+
+@dg.asset_check(asset=BUNDLE, name="quality_gates", description="Figures on held-out hosts are good enough to serve.")
+def quality_gates(
+    settings: ResourceParam[Settings], source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+) -> dg.AssetCheckResult:
+    """WARN with every gate that keeps the bundle from being promoted."""
+    build_id = build_inputs(source, versions, settings.training).build_id
+    report = build_report(settings.home, build_id, settings.gates)
+    return dg.AssetCheckResult(
+        passed=not report.reasons,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(report.reasons) or "all gates pass",
+        metadata={gate.name: gate.detail for gate in report.gates},
     )
 
 
@@ -134,4 +172,12 @@ def _shortfall(low: list[dict[str, Any]], name: str, threshold: float) -> str:
     return f"{len(low)} under {threshold:.2f}, worst: {worst}"
 
 
-CHECKS = (contract_rules, conservation, mandatory_coverage, family_coverage, coverage_conservation)
+CHECKS = (
+    contract_rules,
+    conservation,
+    mandatory_coverage,
+    family_coverage,
+    coverage_conservation,
+    preflight_check,
+    quality_gates,
+)

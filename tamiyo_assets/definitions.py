@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from tamiyo_assets.assets.bundle import BUNDLE_ASSETS
 from tamiyo_assets.assets.features import FEATURE_ASSETS
+from tamiyo_assets.assets.graphs import GRAPH_ASSETS
+from tamiyo_assets.assets.model import MODEL_ASSETS
 from tamiyo_assets.assets.normalization import NORM_ASSETS
 from tamiyo_assets.assets.registries import REGISTRY_ASSETS
 from tamiyo_assets.assets.telemetry import TELEMETRY_ASSETS
@@ -49,7 +52,16 @@ def build_definitions(
     """The definitions of one home; tests override the settings or single resources."""
     found = build_resources(settings or resolve())
     return dg.Definitions(
-        assets=[*UPSTREAM, *REGISTRY_ASSETS, *NORM_ASSETS, *FEATURE_ASSETS, *TELEMETRY_ASSETS],
+        assets=[
+            *UPSTREAM,
+            *REGISTRY_ASSETS,
+            *NORM_ASSETS,
+            *FEATURE_ASSETS,
+            *GRAPH_ASSETS,
+            *MODEL_ASSETS,
+            *BUNDLE_ASSETS,
+            *TELEMETRY_ASSETS,
+        ],
         asset_checks=[*CHECKS],
         jobs=[*JOBS],
         sensors=[*SENSORS],

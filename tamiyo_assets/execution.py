@@ -3,9 +3,12 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
+from tamiyo_assets.assets.bundle import PROMOTION
+from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.definitions import build_definitions
 from tamiyo_assets.evaluations import failed_checks
 from tamiyo_assets.instance import open_instance
@@ -26,6 +29,8 @@ class Outcome:
     failed_checks: tuple[Alert, ...]
     failed_steps: Mapping[str, str]
     run_ids: tuple[str, ...]
+    build_id: str | None = None
+    refusal: str = ""
 
     @property
     def ok(self) -> bool:
@@ -68,7 +73,22 @@ def run_everything(settings: Settings, step: Step) -> Outcome:
     alerts = AlertOutbox(settings.home, settings.alert_webhook)
     alerts.queue(failed)
     alerts.deliver()
-    return Outcome(tuple(failed), _failed_steps(outcomes), tuple(result.run_id for result in outcomes))
+    promotion = _metadata(outcomes[-1], PROMOTION)
+    return Outcome(
+        failed_checks=tuple(failed),
+        failed_steps=_failed_steps(outcomes),
+        run_ids=tuple(result.run_id for result in outcomes),
+        build_id=_metadata(outcomes[-1], BUNDLE).get("build_id"),
+        refusal=promotion.get("refusal") or "",
+    )
+
+
+def _metadata(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str, Any]:
+    """Metadata of the asset's materialization in the run; empty where it was not materialized."""
+    for event in result.get_asset_materialization_events():
+        if event.asset_key == key:
+            return {name: value.value for name, value in event.materialization.metadata.items()}
+    return {}
 
 
 def _execute(settings: Settings, instance: dg.DagsterInstance, job_name: str, step: Step) -> dg.ExecuteInProcessResult:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gnn.model.config import TrainingConfig
 from schemas.errors import TamiyoError
 
 SAMPLE = Path(__file__).resolve().parents[1] / "recorder" / "sample"
@@ -30,6 +31,8 @@ class Settings(BaseModel):
     alert_webhook: str | None = None
     mandatory_coverage: float = Field(default=1.0, ge=0.0, le=1.0)
     family_coverage: float = Field(default=0.70, ge=0.0, le=1.0)
+    training: TrainingConfig = TrainingConfig()
+    gates: dict[str, float] = Field(default_factory=dict)
 
 
 def resolve(*, exports: Path | None = None, home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:

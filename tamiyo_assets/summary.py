@@ -8,23 +8,16 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from schemas.contracts import TABLES
-from tamiyo_assets.builds import newest_build
+from tamiyo_assets.builds import build_report
 from tamiyo_assets.coverage import mean_over_keys, ratios
 from tamiyo_assets.execution import Outcome
+from tamiyo_assets.rejects import Rejected, rejects_by_reason
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
-
-
-class Rejected(_Frozen):
-    """Rejected records of one rejects table with one reason."""
-
-    table: str
-    reason: str
-    records: int
 
 
 class Family(_Frozen):
@@ -52,6 +45,7 @@ class Build(_Frozen):
     promoted: bool
     reasons: list[str]
     heads: dict[str, str]
+    unusable_reports: dict[str, int]
     metrics: dict[str, Any]
     metrics_missing: dict[str, str]
 
@@ -81,7 +75,7 @@ def summarize(settings: Settings, outcome: Outcome, seconds: float) -> Summary:
     """Read the summary from the tables of a home, with the outcome of the run that wrote them."""
     tables = TableStore(settings.home)
     by_key = _read(tables, "coverage.by_key")
-    build = newest_build(settings.home)
+    build = _build(settings, outcome)
     return Summary(
         exports=str(settings.exports),
         exports_are_sample=settings.exports_are_sample,
@@ -94,7 +88,7 @@ def summarize(settings: Settings, outcome: Outcome, seconds: float) -> Summary:
         mandatory_under=_mandatory_under(by_key, settings.mandatory_coverage),
         examples=tables.count("training.examples"),
         unusable_reports=build.unusable_reports if build else {},
-        build=build.summary() if build else None,
+        build=build,
         failed_checks=[
             FailedCheck(asset=c.asset, check=c.check, severity=c.severity, description=c.description)
             for c in outcome.failed_checks
@@ -103,16 +97,6 @@ def summarize(settings: Settings, outcome: Outcome, seconds: float) -> Summary:
         seconds=seconds,
         next=_next(settings.home),
     )
-
-
-def rejects_by_reason(tables: TableStore) -> list[Rejected]:
-    """Rejected records per rejects table and reason, most first."""
-    found = []
-    for name in tables.names():
-        if name.startswith("rejects."):
-            counted = tables.read(name, columns=["reason"]).group_by("reason").aggregate([("reason", "count")])
-            found += [Rejected(table=name, reason=r["reason"], records=r["reason_count"]) for r in counted.to_pylist()]
-    return sorted(found, key=lambda r: (-r.records, r.table, r.reason))
 
 
 def _read(tables: TableStore, name: str) -> pa.Table | None:
@@ -148,6 +132,24 @@ def _families(by_key: pa.Table | None) -> list[Family]:
         )
         for row in ratios(by_key, ["family"])
     ]
+
+
+def _build(settings: Settings, outcome: Outcome) -> Build | None:
+    """The bundle of this run, with the reasons that keep it from serving; None where none was built."""
+    if outcome.build_id is None:
+        return None
+    report = build_report(settings.home, outcome.build_id, settings.gates)
+    reasons = [] if report.serving else (report.reasons or [outcome.refusal])
+    return Build(
+        build_id=outcome.build_id,
+        path=str(report.path),
+        promoted=report.serving,
+        reasons=reasons,
+        heads=report.heads,
+        unusable_reports=report.manifest.training.get("unusable_reports", {}),
+        metrics=report.manifest.metrics,
+        metrics_missing=report.manifest.metrics_missing,
+    )
 
 
 def _next(home: Path) -> list[str]:

@@ -15,8 +15,6 @@ from tamiyo_assets.partitions import SINGLE_RUN, training_runs
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.versions import Versions
 
-_NODE_IDENTITY = ("training_run_id", "packet_id", "timestamp_ns", "element_id")
-_EDGE_IDENTITY = ("training_run_id", "packet_id", "timestamp_ns", "source_id", "target_id")
 _OWNER = ["team:tamiyo"]
 _TABLE_NAME = re.compile(r"[a-z]+\.[a-z_]+")
 
@@ -40,7 +38,7 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
             kinds={"deltalake"},
             owners=_OWNER,
             description=f"{group.doc} Raw values, NULL where missing, each with its mask.",
-            metadata={COLUMNS: feature_columns(group, _NODE_IDENTITY if isinstance(group, NodeType) else _EDGE_IDENTITY)},
+            metadata={COLUMNS: feature_columns(group)},
         )
         for group in GROUPS
     ],

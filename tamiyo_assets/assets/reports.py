@@ -1,13 +1,14 @@
 """What every asset reports of its table: column schema, row count, digest, and a partition's digest per training run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
+from gnn.features.tables import feature_schema
 from schemas.contracts.table import Table
-from schemas.features import Feature, FeatureGroup
+from schemas.features import Feature, NodeType, Relation
 from tamiyo_assets.versions import TableVersion
 
 DIGEST = "tamiyo/digest"
@@ -43,13 +44,13 @@ def contract_columns(table: Table) -> dg.TableSchema:
     return dg.TableSchema(columns)
 
 
-def feature_columns(group: FeatureGroup, identity: Iterable[str]) -> dg.TableSchema:
+def feature_columns(group: NodeType | Relation) -> dg.TableSchema:
     """Column schema of a feature table: its identity, then each feature's raw value and mask."""
-    columns = [dg.TableColumn(name, "string", "identity of the row") for name in identity]
-    for feature in group.features:
-        columns.append(dg.TableColumn(feature.name, feature.kind.value, _feature(feature)))
-        columns.append(dg.TableColumn(f"{feature.name}__mask", "bool", f"whether {feature.name} was measured"))
-    return dg.TableSchema(columns)
+    described = {feature.name: _feature(feature) for feature in group.features}
+    described |= {f"{feature.name}__mask": f"1 where {feature.name} was measured" for feature in group.features}
+    return dg.TableSchema(
+        [dg.TableColumn(f.name, str(f.type), described.get(f.name, "identity of the row")) for f in feature_schema(group)]
+    )
 
 
 def arrow_columns(schema: pa.Schema) -> dg.TableSchema:

@@ -1,5 +1,7 @@
 """The features of the current tables, registries and norms: computed once, shared by the assets that read them."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from gnn.features.sources import Sources
 from schemas.contracts import TABLES
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.sources import read_contracts
+from tamiyo_assets.versions import Versions
 
 if TYPE_CHECKING:
     from gnn.features.build import FeatureSet
@@ -63,6 +66,38 @@ class FeatureSource:
 
         found: dict[str, pa.Table] = self._once("tables", lambda: feature_tables(self.features()))
         return found
+
+    def inputs(self, versions: Versions) -> dict[str, str]:
+        """Content digest of everything that features and graphs are made from, by name."""
+        from gnn.bundle.build_id import code_version
+
+        tables = {f"table.{name}": versions.of(name).digest for name in TABLES}
+        registries = {f"registry.{name}": digest for name, digest in self.registries().digests().items()}
+        return tables | registries | {"norms": self.norms().digest, "code": code_version()}
+
+    def dataset_directory(self, versions: Versions) -> Path:
+        """Where the graph dataset of these inputs is, or will be."""
+        text = json.dumps(self.inputs(versions), sort_keys=True)
+        return self._home / "graphs" / hashlib.sha256(text.encode()).hexdigest()
+
+    def by_key(self) -> pa.Table:
+        """`coverage.by_key` of every packet."""
+        from gnn.features.coverage import by_key
+
+        found: pa.Table = self._once("by_key", lambda: by_key(self.features()))
+        return found
+
+    def by_family(self) -> pa.Table:
+        """`coverage.by_family` of every packet."""
+        from gnn.features.coverage import by_family
+
+        return by_family(self.by_key())
+
+    def gaps(self) -> pa.Table:
+        """`coverage.gaps`: what is missing, since when, and whom to ask."""
+        from gnn.features.gaps import gaps
+
+        return gaps(self.features())
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         versions = {table: self._tables.version(table) for table in TABLES}

@@ -1,0 +1,95 @@
+"""`tamiyo preflight`, `promote` and `rollback`: check a bundle, make it serve, serve an older one again."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from tamiyo_assets.commands.options import AsJson, Exit, Home, print_json, reported
+from tamiyo_assets.settings import resolve
+
+if TYPE_CHECKING:
+    from gnn.bundle import PromotionReport
+
+_PREFLIGHT = """
+Check a bundle against the running code and, where one serves, against the serving bundle; list every mismatch.
+
+Examples:
+
+    tamiyo preflight var/tamiyo/current
+
+    tamiyo preflight var/tamiyo/bundles/BUILD_ID --against var/tamiyo/current --json
+"""
+_PROMOTE = """
+Make a bundle the serving one, after preflight and the quality gates.
+
+Examples:
+
+    tamiyo promote BUILD_ID
+
+    tamiyo promote BUILD_ID --waive gap_closed --reason "first model, reviewed by hand"
+"""
+_ROLLBACK = """
+Serve an older bundle again: the one before, or the one that is named.
+
+Examples:
+
+    tamiyo rollback
+
+    tamiyo rollback BUILD_ID
+"""
+
+BuildId = Annotated[str, typer.Argument(help="The bundle's build id.")]
+OlderBuild = Annotated[str | None, typer.Argument(help="The bundle to serve again; the one before where none is named.")]
+Bundle = Annotated[Path, typer.Argument(help="The bundle's directory.")]
+Against = Annotated[Path | None, typer.Option("--against", help="A serving bundle to compare with.", show_default=False)]
+Waive = Annotated[list[str] | None, typer.Option("--waive", help="A gate to waive; may be repeated.", show_default=False)]
+Reason = Annotated[str, typer.Option("--reason", help="Why the gates are waived; recorded.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("preflight", help=_PREFLIGHT)(reported(preflight))
+    app.command("promote", help=_PROMOTE)(reported(promote))
+    app.command("rollback", help=_ROLLBACK)(reported(rollback))
+
+
+def preflight(bundle: Bundle, against: Against = None, as_json: AsJson = False) -> None:
+    """Exit status 0 where the bundle is clean; 1 where it is not."""
+    from gnn.bundle import preflight as check
+    from gnn.bundle import read_bundle
+
+    report = check(bundle, read_bundle(against) if against else None)
+    if as_json:
+        print_json(report.to_object())
+    elif report.clean:
+        Console().print(f"{bundle}: clean", highlight=False)
+    else:
+        for mismatch in report.mismatches:
+            Console().print(str(mismatch), style="red", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(Exit.OK if report.clean else Exit.REFUSED)
+
+
+def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Exit status 0 where the bundle serves now; 1 where it was refused."""
+    from gnn.bundle import promote as move
+
+    _show(move(resolve(home=home).home, build_id, dict.fromkeys(waive or [], reason)), as_json)
+
+
+def rollback(build_id: OlderBuild = None, home: Home = None, as_json: AsJson = False) -> None:
+    """Exit status 0 where the older bundle serves now; 1 where it was refused."""
+    from gnn.bundle import rollback as move
+
+    _show(move(resolve(home=home).home, build_id), as_json)
+
+
+def _show(report: "PromotionReport", as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_object())
+        return
+    state = "serves now" if report.changed else "was serving already"
+    Console().print(f"{report.build_id} {state}; before: {report.previous or 'none'}", highlight=False, soft_wrap=True)
+    for gate, why in report.waived.items():
+        Console().print(f"  gate {gate} waived: {why}", highlight=False)

@@ -1,0 +1,113 @@
+"""`tamiyo registry list | show | diff | retire`: the vocabularies and how they grew."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from schemas.artifacts import REGISTRIES
+from tamiyo_assets.commands.options import AsJson, Exit, Home, fail, print_json, reported
+from tamiyo_assets.settings import resolve
+
+_EXAMPLES = """
+Read the registries: category -> index, append-only, an index never moves.
+
+Examples:
+
+    tamiyo registry list
+
+    tamiyo registry show layer_type
+
+    tamiyo registry diff seed 1 2
+
+    tamiyo registry retire seed seed-7
+"""
+
+Name = Annotated[str, typer.Argument(help=f"One of: {', '.join(REGISTRIES)}.")]
+Older = Annotated[int, typer.Argument(min=0, help="The older version; 0 is before the first.")]
+Newer = Annotated[int, typer.Argument(min=1, help="The newer version.")]
+Key = Annotated[str, typer.Argument(help="The key to retire: listed as such, its index never freed.")]
+
+group = typer.Typer(help=_EXAMPLES, no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    group.command("list")(reported(list_registries))
+    group.command("show")(reported(show))
+    group.command("diff")(reported(diff))
+    group.command("retire")(reported(retire))
+    app.add_typer(group, name="registry")
+
+
+def list_registries(home: Home = None, as_json: AsJson = False) -> None:
+    """Every registry with version, size and how much of its capacity is used."""
+    from gnn.features.registries import load
+
+    found: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "version": registry.version,
+            "size": len(registry.entries),
+            "capacity": registry.capacity,
+            "retired": len(registry.retired),
+            "digest": registry.digest,
+        }
+        for name, registry in load(resolve(home=home).home / "registries").items()
+    ]
+    if as_json:
+        print_json({"registries": found})
+        return
+    table = Table("registry", "version", "size", "capacity", "used", "retired", box=None)
+    for row in found:
+        used = f"{row['size'] / row['capacity']:.1%}"
+        table.add_row(row["name"], str(row["version"]), str(row["size"]), str(row["capacity"]), used, str(row["retired"]))
+    Console().print(table)
+
+
+def show(name: Name, home: Home = None, as_json: AsJson = False) -> None:
+    """The entries of one registry, by index."""
+    from gnn.features.registries import load
+
+    _known(name)
+    registry = load(resolve(home=home).home / "registries")[name]
+    if as_json:
+        print_json({"name": name, "version": registry.version, "entries": dict(registry.entries), "retired": registry.retired})
+        return
+    table = Table("index", "key", "", box=None)
+    for key, index in sorted(registry.entries.items(), key=lambda entry: entry[1]):
+        table.add_row(str(index), key, "retired" if key in registry.retired else "")
+    Console().print(table)
+
+
+def diff(name: Name, older: Older, newer: Newer, home: Home = None, as_json: AsJson = False) -> None:
+    """What was added after one version, up to another."""
+    from gnn.features.registry_files import read_set
+
+    _known(name)
+    _, records = read_set(resolve(home=home).home / "registries")
+    versions: list[Any] = records[name].versions if name in records else []
+    if newer > len(versions) or older >= newer:
+        fail(
+            f"registry {name}: expected versions 0..{len(versions)}, the older one first, found {older} and {newer}", Exit.USAGE
+        )
+    added = {key: index for version in versions[older:newer] for key, index in version.added.items()}
+    if as_json:
+        print_json({"name": name, "from": older, "to": newer, "added": added})
+        return
+    for key, index in sorted(added.items(), key=lambda entry: entry[1]):
+        Console().print(f"+ {index} {key}", markup=False, highlight=False)
+
+
+def retire(name: Name, key: Key, home: Home = None) -> None:
+    """Mark a key as retired by an operator; it keeps its index for ever."""
+    from gnn.features.registries import retire as mark
+
+    mark(resolve(home=home).home / "registries", name, key)
+    Console().print(f"registry {name}: {key} is retired", markup=False, highlight=False)
+
+
+def _known(name: str) -> None:
+    if name not in REGISTRIES:
+        fail(f"registry {name!r}: expected one of {', '.join(REGISTRIES)}", Exit.USAGE)

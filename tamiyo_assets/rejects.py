@@ -1,0 +1,25 @@
+"""Rejected records, counted."""
+
+from pydantic import BaseModel, ConfigDict
+
+from tamiyo_assets.resources.tables import TableStore
+
+
+class Rejected(BaseModel):
+    """Rejected records of one rejects table with one reason."""
+
+    model_config = ConfigDict(frozen=True)
+
+    table: str
+    reason: str
+    records: int
+
+
+def rejects_by_reason(tables: TableStore) -> list[Rejected]:
+    """Rejected records per rejects table and reason, most first."""
+    found = []
+    for name in tables.names():
+        if name.startswith("rejects."):
+            counted = tables.read(name, columns=["reason"]).group_by("reason").aggregate([("reason", "count")])
+            found += [Rejected(table=name, reason=r["reason"], records=r["reason_count"]) for r in counted.to_pylist()]
+    return sorted(found, key=lambda r: (-r.records, r.table, r.reason))
