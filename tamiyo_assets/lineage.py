@@ -1,7 +1,7 @@
-"""What a bundle was made of: table versions, registries, norms, code and configuration, and the build id that names it.
+"""From a bundle back to the export files: which table versions a build read, and which exports their rows came from.
 
-The build id hashes content alone, so the same exports give the same id on every machine; Delta version numbers and export
-digests are kept beside it, to pin the one and to answer where rows came from with the other.
+The manifest holds what decides the build id: content alone, the same on every machine. Beside it stays, under `builds/`,
+what is true on this machine: Delta versions (pinned, so that no vacuum takes their files) and the exports behind them.
 """
 
 import hashlib
@@ -14,137 +14,54 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from gnn.features.norms import Norms
-from gnn.features.registries import Registries
 from gnn.publish import publish_file
 from gnn.strict_json import read_object
 from schemas.errors import StorageError
 from tamiyo_assets.ledger import Ledger
-from tamiyo_assets.resources.tables import ABSENT, TableStore
+from tamiyo_assets.resources.tables import TableStore
 
 BUILDS = "builds"
-CODE = ("schemas", "gnn")  # what decides, besides the inputs, what a bundle is
+EXPORT_DIGEST = "export_digest"
 _BUILD_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class TableInput:
-    """One table of a build: its Delta version here, its content digest, and the exports whose rows it keeps."""
+class TableSource:
+    """One table that a build read: its Delta version here, and the digests of the exports whose rows it holds."""
 
     version: int
-    digest: str
-    exports: tuple[str, ...] = ()
+    exports: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class PublishedInput:
-    """One registry, or the norms: version here and content digest."""
-
-    version: int
-    digest: str
-
-
-@dataclass(frozen=True)
-class BuildInputs:
-    """Everything that a build was made from."""
-
-    tables: Mapping[str, TableInput]
-    registries: Mapping[str, PublishedInput]
-    norms: PublishedInput
-    code_version: str
-    configuration: Mapping[str, Any]
-
-    @property
-    def build_id(self) -> str:
-        """SHA-256 (hex) over data versions, code version and configuration; the same on every machine."""
-        content = {
-            "tables": {name: table.digest for name, table in self.tables.items()},
-            "registries": {name: registry.digest for name, registry in self.registries.items()},
-            "norms": self.norms.digest,
-            "code_version": self.code_version,
-            "configuration": self.configuration,
-        }
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-    def versions(self) -> dict[str, int]:
-        """Delta version by table."""
-        return {name: table.version for name, table in self.tables.items()}
-
-
-def code_version(root: Path | None = None) -> str:
-    """SHA-256 (hex) over the names and bytes of the sources that decide what a bundle is."""
-    base = Path(__file__).resolve().parents[1] if root is None else root
-    digest = hashlib.sha256()
-    for package in CODE:
-        for path in sorted((base / package).rglob("*.py")):
-            digest.update(path.relative_to(base).as_posix().encode("utf-8") + b"\0")
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def build_inputs(
-    tables: TableStore,
-    digests: Mapping[str, str],
-    registries: Registries,
-    norms: Norms,
-    configuration: Mapping[str, Any],
-) -> BuildInputs:
-    """The inputs of a build from the tables named in `digests` (content digest by table name).
-
-    StorageError where one of them was never written.
-    """
-    return BuildInputs(
-        tables={name: _table(tables, name, digest) for name, digest in sorted(digests.items())},
-        registries={name: PublishedInput(r.version, r.digest) for name, r in sorted(registries.items())},
-        norms=PublishedInput(norms.version, norms.digest),
-        code_version=code_version(),
-        configuration=configuration,
-    )
-
-
-def _table(tables: TableStore, name: str, digest: str) -> TableInput:
-    version = tables.version(name)
-    if version is None:
-        # declared, and nothing was ever sent: part of the content, with nothing to pin
-        return TableInput(ABSENT, digest)
-    column = "export_digest"
-    if column not in tables.schema(name).names:
-        return TableInput(version, digest)
-    found = pc.unique(tables.read(name, version=version, columns=[column]).column(column)).to_pylist()
-    return TableInput(version, digest, tuple(sorted(value for value in found if value is not None)))
-
-
-def record(home: Path, tables: TableStore, inputs: BuildInputs) -> Path:
-    """Keep the inputs under their build id, and pin the table versions; the file's path."""
-    path = _path(home, inputs.build_id)
-    tables.pin(inputs.build_id, {name: number for name, number in inputs.versions().items() if number != ABSENT})
-    content = {"build_id": inputs.build_id, **asdict(inputs)}
-    publish_file(path, (json.dumps(content, sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii"))
+def record(home: Path, tables: TableStore, build_id: str, versions: Mapping[str, int]) -> Path:
+    """Pin the table versions that a build read, and keep which exports they came from; the file's path."""
+    path = _path(home, build_id)
+    tables.pin(build_id, versions)
+    sources = {name: asdict(_source(tables, name, version)) for name, version in sorted(versions.items())}
+    publish_file(path, (json.dumps({"build_id": build_id, "tables": sources}, indent=1) + "\n").encode("ascii"))
     return path
 
 
-def load(home: Path, build_id: str) -> BuildInputs:
-    """The inputs of a build; StorageError where they are unknown, damaged or of another build."""
+def _source(tables: TableStore, name: str, version: int) -> TableSource:
+    if EXPORT_DIGEST not in tables.schema(name).names:
+        return TableSource(version, ())
+    rows = tables.read(name, version=version, columns=[EXPORT_DIGEST])
+    found = pc.unique(rows.column(EXPORT_DIGEST)).to_pylist()
+    return TableSource(version, tuple(sorted(digest for digest in found if digest is not None)))
+
+
+def load(home: Path, build_id: str) -> dict[str, TableSource]:
+    """The tables that a build read; StorageError where it is unknown or its file is damaged."""
     path = _path(home, build_id)
     parsed: Any = read_object(path, StorageError)
     try:
-        inputs = BuildInputs(
-            {name: TableInput(t["version"], t["digest"], tuple(t["exports"])) for name, t in parsed["tables"].items()},
-            {name: PublishedInput(**registry) for name, registry in parsed["registries"].items()},
-            PublishedInput(**parsed["norms"]),
-            parsed["code_version"],
-            parsed["configuration"],
-        )
+        return {name: TableSource(t["version"], tuple(t["exports"])) for name, t in parsed["tables"].items()}
     except (KeyError, TypeError, AttributeError) as damage:
-        raise StorageError(f"{path}: expected the inputs of a build, found {damage!r}; run `tamiyo run` again") from damage
-    if inputs.build_id != build_id:
-        raise StorageError(f"{path}: expected the inputs of {build_id}, found those of {inputs.build_id}; they were changed")
-    return inputs
+        raise StorageError(f"{path}: expected the tables of a build, found {damage!r}; `tamiyo run` writes it") from damage
 
 
 def export_files(home: Path, digests: Iterable[str]) -> dict[str, list[str]]:
-    """Export digest -> the files under which it came, from the ledger; one that no ledger knows has none."""
+    """Export digest -> the files under which it came, from the ledger; one that the ledger does not know has none."""
     names: dict[str, set[str]] = {digest: set() for digest in digests}
     for entry in Ledger(home).entries():
         if entry.digest in names:
@@ -152,23 +69,33 @@ def export_files(home: Path, digests: Iterable[str]) -> dict[str, list[str]]:
     return {digest: sorted(files) for digest, files in names.items()}
 
 
+def manifest_inputs(home: Path, build_id: str) -> dict[str, Any]:
+    """The inputs in a bundle's manifest, checked against its build id; StorageError where they do not give it."""
+    path = home / "bundles" / build_id / "manifest.json"
+    parsed: Any = read_object(path, StorageError)
+    inputs = parsed.get("inputs")
+    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
+    found = hashlib.sha256(text.encode("ascii")).hexdigest()
+    if not isinstance(inputs, dict) or found != build_id:
+        raise StorageError(f"{path}: expected the inputs of build {build_id}, found those of {found}; run `tamiyo doctor`")
+    return inputs
+
+
 def chain(home: Path, build_id: str) -> dict[str, Any]:
-    """The whole chain behind a bundle, for `tamiyo lineage`: parts with versions and digests, down to export files."""
-    inputs = load(home, build_id)
-    files = export_files(home, {digest for table in inputs.tables.values() for digest in table.exports})
-    tables = {
-        name: {
-            "version": table.version,
-            "digest": table.digest,
-            "exports": [{"digest": digest, "files": files[digest]} for digest in table.exports],
-        }
-        for name, table in inputs.tables.items()
-    }
-    return {"build_id": build_id, **asdict(inputs), "tables": tables}
+    """Everything behind a bundle, for `tamiyo lineage`: digests of its parts, versions here, down to export files."""
+    sources = load(home, build_id)
+    inputs = manifest_inputs(home, build_id)
+    files = export_files(home, {digest for source in sources.values() for digest in source.exports})
+    tables = {}
+    for name, digest in sorted(inputs["tables"].items()):
+        source = sources.get(name)
+        exports = [{"digest": export, "files": files[export]} for export in source.exports] if source else []
+        tables[name] = {"digest": digest, "version": source.version if source else None, "exports": exports}
+    return {"build_id": build_id, **inputs, "tables": tables}
 
 
 def builds(home: Path) -> list[str]:
-    """Build ids whose inputs are kept, sorted."""
+    """Build ids whose tables are known, sorted."""
     return sorted(path.stem for path in (home / BUILDS).glob("*.json") if _BUILD_ID.fullmatch(path.stem))
 
 
