@@ -30,12 +30,13 @@ _NOBODY_SENT: Final = {"layer": "urza", "activation": "urza", "parameter": "urza
 def gaps(features: FeatureSet) -> pa.Table:
     """One row a run, key and reason, in order of run. `since_timestamp_ns` is the first packet with that gap.
 
-    Reasons start with `missing`, `never sent`, `placeholder` (a gap of tezzeret), `no elements` or `dangling`; the last
-    one's key is a family, and it names the references.
+    Reasons start with `missing`, `never sent`, `placeholder` (a gap of tezzeret), `no elements` or `dangling`. Those about
+    elements as a whole (`dangling`, which names the references, and placeholders that no run uses) have a family as key.
     """
     packets = features.block.packets
     rows = [row for featured in features.groups for row in _of_group(features, featured)]
     rows += [row for dangling in _dangling(features) for row in _of_dangling(features, dangling)]
+    rows += _unused_placeholders(features)
     order = {run: place for place, run in enumerate(packets.runs)}
     rows.sort(key=lambda row: order[row["training_run_id"]])
     return pa.Table.from_pylist(rows, schema=GAPS)
@@ -60,7 +61,7 @@ def _of_group(features: FeatureSet, featured: Featured) -> Iterator[dict[str, An
             if mocked[span].any():
                 yield base | _gap("tezzeret", mocked[span], times, "placeholder: a guard_tensor stands for the real element")
             if empty[code] is not None:
-                reason = f"no elements: nothing in this run has a {featured.declaration.family}; none is invented"
+                reason = f"no elements: this run has no {featured.declaration.family}, and none is invented"
                 yield base | {"system": empty[code] or feature.system, "missing": 0, "reason": reason} | _since(times, None)
 
 
@@ -100,6 +101,20 @@ def _expected_but_empty(features: FeatureSet, featured: Featured) -> list[str | 
         else:
             found.append(_NOBODY_SENT[lacking[0]] if lacking else "")
     return found
+
+
+def _unused_placeholders(features: FeatureSet) -> list[dict[str, Any]]:
+    """Runs without layers or activations, where Urza's catalogue holds guard tensors in the place of real ones."""
+    block, rows = features.block, []
+    for name in ("layer", "activation"):
+        mocked = int(block.metadata.catalogue.elements[name].placeholder.sum())
+        reason = f"placeholder: {mocked} rows of urza.{name} stand for guard tensors, which are no {name}s of a host"
+        empty = np.flatnonzero(_per_run(features, features.nodes[name].group.ptr) == 0) if mocked else ()
+        for code in empty:
+            first = int(block.packets.times[block.packets.run_ptr[code]])
+            gap = {"missing": mocked, "elements": mocked, "reason": reason, "since_timestamp_ns": first}
+            rows.append({"training_run_id": block.packets.runs[code], "key": f"node.{name}", "system": "tezzeret"} | gap)
+    return rows
 
 
 def _per_run(features: FeatureSet, ptr: Ints) -> Ints:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnn.features.asof import AsOf
-from gnn.features.row_digests import row_digests
 from gnn.features.rows import Floats, Ints, Labels, Rows
+from schemas.digest import row_digests
 
 STATE: Final = "tolaria.system_state"
 

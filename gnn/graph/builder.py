@@ -1,0 +1,81 @@
+"""Online: one decoded packet and the current metadata -> the graph that the offline build makes of it, bit for bit.
+
+The builder owns nothing but the runs' states, which can be saved and restored at any packet, and a reference to an
+immutable metadata snapshot, which may be exchanged between two packets. It does no I/O.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gnn.features.build import FeatureSet, featurize
+from gnn.features.metadata import Metadata
+from gnn.features.sources import Sources
+from gnn.features.state import RunState, restore_states, save_states
+from gnn.graph.assemble import to_batch
+from gnn.graph.batch import GraphBatch
+from schemas.decode import decode_packets
+
+
+@dataclass(frozen=True)
+class Built:
+    """The graphs of one call: tensors, and the features behind them (coverage, ids, dangling references)."""
+
+    batch: GraphBatch
+    features: FeatureSet
+
+
+class GraphBuilder:
+    """Turns packets of any runs into graphs, one call at a time, in the order in which they are given."""
+
+    def __init__(self, metadata: Metadata, states: Mapping[str, RunState] | None = None, *, pin: bool = True) -> None:
+        """`states` of the runs so far, if any; `pin` puts tensors into page-locked memory where CUDA is present."""
+        self._metadata = metadata
+        self._states: dict[str, RunState] = dict(states or {})
+        self._pin = pin
+
+    @property
+    def metadata(self) -> Metadata:
+        """The snapshot in use."""
+        return self._metadata
+
+    def refresh(self, metadata: Metadata) -> None:
+        """Use another snapshot from the next packet on."""
+        self._metadata = metadata
+
+    def save(self) -> bytes:
+        """The runs' states, for `restore`."""
+        return save_states(self._states)
+
+    def restore(self, saved: bytes) -> None:
+        """Go on from saved states; FeatureError where they are damaged."""
+        self._states = restore_states(saved)
+
+    def forget(self, run: str) -> None:
+        """Drop the state of a run that has ended."""
+        self._states.pop(run, None)
+
+    def admit_seeds(self, seeds: pa.Table) -> None:
+        """Take seed states (kasmina.seed_state rows) that came without a packet."""
+        column = seeds.column("training_run_id")
+        for run in pc.unique(column).to_pylist():
+            before = self._states.get(run, RunState())
+            own = seeds.filter(pc.equal(column, run)).select(before.seeds.column_names)
+            self._states[run] = RunState(before.ewma, pa.concat_tables([before.seeds, own]))
+
+    def build(self, tables: Mapping[str, pa.Table]) -> Built:
+        """The graphs of the packets in `tables` (contract rows, as `decode_packets` gives them); completion markers have none.
+
+        Their seed states count from now on.
+        """
+        sources = Sources(tables)
+        features = featurize(self._metadata, sources, self._states)
+        self._states = features.block.final_states(self._states)
+        batch = to_batch(features)
+        return Built(batch.pin_memory() if self._pin else batch, features)
+
+    def build_packets(self, packets: Sequence[bytes]) -> Built:
+        """The same from serialized SystemStatePackets; ContractError where one is bad."""
+        return self.build(decode_packets(packets))
