@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from recorder.clock import Clock
 from recorder.exports import Record
 from recorder.hosts import Host
@@ -22,6 +24,7 @@ class Grid:
 
     replicates: int
     horizons: tuple[int, ...]
+    kernels: int | None = None  # at a site; None = every fitting one
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,19 @@ class Pair:
         return f"{packet_id}-{self.seed.seed_id}-{self.kernel.blueprint_id}-{self.method}"
 
 
-def pairs_of(host: Host, seeds: Sequence[Seed], step: int) -> list[Pair]:
-    """Every fitting kernel at every seed with the host's method, and one of them also with the three other methods."""
+def drawn(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel, ...]:
+    """The kernels to try at a seed: all that fit, or `count` of them drawn for this state, in the policy's order."""
+    kernels = fitting(seed.site.layout)
+    if count is None or count >= len(kernels):
+        return kernels
+    rng = np.random.default_rng([host.spec.seed, host.spec.index, step, seed.depth])
+    return tuple(kernels[k] for k in sorted(rng.choice(len(kernels), count, replace=False)))
+
+
+def pairs_of(host: Host, seeds: Sequence[Seed], step: int, count: int | None) -> list[Pair]:
+    """The drawn kernels at every seed with the host's method, and one of them also with the three other methods."""
     own = host.spec.blending
-    pairs = [Pair(seed, kernel, own) for seed in seeds for kernel in fitting(seed.site.layout)]
+    pairs = [Pair(seed, kernel, own) for seed in seeds for kernel in drawn(host, seed, step, count)]
     trained = [pair for pair in pairs if pair.kernel.identity_start and pair.kernel.stage > 0]
     if trained:
         chosen = trained[step_seed(host.spec.seed, host.spec.index, step, 13) % len(trained)]
@@ -82,7 +94,7 @@ def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str,
     """Try every pair of this state; emits one command a pair and one report an outcome."""
     state, spec = open_state(host, step, grid), host.spec
     results = []
-    for pair in pairs_of(host, seeds, step):
+    for pair in pairs_of(host, seeds, step, grid.kernels):
         seed, kernel_id, command_id = pair.seed, pair.kernel.blueprint_id, pair.command_id(packet_id)
         command = graft_command(
             spec,

@@ -205,7 +205,7 @@ def _packet(run: HostRun, seen: Observation) -> str:
 def _decide(run: HostRun, packet_id: str) -> None:
     """What follows a packet: counterfactuals, the run's own graft, its verdict."""
     if run.step in run.plan.states:
-        grid = Grid(run.plan.replicates, run.plan.horizons)
+        grid = Grid(run.plan.replicates, run.plan.horizons, run.plan.kernels)
         started = run.clock.now()
         try_everything(run.host, run.seeds, run.step, packet_id, grid, run.clock, run.emit)
         run.health.span("recorder.trials", packet_id, started, run.clock.now())

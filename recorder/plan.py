@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from recorder.hosts.spec import HostSpec, draw_host
+from recorder.hosts import HostSpec, draw_host, fits
 
 Format = Literal["mixed", "binpb", "wal", "ndjson", "ndjson.gz", "ndjson.zst"]
 
@@ -24,12 +24,14 @@ class RecordPlan(BaseModel):
     hosts: int | None = Field(default=None, ge=1)
     format: Format = "mixed"
     workers: int = Field(default=1, ge=1)
+    rotate_hosts: int = Field(default=12, ge=1, description="hosts a file: when a batch is complete its files appear")
     every: int = Field(default=10, ge=2, description="steps between packets")
     warmup_steps: int = Field(default=40, ge=20)
     states: tuple[int, ...] = Field(default=(60, 120), description="steps at which every kernel is tried")
     graft_step: int = Field(default=130, description="step at which the run's own graft starts")
     total_steps: int = Field(default=260, ge=60)
     sites: int = Field(default=2, ge=1, le=4)
+    kernels: int | None = Field(default=None, ge=2, description="kernels tried at a site, drawn for each state; None = all")
     replicates: int = Field(default=2, ge=1)
     horizons: tuple[int, ...] = Field(default=(50, 100))
     sheet_hosts: int = Field(default=6, ge=1, description="training hosts whose outcomes make the kernels' sheets")
@@ -37,9 +39,13 @@ class RecordPlan(BaseModel):
     data_sets: tuple[str, ...] = ("digits",)
     architectures: tuple[str, ...] = ("mlp",)
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """Data sets with the architectures that can read them, in the order in which hosts take turns."""
+        return [(data, kind) for kind in self.architectures for data in self.data_sets if fits(kind, data)]
+
     def host(self, index: int) -> HostSpec:
         """Host `index`: its data set, architecture and stress follow from the index alone."""
-        pairs = [(data, kind) for data in self.data_sets for kind in self.architectures]
+        pairs = self.pairs()
         data, kind = pairs[index % len(pairs)]
         every = round(1 / self.stress_share) if self.stress_share else 0
         return draw_host(self.seed, index, data, kind, stress=bool(every) and index % every == every - 1)
@@ -48,3 +54,20 @@ class RecordPlan(BaseModel):
 def target_hosts(plan: RecordPlan) -> int | None:
     """How many hosts are asked for; None where only the clock ends the recording."""
     return plan.hosts if plan.hosts is not None or plan.minutes is not None else 12
+
+
+def describe(plan: RecordPlan, *, already: int = 0) -> list[str]:
+    """The plan in words, one line each, for whoever waits for it."""
+    goal = target_hosts(plan)
+    end = "until the clock ends it" if goal is None else f"{goal} hosts"
+    clock = f" within {plan.minutes:g} minutes" if plan.minutes is not None else ""
+    kinds = ", ".join(f"{data}/{kind}" for data, kind in plan.pairs())
+    tried = f"{plan.kernels} fitting kernels" if plan.kernels else "every fitting kernel"
+    steps, horizons = (", ".join(map(str, values)) for values in (plan.states, plan.horizons))
+    return [
+        f"recording {end}{clock} of seed {plan.seed} into {plan.exports.name}, {plan.workers} worker(s), {already} done before",
+        f"hosts: {kinds}; every {round(1 / plan.stress_share) if plan.stress_share else 'no'}th one under stress",
+        f"each: {plan.total_steps} steps, a packet every {plan.every}; at steps {steps} {tried} at up to "
+        f"{plan.sites} sites, {plan.replicates} replicates, horizons {horizons}",
+        f"first, {plan.sheet_hosts} training hosts of their own give the kernels' safety sheets",
+    ]

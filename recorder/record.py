@@ -3,7 +3,12 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import torch
@@ -12,36 +17,113 @@ from recorder.clock import Clock
 from recorder.exports import Record, encode, write_whole
 from recorder.firstphase import first_phase, risks_of
 from recorder.hostrun import Records, record_host
-from recorder.plan import RecordPlan, target_hosts
+from recorder.journal import Journal, load_journal, publish
+from recorder.plan import RecordPlan, describe, target_hosts
 from recorder.vocabulary import SNAPSHOTS, snapshot
 
-Progress = Callable[[str], None]
+__all__ = ["Progress", "Record", "RecordPlan", "record"]
 
-_MIXED: Final = {
-    "tolaria/system_state": "binpb",
-    "kasmina/seed_state": "ndjson.gz",
-    "tamiyo/command": "ndjson.gz",
-    "tamiyo/field_report": "ndjson.gz",
-}
+_MIXED: Final = MappingProxyType(
+    {
+        "tolaria/system_state": "binpb",
+        "kasmina/seed_state": "ndjson.gz",
+        "tamiyo/command": "ndjson.gz",
+        "tamiyo/field_report": "ndjson.gz",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a recording stands. `remaining_s` is an estimate, None before there is one; `hosts` is None without a goal."""
+
+    message: str
+    done: int = 0
+    hosts: int | None = None
+    outcomes: int = 0
+    elapsed_s: float = 0.0
+    remaining_s: float | None = None
+
+    def __str__(self) -> str:
+        """One line for a terminal."""
+        if not self.done:
+            return self.message
+        of = f" of {self.hosts}" if self.hosts is not None else ""
+        left = f", about {self.remaining_s:.0f} s left" if self.remaining_s is not None else ""
+        return f"{self.done}{of} hosts, {self.outcomes} outcomes, {self.elapsed_s:.0f} s{left}: {self.message}"
+
+
+@dataclass
+class _Session:
+    plan: RecordPlan
+    progress: Callable[[Progress], None]
+    journal: Journal
+    started: float = field(default_factory=time.monotonic)
+    pending: dict[int, Records] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    recorded: int = 0
+    outcomes: int = 0
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def has_time(self, running: int) -> bool:
+        """Whether one more host fits into the plan's minutes, at the rate so far."""
+        if self.plan.minutes is None:
+            return True
+        pace = self.elapsed / self.recorded if self.recorded else 0.0
+        return self.elapsed + pace * (1 + running // self.plan.workers) <= self.plan.minutes * 60
+
+    def remaining(self) -> float | None:
+        goal = target_hosts(self.plan)
+        by_hosts = None
+        if goal is not None and self.recorded:
+            left = goal - len(self.journal.done) - len(self.pending)
+            by_hosts = self.elapsed / self.recorded * max(left, 0)
+        by_clock = None if self.plan.minutes is None else max(self.plan.minutes * 60 - self.elapsed, 0.0)
+        known = [value for value in (by_hosts, by_clock) if value is not None]
+        return min(known) if known else None
+
+    def finished(self, index: int, records: Records) -> None:
+        """Take a host's records in, tell of it, and write a batch when it is full."""
+        self.pending[index] = records
+        self.recorded += 1
+        self.outcomes += len(records.get("tamiyo/field_report", ()))
+        done = len(self.journal.done) + len(self.pending)
+        message = f"host {index}, {self.plan.host(index).experiment}"
+        goal = target_hosts(self.plan)
+        self.progress(Progress(message, done, goal, self.outcomes, self.elapsed, self.remaining()))
+        if len(self.pending) >= self.plan.rotate_hosts:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending hosts as one file a folder."""
+        if not self.pending:
+            return
+        indices, merged = sorted(self.pending), Records()
+        for index in indices:
+            for folder, items in self.pending[index].items():
+                merged.setdefault(folder, []).extend(items)
+        stem = f"hosts-s{self.plan.seed}-{indices[0]:04d}-{indices[-1]:04d}"
+        files = files_of(self.plan, stem, merged)
+        noted = self.journal.model_copy(update={"done": sorted({*self.journal.done, *indices})})
+        self.journal = publish(self.plan, noted, files)
+        self.files += [path for path, _ in files]
+        self.pending = {}
 
 
 def extension(folder: str, chosen: str) -> str:
-    """The format of a folder's files: the chosen one, but ndjson for Urza; `mixed` packs what is large."""
+    """The format of a folder's files: the chosen one, but an ndjson one for Urza; `mixed` packs what is large."""
     if chosen == "mixed":
         return _MIXED.get(folder, "ndjson")
     return chosen if folder != "urza/blueprint" or chosen.startswith("ndjson") else "ndjson"
 
 
-def write_records(plan: RecordPlan, name: str, records: Records) -> list[Path]:
-    """Write one file a folder, each whole; `name` is the files' stem."""
-    paths = []
-    for folder, items in records.items():
-        if items:
-            ending = extension(folder, plan.format)
-            path = plan.exports / folder / f"{name}.{ending}"
-            write_whole(path, encode(items, ending))
-            paths.append(path)
-    return paths
+def files_of(plan: RecordPlan, stem: str, records: Records) -> list[tuple[Path, bytes]]:
+    """Path and content of one file a folder."""
+    endings = {folder: extension(folder, plan.format) for folder, items in records.items() if items}
+    return [(plan.exports / folder / f"{stem}.{ending}", encode(records[folder], ending)) for folder, ending in endings.items()]
 
 
 def write_snapshots(root: Path) -> None:
@@ -51,40 +133,71 @@ def write_snapshots(root: Path) -> None:
         write_whole(root / "simic" / "registry_snapshot" / f"{name}_registry.json", content)
 
 
-def _merge(into: Records, more: Records) -> None:
-    for folder, items in more.items():
-        into.setdefault(folder, []).extend(items)
+def _describe_kernels(session: _Session) -> dict[str, float]:
+    """The first phase, once a recording; its risks are kept in the journal."""
+    if session.journal.risks is not None:
+        return session.journal.risks
+    records = first_phase(session.plan, Clock())
+    noted = session.journal.model_copy(update={"risks": risks_of(records)})
+    files = files_of(session.plan, f"kernels-s{session.plan.seed}", records)
+    session.journal = publish(session.plan, noted, files)
+    session.files += [path for path, _ in files]
+    session.progress(Progress(f"kernels measured on hosts of their own in {session.elapsed:.0f} s"))
+    return session.journal.risks or {}
 
 
-def _indices(plan: RecordPlan, started: float) -> Iterator[int]:
-    index, wanted = 0, target_hosts(plan)
-    while (wanted is None or index < wanted) and (plan.minutes is None or time.monotonic() - started < plan.minutes * 60):
-        yield index
+def _indices(session: _Session) -> Iterator[int]:
+    goal, done, index = target_hosts(session.plan), set(session.journal.done), 0
+    while goal is None or index < goal:
+        if index not in done:
+            yield index
         index += 1
 
 
-def record(plan: RecordPlan, progress: Progress = lambda line: None) -> list[Path]:
-    """Carry out `plan`; returns the files written. `progress` gets one line at a time."""
+def _one_host(plan: RecordPlan, index: int, risks: dict[str, float]) -> Records:
     torch.set_num_threads(1)
-    started, clock, paths = time.monotonic(), Clock(), []
+    return record_host(plan, plan.host(index), risks, Clock())
+
+
+def _in_process(session: _Session, risks: dict[str, float]) -> None:
+    for index in _indices(session):
+        if not session.has_time(0):
+            return
+        session.finished(index, _one_host(session.plan, index, risks))
+
+
+def _with_workers(session: _Session, risks: dict[str, float]) -> None:
+    running: dict[Future[Records], int] = {}
+    waiting = _indices(session)
+    with ProcessPoolExecutor(session.plan.workers, mp_context=get_context("spawn")) as pool:
+        while True:
+            while len(running) < session.plan.workers and session.has_time(len(running)):
+                index = next(waiting, None)
+                if index is None:
+                    break
+                running[pool.submit(_one_host, session.plan, index, risks)] = index
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                session.finished(running.pop(future), future.result())
+
+
+def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: None) -> list[Path]:
+    """Carry out `plan`, going on where an earlier call with the same seed and grid stopped; returns the files written.
+
+    What is complete is written even when the recording is interrupted. Raises RecordingError where the journal under the
+    exports root is damaged or belongs to another grid.
+    """
+    torch.set_num_threads(1)
+    session = _Session(plan, progress, load_journal(plan))
+    for line in describe(plan, already=len(session.journal.done)):
+        progress(Progress(line))
     write_snapshots(plan.exports)
-    sheets = first_phase(plan, clock)
-    paths += write_records(plan, f"kernels-s{plan.seed}", sheets)
-    progress(f"kernels measured and described in {time.monotonic() - started:.0f} s")
-    risks = risks_of(sheets)
-    pending: Records = {}
-    done: list[int] = []
-    for index in _indices(plan, started):
-        spec = plan.host(index)
-        _merge(pending, record_host(plan, spec, risks, clock))
-        done.append(index)
-        progress(f"host {index} ({spec.experiment}) done after {time.monotonic() - started:.0f} s")
-        if len(done) == 12:
-            paths += write_records(plan, f"hosts-s{plan.seed}-{done[0]:04d}-{done[-1]:04d}", pending)
-            pending, done = {}, []
-    if done:
-        paths += write_records(plan, f"hosts-s{plan.seed}-{done[0]:04d}-{done[-1]:04d}", pending)
-    return paths
-
-
-__all__ = ["Record", "RecordPlan", "record"]
+    risks = _describe_kernels(session)
+    with ExitStack() as stack:
+        stack.callback(session.flush)
+        if plan.workers == 1:
+            _in_process(session, risks)
+        else:
+            _with_workers(session, risks)
+    return session.files

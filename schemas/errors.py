@@ -47,3 +47,7 @@ class BundleRejected(TamiyoError):
 
 class PromotionRefused(TamiyoError):
     """A bundle failed preflight or a quality gate; the serving bundle stays."""
+
+
+class RecordingError(TamiyoError):
+    """A recording can't be made or continued."""

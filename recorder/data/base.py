@@ -2,14 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 
+class Kind(StrEnum):
+    """What an example is: a feature vector [F], an image [C, H, W] (float32), or tokens [T] (int64)."""
+
+    VECTOR = "vector"
+    IMAGE = "image"
+    TOKENS = "tokens"
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Inputs (float32 [N, ...] or int64 tokens [N, T]) and class targets (int64 [N])."""
+    """Inputs (float32 [N, ...], or int64 tokens [N, T]) and class targets (int64 [N])."""
 
     inputs: Tensor
     targets: Tensor
@@ -24,14 +33,16 @@ class Examples:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A bundled data set. `load` reads it from an installed package, offline; `kind` is vector, image, tokens or series."""
+    """A bundled data set. `load` reads it from an installed package, offline; `vocabulary` is the number of tokens."""
 
     name: str
-    kind: str
+    kind: Kind
     classes: int
+    task: str
     licence: str
     source: str
     load: Callable[[], Examples]
+    vocabulary: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class Share:
     train: Examples
     validation: Examples
     test: Examples
-    classes: int
+    data: DataSet
 
 
 def share_of(data: DataSet, *, samples: int, held: int, generator: torch.Generator) -> Share:
@@ -50,4 +61,10 @@ def share_of(data: DataSet, *, samples: int, held: int, generator: torch.Generat
     order = torch.randperm(len(examples), generator=generator)
     held = min(held, len(examples) // 5)
     validation, test, rest = order[:held], order[held : 2 * held], order[2 * held :]
-    return Share(examples.take(rest[:samples]), examples.take(validation), examples.take(test), data.classes)
+    return Share(examples.take(rest[:samples]), examples.take(validation), examples.take(test), data)
+
+
+def standardized(inputs: Tensor) -> Tensor:
+    """Inputs with mean 0 and standard deviation 1 over all elements, float32."""
+    values = inputs.to(torch.float32)
+    return (values - values.mean()) / values.std()

@@ -1,18 +1,24 @@
 """Hosts: real networks of varied shape and training, each made from its specification alone."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from recorder.data import DATA_SETS, Share, share_of
+from recorder.data import DATA_SETS, DataSet, Kind, Share, share_of
+from recorder.hosts.cnn import CNN
 from recorder.hosts.mlp import MLP
+from recorder.hosts.recurrent import Recurrent
+from recorder.hosts.residual import Residual
 from recorder.hosts.spec import HostSpec, draw_host
+from recorder.hosts.transformer import Transformer
 
-__all__ = ["Host", "HostSpec", "build_host", "draw_host"]
+__all__ = ["ARCHITECTURES", "Host", "HostSpec", "build_host", "draw_host", "fits", "make_optimizer"]
 
-HELD: int = 297  # validation and test examples of a host
+HELD: Final = 297  # validation and test examples of a host
 
 
 class Network(Protocol):
@@ -64,8 +70,14 @@ def make_optimizer(groups: list[dict[str, Any]], spec: HostSpec) -> torch.optim.
     return torch.optim.Adagrad(groups, lr=rate, fused=True)
 
 
-def _network(spec: HostSpec, example: Tensor, classes: int) -> nn.Module:
-    return MLP(spec, example[0].numel(), classes)
+ARCHITECTURES: Final[Mapping[str, Callable[[HostSpec, DataSet, Tensor], nn.Module]]] = MappingProxyType(
+    {"mlp": MLP, "cnn": CNN, "residual": Residual, "transformer": Transformer, "recurrent": Recurrent}
+)
+
+
+def fits(architecture: str, data_set: str) -> bool:
+    """Whether an architecture can read a data set: convolutional networks only images, the others everything."""
+    return architecture != "cnn" or DATA_SETS[data_set].kind is Kind.IMAGE
 
 
 def build_host(spec: HostSpec) -> Host:
@@ -74,7 +86,7 @@ def build_host(spec: HostSpec) -> Host:
     share = share_of(DATA_SETS[spec.data_set], samples=spec.samples, held=HELD, generator=generator)
     with torch.random.fork_rng():
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        model = _network(spec, share.train.inputs, share.classes)
+        model = ARCHITECTURES[spec.architecture](spec, share.data, share.train.inputs[0])
     optimizer = make_optimizer(parameter_groups(model, spec), spec)
     sites = model.sites()  # type: ignore[operator]
     return Host(spec, model, optimizer, share, sites)

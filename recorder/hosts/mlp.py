@@ -2,41 +2,33 @@
 
 from torch import Tensor, nn
 
-from recorder.activations import MODULES
+from recorder.data import DataSet
+from recorder.hosts.parts import FlatInput, activation_of, chain, initialize, norm_of, numbered
 from recorder.hosts.spec import HostSpec
 
 
-def _norm(kind: str, width: int) -> list[tuple[str, nn.Module]]:
-    modules = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
-    return [("norm", modules[kind](width))] if kind in modules else []
-
-
 def block(inputs: int, spec: HostSpec) -> nn.Sequential:
-    """One block from `inputs` features to the host's width, initialized with the host's gain."""
-    linear = nn.Linear(inputs, spec.width)
-    nn.init.xavier_uniform_(linear.weight, gain=spec.init_gain)
-    activation = {name: module for module, name in MODULES.items()}[spec.activation]()
-    parts: list[tuple[str, nn.Module]] = [("linear", linear), *_norm(spec.norm, spec.width), ("activation", activation)]
+    """One block from `inputs` features to the host's width."""
+    linear = initialize(nn.Linear(inputs, spec.width), spec.init_gain)
+    parts = [("linear", linear), *norm_of(spec, spec.width, image=False), ("activation", activation_of(spec))]
     if spec.dropout:
         parts.append(("dropout", nn.Dropout(spec.dropout)))
-    sequence = nn.Sequential()
-    for name, module in parts:
-        sequence.add_module(name, module)
-    return sequence
+    return chain(parts)
 
 
 class MLP(nn.Module):
     """A multilayer perceptron on flattened inputs; class logits [B, classes]."""
 
-    def __init__(self, spec: HostSpec, features: int, classes: int) -> None:
+    def __init__(self, spec: HostSpec, data: DataSet, example: Tensor) -> None:
         super().__init__()
-        sizes = [features] + [spec.width] * (spec.depth - 1)
+        self.enter = FlatInput(data, example)
+        sizes = [self.enter.features] + [spec.width] * (spec.depth - 1)
         self.blocks = nn.ModuleList(block(size, spec) for size in sizes)
-        self.head = nn.Linear(spec.width, classes)
+        self.head = nn.Linear(spec.width, data.classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Class logits."""
-        hidden = inputs.flatten(1)
+        hidden = self.enter(inputs)
         for part in self.blocks:
             hidden = part(hidden)
         logits: Tensor = self.head(hidden)
@@ -44,4 +36,4 @@ class MLP(nn.Module):
 
     def sites(self) -> tuple[str, ...]:
         """Paths of the blocks after which a kernel can be grafted."""
-        return tuple(f"blocks.{index}" for index in range(len(self.blocks)))
+        return numbered(len(self.blocks))

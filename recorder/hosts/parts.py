@@ -1,0 +1,80 @@
+"""Parts that hosts share: the way in for images and tokens, activations by name, initialization with the host's gain."""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from recorder.activations import MODULES
+from recorder.data import DataSet, Kind
+from recorder.hosts.spec import HostSpec
+
+EMBEDDING: Final = 8  # channels of a token on its way into a flat network
+
+
+def activation_of(spec: HostSpec) -> nn.Module:
+    """A fresh module of the host's activation."""
+    return {name: module for module, name in MODULES.items()}[spec.activation]()
+
+
+def initialize(module: nn.Module, gain: float) -> nn.Module:
+    """Xavier-uniform weights with this gain in every linear and convolutional layer of `module`; returns it."""
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Conv1d, nn.Conv2d)):
+            nn.init.xavier_uniform_(part.weight, gain=gain)
+    return module
+
+
+class FlatInput(nn.Module):
+    """Any example as one vector [B, features]: images flattened, tokens embedded in 8 channels first."""
+
+    def __init__(self, data: DataSet, example: Tensor) -> None:
+        super().__init__()
+        tokens = data.kind is Kind.TOKENS
+        self.embedding = nn.Embedding(data.vocabulary, EMBEDDING) if tokens else None
+        self.features = example.numel() * (EMBEDDING if tokens else 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, features]."""
+        embedded = inputs if self.embedding is None else self.embedding(inputs)
+        return torch.flatten(embedded, 1)
+
+
+class SequenceInput(nn.Module):
+    """Any example as a sequence [B, T, C]: tokens embedded, an image's rows projected; with learned positions."""
+
+    def __init__(self, data: DataSet, example: Tensor, channels: int) -> None:
+        super().__init__()
+        self.tokens = data.kind is Kind.TOKENS
+        length = example.shape[0] if self.tokens else example.shape[-2]
+        row = 0 if self.tokens else example.shape[0] * example.shape[-1]
+        self.lift: nn.Module = nn.Embedding(data.vocabulary, channels) if self.tokens else nn.Linear(row, channels)
+        self.position = nn.Parameter(0.02 * torch.randn(length, channels))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, T, C]."""
+        rows = inputs if self.tokens else inputs.permute(0, 2, 1, 3).flatten(2)
+        lifted: Tensor = self.lift(rows)
+        return lifted + self.position
+
+
+def norm_of(spec: HostSpec, channels: int, *, image: bool) -> list[tuple[str, nn.Module]]:
+    """The host's normalization for [B, C] or [B, C, H, W] as a named part; nothing where it has none."""
+    if spec.norm == "batch":
+        return [("norm", nn.BatchNorm2d(channels) if image else nn.BatchNorm1d(channels))]
+    if spec.norm == "layer":
+        return [("norm", nn.GroupNorm(1, channels) if image else nn.LayerNorm(channels))]
+    return []
+
+
+def chain(parts: list[tuple[str, nn.Module]]) -> nn.Sequential:
+    """A sequential of named parts."""
+    sequence = nn.Sequential()
+    for name, module in parts:
+        sequence.add_module(name, module)
+    return sequence
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Paths of the first `count` blocks: the sites of a host."""
+    return tuple(f"blocks.{index}" for index in range(count))
