@@ -62,11 +62,12 @@ def _file(descriptor: int, name: str, shown: str, faults: list[str]) -> bytes | 
     except OSError as error:
         faults.append(f"{shown}: expected a plain file, found {error.strerror}")
         return None
+    status = os.fstat(opened)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(opened)
+        faults.append(f"{shown}: expected a plain file, found another kind")
+        return None
     with os.fdopen(opened, "rb") as file:
-        status = os.fstat(opened)
-        if not stat.S_ISREG(status.st_mode):
-            faults.append(f"{shown}: expected a plain file, found another kind")
-            return None
         if status.st_size > bound:
             faults.append(f"{shown}: expected at most {bound} bytes, found {status.st_size}")
             return None
