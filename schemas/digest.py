@@ -50,17 +50,6 @@ def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def _kind(kind: pa.DataType) -> str:
-    """Name of a type; lists from different writers call their element `item` or `element`, which means nothing."""
-    if pa.types.is_map(kind):
-        return f"map<{_kind(kind.key_type)}, {_kind(kind.item_type)}>"
-    if _is_nested(kind):
-        return f"list<{_kind(kind.value_type)}>"
-    if pa.types.is_struct(kind):
-        return f"struct<{', '.join(f'{field.name}: {_kind(field.type)}' for field in kind)}>"
-    return str(kind)
-
-
 def _array(column: Any) -> pa.Array:
     """One array of a column that may be chunked or dictionary-encoded."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
