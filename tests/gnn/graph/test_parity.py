@@ -7,6 +7,7 @@ import torch
 from gnn.features.build import build_features, featurize
 from gnn.features.metadata import Metadata
 from gnn.features.priors import DEFAULT_PRIORS
+from gnn.features.state import RunState
 from gnn.graph.assemble import to_batch
 from gnn.graph.batch import GraphBatch
 from gnn.graph.builder import GraphBuilder
@@ -63,7 +64,8 @@ def test_replay_is_bit_equal_also_when_restored_in_the_middle(seed: int) -> None
 def test_a_run_may_be_cut_into_blocks_anywhere() -> None:
     world = World(3, messy=False, runs=3, steps=6).tables()
     whole = to_batch(build_features(world, norms=FixedNorms(), registries=world_registries()))
-    metadata, states, number = metadata_of(world), {}, 0
+    metadata, number = metadata_of(world), 0
+    states: dict[str, RunState] = {}
     features = build_features(world, norms=FixedNorms(), registries=world_registries())
     parts = list(packet_tables(world, features))
     for first in range(0, len(parts), 4):

@@ -57,7 +57,7 @@ class World:
     def _number(self, scale: float = 1.0) -> float | None:
         if self._messy and self._chance(0.05):
             return float(self._random.choice([-1.0, -2.5, 0.0, 1e30]))
-        return self._maybe(float(np.float32(self._random.gamma(2.0, scale))))
+        return float(np.float32(self._random.gamma(2.0, scale))) if self._chance(0.8) else None
 
     def tables(self) -> dict[str, pa.Table]:
         """Contract tables by name."""
