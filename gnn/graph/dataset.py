@@ -61,6 +61,12 @@ class GraphDataset:
         """Number of that packet's graph (of several times of one id, the newest); KeyError where there is none."""
         return self._places[run, packet]
 
+    def find(self, packet: str, run: str | None = None) -> list[int]:
+        """Numbers of the graphs of that packet id, in one run or in all; `newest` is the newest packet of all."""
+        if packet == "newest" and len(self):
+            return [int(np.argmax(self.keys.column("timestamp_ns").to_numpy()))]
+        return [place for (own, name), place in self._places.items() if name == packet and run in (None, own)]
+
     def element_ids(self, node_type: str, index: int) -> list[str]:
         """Ids of the nodes of that type in graph `index`, in row order; the context's is the packet's id."""
         group = _TYPES[node_type]
