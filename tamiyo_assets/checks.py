@@ -105,6 +105,23 @@ def mandatory_coverage(settings: ResourceParam[Settings], tables: ResourceParam[
     )
 
 
+@dg.asset_check(
+    asset=GAPS, name="graphs_have_elements", description="Every run with states has layers, activations, parameters."
+)
+def graphs_have_elements(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
+    """ERROR where a run's graphs have no layer, no activation or no parameter; a run without seeds is none."""
+    rows = tables.read("coverage.gaps").filter(pc.starts_with(pc.field("reason"), "no elements"))
+    empty = {(row["training_run_id"], row["key"].partition(".")[0], row["system"]) for row in rows.to_pylist()}
+    missing = sorted(found for found in empty if found[1] in ("layer", "activation", "parameter"))
+    listed = [f"{run} has no {node_type} ({system} did not send any)" for run, node_type, system in missing]
+    return dg.AssetCheckResult(
+        passed=not missing,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(listed[:5]) or "every run has layers, activations and parameters",
+        metadata={"runs": len({run for run, *_ in missing}), "missing": listed[:_LISTED]},
+    )
+
+
 @dg.asset_check(asset=BY_FAMILY, name="family_coverage", description="No family of features is mostly missing.")
 def family_coverage(settings: ResourceParam[Settings], tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
     """WARN where a family is under the threshold over all runs."""
@@ -177,6 +194,7 @@ CHECKS = (
     conservation,
     mandatory_coverage,
     family_coverage,
+    graphs_have_elements,
     coverage_conservation,
     preflight_check,
     quality_gates,

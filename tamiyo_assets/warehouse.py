@@ -1,5 +1,10 @@
-"""`warehouse.duckdb`: the current tables as views, for people with SQL. Built beside, then put in place in one step."""
+"""`warehouse.duckdb`: the current tables as views, for people with SQL. Built beside, then put in place in one step.
 
+`python -m tamiyo_assets.warehouse HOME` publishes it in a process of its own: DuckDB's Python types outlive a process that
+has trained a model, and it then ends with pages of leak warnings.
+"""
+
+import sys
 from pathlib import Path
 
 import duckdb
@@ -84,3 +89,7 @@ def _text(value: str) -> str:
 
 def _name(value: str) -> str:
     return '"' + value.replace('"', '""') + '"'
+
+
+if __name__ == "__main__":
+    publish(Path(sys.argv[1]), TableStore(Path(sys.argv[1])))

@@ -8,6 +8,7 @@ from dagster import ResourceParam
 
 from schemas.contracts import TABLES
 from schemas.features import GROUPS, NodeType, Relation
+from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registry_key
 from tamiyo_assets.assets.reports import COLUMNS, feature_columns, key_of, materialized
@@ -67,7 +68,11 @@ def coverage_by_key(
     context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
 ) -> dg.MaterializeResult[None]:
     """Measured / elements for every key of the declaration."""
-    return materialized(context, key_of("coverage.by_key"), versions.write("coverage.by_key", source.by_key()))
+    from gnn.graph.heatmap import heat_map
+
+    rows = source.by_key()
+    shown = {"heat_map": png(heat_map(rows), "coverage by key and training run")}
+    return materialized(context, key_of("coverage.by_key"), versions.write("coverage.by_key", rows), shown)
 
 
 @dg.asset(

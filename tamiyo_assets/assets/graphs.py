@@ -10,6 +10,7 @@ from dagster import ResourceParam
 
 from gnn.publish import ensure_dir, lock, switch_link
 from schemas.features import GROUPS
+from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.reports import key_of, materialized
 from tamiyo_assets.partitions import SINGLE_RUN, training_runs
 from tamiyo_assets.resources.features import FeatureSource
@@ -52,9 +53,20 @@ def dataset(
         {
             "path": dg.MetadataValue.path(directory),
             "rows": dg.MetadataValue.json(header.rows),
+            **_newest(directory),
             "bytes": sum(record.size for record in header.files.values()),
         },
     )
+
+
+def _newest(directory: Path) -> dict[str, dg.MarkdownMetadataValue]:
+    """A picture of the newest packet's graph; nothing where there is no graph."""
+    from gnn.graph.dataset import GraphDataset
+    from gnn.graph.picture import picture_of
+
+    graphs = GraphDataset.open(directory)
+    numbers = graphs.find("newest")
+    return {"newest_graph": png(picture_of(graphs, numbers[0]), "the newest packet's graph")} if numbers else {}
 
 
 def _runs(source: FeatureSource, versions: Versions, shared: dict[str, str]) -> dict[str, RunVersion]:

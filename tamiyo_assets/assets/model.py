@@ -7,6 +7,7 @@ from dagster import ResourceParam
 
 from gnn.publish import lock
 from schemas.artifacts import REGISTRIES
+from tamiyo_assets import lineage
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registries_directory, registry_key
@@ -138,7 +139,7 @@ def _published(
         dataset=dataset,
         inputs=inputs,
     )
-    tables.pin(build_id, source.versions())
+    lineage.record(settings.home, tables, build_id, source.versions())
     return build_id
 
 
