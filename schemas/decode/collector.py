@@ -81,6 +81,10 @@ class Collector:
         for name, count in counts.items():
             self.unknown[name] = self.unknown.get(name, 0) + count
 
+    def fresh(self) -> "Collector":
+        """An empty collector for the same file."""
+        return Collector(self.folder, self.file, self.digest)
+
     def absorb(self, other: "Collector") -> None:
         """Add what another collector gathered from the same file."""
         for name, parts in other.tables.items():

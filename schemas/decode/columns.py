@@ -167,11 +167,26 @@ def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
             wild = keys.filter(pa.array(~good))
             found.missing(rows[~good], pc.binary_join_element_wise(pa.scalar(column.name), wild, "."))
             rows, keys, items = rows[good], keys.filter(pa.array(good)), items.filter(pa.array(good))
+    elif pa.types.is_struct(item_type):
+        items = _map_structs(column, rows, keys, items, found)
     lengths = np.bincount(rows, minlength=len(raw)) if len(rows) else np.zeros(len(raw), np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    nulls = pa.array(np.append(lengths == 0, False)) if column.presence is Presence.IMPLICIT else None
-    starts = pa.array(offsets, mask=np.asarray(nulls)) if nulls is not None else pa.array(offsets)
+    absent = lengths == 0 if column.presence is Presence.IMPLICIT else truth(pc.is_null(raw))
+    starts = pa.array(offsets, mask=np.append(absent, False))
     return pa.MapArray.from_arrays(starts, keys, items.cast(item_type)).cast(column.type)
+
+
+def _map_structs(column: Column, rows: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array, found: Findings) -> pa.Array:
+    """Messages inside a map: numbers that are zero, NaN or infinite are missing; the latter are named `map.key.field`."""
+    fields = []
+    for one in column.type.item_type:
+        values = pc.struct_field(items, one.name).cast(one.type)
+        wild = truth(pc.invert(pc.is_finite(values)))
+        if wild.any():
+            names = pc.binary_join_element_wise(pa.scalar(column.name), keys.filter(pa.array(wild)), pa.scalar(one.name), ".")
+            found.missing(rows[wild], names)
+        fields.append(null_where(values, wild | truth(pc.equal(values, 0))))
+    return pa.StructArray.from_arrays(fields, fields=list(column.type.item_type))
 
 
 def map_entries(maps: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Array]:

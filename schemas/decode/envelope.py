@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from schemas.contracts import FOLDERS, Reason
 from schemas.contracts.enums import ENUMS
@@ -24,7 +25,7 @@ def decode_envelopes(collector: Collector, payloads: Sequence[bytes], origin: Or
     for row, payload in enumerate(payloads):
         try:
             envelope = envelope_class.FromString(payload)
-        except ValueError as error:
+        except DecodeError as error:
             errors[row] = f"expected a {ENVELOPE}: {error}"
             continue
         kind = ENUMS["BusMessageType"].text(envelope.message_type) or "UNSPECIFIED"

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.contracts import FOLDERS, Folder, Reason
-from schemas.decode.binary import acceptor, decode_binary
+from schemas.decode.binary import decode_binary
 from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
 from schemas.decode.framing import read_frames
 from schemas.decode.limits import Limits
 from schemas.decode.lines import read_lines
+from schemas.decode.mending import acceptor
 from schemas.decode.messages import decode_messages
 from schemas.decode.parquet import decode_parquet
 from schemas.decode.simic import decode_snapshot
@@ -60,8 +61,6 @@ def _decode_records(path: Path, folder: Folder, extension: str, file: str, diges
     chunks = read_frames(path, extension, limits, acceptor(folder)) if binary else read_lines(path, extension, limits)
     for chunk in chunks:
         collector = Collector(folder, file, digest)
-        for frame in chunk.bad:
-            collector.reject_record(RawRecord(frame.position, frame.raw), frame.reason, frame.message)
         if binary:
             decode_binary(collector, chunk, extension, limits)
         else:

@@ -36,6 +36,12 @@ class Chunk:
     raws: list[bytes] = field(default_factory=list)
     bad: list[Frame] = field(default_factory=list)
 
+    @property
+    def broken(self) -> Frame | None:
+        """The last piece, where the framing failed and no length says where it ends."""
+        last = self.bad[-1] if self.bad else None
+        return last if last is not None and last.reason in (Reason.BAD_FRAMING, Reason.TORN_RECORD) else None
+
     def __bool__(self) -> bool:
         """Whether anything was read."""
         return bool(self.raws or self.bad)
@@ -59,7 +65,7 @@ def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts) ->
         while position < len(data):
             chunk = Chunk()
             position = _fill(chunk, data, position, prefix_of(extension), limits)
-            if chunk.bad and chunk.bad[-1].reason in (Reason.BAD_FRAMING, Reason.TORN_RECORD):
+            if chunk.broken:
                 position = _resume(chunk, data, prefix_of(extension), limits, accepts)
             yield chunk
 

@@ -1,6 +1,7 @@
 """JSON lines -> protobuf bytes, record by record: the careful path, which says what is wrong with a line."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,6 +15,8 @@ from schemas.contracts.enums import ENUMS
 from schemas.decode.batches import message_class
 from schemas.decode.limits import Limits
 
+_LARGEST: Final = (2 - 2**-23) * 2.0**127  # float32
+_ROUNDED_UP: Final = (2 - 2**-24) * 2.0**127  # from here on a number rounds to infinity
 _WELL_KNOWN: Final = ("google.protobuf.Timestamp", "google.protobuf.Struct")
 
 
@@ -124,16 +127,27 @@ def _value(item: Any, one: FieldDescriptor, drift: Drift) -> Any:
     if one.enum_type is not None:
         return _enum_number(item, one)
     nested = one.message_type
-    if nested is None or nested.full_name in _WELL_KNOWN:
+    if nested is None:
+        return _rounded(item) if one.type == FieldDescriptor.TYPE_FLOAT else item
+    if nested.full_name in _WELL_KNOWN:
         return item
     if nested.GetOptions().map_entry:
         inner = nested.fields_by_name["value"].message_type
-        if inner is None or not isinstance(item, dict):
+        if not isinstance(item, dict):
             return item
+        if inner is None:
+            return {key: _value(child, nested.fields_by_name["value"], drift) for key, child in item.items()}
         return {key: _canonical(child, inner, drift) for key, child in item.items()}
     if one.is_repeated:
         return [_canonical(child, nested, drift) for child in item] if isinstance(item, list) else item
     return _canonical(item, nested, drift)
+
+
+def _rounded(item: Any) -> Any:
+    """A number just above the largest float32, as that float32 is printed, is that float32."""
+    if isinstance(item, float) and _LARGEST < abs(item) < _ROUNDED_UP:
+        return math.copysign(_LARGEST, item)
+    return item
 
 
 def _enum_number(item: Any, one: FieldDescriptor) -> Any:

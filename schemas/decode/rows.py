@@ -40,7 +40,7 @@ def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, p
             columns[column.name] = pa.nulls(rows, column.type)
         else:
             array = raw(column.field_path)
-            columns[column.name] = pa.nulls(rows, column.type) if array is None else shape_column(column, array, found)
+            columns[column.name] = shape_column(column, pa.nulls(rows, column.type) if array is None else array, found)
     return columns, found
 
 

@@ -16,6 +16,8 @@ from schemas.decode.urza import decode_urza
 
 def decode_text(collector: Collector, chunk: Chunk, limits: Limits) -> None:
     """Decode a chunk of JSON lines into `collector`."""
+    for frame in chunk.bad:
+        collector.reject_record(RawRecord(frame.position, frame.raw), frame.reason, frame.message)
     records = [RawRecord(position, raw) for position, raw in zip(chunk.positions, chunk.raws, strict=True)]
     if collector.folder.messages:
         decode_lines(collector, records, limits)
