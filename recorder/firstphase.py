@@ -135,7 +135,7 @@ def first_phase(plan: RecordPlan, clock: Clock) -> Records:
         measured, cost, module, example = _measure(kernel, layout)
         record = urza_record(kernel_descriptor(kernel), measured, blending=METHODS, exported_at_ns=clock.now())
         records["urza/blueprint"].append(record)
-        update = compile_status(kernel.blueprint_id, module, example)
+        update = compile_status(kernel.blueprint_id, module, example, backend=plan.compile_backend)
         records["tezzeret/kernel"].append(issue(update, clock.now()))
         if kernel.blueprint_id in found:
             sheet = kernel_sheet(kernel.blueprint_id, found[kernel.blueprint_id], cost, issued_at_ns=clock.now())

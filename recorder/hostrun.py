@@ -139,7 +139,7 @@ def _describe(run: HostRun, seen: Watch, looks: list[Observation], step_ms: floa
         now = run.clock.now()
         record = urza_record(descriptor, measured, blending=METHODS, exported_at_ns=now, monitors=monitors)
         run.emit("urza/blueprint", record)
-    update = compile_status(spec.blueprint_id, host.model, example)
+    update = compile_status(spec.blueprint_id, host.model, example, backend=run.plan.compile_backend)
     run.emit("tezzeret/kernel", issue(update, run.clock.now()))
 
 

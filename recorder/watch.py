@@ -55,6 +55,7 @@ class Watch:
     def open(self) -> None:
         """Attach the hook that learns the topology."""
         self._entry = self.model.register_forward_pre_hook(self._first_forward, with_kwargs=True)
+        self._count_moves()
         self._interval.begin()
 
     def close(self) -> None:
