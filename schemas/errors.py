@@ -51,3 +51,7 @@ class PromotionRefused(TamiyoError):
 
 class RecordingError(TamiyoError):
     """A recording can't be made or continued."""
+
+
+class ServingError(TamiyoError):
+    """The online policy can't serve as configured, or was given what it can't decide on."""

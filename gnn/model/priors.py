@@ -48,6 +48,7 @@ def start_from(network: TamiyoGNN, priors: KernelPriors, tau: float) -> None:
     with torch.no_grad():
         for layer in (head.policy, head.value, head.log_var, head.risk, head.score):
             nn.init.xavier_uniform_(layer.weight, gain=GAIN)
+        nn.init.xavier_uniform_(network.graph_head.blending.weight, gain=GAIN)
         head.value.weight.mul_(priors.spread)
         head.policy.bias.copy_(torch.from_numpy(priors.uplift / tau))
         head.value.bias.copy_(torch.from_numpy(priors.uplift))

@@ -1,0 +1,154 @@
+"""TamiyoPolicy: online, a packet in, outputs and a command out; the same builder and bundle as offline, and no I/O."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gnn.bundle.preflight import preflight
+from gnn.bundle.read import Bundle
+from gnn.graph.builder import Built, GraphBuilder
+from gnn.model.outputs import Outputs
+from gnn.online.choice import Choice, choose
+from gnn.online.command import annotations_of, command_of
+from gnn.online.compiling import Compiled, compiled
+from gnn.online.config import ServingConfig, torch_device
+from gnn.online.coverage import GraphCoverage, graph_coverage
+from gnn.online.masks import KernelMasks
+from gnn.online.snapshot import Snapshot, same_build
+from gnn.online.telemetry import TelemetryQueue, compile_packet, decision_packet
+from schemas.errors import BundleRejected, ServingError
+from schemas.leyline import leyline_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the policy answers: the network's outputs (on the CPU), the choice in words, and the command to send."""
+
+    outputs: Outputs
+    choice: Choice
+    command: pb.AdaptationCommand
+    coverage: GraphCoverage
+
+
+class TamiyoPolicy:
+    """One bundle, ready to decide; keeps the state of the runs that it has seen. Not for several threads at once."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        config: ServingConfig | None = None,
+        *,
+        home: Path | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Use `load`; `clock` gives nanoseconds since 1970 UTC."""
+        self.bundle = bundle
+        self.config = config or ServingConfig()
+        self.device = torch_device(self.config)
+        network = bundle.network.to(self.device)
+        self.compiling: Compiled = compiled(network, bundle, self.config, self.device, home)
+        self._masks = KernelMasks(bundle)
+        self._builder: GraphBuilder | None = None
+        self._saved: bytes | None = None
+        self._queue = TelemetryQueue(self.config.telemetry_limit)
+        self._clock = clock
+        if self.compiling.fresh:
+            self._queue.put(compile_packet(self.compiling, bundle.build_id, clock()))
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        config: ServingConfig | None = None,
+        *,
+        home: Path | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> "TamiyoPolicy":
+        """Read the bundle at `path` (or what `current` names) and preflight it; BundleRejected lists every mismatch.
+
+        `home` is where `compile_status.json` is kept; None keeps none.
+        """
+        report = preflight(path)
+        if report.bundle is None or not report.clean:
+            raise BundleRejected(f"bundle {path}: " + "; ".join(str(m) for m in report.mismatches))
+        return cls(report.bundle, config, home=home, clock=clock)
+
+    @torch.inference_mode()
+    def decide(self, packet: bytes | pb.SystemStatePacket, metadata: Snapshot) -> Decision:
+        """Decide on one packet with an immutable metadata snapshot of this bundle (`Snapshot.of(policy.bundle, tables)`).
+
+        ContractError where the packet breaks its contract, ServingError where it is no training state.
+        """
+        started = time.perf_counter()
+        same_build(metadata, self.bundle)
+        built = self._build(packet, metadata)
+        at_ns = int(built.features.block.packets.times[-1])
+        mask = self._masks.of(built.batch, metadata, at_ns)
+        outputs = self._answer(built, mask)
+        choice = choose(outputs, mask, self.bundle.manifest.calibration, self.config)
+        now = self._clock()
+        coverage = graph_coverage(built.features, metadata)
+        sheet = metadata.sheet(choice.kernel or _host(built), at_ns)
+        annotations = annotations_of(choice, sheet, coverage, self.bundle, metadata, now)
+        command = command_of(choice, _seed_id(built, choice), annotations, self.config, now)
+        latency_ms = (time.perf_counter() - started) * 1e3
+        self._queue.put(decision_packet(coverage, latency_ms, self.compiling, self.config, now))
+        return Decision(outputs, choice, command, coverage)
+
+    def drain_telemetry(self) -> list[pb.TelemetryPacket]:
+        """The telemetry of the decisions since the last call: each packet once, at most `telemetry_limit` of them."""
+        return self._queue.drain()
+
+    def save(self) -> bytes:
+        """The states of the runs so far, for `restore`."""
+        return self._builder.save() if self._builder is not None else self._saved or b""
+
+    def restore(self, saved: bytes) -> None:
+        """Go on from saved states; FeatureError where they are damaged."""
+        self._saved = saved or None
+        if self._builder is not None and saved:
+            self._builder.restore(saved)
+
+    def forget(self, run: str) -> None:
+        """Drop the state of a run that has ended."""
+        if self._builder is not None:
+            self._builder.forget(run)
+
+    def _build(self, packet: bytes | pb.SystemStatePacket, snapshot: Snapshot) -> Built:
+        if self._builder is None:
+            self._builder = GraphBuilder(snapshot.metadata, pin=self.device.type == "cuda")
+            if self._saved is not None:
+                self._builder.restore(self._saved)
+        elif self._builder.metadata is not snapshot.metadata:
+            self._builder.refresh(snapshot.metadata)
+        data = packet if isinstance(packet, bytes) else packet.SerializeToString()
+        built = self._builder.build_packets([data])
+        if built.batch.num_graphs != 1:
+            raise ServingError("packet: expected a training state, found a completion marker; nothing is to be decided on it")
+        return built
+
+    def _answer(self, built: Built, mask: Tensor) -> Outputs:
+        """The outputs in float32 on the CPU; host tensors are pinned and copied without blocking where CUDA is used."""
+        batch = built.batch.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            outputs: Outputs = self.compiling.module(batch, mask.to(self.device, non_blocking=True))
+        return Outputs(**{name: tensor.float().cpu() for name, tensor in outputs.tensors().items()})
+
+
+def _seed_id(built: Built, choice: Choice) -> str | None:
+    if choice.seed is None:
+        return None
+    found = built.features.block.seed_names.take(torch.tensor([choice.seed]).numpy()).arrow()[0].as_py()
+    return str(found) if found is not None else None
+
+
+def _host(built: Built) -> str | None:
+    found = built.features.block.host_names.arrow()[-1].as_py()
+    return str(found) if found else None
+
+
+__all__ = ["Decision", "ServingConfig", "Snapshot", "TamiyoPolicy"]
