@@ -74,7 +74,11 @@ class World:
         return {name: self._shuffled(table(name, own)) for name, own in rows.items()}
 
     def _shuffled(self, rows: pa.Table) -> pa.Table:
-        return rows.take(pa.array(self._random.permutation(rows.num_rows)))
+        """Rows in any order, in a messy world some of them twice."""
+        order = self._random.permutation(rows.num_rows)
+        if self._messy:
+            order = np.concatenate([order, order[self._random.random(len(order)) < 0.1]])
+        return rows.take(pa.array(order))
 
     def _time(self, step: float) -> int:
         return START + int(step * SECOND)
