@@ -36,7 +36,9 @@ class RecordPlan(BaseModel):
     horizons: tuple[int, ...] = Field(default=(50, 100))
     sheet_hosts: int = Field(default=6, ge=1, description="training hosts whose outcomes make the kernels' sheets")
     stress_share: float = Field(default=0.15, ge=0, le=1)
-    compile_backend: str = Field(default="aot_eager", description="torch.compile backend that kernels and hosts really go through")
+    compile_backend: str = Field(
+        default="aot_eager", description="torch.compile backend that kernels and hosts really go through"
+    )
     data_sets: tuple[str, ...] = ("digits",)
     architectures: tuple[str, ...] = ("mlp",)
 

@@ -24,9 +24,7 @@ def trained():
     host = build_host(spec)
     host.model.train()
     for step in range(20):
-        train_step(
-            host.model, host.optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=step_seed(3, 11, step)
-        )
+        train_step(host.model, host.optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=step_seed(3, 11, step))
     return host
 
 

@@ -138,7 +138,7 @@ def test_a_frozen_layer_does_not_move_and_has_no_gradient():
     torch.manual_seed(0)
     model = MODELS["mlp"]()
     model[0].requires_grad_(False)
-    _, looks = train(model, torch.optim.Adam([p for p in model.parameters()], lr=0.01), steps=8, every=4)
+    _, looks = train(model, torch.optim.Adam(list(model.parameters()), lr=0.01), steps=8, every=4)
     first, last = looks[-1].layers[0], looks[-1].layers[-1]
     assert not first.HasField("gradient_norm")
     assert not first.HasField("update_frequency")

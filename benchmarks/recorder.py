@@ -1,0 +1,154 @@
+"""CPU time of a training step with the recorder over without, at k = 10, and whether the losses are bit-equal.
+
+`python benchmarks/recorder.py [--steps N]` prints one line a host: median over rounds of the ratio of CPU times. Wall time
+lies on a shared machine; CPU time of the process does not count the neighbours.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+_HERE = Path(__file__).resolve().parent  # this file has the package's name: its folder must not come first
+sys.path[:] = [str(_HERE.parent), *(path for path in sys.path if Path(path or ".").resolve() != _HERE)]
+
+from recorder.watch import watch  # noqa: E402
+
+Inputs = tuple[Tensor, Tensor]
+
+
+class Tokens(nn.Module):
+    """Embedding, a body over [B, T, C], and class logits of the last position."""
+
+    def __init__(self, body: nn.Module, width: int) -> None:
+        super().__init__()
+        self.embedding, self.body, self.head = nn.Embedding(64, width), body, nn.Linear(width, 10)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        hidden = self.body(self.embedding(tokens))
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        logits: Tensor = self.head(hidden[:, -1])
+        return logits
+
+
+class ResidualBlock(nn.Module):
+    """h + f(h) of two convolutions."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.change = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        result: Tensor = torch.relu(inputs + self.change(inputs))
+        return result
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Dropout(0.1), nn.Linear(256, 10)
+    )
+
+
+def cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1568, 10),
+    )  # fmt: skip
+
+
+def residual() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=2, padding=1), ResidualBlock(16), ResidualBlock(16), nn.Flatten(), nn.Linear(3136, 10)
+    )
+
+
+def encoder() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(64, 4, 128, dropout=0.1, batch_first=True)
+    return Tokens(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), 64)
+
+
+def lstm() -> nn.Module:
+    return Tokens(nn.LSTM(64, 64, num_layers=2, batch_first=True, dropout=0.1), 64)
+
+
+def gru() -> nn.Module:
+    return Tokens(nn.GRU(64, 64, batch_first=True), 64)
+
+
+def images(generator: torch.Generator) -> Inputs:
+    return torch.randn(64, 1, 28, 28, generator=generator), torch.randint(0, 10, (64,), generator=generator)
+
+
+def tokens(generator: torch.Generator) -> Inputs:
+    return torch.randint(0, 64, (64, 32), generator=generator), torch.randint(0, 10, (64,), generator=generator)
+
+
+HOSTS: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.Generator], Inputs]]] = {
+    "mlp": (mlp, images),
+    "cnn": (cnn, images),
+    "residual": (residual, images),
+    "transformer": (encoder, tokens),
+    "lstm": (lstm, tokens),
+    "gru": (gru, tokens),
+}
+
+
+def train(name: str, steps: int, *, watched: bool) -> tuple[float, list[float]]:
+    """CPU seconds of `steps` steps after five warm-up steps, and every loss."""
+    torch.manual_seed(0)
+    build, batch = HOSTS[name]
+    model = build()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    inputs, targets = batch(torch.Generator().manual_seed(1))
+    losses, started = [], 0.0
+    with watch(model, optimizer, every=10) if watched else nullcontext() as seen:
+        for step in range(steps + 5):
+            if step == 5:
+                started = time.process_time()
+            optimizer.zero_grad(set_to_none=True)
+            loss = cross_entropy(model(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            if seen is not None:
+                seen.step(loss, len(inputs))
+            losses.append(loss.detach())
+        elapsed = time.process_time() - started
+    return elapsed, [float(loss) for loss in losses]
+
+
+def measure(name: str, steps: int, rounds: int) -> tuple[float, float, bool]:
+    """(median ratio of CPU times, CPU ms a step without, bit-equal losses) over rounds that take turns."""
+    ratios, plain, equal = [], [], True
+    for _ in range(rounds):
+        without, first = train(name, steps, watched=False)
+        with_it, second = train(name, steps, watched=True)
+        ratios.append(with_it / without)
+        plain.append(without / steps * 1e3)
+        equal &= first == second
+    return statistics.median(ratios), statistics.median(plain), equal
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in HOSTS:
+        ratio, plain, equal = measure(name, arguments.steps, arguments.rounds)
+        print(
+            f"{name:12s} {plain:7.2f} CPU ms a step, with the recorder x {ratio:.3f}, losses {'equal' if equal else 'DIFFER'}"
+        )
+
+
+if __name__ == "__main__":
+    main()
