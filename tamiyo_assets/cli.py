@@ -5,7 +5,7 @@ Exit status: 0; 1 where an ERROR check failed or the thing asked for was refused
 
 import typer
 
-from tamiyo_assets.commands import alerts, bundles, coverage, graph, registry, rejects, run
+from tamiyo_assets.commands import alerts, bundles, coverage, doctor, graph, record, registry, rejects, run
 
 app = typer.Typer(
     name="tamiyo",
@@ -15,5 +15,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (run, coverage, rejects, registry, graph, bundles, alerts):
+for command in (run, record, coverage, rejects, registry, graph, bundles, alerts, doctor):
     command.register(app)

@@ -1,0 +1,87 @@
+"""`tamiyo doctor`: check every digest, version and link of the home; `tamiyo lineage`: what a bundle was made of."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, reported
+from tamiyo_assets.settings import resolve
+
+_DOCTOR = """
+Check everything in the home: registries, norms, tables, pins, bundles, the ledger, the warehouse.
+
+Examples:
+
+    tamiyo doctor
+
+    tamiyo doctor --repair
+"""
+_LINEAGE = """
+Print what a bundle was made of, down to the export files; without a build id, list the builds that are known.
+
+Examples:
+
+    tamiyo lineage
+
+    tamiyo lineage BUILD_ID --json
+"""
+_SHOWN = 12
+
+Repair = Annotated[bool, typer.Option("--repair", help="Put right what can be, and say how.")]
+BuildId = Annotated[str | None, typer.Argument(help="The build; 64 hex digits.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("doctor", help=_DOCTOR)(reported(doctor))
+    app.command("lineage", help=_LINEAGE)(reported(lineage))
+
+
+def doctor(home: Home = None, exports: ExportsRoot = None, repair: Repair = False, as_json: AsJson = False) -> None:
+    """Report what is wrong, and repair it on demand; status 1 where something still is."""
+    from tamiyo_assets.doctor import examine
+    from tamiyo_assets.resources.exports import Exports
+
+    settings = resolve(home=home, exports=exports)
+    root = Exports(settings.exports) if settings.exports.is_dir() else None
+    found = examine(settings.home, exports=root, repair=repair)
+    if as_json:
+        print_json({"home": str(settings.home), "findings": [asdict(finding) for finding in found]})
+    else:
+        console = Console(highlight=False)
+        for finding in found:
+            console.print(finding.problem, style="yellow" if finding.repaired else "red", markup=False, soft_wrap=True)
+            console.print(f"  {finding.repaired or 'not repaired'}", markup=False, soft_wrap=True)
+        sound = f"{settings.home}: every digest, version and link is right"
+        console.print(f"{len(found)} found" if found else sound, markup=False, soft_wrap=True)
+    if any(finding.repaired is None for finding in found):
+        raise typer.Exit(Exit.REFUSED)
+
+
+def lineage(build_id: BuildId = None, home: Home = None, as_json: AsJson = False) -> None:
+    """The chain from export files to a bundle."""
+    from tamiyo_assets.lineage import builds, chain
+
+    where = resolve(home=home).home
+    if build_id is None:
+        known = builds(where)
+        if as_json:
+            print_json({"builds": known})
+        for name in [] if as_json else known:
+            typer.echo(name)
+        return
+    found = chain(where, build_id)
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(f"build {build_id}\ncode {found['code']}\nnorms {found['norms']}")
+    for name, digest in sorted(found["registries"].items()):
+        typer.echo(f"registry {name} {digest}")
+    for name, table in found["tables"].items():
+        typer.echo(f"table {name} {table['digest']} version {'none' if table['version'] is None else table['version']}")
+        for export in table["exports"][:_SHOWN]:
+            typer.echo(f"  export {export['digest']} {', '.join(export['files']) or 'not in the ledger'}")
+        if len(table["exports"]) > _SHOWN:
+            typer.echo(f"  and {len(table['exports']) - _SHOWN} exports more; --json lists all")

@@ -1,0 +1,62 @@
+"""Settings of small pipelines: everything real, but a model that trains in a second."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from gnn.model.config import ModelConfig, TrainingConfig
+from tamiyo_assets.execution import Outcome, run_everything
+from tamiyo_assets.instance import open_instance
+from tamiyo_assets.settings import Settings
+
+TINY = TrainingConfig(
+    epochs=1,
+    steps=2,
+    bootstrap=20,
+    boosting=False,
+    no_messages=False,
+    model=ModelConfig(
+        hidden=16,
+        activation_hidden=16,
+        out=16,
+        heads=2,
+        embedding=4,
+        identity_embedding=4,
+        compile_embedding=16,
+        head_hidden=16,
+    ),
+)
+
+
+def settings(root: Path, exports: Path, webhook: str | None = None) -> Settings:
+    """A pipeline under `root` that reads `exports`."""
+    return Settings(home=root / "home", exports=exports, dagster_home=root / "dagster", alert_webhook=webhook, training=TINY)
+
+
+def run(found: Settings) -> Outcome:
+    """`tamiyo run` without a terminal."""
+    return run_everything(found, lambda *_: None)
+
+
+def data_versions(found: Settings) -> dict[str, str]:
+    """Newest data version of every asset in the instance."""
+    versions = {}
+    with open_instance(found.dagster_home) as instance:
+        for key in instance.get_asset_keys():
+            event = instance.get_latest_materialization_event(key)
+            if event is not None and event.asset_materialization is not None:
+                tags = event.asset_materialization.tags or {}
+                versions[key.to_user_string()] = tags.get("dagster/data_version", "")
+    return versions
+
+
+def partition_digests(found: Settings, key: str) -> dict[str, str]:
+    """`tamiyo/digest` of every partition of an asset."""
+    with open_instance(found.dagster_home) as instance:
+        records = instance.fetch_materializations(dg.AssetKey(key.split("/")), limit=1000, ascending=True).records
+    digests = {}
+    for record in records:
+        event = record.asset_materialization
+        if event is not None and event.partition is not None and "tamiyo/digest" in event.metadata:
+            digests[event.partition] = str(event.metadata["tamiyo/digest"].value)
+    return digests

@@ -1,0 +1,63 @@
+"""A coverage that is broken fails its check and reaches the webhook once; healed, it passes."""
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tamiyo_assets.definitions import build_resources
+from tamiyo_assets.execution import Outcome
+from tamiyo_assets.instance import open_instance
+from tamiyo_assets.sensors import check_alert_failure_sensor, check_alert_success_sensor
+from tamiyo_assets.settings import Settings
+from tests.tamiyo_assets.pipelines import run, settings
+from tests.tamiyo_assets.webhook import Webhook
+
+pytestmark = pytest.mark.pipeline
+
+
+def _tick(found: Settings, outcome: Outcome) -> None:
+    """What the daemon does after a run: the sensor of its status sees it."""
+    with open_instance(found.dagster_home) as instance:
+        for run_id in outcome.run_ids:
+            record = instance.get_run_by_id(run_id)
+            assert record is not None
+            event = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_SUCCESS)
+            failed = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+            sensor = check_alert_success_sensor if event else check_alert_failure_sensor
+            context = dg.build_run_status_sensor_context(
+                sensor_name=sensor.name,
+                dagster_instance=instance,
+                dagster_run=record,
+                dagster_event=(event or failed)[0].dagster_event,
+                resources={"alerts": build_resources(found)["alerts"]},
+            )
+            sensor(context)
+
+
+def test_a_broken_coverage_reaches_the_webhook_once_and_passes_when_healed(
+    tmp_path: Path, sample: Path, webhook: Webhook
+) -> None:
+    exports = tmp_path / "exports"
+    shutil.copytree(sample, exports, ignore=shutil.ignore_patterns("urabrask"))
+    found = settings(tmp_path, exports, webhook.address)
+    broken = run(found)
+    assert not broken.ok
+    assert [c.check for c in broken.errors] == ["mandatory_coverage"]
+    _tick(found, broken)
+    _tick(found, broken)
+    posted = [post for post in webhook.posts if post["check"] == "mandatory_coverage"]
+    assert len(posted) == 1
+    assert posted[0]["severity"] == "ERROR" and posted[0]["asset"] == "coverage/by_key"
+    assert len({post["alert_id"] for post in webhook.posts}) == len(webhook.posts)
+
+    shutil.copytree(sample / "urabrask", exports / "urabrask")
+    healed = run(found)
+    _tick(found, healed)
+    assert healed.ok
+    assert len([post for post in webhook.posts if post["check"] == "mandatory_coverage"]) == 1
+    with open_instance(found.dagster_home) as instance:
+        key = dg.AssetCheckKey(dg.AssetKey(["coverage", "by_key"]), "mandatory_coverage")
+        history = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+    assert [execution.status.value for execution in history] == ["SUCCEEDED", "FAILED"]

@@ -1,0 +1,54 @@
+"""The code location: names, groups and what blocks."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tamiyo_assets.definitions import build_definitions, defs
+from tamiyo_assets.settings import Settings
+from tests.tamiyo_assets.pipelines import settings
+
+
+@pytest.fixture
+def definitions(tmp_path: Path) -> dg.Definitions:
+    return build_definitions(settings(tmp_path, tmp_path))
+
+
+def test_sensors_and_schedules_have_their_names_and_run_by_default() -> None:
+    repository = defs.get_repository_def()
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "kasmina_exports_sensor",
+        "urabrask_exports_sensor",
+        "check_alert_success_sensor",
+        "check_alert_failure_sensor",
+    }
+    assert {schedule.name for schedule in repository.schedule_defs} == {"registry_refresh_schedule"}
+    assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in repository.sensor_defs)
+
+
+def test_only_conservation_registry_conflict_and_preflight_block(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    blocking = {key.name for key in graph.asset_check_keys if graph.get(key).blocking}
+    assert blocking == {"conservation", "coverage_conservation", "simic_conflict", "preflight"}
+
+
+def test_every_asset_has_a_column_schema_or_is_no_table(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    tables = [
+        n for n in graph.asset_nodes if n.key.path[0] in ("tolaria", "kasmina", "urza", "features", "registries", "telemetry")
+    ]
+    assert [node.key.to_user_string() for node in tables if "dagster/column_schema" not in node.metadata] == []
+
+
+def test_tests_can_replace_a_resource(tmp_path: Path) -> None:
+    other = Settings(home=tmp_path / "other", exports=tmp_path, dagster_home=tmp_path)
+    found = build_definitions(settings(tmp_path, tmp_path), resources={"settings": other})
+    assert found.resources is not None and found.resources["settings"] is other
+
+
+def test_dg_finds_the_code_location(repository: Path) -> None:
+    import tomllib
+
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    assert project["code_location_target_module"] == "tamiyo_assets.definitions"

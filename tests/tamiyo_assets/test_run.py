@@ -1,0 +1,98 @@
+"""One run of everything on the committed sample, and a second one that changes nothing."""
+
+import json
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from schemas.artifacts import REGISTRIES
+from schemas.contracts import TABLES
+from schemas.features import GROUPS
+from tamiyo_assets.definitions import build_definitions
+from tamiyo_assets.execution import Outcome
+from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.settings import Settings
+from tamiyo_assets.summary import summarize
+from tests.tamiyo_assets.pipelines import data_versions, partition_digests, run, settings
+
+pytestmark = pytest.mark.pipeline
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Settings:
+    return settings(tmp_path_factory.mktemp("run"), sample)
+
+
+@pytest.fixture(scope="module")
+def outcome(pipeline: Settings) -> Outcome:
+    return run(pipeline)
+
+
+def _files(root: Path) -> dict[str, bytes | str]:
+    """What was published: bytes of small files, targets of links; tables by their Delta versions elsewhere."""
+    names = ("gnn_norms.json", "metrics.prom", "exports.ndjson", "promotions.ndjson")
+    found: dict[str, bytes | str] = {name: (root / name).read_bytes() for name in names if (root / name).exists()}
+    found |= {
+        f"bundles/{path.name}": (path / "manifest.sha256").read_bytes()
+        for path in (root / "bundles").iterdir()
+        if path.is_dir()
+    }
+    found |= {path.name: path.read_bytes() for path in (root / "registries").glob("*_registry.json")}
+    found["current"] = str((root / "current").readlink()) if (root / "current").is_symlink() else ""
+    return found
+
+
+def test_everything_is_materialized_and_no_error_check_fails(pipeline: Settings, outcome: Outcome) -> None:
+    assert outcome.failed_steps == {}
+    assert outcome.errors == ()
+    assert outcome.ok
+    keys = {key.to_user_string() for key in build_definitions(pipeline).resolve_asset_graph().get_all_asset_keys()}
+    assert keys == set(data_versions(pipeline))
+
+
+def test_every_table_asset_has_the_key_of_its_table(pipeline: Settings, outcome: Outcome) -> None:
+    keys = {key.replace("/", ".") for key in data_versions(pipeline)}
+    assert set(TABLES) <= keys
+    assert {group.table for group in GROUPS} <= keys
+    assert {f"registries.{name}" for name in REGISTRIES} <= keys
+
+
+def test_mandatory_coverage_is_whole_on_the_sample(pipeline: Settings, outcome: Outcome) -> None:
+    summary = summarize(pipeline, outcome, 1.0)
+    assert summary.mandatory_under == {}
+    assert summary.coverage is not None and summary.coverage > 0.9
+    assert summary.build is not None
+    assert json.loads(summary.model_dump_json())["rows"]["tolaria.system_state"] > 0
+
+
+def test_each_training_run_has_a_digest_of_its_own(pipeline: Settings, outcome: Outcome) -> None:
+    runs = set(TableStore(pipeline.home).read("tolaria.system_state", columns=["training_run_id"]).column(0).to_pylist())
+    for key in ("tolaria/system_state", "kasmina/seed_state", "coverage/by_key", "graphs/dataset"):
+        digests = partition_digests(pipeline, key)
+        assert set(digests) == runs
+        assert len(set(digests.values())) == len(runs)
+
+
+def test_only_four_assets_are_partitioned(pipeline: Settings) -> None:
+    graph = build_definitions(pipeline).resolve_asset_graph()
+    partitioned = {node.key.to_user_string() for node in graph.asset_nodes if node.is_partitioned}
+    assert partitioned == {"tolaria/system_state", "kasmina/seed_state", "coverage/by_key", "graphs/dataset"}
+
+
+def test_the_warehouse_has_the_tables(pipeline: Settings, outcome: Outcome) -> None:
+    tables = TableStore(pipeline.home)
+    with duckdb.connect(str(pipeline.home / "warehouse.duckdb"), read_only=True) as warehouse:
+        for name in ("tolaria.system_state", "features.layer", "coverage.by_key", "training.examples", "registries.seed"):
+            ((count,),) = warehouse.sql(f"SELECT count(*) FROM {name}").fetchall()
+            assert count == tables.count(name)
+
+
+def test_a_second_run_changes_nothing(pipeline: Settings, outcome: Outcome) -> None:
+    versions, files, commits = data_versions(pipeline), _files(pipeline.home), TableStore(pipeline.home).versions()
+    again = run(pipeline)
+    assert again.ok
+    assert again.build_id == outcome.build_id
+    assert data_versions(pipeline) == versions
+    assert _files(pipeline.home) == files
+    assert TableStore(pipeline.home).versions() == commits
