@@ -23,6 +23,12 @@ def descriptor(message: str) -> Any:
     return leyline_pb2.DESCRIPTOR.message_types_by_name[message]
 
 
+@lru_cache(maxsize=32)
+def arrow_schema(message: str) -> pa.Schema:
+    """Arrow schema of the batches of a message."""
+    return _pool().get_for_message(descriptor(message)).schema()
+
+
 def message_class(message: str) -> Any:
     """Python class of a Leyline message by name."""
     return getattr(leyline_pb2, message)

@@ -17,7 +17,7 @@ from schemas.decode.mending import acceptor
 from schemas.decode.messages import decode_messages
 from schemas.decode.parquet import decode_parquet
 from schemas.decode.simic import decode_snapshot
-from schemas.decode.text import decode_text
+from schemas.decode.text import TextDecoder
 from schemas.errors import ContractError
 
 _EXTENSIONS: Final = (".ndjson.gz", ".ndjson.zst", ".ndjson", ".binpb", ".wal", ".parquet", ".json")
@@ -59,12 +59,13 @@ def _decode_records(path: Path, folder: Folder, extension: str, file: str, diges
     """Chunks of a file that holds one record after the other."""
     binary = extension in (".binpb", ".wal")
     chunks = read_frames(path, extension, limits, acceptor(folder)) if binary else read_lines(path, extension, limits)
+    text = TextDecoder(folder)
     for chunk in chunks:
         collector = Collector(folder, file, digest)
         if binary:
             decode_binary(collector, chunk, extension, limits)
         else:
-            decode_text(collector, chunk, limits)
+            text.decode(collector, chunk, limits)
         yield collector.finish()
 
 

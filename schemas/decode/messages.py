@@ -33,8 +33,13 @@ def decode_messages(collector: Collector, message: str, payloads: Sequence[bytes
     if batch is not None:
         kept = origin if not errors else origin.take(np.asarray(good, np.int64))
         used = payloads if not errors else [payloads[row] for row in good]
-        _DECODERS[message](collector, batch, kept, used)
+        decode_batch(collector, message, batch, kept, used)
     return {row: f"expected a {message}: {error}" for row, error in errors.items()}
+
+
+def decode_batch(collector: Collector, message: str, batch: pa.RecordBatch, origin: Origin, payloads: Sequence[bytes]) -> None:
+    """Decode an Arrow batch of one message type; `payloads` are asked only for what Arrow can't hold."""
+    _DECODERS[message](collector, batch, origin, payloads)
 
 
 def _constant(value: str, rows: int) -> pa.Array:
@@ -94,9 +99,7 @@ def _command(collector: Collector, batch: pa.RecordBatch, origin: Origin, payloa
     for name in _PAYLOADS:
         for row in np.flatnonzero(truth(pc.is_valid(batch.column(name)))):
             sent[int(row)] = name
-    rollbacks = [
-        _rollback(payload) if name == "rollback_payload" else None for name, payload in zip(sent, payloads, strict=True)
-    ]
+    rollbacks = [_rollback(payloads[row]) if name == "rollback_payload" else None for row, name in enumerate(sent)]
     derived = {"payload": pa.array(sent, pa.string()), "rollback_payload": pa.array(rollbacks, pa.string())}
     decode_columns(collector, "tamiyo.command", field_of(batch), origin, derived)
 

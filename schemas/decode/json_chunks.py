@@ -1,0 +1,101 @@
+"""JSON messages, a chunk of lines at once: the fast path. Lines that it can't read exactly go one by one (`json_records`)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.json as arrow_json
+from pydantic_core import from_json
+
+from schemas.decode.collector import Collector, Origin
+from schemas.decode.json_columns import Reading, to_record_batch
+from schemas.decode.json_layout import Layout
+from schemas.decode.messages import decode_batch
+
+_SAMPLES: Final = 8
+_FEW: Final = 32  # lines that are not worth another attempt
+_ODD: Final = (b"null", b'"NaN"', b'Infinity"')
+Rows = npt.NDArray[np.int64]
+
+
+class JsonReader:
+    """Reads chunks of one file; what it learned of the producer's JSON is kept from chunk to chunk."""
+
+    def __init__(self, message: str) -> None:
+        self._layout = Layout(message)
+        self._message = message
+
+    def decode(self, collector: Collector, origin: Origin) -> Rows:
+        """Decode the lines that can be read at once; the rows of those that are left to the careful path, sorted."""
+        left: list[Rows] = []
+        plain = _plain_rows(origin.raws)
+        left.append(np.setdiff1d(np.arange(len(origin.raws)), plain))
+        self._learn([origin.raws[int(row)] for row in plain[:: max(1, len(plain) // _SAMPLES)]])
+        pending = [plain]
+        while pending:
+            rows = pending.pop()
+            if len(rows) == 0:
+                continue
+            table = self._parse(origin, rows)
+            if table is not None:
+                left.append(rows[self._decode(collector, table, origin, rows)])
+            elif len(rows) <= _FEW:
+                left.append(rows)
+            else:
+                middle = len(rows) // 2
+                pending += [rows[middle:], rows[:middle]]
+        return np.sort(np.concatenate(left)).astype(np.int64)
+
+    def _learn(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            try:
+                self._layout.learn(from_json(line))
+            except ValueError:
+                continue
+
+    def _parse(self, origin: Origin, rows: Rows) -> pa.Table | None:
+        """The lines under the learned schema, learning once more where that fails; None where they don't fit."""
+        lines = origin.raws if len(rows) == len(origin.raws) else [origin.raws[int(row)] for row in rows]
+        table = self._read(lines)
+        if table is None and len(rows) > _FEW:
+            before = self._layout.arrow()
+            self._learn(lines[:: max(1, len(lines) // (4 * _SAMPLES))])
+            table = self._read(lines) if self._layout.arrow() != before else None
+        return table
+
+    def _read(self, lines: Sequence[bytes]) -> pa.Table | None:
+        text = b"\n".join(lines)
+        options = arrow_json.ParseOptions(
+            explicit_schema=pa.schema(self._layout.arrow()), unexpected_field_behavior="error", newlines_in_values=False
+        )
+        try:
+            text.decode("utf-8")
+            block = arrow_json.ReadOptions(block_size=len(text) + 1, use_threads=False)
+            table = arrow_json.read_json(pa.py_buffer(text), read_options=block, parse_options=options)
+        except (pa.ArrowException, ValueError):
+            return None
+        return table if table.num_rows == len(lines) else None
+
+    def _decode(self, collector: Collector, table: pa.Table, origin: Origin, rows: Rows) -> Rows:
+        """Decode a parsed table; positions in it of the rows that only the careful path can judge."""
+        reading = Reading(np.zeros(table.num_rows, np.bool_))
+        batch = to_record_batch(self._layout, table, reading)
+        suspects = np.flatnonzero(reading.suspects)
+        collector.count_unknown(reading.drift())
+        if len(suspects):
+            kept = np.flatnonzero(~reading.suspects)
+            batch, rows = batch.take(pa.array(kept)), rows[kept]
+        if batch.num_rows:
+            decode_batch(collector, self._message, batch, origin.take(rows), ())
+        return suspects
+
+
+def _plain_rows(lines: Sequence[bytes]) -> Rows:
+    """Rows of the lines without words that Arrow reads otherwise than protobuf's JSON: null inside maps and lists, "NaN"."""
+    text = b"\n".join(lines)
+    odd = [word for word in _ODD if word in text]
+    if not odd:
+        return np.arange(len(lines), dtype=np.int64)
+    return np.array([row for row, line in enumerate(lines) if not any(word in line for word in odd)], np.int64)
