@@ -8,7 +8,7 @@ from torch import Tensor
 from gnn.bundle.manifest import CalibrationPart
 from gnn.model.config import BLENDING_METHODS, RISK_CLASSES
 from gnn.model.outputs import Outputs
-from gnn.model.readout import MASKED_LOGIT, pair_log_weights
+from gnn.model.readout import pair_log_weights
 from gnn.online.config import ServingConfig
 from schemas.kernels import KERNELS
 
@@ -43,7 +43,7 @@ def choose(outputs: Outputs, mask: Tensor, calibration: CalibrationPart, config:
         return Choice("no_seed_candidates")
     if not bool(mask.any()):
         return Choice("no_kernel_left")
-    weights = pair_log_weights(outputs.seed_scores, outputs.seed_policy_logits).masked_fill(~mask, MASKED_LOGIT)
+    weights = pair_log_weights(outputs.seed_scores, outputs.seed_policy_logits).masked_fill(~mask, -torch.inf)
     seed, column = divmod(int(weights.flatten().argmax()), len(KERNELS))
     value = float(outputs.seed_value[seed, column])
     width = calibration.interval_scale * float(torch.exp(0.5 * outputs.seed_value_log_var[seed, column]))

@@ -26,7 +26,7 @@ class KernelMasks:
         rows = self.measured.expand(types.capacity, -1).clone()
         for name, kernels in policy.site_kernels.items():
             rows[types.index(name)] = torch.tensor([kernel in kernels for kernel in KERNELS])
-        self._by_type = rows
+        self._by_type = rows & self.measured
 
     def of(self, batch: GraphBatch, snapshot: Snapshot, at_ns: int) -> Tensor:
         """bool [S, 32] on the CPU: what each seed of the batch may take at that time.
