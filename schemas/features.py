@@ -7,6 +7,7 @@ derive from `NODE_TYPES` and `RELATIONS`. Adding a feature is adding one row her
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 
@@ -57,7 +58,7 @@ class Feature:
     width: int = 1
     metric: str | None = None
 
-    @property
+    @cached_property
     def clauses(self) -> tuple[tuple[str, str], ...]:
         """(table, column) of each place where the encoder looks, in order; empty for a derived feature."""
         if self.source.startswith("derived:"):

@@ -99,7 +99,7 @@ class Block:
         after = dict(states)
         rows, owner = self.seeds.still_needed(self.packets.times[self.packets.run_ptr[1:] - 1])
         for code, run in enumerate(self.packets.runs):
-            after[run] = RunState(self._final[code], self.seed_table.take(pa.array(rows[owner == code])))
+            after[run] = RunState(self._final[code], _picked(self.seed_table, rows[owner == code]))
         return after
 
 
@@ -107,7 +107,14 @@ def _with_earlier(runs: tuple[str, ...], seeds: pa.Table, states: States) -> pa.
     earlier = [states[run].seeds for run in runs if run in states and states[run].seeds.num_rows]
     if not earlier:
         return seeds
-    return pa.concat_tables([seeds, *(table.select(seeds.column_names) for table in earlier)]).combine_chunks()
+    return pa.concat_tables([seeds, *earlier])
+
+
+def _picked(table: pa.Table, rows: Ints) -> pa.Table:
+    """Those rows (ascending); a stretch of them shares the table's memory."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        return table.slice(int(rows[0]), len(rows))
+    return table.take(pa.array(rows, pa.int64()))
 
 
 def _traces(packets: Packets, states: States) -> tuple[dict[str, EwmaTrace], list[dict[str, EwmaState]]]:

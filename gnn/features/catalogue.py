@@ -5,6 +5,7 @@ The newest record of a blueprint is the only one that its table keeps, so there 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -39,6 +40,7 @@ class Elements:
         self.names = self.rows.labels(id_column)
         self.owner = owner[order]
         self.ptr = offsets(np.bincount(self.owner, minlength=len(blueprints)).astype(np.int64))
+        self._counts, self._first = np.append(np.diff(self.ptr), 0), np.append(self.ptr[:-1], 0)
         self.placeholder: Bools = np.nan_to_num(self.rows.numbers("is_placeholder")) > 0
         self.codes_of = {word: code for code, word in enumerate(self.names.words)}
         self._span = len(self.names.words) + 1
@@ -48,11 +50,11 @@ class Elements:
 
     def counts(self, blueprints: Ints) -> Ints:
         """Number of elements of each blueprint code; 0 for code -1."""
-        return np.append(np.diff(self.ptr), 0)[blueprints]
+        return np.asarray(self._counts[blueprints])
 
     def first(self, blueprints: Ints) -> Ints:
         """First row of each blueprint code; 0 for code -1."""
-        return np.append(self.ptr[:-1], 0)[blueprints]
+        return np.asarray(self._first[blueprints])
 
     def find(self, blueprints: Ints, names: Ints) -> Ints:
         """Row of the element called `names` (codes of `codes_of`) in each blueprint; -1 where there is none."""
@@ -88,13 +90,21 @@ class Links:
     ptr: Ints
     dangling: tuple[tuple[int, str], ...] = field(default=())
 
+    @cached_property
+    def _counts(self) -> Ints:
+        return np.append(np.diff(self.ptr), 0)
+
+    @cached_property
+    def _first(self) -> Ints:
+        return np.append(self.ptr[:-1], 0)
+
     def counts(self, blueprints: Ints) -> Ints:
         """Number of edges of each blueprint code; 0 for code -1."""
-        return np.append(np.diff(self.ptr), 0)[blueprints]
+        return np.asarray(self._counts[blueprints])
 
     def first(self, blueprints: Ints) -> Ints:
         """First edge of each blueprint code; 0 for code -1."""
-        return np.append(self.ptr[:-1], 0)[blueprints]
+        return np.asarray(self._first[blueprints])
 
 
 def _links(owner: Ints, source: Ints, target: Ints, blueprints: int, references: list[str] | None = None) -> Links:

@@ -42,8 +42,8 @@ class Sets:
 
     def arrow(self) -> pa.Array:
         """The lists, NULL where missing."""
-        kept = np.where(self.known, self.rows, self.source.size)
-        return self.source.lists(self.column).arrow.take(pa.array(kept))
+        known = self.known
+        return self.source.lists(self.column).arrow.take(pa.array(np.where(known, self.rows, 0), mask=~known))
 
 
 Derived = Mapping[str, Floats | Labels | Sets]

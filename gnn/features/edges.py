@@ -99,6 +99,8 @@ def _static(static: Ints, node: Ints) -> Ints:
 
 
 def _arrows(source: Labels, target: Labels) -> tuple[str, ...]:
+    if not len(source.codes):
+        return ()
     return tuple(f"{a} -> {b}" for a, b in zip(source.arrow().to_pylist(), target.arrow().to_pylist(), strict=True))
 
 

@@ -34,6 +34,7 @@ class SeedNotes:
         self._order = np.argsort(keys)
         self._keys = keys[self._order]
         self.ptr: Ints = offsets(np.array([len(layers.get(entry, ())) for entry in entries], dtype=np.int64))
+        self._counts, self._first = np.append(np.diff(self.ptr), 0), np.append(self.ptr[:-1], 0)
         names = [name for entry in entries for name in layers.get(entry, ())]
         places = {name: place for place, name in enumerate(dict.fromkeys(names))}
         self.layers = Labels(np.array([places[name] for name in names], dtype=np.int64), tuple(places))
@@ -54,11 +55,11 @@ class SeedNotes:
 
     def counts(self, entries: Ints) -> Ints:
         """Number of layers of each entry; 0 for -1."""
-        return np.append(np.diff(self.ptr), 0)[entries]
+        return np.asarray(self._counts[entries])
 
     def first(self, entries: Ints) -> Ints:
         """First place in `layers` of each entry; 0 for -1."""
-        return np.append(self.ptr[:-1], 0)[entries]
+        return np.asarray(self._first[entries])
 
 
 def _said(table: pa.Table) -> tuple[list[Any], list[Any]]:

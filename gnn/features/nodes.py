@@ -46,8 +46,7 @@ class Nodes:
         self.telemetry: Ints = np.full(len(self.packet), -1, dtype=np.int64)
         self._index_named(own, owner, declared)
         unmatched = self._match(named[declared[owner[named]] > 0], owner)
-        words = self._labels.arrow()
-        self.dangling = (owner[unmatched], tuple(words[int(row)].as_py() for row in unmatched))
+        self.dangling = (owner[unmatched], tuple(self._labels.words[code] for code in self._labels.codes[unmatched].tolist()))
 
     def _unique(self, rows: Ints, owner: Ints) -> Ints:
         """Rows ordered by packet and id, the first row of each."""

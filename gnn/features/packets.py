@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gnn.features.asof import AsOf
 from gnn.features.rows import Floats, Ints, Labels, Rows
@@ -26,7 +25,7 @@ class PacketRows(Rows):
         derived = _DERIVED.get(name)
         if derived is not None:
             return derived(self)
-        if name in self.table.column_names:
+        if self.array(name) is not None:
             return super()._read_numbers(name)
         return self.metric(name)
 
@@ -43,10 +42,9 @@ class PacketRows(Rows):
     @cached_property
     def _metrics(self) -> tuple[Ints, Labels, Floats]:
         """Row, name and value of every entry of every map."""
-        if "training_metrics" not in self.table.column_names or not self.size:
+        maps = self.array("training_metrics")
+        if maps is None or not self.size:
             return np.zeros(0, dtype=np.int64), Labels(np.zeros(0, dtype=np.int64), ()), np.zeros(0)
-        column = self.table.column("training_metrics")
-        maps = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         if not pa.types.is_map(maps.type):
             maps = maps.cast(pa.map_(pa.string(), pa.float32()))
         ends = np.asarray(maps.offsets, dtype=np.int64)
@@ -105,7 +103,7 @@ class Packets:
         self.run_ptr: Ints = np.searchsorted(self.run, np.arange(len(self.runs) + 1))
         self._codes_of = codes_of
         ids = self.rows.labels("packet_id")
-        self._packet_ids = pa.array(ids.words, pa.string())
+        self._packet_codes = {word: code for code, word in enumerate(ids.words)}
         self._span = len(ids.words) + 1
         self._index = AsOf(self.run * self._span + ids.codes[:-1], self.times)
 
@@ -118,10 +116,7 @@ class Packets:
         if not rows.size or not self.size:
             return np.full(rows.size, -1, dtype=np.int64)
         run = self.run_codes(rows.labels("training_run_id"))[:-1]
-        column = rows.table.column("packet_id")
-        place = pc.fill_null(pc.index_in(column, value_set=self._packet_ids), -1)
-        packet = np.asarray(place.to_numpy(zero_copy_only=False) if isinstance(place, pa.Array) else place.to_numpy())
-        packet = packet.astype(np.int64)
+        packet = rows.labels("packet_id").translate(self._packet_codes)[:-1]
         group = np.where((run >= 0) & (packet >= 0), run * self._span + packet, -1)
         return self._index.exact(group, rows.times("timestamp_ns"))
 

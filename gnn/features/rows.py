@@ -10,7 +10,6 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -25,6 +24,14 @@ class Vocabulary(Protocol):
     def encode(self, keys: Sequence[str | None]) -> Ints:
         """Ids (int64 [n]) of n keys."""
         ...
+
+
+def ids_of(registry: Vocabulary, words: tuple[str, ...]) -> Ints:
+    """Registry ids (int64 [words + 1]) of words, and 0 for none."""
+    ids = np.zeros(len(words) + 1, dtype=np.int64)
+    if words:
+        ids[:-1] = registry.encode(words)
+    return ids
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,11 @@ class Labels:
 
     def ids(self, registry: Vocabulary) -> Ints:
         """Registry ids: 0 where missing."""
-        return np.append(registry.encode(self.words), 0)[self.codes]
+        return ids_of(registry, self.words)[self.codes]
 
     def translate(self, codes_of: Mapping[str, int]) -> Ints:
         """Codes (int64 [n]) of another vocabulary: -1 where missing here or there."""
-        table = np.fromiter((codes_of.get(word, -1) for word in self.words), dtype=np.int64, count=len(self.words))
-        return np.append(table, -1)[self.codes]
+        return np.array([*(codes_of.get(word, -1) for word in self.words), -1], dtype=np.int64)[self.codes]
 
     def arrow(self) -> pa.Array:
         """The strings, NULL where missing."""
@@ -63,7 +69,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Lists:
-    """n lists of strings: `known` bool [n] (a list was sent), offsets `ptr` int64 [n + 1] into `items`."""
+    """n lists of strings: `known` bool [n] (a list was sent), offsets `ptr` int64 [n + 1] into `items`.
+
+    `arrow` is the column behind them; the last of the n lists, which stands for "no row", is not in it.
+    """
 
     known: Bools
     ptr: Ints
@@ -93,15 +102,12 @@ def expand(starts: Ints, counts: Ints) -> Ints:
     return np.repeat(starts - ptr[:-1], counts) + np.arange(ptr[-1])
 
 
-def _whole(table: pa.Table, name: str) -> pa.Array | None:
-    if name not in table.column_names:
-        return None
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _codes(coded: pa.DictionaryArray) -> Labels:
-    codes = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+def _codes(strings: pa.Array) -> Labels:
+    """[n + 1] labels of n strings."""
+    coded = strings.dictionary_encode()
+    indices = coded.indices if coded.null_count == 0 else coded.indices.fill_null(-1)
+    codes = np.full(len(indices) + 1, -1, dtype=np.int64)
+    codes[:-1] = indices.to_numpy(zero_copy_only=False)
     words = tuple(coded.dictionary.to_pylist())
     if "" in words:  # an empty string is a missing one (contracts.md section 2)
         codes[codes == words.index("")] = -1
@@ -115,10 +121,20 @@ class Rows:
         """Wrap `table` in its order."""
         self.table = table
         self.size = int(table.num_rows)
+        self._schema: pa.Schema = table.schema
         self._numbers: dict[str, Floats] = {}
         self._labels: dict[str, Labels] = {}
         self._lists: dict[str, Lists] = {}
         self._hots: dict[tuple[str, int], Singles] = {}
+
+    def array(self, name: str) -> pa.Array | None:
+        """The column as one Arrow array; None where the table lacks it or it has no type."""
+        place = self._schema.get_field_index(name)
+        if place < 0:
+            return None
+        column = self.table.column(place)
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        return None if pa.types.is_null(array.type) else array
 
     def numbers(self, name: str) -> Floats:
         """float64 [size + 1] of a number or boolean column, NaN where missing."""
@@ -131,12 +147,11 @@ class Rows:
         """[size + 1] strings."""
         found = self._labels.get(name)
         if found is None:
-            array = _whole(self.table, name)
-            if array is None or pa.types.is_null(array.type):
+            array = self.array(name)
+            if array is None or array.null_count == self.size:
                 found = Labels(np.full(self.size + 1, -1, dtype=np.int64), ())
             else:
-                coded = _codes(array.dictionary_encode())
-                found = Labels(np.append(coded.codes, -1), coded.words)
+                found = _codes(array)
             self._labels[name] = found
         return found
 
@@ -156,26 +171,29 @@ class Rows:
 
     def times(self, name: str) -> Ints:
         """int64 [size] without NULLs changed: the smallest int64 stands for a missing time."""
-        array = _whole(self.table, name)
-        if array is None or pa.types.is_null(array.type):
+        array = self.array(name)
+        if array is None:
             return np.full(self.size, np.iinfo(np.int64).min)
-        return np.asarray(pc.fill_null(array.cast(pa.int64()), np.iinfo(np.int64).min).to_numpy(zero_copy_only=False))
+        whole = array if array.type == pa.int64() else array.cast(pa.int64())
+        return np.asarray((whole if whole.null_count == 0 else whole.fill_null(np.iinfo(np.int64).min)).to_numpy())
 
     def _read_numbers(self, name: str) -> Floats:
         values = np.full(self.size + 1, np.nan)
-        array = _whole(self.table, name)
-        if array is not None and not pa.types.is_null(array.type):
+        array = self.array(name)
+        if array is not None and array.null_count < self.size:
             if pa.types.is_boolean(array.type):
                 array = array.cast(pa.uint8())
             values[:-1] = array.to_numpy(zero_copy_only=False)
         return values
 
     def _read_lists(self, name: str) -> Lists:
-        array = _whole(self.table, name)
-        if array is None or pa.types.is_null(array.type):
+        array = self.array(name)
+        if array is None:
             array = pa.nulls(self.size, pa.list_(pa.string()))
-        known = array.is_valid().to_numpy(zero_copy_only=False)
-        counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        items = _codes(array.flatten().dictionary_encode())
-        whole = pa.concat_arrays([array, pa.nulls(1, array.type)])
-        return Lists(np.append(known, False), offsets(np.append(counts, 0)), items, whole)
+        known = np.zeros(self.size + 1, dtype=np.bool_)
+        known[:-1] = True if array.null_count == 0 else array.is_valid().to_numpy(zero_copy_only=False)
+        ends = array.offsets.to_numpy()
+        counts = np.zeros(self.size + 1, dtype=np.int64)
+        counts[:-1] = np.where(known[:-1], np.diff(ends), 0)
+        items = _codes(array.flatten())
+        return Lists(known, offsets(counts), Labels(items.codes[:-1], items.words), array)

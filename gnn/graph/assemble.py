@@ -15,7 +15,9 @@ def to_batch(features: FeatureSet) -> GraphBatch:
     for relation in RELATIONS:
         edges = features.edges[relation.short].group.edges
         if edges is not None:
-            index[relation.triple] = tensor(np.stack([edges.source, edges.target]))
+            ends = np.empty((2, len(edges.source)), dtype=np.int64)
+            ends[0], ends[1] = edges.source, edges.target
+            index[relation.triple] = tensor(ends)
     return GraphBatch(
         num_graphs=features.size,
         x={node.name: tensor(features.nodes[node.name].encoded.x) for node in NODE_TYPES},
