@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from gnn.publish import publish_file
 from schemas.contracts import TABLES
 from schemas.digest import table_digest
+from tamiyo_assets.resources.exports import file_digest
 from tamiyo_assets.resources.tables import TableStore
 
 RUN = "training_run_id"
@@ -55,13 +56,30 @@ class Versions:
     def of(self, name: str) -> TableVersion:
         """The current version of a table, read anew only where the table has a newer commit."""
         commit = self._tables.version(name)
-        path = self._directory / f"{name}.json"
-        known = json.loads(path.read_bytes()) if path.exists() else {}
+        known = self._noted(name)
         if not known or known["commit"] != commit:
-            known = _describe(name, self._tables.read(name)) | {"commit": commit}
-            publish_file(path, json.dumps(known).encode())
+            files = {path.name: file_digest(path) for path in self._tables.files(name, commit)}
+            known = _describe(name, self._tables.read(name, version=commit)) | {"commit": commit, "files": files}
+            publish_file(self._directory / f"{name}.json", json.dumps(known).encode())
         runs = {run: RunVersion(digest, rows) for run, (digest, rows) in known["runs"].items()}
         return TableVersion(name, known["digest"], known["rows"], runs)
+
+    def changed(self, name: str) -> list[str]:
+        """Files of the current commit whose bytes are not those that were noted of it; StorageError where one is gone."""
+        known = self._noted(name)
+        commit = self._tables.version(name)
+        if known.get("commit") != commit:
+            return []
+        noted: dict[str, str] = known.get("files", {})
+        return [p.name for p in self._tables.files(name, commit) if p.name in noted and file_digest(p) != noted[p.name]]
+
+    def _noted(self, name: str) -> dict[str, Any]:
+        """What is remembered of a table; nothing where that is damaged, for it can be read anew."""
+        try:
+            noted = json.loads((self._directory / f"{name}.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return noted if isinstance(noted, dict) else {}
 
     def write(self, name: str, rows: pa.Table) -> TableVersion:
         """Replace a derived table by `rows`, touching only the runs (or the table) whose content differs.

@@ -19,6 +19,7 @@ from schemas.artifacts import REGISTRIES, RegistryIndex, RegistryRecord, Registr
 from schemas.errors import RegistryError
 
 INDEX = "index.json"
+SPARE_INDEX = "index.spare.json"  # who was retired by an operator is known nowhere else
 CURRENT = "current"
 GENERATIONS = "generations"
 VERSIONS = "versions"
@@ -129,8 +130,9 @@ def publish_set(
     temporary.mkdir()
     for name in sorted(entries):
         _place(temporary / REGISTRIES[name].file, old, entries[name], reuse=name not in changed and old != directory)
-    index = RegistryIndex(dict(sorted(records.items())))
-    write_durable(temporary / INDEX, (index.model_dump_json() + "\n").encode("utf-8"))
+    index = (RegistryIndex(dict(sorted(records.items()))).model_dump_json() + "\n").encode("utf-8")
+    for name in (INDEX, SPARE_INDEX):
+        write_durable(temporary / name, index)
     publish_dir(temporary, generations / str(number))
     if (directory / CURRENT).is_dir() and not (directory / CURRENT).is_symlink():
         shutil.rmtree(directory / CURRENT)  # a copy that followed the links: the outer files say the same

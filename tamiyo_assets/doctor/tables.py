@@ -1,0 +1,135 @@
+"""Delta tables, the pins of builds, and the ledger of arrivals."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from gnn.publish import ensure_dir, publish_file
+from schemas.contracts import FOLDERS, TABLES
+from schemas.errors import ContractError, StorageError
+from tamiyo_assets.accounting import accounting, feeds, reject_tables
+from tamiyo_assets.doctor.finding import Finding
+from tamiyo_assets.ingest import Ingest
+from tamiyo_assets.ledger import Ledger, present
+from tamiyo_assets.resources.exports import Exports
+from tamiyo_assets.resources.tables import PINS, TableStore
+from tamiyo_assets.versions import Versions
+
+DAMAGED = "damaged"
+
+
+def examine_ledger(home: Path) -> Iterator[Finding]:
+    """A damaged ledger; nothing can rebuild the order in which exports came."""
+    try:
+        Ledger(home).entries()
+    except StorageError as error:
+        yield Finding(str(Ledger(home).path), str(error))
+
+
+def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, repair: bool) -> list[Finding]:
+    """Tables that can't be read, whose content is not what it was, or whose records do not add up."""
+    damaged = {name: problem for name in tables.names() if (problem := _damage(home, tables, name)) is not None}
+    if not damaged or not repair:
+        return [Finding(f"table {name}", problem) for name, problem in damaged.items()]
+    together = _with_rejects(tables, set(damaged))
+    done = {name: _remove(home, tables, name) for name in sorted(together)}
+    rebuilt = _rebuild(home, tables, exports)
+    return [Finding(f"table {name}", problem, f"{done[name]}; {rebuilt}") for name, problem in damaged.items()]
+
+
+def _damage(home: Path, tables: TableStore, name: str) -> str | None:
+    """What is wrong with a table, or None."""
+    try:
+        commit = tables.version(name)
+        tables.read(name)
+        changed = Versions(home, tables).changed(name)
+    except (StorageError, ContractError, OSError) as error:
+        return str(error)
+    if commit is None:
+        return f"table {name}: expected a commit, found none"
+    if changed:
+        return f"table {name}: expected the bytes of version {commit}, found others in {', '.join(changed)}"
+    if name in TABLES:
+        counts = accounting(tables, name)
+        if not counts.balanced:
+            return f"table {name}: expected rows read = kept + duplicates + rejects, found {counts}"
+    return None
+
+
+def _with_rejects(tables: TableStore, names: set[str]) -> set[str]:
+    """A contract table and its rejects are counted together, so they are built again together."""
+    found = set(names)
+    for name in TABLES:
+        group = {name, *reject_tables(name)}
+        if group & names:
+            found |= group
+    return {name for name in found if tables.path(name).exists()}
+
+
+def _remove(home: Path, tables: TableStore, name: str) -> str:
+    """Remove a table for it to be built again; one whose exports are gone in part is moved aside instead."""
+    _unpin(home, tables, name)
+    if not _exports_gone(home, name):
+        tables.remove(name)
+        return "removed"
+    aside = home / DAMAGED
+    ensure_dir(aside)
+    number = len(list(aside.iterdir()))
+    destination = aside / f"{name}-{number}"
+    tables.path(name).rename(destination)
+    return f"moved to {destination}, because some exports it was made from are gone"
+
+
+def _exports_gone(home: Path, name: str) -> bool:
+    """Whether exports that fed a contract table once are not there any more."""
+    if name not in TABLES:
+        return False
+    folders = {folder.path for folder in FOLDERS.values() if name in feeds(folder)}
+    try:
+        entries = Ledger(home).entries()
+    except StorageError:
+        return True
+    here = present(entries, folders)
+    return any(e.folder in folders and (e.folder, e.identity) not in here for e in entries)
+
+
+def _unpin(home: Path, tables: TableStore, name: str) -> None:
+    """A table that starts again has other versions: pins of the old ones would name the wrong content."""
+    for build_id, versions in tables.pins().items():
+        if name in versions:
+            tables.pin(build_id, {other: number for other, number in versions.items() if other != name})
+
+
+def _rebuild(home: Path, tables: TableStore, exports: Exports | None) -> str:
+    if exports is None:
+        return "the next run builds it again"
+    Ingest(home, exports, tables).refresh()
+    return "built again from the exports where it is a contract table, else by the next run"
+
+
+def examine_pins(home: Path, tables: TableStore, *, repair: bool) -> Iterator[Finding]:
+    """Pins that can't be read, and pinned versions whose files are gone."""
+    for path in sorted((home / PINS).glob("*.json")):
+        try:
+            versions = json.loads(path.read_bytes())["versions"]
+            missing = {n: v for n, v in versions.items() if not _whole(tables, n, v)}
+        except (ValueError, KeyError, TypeError, AttributeError) as damage:
+            if repair:
+                path.unlink()
+            done = "removed; its build stays, its table versions are not kept any more" if repair else None
+            yield Finding(str(path), f"{path}: expected pinned versions, found {damage!r}", done)
+            continue
+        if missing:
+            if repair:
+                kept = {name: number for name, number in versions.items() if name not in missing}
+                publish_file(path, (json.dumps({"build_id": path.stem, "versions": kept}) + "\n").encode("ascii"))
+            done = "these versions are not pinned any more" if repair else None
+            yield Finding(str(path), f"{path}: expected the files of {missing}, found some of them gone", done)
+
+
+def _whole(tables: TableStore, name: str, version: int) -> bool:
+    """Whether a version can still be read."""
+    try:
+        return tables.open(name, version) is not None and all(file.exists() for file in tables.files(name, version))
+    except StorageError:
+        return False
