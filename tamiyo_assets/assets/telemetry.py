@@ -1,5 +1,7 @@
 """What the pipeline says of itself: coverage by its published telemetry names, table versions, the warehouse."""
 
+import hashlib
+import json
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ from dagster import ResourceParam
 from schemas.contracts import TABLES
 from schemas.errors import StorageError
 from schemas.features import GROUPS
-from tamiyo_assets.assets.reports import COLUMNS, ROWS, arrow_columns, key_of, materialized
+from tamiyo_assets.assets.reports import COLUMNS, arrow_columns, key_of, materialized
 from tamiyo_assets.resources.metrics import BSDS_MISSING, BSDS_PARTIAL, SCHEMA, MetricsFile, Signal, coverage_signals, rows_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
@@ -87,14 +89,19 @@ def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Ve
     owners=_OWNER,
     description="warehouse.duckdb: the current version of every table as a view, for people with SQL.",
 )
-def warehouse(settings: ResourceParam[Settings], tables: ResourceParam[TableStore]) -> dg.MaterializeResult[None]:
+def warehouse(
+    settings: ResourceParam[Settings], tables: ResourceParam[TableStore], versions: ResourceParam[Versions]
+) -> dg.MaterializeResult[None]:
     """Build the file aside and replace it, in a process of its own (see `tamiyo_assets.warehouse`)."""
     command = [sys.executable, "-m", "tamiyo_assets.warehouse", str(settings.home)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StorageError(f"warehouse of {settings.home}: expected to publish it, found: {done.stderr[-2000:]}")
-    path = settings.home / "warehouse.duckdb"
-    return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(path), ROWS: len(tables.names())})
+    contents = json.dumps([[name, versions.of(name).digest] for name in tables.names()])
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(hashlib.sha256(contents.encode()).hexdigest()),
+        metadata={"path": dg.MetadataValue.path(settings.home / "warehouse.duckdb"), "tables": len(tables.names())},
+    )
 
 
 TELEMETRY_ASSETS = (feature_coverage, table_versions, warehouse)

@@ -1,0 +1,22 @@
+"""The UI in a real browser: the asset graph shows every group, without a dialog in the way."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.browser.asset_graph import chromium, open_graph, page
+from tests.browser.webserver import Webserver
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(chromium() is None and os.environ.get("CI") != "true", reason="needs a system Chromium"),
+]
+
+
+def test_the_asset_graph_shows_every_group(webserver: Webserver, tmp_path: Path) -> None:
+    with page() as shown:
+        open_graph(shown, webserver.address)
+        assert shown.get_by_role("dialog").count() == 0
+        shown.screenshot(path=tmp_path / "graph.png")
+    assert (tmp_path / "graph.png").stat().st_size > 10_000
