@@ -31,7 +31,8 @@ class Faults:
             here = self.stop == len(self.seen)
             if here and not self.after:
                 self._die(name)
-            result = call(*args, **how)
+            # a kill loses nothing that was written: waiting for the disk would only make the test slow
+            result = None if name == "fsync" else call(*args, **how)
             if here:
                 if name == "open":
                     os.close(result)
@@ -60,8 +61,24 @@ def faults(stop: int | None, *, after: bool = False) -> Iterator[Faults]:
             setattr(os, name, call)
 
 
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Let fsync return at once."""
+    old = os.fsync
+    os.fsync = lambda descriptor: None
+    try:
+        yield
+    finally:
+        os.fsync = old
+
+
 def every_fault(publish: Callable[[], None], prepare: Callable[[], None], check: Callable[[], None]) -> int:
     """Run `publish` once per fault, each time after `prepare`, and `check` what is left; how many faults there were."""
+    with no_waiting():
+        return _every_fault(publish, prepare, check)
+
+
+def _every_fault(publish: Callable[[], None], prepare: Callable[[], None], check: Callable[[], None]) -> int:
     prepare()
     with faults(None) as counted:
         publish()

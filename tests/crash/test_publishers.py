@@ -49,16 +49,16 @@ class Registry:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first refresh", "later refresh"])
-def test_registries_are_the_old_set_or_the_new_one(tmp_path: Path, first: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    case = Registry(tmp_path / "registries", first)
+def test_registries_are_the_old_set_or_the_new_one(place: Path, first: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    case = Registry(place / "registries", first)
     runs = every_fault(case.publish, case.prepare, case.check)
     with capsys.disabled():
         print(f"\nregistries ({'first' if first else 'later'} refresh): {runs} faults, 0 torn sets, 0 lost keys")
     assert runs > 100
 
 
-def test_adoption_never_shows_anything_but_the_older_files_or_the_new_set(tmp_path: Path) -> None:
-    home = tmp_path / "registries"
+def test_adoption_never_shows_anything_but_the_older_files_or_the_new_set(place: Path) -> None:
+    home = place / "registries"
     older = {"seed_registry.json": {"z": 1, "a": 2}, "schedule_registry.json": {"linear": 1}}
 
     def prepare() -> None:
@@ -83,32 +83,33 @@ def test_adoption_never_shows_anything_but_the_older_files_or_the_new_set(tmp_pa
     assert every_fault(publish, prepare, check) > 100
 
 
-def test_norms_are_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+def test_norms_are_the_old_file_or_the_new_one(place: Path) -> None:
+    home = place / "home"
     changed = norms.Norms.of({"momentum": PriorNorm(mean=0.5, var=0.25, transform="identity")}, {})
 
     def prepare() -> None:
-        shutil.rmtree(tmp_path)
-        norms.publish(tmp_path, norms.Norms.default())
+        shutil.rmtree(home, ignore_errors=True)
+        norms.publish(home, norms.Norms.default())
 
     def publish() -> None:
-        norms.publish(tmp_path, changed)
+        norms.publish(home, changed)
 
     def check() -> None:
-        found = norms.load(tmp_path)
+        found = norms.load(home)
         assert found is not None
         assert (found.version, found.priors["momentum"].mean) in ((1, 0.9), (2, 0.5))
         publish()
-        again = norms.load(tmp_path)
+        again = norms.load(home)
         assert again is not None
         assert again.digest == changed.digest
         for version in range(1, again.version + 1):
-            assert norms.from_json(norms.version_file(tmp_path, version)).version == version
+            assert norms.from_json(norms.version_file(home, version)).version == version
 
     assert every_fault(publish, prepare, check) > 20
 
 
-def test_a_file_and_a_link_change_in_one_step(tmp_path: Path) -> None:
-    folder = tmp_path / "home"
+def test_a_file_and_a_link_change_in_one_step(place: Path) -> None:
+    folder = place / "home"
 
     def prepare() -> None:
         shutil.rmtree(folder, ignore_errors=True)
