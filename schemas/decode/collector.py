@@ -110,18 +110,26 @@ class Collector:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the rows of a batch lie: file positions, and the records' bytes for rejects."""
+    """Where the rows of a batch lie: file positions, and the records' bytes, which only rejects read.
+
+    `records` maps rows to entries of `raws`; None where they are the same.
+    """
 
     positions: npt.NDArray[np.int64]
     raws: Sequence[bytes]
+    records: npt.NDArray[np.int64] | None = None
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Origin":
         """The origin of the rows at `rows`, in that order."""
-        return Origin(self.positions[rows], [self.raws[int(row)] for row in rows])
+        return Origin(self.positions[rows], self.raws, rows if self.records is None else self.records[rows])
+
+    def raw(self, row: int) -> bytes:
+        """Bytes of one row's record."""
+        return bytes(self.raws[row if self.records is None else int(self.records[row])])
 
     def record(self, row: int) -> RawRecord:
         """Position and bytes of one row's record."""
-        return RawRecord(int(self.positions[row]), bytes(self.raws[row]))
+        return RawRecord(int(self.positions[row]), self.raw(row))
 
 
 def typed_columns(name: str, columns: dict[str, Any], origin: Origin, digest: str) -> pa.Table:

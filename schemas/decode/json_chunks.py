@@ -15,8 +15,9 @@ from schemas.decode.json_layout import Layout
 from schemas.decode.messages import decode_batch
 
 _SAMPLES: Final = 8
+_ODD: Final = (b"null", b'NaN"', b'Infinity"')
+_BLOCK: Final = 2 * 1024 * 1024  # what one core's cache holds
 _FEW: Final = 32  # lines that are not worth another attempt
-_ODD: Final = (b"null", b'"NaN"', b'Infinity"')
 Rows = npt.NDArray[np.int64]
 
 
@@ -30,15 +31,16 @@ class JsonReader:
     def decode(self, collector: Collector, origin: Origin) -> Rows:
         """Decode the lines that can be read at once; the rows of those that are left to the careful path, sorted."""
         left: list[Rows] = []
-        plain = _plain_rows(origin.raws)
+        text = b"\n".join(origin.raws)
+        plain = _plain_rows(origin.raws, text)
         left.append(np.setdiff1d(np.arange(len(origin.raws)), plain))
-        self._learn([origin.raws[int(row)] for row in plain[:: max(1, len(plain) // _SAMPLES)]])
+        self._learn([origin.raw(int(row)) for row in plain[:: max(1, len(plain) // _SAMPLES)]])
         pending = [plain]
         while pending:
             rows = pending.pop()
             if len(rows) == 0:
                 continue
-            table = self._parse(origin, rows)
+            table = self._parse(origin, rows, text)
             if table is not None:
                 left.append(rows[self._decode(collector, table, origin, rows)])
             elif len(rows) <= _FEW:
@@ -55,24 +57,27 @@ class JsonReader:
             except ValueError:
                 continue
 
-    def _parse(self, origin: Origin, rows: Rows) -> pa.Table | None:
+    def _parse(self, origin: Origin, rows: Rows, text: bytes) -> pa.Table | None:
         """The lines under the learned schema, learning once more where that fails; None where they don't fit."""
-        lines = origin.raws if len(rows) == len(origin.raws) else [origin.raws[int(row)] for row in rows]
-        table = self._read(lines)
+        lines = origin.raws
+        if len(rows) < len(origin.raws):
+            lines = [origin.raw(int(row)) for row in rows]
+            text = b"\n".join(lines)
+        table = self._read(text, lines)
         if table is None and len(rows) > _FEW:
             before = self._layout.arrow()
             self._learn(lines[:: max(1, len(lines) // (4 * _SAMPLES))])
-            table = self._read(lines) if self._layout.arrow() != before else None
+            table = self._read(text, lines) if self._layout.arrow() != before else None
         return table
 
-    def _read(self, lines: Sequence[bytes]) -> pa.Table | None:
-        text = b"\n".join(lines)
+    def _read(self, text: bytes, lines: Sequence[bytes]) -> pa.Table | None:
         options = arrow_json.ParseOptions(
             explicit_schema=pa.schema(self._layout.arrow()), unexpected_field_behavior="error", newlines_in_values=False
         )
         try:
-            text.decode("utf-8")
-            block = arrow_json.ReadOptions(block_size=len(text) + 1, use_threads=False)
+            if not text.isascii():
+                text.decode("utf-8")
+            block = arrow_json.ReadOptions(block_size=max(_BLOCK, max(map(len, lines)) + 1), use_threads=False)
             table = arrow_json.read_json(pa.py_buffer(text), read_options=block, parse_options=options)
         except (pa.ArrowException, ValueError):
             return None
@@ -88,14 +93,13 @@ class JsonReader:
             kept = np.flatnonzero(~reading.suspects)
             batch, rows = batch.take(pa.array(kept)), rows[kept]
         if batch.num_rows:
-            decode_batch(collector, self._message, batch, origin.take(rows), ())
+            where = origin if len(rows) == len(origin.raws) else origin.take(rows)
+            decode_batch(collector, self._message, batch, where, ())
         return suspects
 
 
-def _plain_rows(lines: Sequence[bytes]) -> Rows:
+def _plain_rows(lines: Sequence[bytes], text: bytes) -> Rows:
     """Rows of the lines without words that Arrow reads otherwise than protobuf's JSON: null inside maps and lists, "NaN"."""
-    text = b"\n".join(lines)
-    odd = [word for word in _ODD if word in text]
-    if not odd:
-        return np.arange(len(lines), dtype=np.int64)
-    return np.array([row for row, line in enumerate(lines) if not any(word in line for word in odd)], np.int64)
+    words = [word for word in _ODD if word in text]
+    odd = [row for row, line in enumerate(lines) if any(word in line for word in words)] if words else []
+    return np.setdiff1d(np.arange(len(lines), dtype=np.int64), np.array(odd, np.int64))

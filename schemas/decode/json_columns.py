@@ -1,7 +1,7 @@
 """Arrow columns of parsed JSON -> the batch that the same messages give as protobuf.
 
-Rows that only the careful path can judge (unknown enum names, numbers that are no float32, odd integers and times) are marked as
-suspects; their values here mean nothing.
+Rows that only the careful path can judge (unknown enum names, numbers that are no float32, odd integers and times) are
+marked as suspects; their values here mean nothing.
 """
 
 from dataclasses import dataclass, field
@@ -62,6 +62,8 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 def _fields(layout: Layout, columns: dict[str, pa.Array], rows: Rows, reading: Reading) -> dict[str, pa.Array]:
     """Arrays of a message's fields by name; `rows` is the chunk's row of each value."""
     for key in layout.extras.keys() & columns.keys():
+        if pa.types.is_floating(columns[key].type):
+            reading.suspect(rows, truth(pc.invert(pc.is_finite(columns[key]))))
         reading.extras.setdefault(f"{layout.message}.{key[:80]}", []).append(rows[truth(pc.is_valid(columns[key]))])
     found: dict[str, pa.Array] = {}
     for one in arrow_schema(layout.message):

@@ -44,6 +44,8 @@ class Layout:
     def __post_init__(self) -> None:
         """Lay out what the message declares."""
         self.fields = {one.name: one for one in descriptor(self.message).fields if not self._unreadable(one)}
+        declared = descriptor(self.message).fields
+        self._refused = {key for one in declared if self._unreadable(one) for key in (one.name, one.json_name)}
         self._by_key = {key: one for one in self.fields.values() for key in (one.name, one.json_name)}
         for one in self.fields.values():
             if is_nested(one):
@@ -81,7 +83,7 @@ class Layout:
 
     def _learn_extra(self, key: str, item: Any) -> None:
         kinds = {bool: pa.bool_(), int: pa.float64(), float: pa.float64(), str: pa.string()}
-        if type(item) in kinds and len(self.extras) < _EXTRAS:
+        if key not in self._refused and type(item) in kinds and len(self.extras) < _EXTRAS:
             self.extras[key] = kinds[type(item)]
 
     def _learn_field(self, one: FieldDescriptor, item: Any) -> None:

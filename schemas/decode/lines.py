@@ -61,8 +61,7 @@ class _Splitter:
             block = self._skip(block)
         lines = (self.pending + block).split(b"\n") if self.pending else block.split(b"\n")
         self.pending = lines.pop()
-        for line in lines:
-            self._add(line)
+        self._add_all(lines)
         if len(self.pending) > self.limits.record_bytes:
             self.skipped = len(self.pending)
             self.pending = self.pending[:_KEPT]
@@ -80,6 +79,19 @@ class _Splitter:
         message = f"record_bytes: expected at most {self.limits.record_bytes} bytes, found {self.skipped}"
         self.chunk.bad.append(Frame(self.number, self.pending, Reason.LIMIT_EXCEEDED, message))
         self.pending, self.skipped = b"", 0
+
+    def _add_all(self, lines: list[bytes]) -> None:
+        """Add whole lines; one by one where any is blank or too long."""
+        stripped = [line.strip() for line in lines]
+        sizes = list(map(len, stripped))
+        if sizes and min(sizes) > 0 and max(map(len, lines)) <= self.limits.record_bytes:
+            self.chunk.positions += range(self.number + 1, self.number + 1 + len(lines))
+            self.chunk.raws += stripped
+            self.number += len(lines)
+            self.size += sum(sizes)
+            return
+        for line in lines:
+            self._add(line)
 
     def _add(self, line: bytes) -> None:
         self.number += 1
