@@ -4,13 +4,14 @@ One packet online and all packets of many runs offline are blocks of the same ki
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from gnn.features.catalogue import ELEMENT_TABLES
 from gnn.features.columns import View
-from gnn.features.ewma import EwmaState, EwmaTrace, run_states
+from gnn.features.ewma import EwmaState, EwmaTrace, all_states
 from gnn.features.metadata import Metadata
 from gnn.features.nodes import TELEMETRY, Nodes
 from gnn.features.packets import STATE, Packets
@@ -18,6 +19,8 @@ from gnn.features.rows import Ints, Labels, Rows, offsets
 from gnn.features.seeds import Seeds
 from gnn.features.state import SEED_TABLE, RunState, States
 from schemas.features import EWMA_METRICS
+
+_START: Final = RunState().ewma
 
 
 class BlueprintNodes:
@@ -73,26 +76,30 @@ class Block:
         position = np.arange(self.seeds.size) - self.seeds.ptr[self.seeds.packet]
         self.seed_entries: Ints = metadata.seed_notes.entries(self.host[self.seeds.packet], self.seed_names, position)
         self.traces, self._final = _traces(self.packets, states)
-        self._host_views = self._views_of(self.host, self.packets.times)
+        self._host_views = self.blueprint_views(self.host, np.arange(self.packets.size))
+        self._seed_views = self.blueprint_views(self.attached, self.seeds.packet)
 
-    def _views_of(self, blueprints: Ints, times: Ints) -> dict[str, tuple[Rows, Ints]]:
-        metadata = self.metadata
+    def blueprint_views(self, blueprints: Ints, packet: Ints) -> dict[str, View]:
+        """The rows of those blueprints (codes int64 [N]) at the time of those packets."""
+        metadata, times = self.metadata, self.packets.times
         return {
-            "urza.blueprint": (metadata.catalogue.blueprints, metadata.catalogue.record[blueprints]),
-            "urabrask.bsds": (metadata.sheets, metadata.sheet_rows(blueprints, times)),
-            "tezzeret.kernel": (metadata.kernels, metadata.kernel_rows(blueprints, times)),
+            "urza.blueprint": View(metadata.catalogue.blueprints, lambda: metadata.catalogue.record[blueprints]),
+            "urabrask.bsds": View(metadata.sheets, lambda: metadata.sheet_rows(blueprints, times[packet])),
+            "tezzeret.kernel": View(metadata.kernels, lambda: metadata.kernel_rows(blueprints, times[packet])),
         }
 
     def packet_views(self, packet: Ints) -> dict[str, View]:
         """What every element of a packet may look at: the packet itself and its host blueprint's rows."""
-        views = {table: View(source, rows[packet]) for table, (source, rows) in self._host_views.items()}
+        views = _picked_views(self._host_views, packet)
         views[STATE] = View(self.packets.rows, packet)
         return views
 
-    def blueprint_views(self, blueprints: Ints, packet: Ints) -> dict[str, View]:
-        """The rows of those blueprints (codes int64 [N]) at the time of those packets."""
-        found = self._views_of(blueprints, self.packets.times[packet])
-        return {table: View(source, rows) for table, (source, rows) in found.items()}
+    def seed_views(self, seed: Ints) -> dict[str, View]:
+        """What an element of those seed nodes may look at: the seed's state, its attached blueprint's rows, the packet."""
+        views = _picked_views(self._seed_views, seed)
+        views[SEED_TABLE] = View(self.seeds.rows, self.seeds.row[seed])
+        views[STATE] = View(self.packets.rows, self.seeds.packet[seed])
+        return views
 
     def final_states(self, states: States) -> dict[str, RunState]:
         """Every run's state after this block."""
@@ -110,6 +117,13 @@ def _with_earlier(runs: tuple[str, ...], seeds: pa.Table, states: States) -> pa.
     return pa.concat_tables([seeds, *earlier])
 
 
+def _picked_views(views: Mapping[str, View], rows: Ints) -> dict[str, View]:
+    def chosen(view: View) -> View:
+        return View(view.source, lambda: view.rows[rows])
+
+    return {table: chosen(view) for table, view in views.items()}
+
+
 def _picked(table: pa.Table, rows: Ints) -> pa.Table:
     """Those rows (ascending); a stretch of them shares the table's memory."""
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
@@ -119,19 +133,23 @@ def _picked(table: pa.Table, rows: Ints) -> pa.Table:
 
 def _traces(packets: Packets, states: States) -> tuple[dict[str, EwmaTrace], list[dict[str, EwmaState]]]:
     """Per metric the states before every packet of the block, and per run the states after its last one."""
-    finals: list[dict[str, EwmaState]] = [{} for _ in packets.runs]
-    found = {}
-    for metric in EWMA_METRICS:
-        values = packets.rows.numbers(metric)[:-1]
-        parts = []
-        for code, run in enumerate(packets.runs):
-            start = states[run].ewma[metric] if run in states else EwmaState.start(metric)
-            parts.append(run_states(values[packets.run_ptr[code] : packets.run_ptr[code + 1]], start))
-            finals[code][metric] = parts[-1].final
-        found[metric] = EwmaTrace(
-            np.concatenate([np.zeros(0), *(part.mean for part in parts)]),
-            np.concatenate([np.zeros(0), *(part.var for part in parts)]),
-            np.concatenate([np.zeros(0, dtype=np.int64), *(part.count for part in parts)]),
-            EwmaState.start(metric),
-        )
-    return found, finals
+    values = np.stack([packets.rows.numbers(metric)[:-1] for metric in EWMA_METRICS])
+    parts = []
+    for code, run in enumerate(packets.runs):
+        start = states[run].ewma if run in states else _START
+        span = slice(packets.run_ptr[code], packets.run_ptr[code + 1])
+        parts.append(all_states(values[:, span], [start[metric] for metric in EWMA_METRICS]))
+    finals = [{m: trace.final for m, trace in zip(EWMA_METRICS, part, strict=True)} for part in parts]
+    return {metric: _joined([part[row] for part in parts]) for row, metric in enumerate(EWMA_METRICS)}, finals
+
+
+def _joined(parts: list[EwmaTrace]) -> EwmaTrace:
+    if len(parts) == 1:
+        return parts[0]
+    empty = np.zeros(0)
+    return EwmaTrace(
+        np.concatenate([empty, *(part.mean for part in parts)]),
+        np.concatenate([empty, *(part.var for part in parts)]),
+        np.concatenate([np.zeros(0, dtype=np.int64), *(part.count for part in parts)]),
+        EwmaState(0.0, 0.0),
+    )

@@ -75,7 +75,7 @@ def featurize(metadata: Metadata, tables: Mapping[str, pa.Table], states: States
 def _featured(declaration: NodeType | Relation, group: Group, block: Block) -> Featured:
     scale = Scale(block.traces, block.metadata.priors, group.packet, group.ptr)
     layout = LAYOUTS[declaration.family]
-    return Featured(declaration, group, encode(layout, group.columns, block.metadata.registries, scale))
+    return Featured(declaration, group, encode(layout, group.columns, block.metadata.vocabularies, scale))
 
 
 def build_features(sources: Mapping[str, pa.Table], *, norms: Norms, registries: Mapping[str, Vocabulary]) -> FeatureSet:

@@ -4,8 +4,9 @@ A view is a table and, for each element, the row of it that describes the elemen
 to look; the first view with a value wins. What is derived instead comes in by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,18 @@ from gnn.features.rows import Bools, Floats, Ints, Labels, Rows, Singles, Vocabu
 from schemas.features import Feature, FeatureGroup, Kind
 
 
-@dataclass(frozen=True)
 class View:
-    """`rows` int64 [N] of `source` that describe each of N elements."""
+    """`rows` int64 [N] of `source` that describe each of N elements; looked up when a feature first asks for them."""
 
-    source: Rows
-    rows: Ints
+    def __init__(self, source: Rows, rows: Ints | Callable[[], Ints]) -> None:
+        """`rows`, or what finds them."""
+        self.source = source
+        self._rows = rows
+
+    @cached_property
+    def rows(self) -> Ints:
+        """int64 [N]."""
+        return self._rows() if callable(self._rows) else self._rows
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from gnn.features.build import Featured, FeatureSet
+from gnn.features.encoding import LAYOUTS
 from gnn.features.rows import Bools, Ints
 from schemas.errors import FeatureError
 from schemas.features import GROUPS, Kind
@@ -46,11 +47,16 @@ class Counts:
 
 def measured_of(featured: Featured) -> list[Bools]:
     """Per feature in declared order, which elements (bool [N]) are measured, as the tensors' masks and ids say."""
-    numbers, categories = iter(featured.encoded.measured), iter(featured.encoded.ids.T)
-    return [
-        next(categories) != 0 if feature.kind is Kind.CATEGORICAL else next(numbers)
-        for feature in featured.declaration.features
-    ]
+    layout, categories = LAYOUTS[featured.declaration.family], iter(featured.encoded.ids.T)
+    found = []
+    for feature in featured.declaration.features:
+        if feature.kind is Kind.CATEGORICAL:
+            found.append(next(categories) != 0)
+        elif feature.kind is Kind.MULTI_HOT:
+            found.append(featured.group.columns.sets[feature.name].known)
+        else:
+            found.append(featured.encoded.measured[layout.place[feature.name]])
+    return found
 
 
 def per_packet(marks: Bools, ptr: Ints) -> Ints:

@@ -9,7 +9,7 @@ import numpy as np
 from gnn.features import transforms
 from gnn.features.columns import Columns
 from gnn.features.ewma import EwmaTrace
-from gnn.features.rows import Bools, Floats, Ints, Singles, Vocabulary
+from gnn.features.rows import Bools, Floats, Ints, Singles, Vocabulary, ids_of
 from schemas.artifacts import PriorNorm
 from schemas.features import GROUPS, Feature, FeatureGroup, Kind, Transform
 
@@ -31,8 +31,11 @@ class Scale:
 
 @dataclass(frozen=True)
 class Encoded:
-    """`x` float32 [N, width], `ids` int64 [N, categorical]; `raw` float64 [numbers, N] and `measured` bool [valued, N]
-    in declared order, NaN and False where missing."""
+    """`x` float32 [N, width], `ids` int64 [N, categorical].
+
+    `raw` float64 [numbers, N] holds the numbers and flags in the layout's order, NaN where missing; `measured` bool
+    [numbers, N] says which are not.
+    """
 
     x: Singles
     ids: Ints
@@ -45,7 +48,11 @@ class Layout:
 
     def __init__(self, group: FeatureGroup) -> None:
         """Lay `group` out."""
-        self.numbers: tuple[Feature, ...] = tuple(f for f in group.valued if f.kind is not Kind.MULTI_HOT)
+        numbers = [f for f in group.valued if f.kind is not Kind.MULTI_HOT]
+        order = [*transforms.UNARY, *(t for t in Transform if t not in transforms.UNARY)]
+        # features of one transform stand together, so that one call transforms a whole stretch of rows
+        self.numbers: tuple[Feature, ...] = tuple(sorted(numbers, key=lambda f: order.index(f.transform)))
+        self.place = {feature.name: place for place, feature in enumerate(self.numbers)}
         self.sets: tuple[Feature, ...] = tuple(f for f in group.valued if f.kind is Kind.MULTI_HOT)
         self.categorical = group.categorical
         self.width = group.width
@@ -54,15 +61,39 @@ class Layout:
         self.columns = np.array([starts[f] for f in self.numbers], dtype=np.int64)
         self.masks = np.array([masks[f] for f in self.numbers], dtype=np.int64)
         self.set_columns = [(slice(starts[f], starts[f] + f.width), masks[f]) for f in self.sets]
-        self.valued_numbers = np.array([masks[f] - group.value_width for f in self.numbers], dtype=np.int64)
-        self.valued_sets = [masks[f] - group.value_width for f in self.sets]
         self.neutral = np.array([[f.neutral] for f in self.numbers])
+        kinds = [f.transform for f in self.numbers]
         self.unary = [
-            (transform, np.array([i for i, f in enumerate(self.numbers) if f.transform is transform]))
+            (transform, slice(kinds.index(transform), kinds.index(transform) + kinds.count(transform)))
             for transform in transforms.UNARY
-            if transform is not Transform.IDENTITY and any(f.transform is transform for f in self.numbers)
+            if transform is not Transform.IDENTITY and transform in kinds
         ]
         self.relative = [(i, f) for i, f in enumerate(self.numbers) if f.transform not in transforms.UNARY]
+
+
+class Vocabularies:
+    """The registries of one snapshot, with the ids of lists of words that come again and again kept."""
+
+    _KEPT: Final = 512
+
+    def __init__(self, registries: Mapping[str, Vocabulary]) -> None:
+        """Wrap `registries`."""
+        self._registries = registries
+        self._found: dict[tuple[str, tuple[str, ...]], Ints] = {}
+
+    def registry(self, feature: Feature) -> Vocabulary:
+        """The registry of a categorical or multi-hot feature."""
+        return self._registries[feature.registry or feature.name]
+
+    def ids(self, feature: Feature, words: tuple[str, ...]) -> Ints:
+        """Registry ids (int64 [words + 1]) of words, and 0 for none."""
+        key = (feature.registry or feature.name, words)
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= self._KEPT:
+                self._found.clear()
+            found = self._found[key] = ids_of(self.registry(feature), words)
+        return found
 
 
 LAYOUTS: Final[Mapping[str, Layout]] = {group.family: Layout(group) for group in GROUPS}
@@ -79,38 +110,39 @@ def _relative(feature: Feature, values: Floats, scale: Scale) -> Floats:
     return transforms.ewma(values, trace.mean[scale.packet], trace.var[scale.packet])
 
 
-def encode(layout: Layout, columns: Columns, registries: Mapping[str, Vocabulary], scale: Scale) -> Encoded:
+def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: Scale) -> Encoded:
     """Encode the raw columns of one group. A value whose channel would not be finite is missing."""
     size = columns.size
     x = np.zeros((size, layout.width), dtype=np.float32)
-    measured = np.zeros((len(layout.numbers) + len(layout.sets), size), dtype=np.bool_)
     raw = np.empty((len(layout.numbers), size))
     for place, feature in enumerate(layout.numbers):
         raw[place] = columns.numbers[feature.name]
-    if size and len(layout.numbers):
-        channels, finite = _channels(layout, raw, scale)
+    measured = np.isfinite(raw)
+    if size and len(raw):
+        channels = _channels(layout, raw, scale)
+        measured &= np.isfinite(channels)
+        missing = ~measured
+        np.clip(channels, -_LARGEST, _LARGEST, out=channels)
+        np.copyto(channels, layout.neutral, where=missing)
+        raw[missing] = np.nan
         x[:, layout.columns] = channels.T
-        x[:, layout.masks] = finite.T
-        measured[layout.valued_numbers] = finite
-        raw[~finite] = np.nan
-    for feature, (channel, mask), place in zip(layout.sets, layout.set_columns, layout.valued_sets, strict=True):
+        x[:, layout.masks] = measured.T
+    for feature, (channel, mask) in zip(layout.sets, layout.set_columns, strict=True):
         sets = columns.sets[feature.name]
-        known = sets.known
-        x[:, channel] = sets.multi_hot(registries[feature.registry or feature.name], feature.width)
-        x[:, mask] = known
-        measured[place] = known
+        x[:, channel] = sets.multi_hot(vocabularies.registry(feature), feature.width)
+        x[:, mask] = sets.known
     ids = np.zeros((size, len(layout.categorical)), dtype=np.int64)
     for place, feature in enumerate(layout.categorical):
-        ids[:, place] = columns.labels[feature.name].ids(registries[feature.registry or feature.name])
+        labels = columns.labels[feature.name]
+        ids[:, place] = vocabularies.ids(feature, labels.words)[labels.codes]
     return Encoded(x, ids, raw, measured)
 
 
-def _channels(layout: Layout, raw: Floats, scale: Scale) -> tuple[Floats, Bools]:
-    """Transformed values (neutral where missing) and which of them are measured: [numbers, N] each."""
+def _channels(layout: Layout, raw: Floats, scale: Scale) -> Floats:
+    """Transformed values, float64 [numbers, N]; not finite where missing or outside a transform's domain."""
     channels = raw.copy()
     for transform, rows in layout.unary:
         channels[rows] = transforms.unary(transform, raw[rows])
     for row, feature in layout.relative:
         channels[row] = _relative(feature, raw[row], scale)
-    finite = np.isfinite(raw) & np.isfinite(channels)
-    return np.where(finite, np.clip(channels, -_LARGEST, _LARGEST), layout.neutral), finite
+    return channels

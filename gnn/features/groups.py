@@ -79,18 +79,9 @@ def _layer(block: Block) -> Group:
     return _element(block, "layer", extra)
 
 
-def _seed_views(block: Block, seed: Ints) -> dict[str, View]:
-    """Views of seed nodes: their state, and the rows of the attached blueprint."""
-    seeds = block.seeds
-    views = block.blueprint_views(block.attached[seed], seeds.packet[seed])
-    views["kasmina.seed_state"] = View(seeds.rows, seeds.row[seed])
-    views[STATE] = View(block.packets.rows, seeds.packet[seed])
-    return views
-
-
 def _seed(block: Block) -> Group:
     seeds = block.seeds
-    views = _seed_views(block, np.arange(seeds.size))
+    views = block.seed_views(np.arange(seeds.size))
     lists = seeds.rows.lists("monitored_layers")
     scope = np.where(lists.known, np.diff(lists.ptr), np.nan)
     sheet = views["urabrask.bsds"]
@@ -204,12 +195,12 @@ def _monitors(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> G
         "adaptation_trigger_threshold": first_finite(own, block.metadata.seed_notes.thresholds[block.seed_entries[seed]]),
         "quarantine_flag": nodes["seed"].columns.numbers["quarantine_only"][seed],
     }
-    return _group(relation, edges, _seed_views(block, seed), extra)
+    return _group(relation, edges, block.seed_views(seed), extra)
 
 
 def _allowed(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:
     edges = topology.allowed(block, nodes["parameter"].columns.labels["optimizer_family"])
-    return _group(relation, edges, _seed_views(block, edges.source))
+    return _group(relation, edges, block.seed_views(edges.source))
 
 
 def _broadcast(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:

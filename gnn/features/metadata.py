@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from gnn.features.asof import AsOf
 from gnn.features.catalogue import Catalogue
+from gnn.features.encoding import Vocabularies
 from gnn.features.monitors import SeedNotes
 from gnn.features.rows import Floats, Ints, Rows, Vocabulary
 from gnn.features.sources import Sources
@@ -51,6 +52,7 @@ class Metadata:
         """Compile `sources` (contract tables by name; the packets' own tables are not read)."""
         tables = Sources(sources)
         self.registries = registries
+        self.vocabularies = Vocabularies(registries)
         self.priors = norms.priors
         named = [table for table in tables if table.startswith("urza.")] + ["urabrask.bsds", "tezzeret.kernel"]
         self.codes_of = _blueprint_codes(tables[name].column("blueprint_id") for name in named)

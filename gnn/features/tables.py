@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from gnn.features.build import Featured, FeatureSet
+from gnn.features.coverage import measured_of
+from gnn.features.encoding import LAYOUTS
 from gnn.features.rows import Ints
 from schemas.features import Kind, NodeType, Relation
 
@@ -66,20 +68,16 @@ def _table(featured: Featured, names: _Names) -> pa.Table:
 
 def _values(featured: Featured) -> list[pa.Array]:
     """Raw value and mask of every feature, in declared order."""
-    encoded, raw = featured.encoded, featured.group.columns
-    numbers, valued, categories = iter(encoded.raw), iter(encoded.measured), iter(encoded.ids.T)
+    raw, layout = featured.group.columns, LAYOUTS[featured.declaration.family]
     columns: list[pa.Array] = []
-    for feature in featured.declaration.features:
+    for feature, measured in zip(featured.declaration.features, measured_of(featured), strict=True):
         if feature.kind is Kind.CATEGORICAL:
-            measured = next(categories) != 0
             values = raw.labels[feature.name].only(measured).arrow()
+        elif feature.kind is Kind.MULTI_HOT:
+            values = raw.sets[feature.name].arrow()
         else:
-            measured = next(valued)
-            if feature.kind is Kind.MULTI_HOT:
-                values = raw.sets[feature.name].arrow()
-            elif feature.kind is Kind.FLAG:
-                values = pa.array(next(numbers) != 0.0, pa.bool_(), mask=~measured)
-            else:
-                values = pa.array(next(numbers), pa.float64(), mask=~measured)
+            number = featured.encoded.raw[layout.place[feature.name]]
+            flag = feature.kind is Kind.FLAG
+            values = pa.array(number != 0.0 if flag else number, _TYPES[feature.kind], mask=~measured)
         columns += [values, pa.array(measured.astype(np.int8), pa.int8())]
     return columns
