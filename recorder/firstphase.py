@@ -60,7 +60,7 @@ def outcomes_on(plan: RecordPlan, spec: HostSpec) -> dict[str, list[Outcome]]:
     state = open_state(host, plan.states[0], Grid(1, (SHEET_HORIZON,)))
     found = {}
     for kernel in fitting(site.layout):
-        found[kernel.blueprint_id] = state.outcomes(Treatment(path, site, kernel, spec.blending, spec.alpha_steps))
+        found[kernel.blueprint_id] = state.outcomes(Treatment(path, site, kernel, spec.blending, spec.alpha_steps), range(1))
     return found
 
 

@@ -1,6 +1,7 @@
 """The counterfactual grid of one state: every fitting kernel at every seed, in replicates, against shared controls."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,22 +26,31 @@ class Grid:
     replicates: int
     horizons: tuple[int, ...]
     kernels: int | None = None  # at a site; None = every fitting one
+    cap: int = 0  # replicates of a pair whose mean uplift is within two standard errors of 0; no more than the others if lower
 
 
-@dataclass(frozen=True)
+@dataclass
 class State:
-    """A state under trial: the host, its snapshot, the validation loss there, and one control a replicate."""
+    """A state under trial: the host, its snapshot, the validation loss there, and one control a replicate, made when needed."""
 
     host: Host
     snapshot: Snapshot
     base_loss: float
-    controls: tuple[Trajectory, ...]
     grid: Grid
+    controls: list[Trajectory]
 
-    def outcomes(self, treatment: Treatment) -> list[Outcome]:
-        """Outcomes of a treatment: every replicate at every horizon."""
+    def control(self, replicate: int) -> Trajectory:
+        """The ungrafted trajectory of a replicate."""
+        while len(self.controls) <= replicate:
+            number = len(self.controls)
+            self.controls.append(run_trial(self.host, self.snapshot, None, replicate=number, horizons=self.grid.horizons))
+        return self.controls[replicate]
+
+    def outcomes(self, treatment: Treatment, replicates: range) -> list[Outcome]:
+        """Outcomes of a treatment in these replicates at every horizon."""
         found = []
-        for replicate, control in enumerate(self.controls):
+        for replicate in replicates:
+            control = self.control(replicate)
             treated = run_trial(self.host, self.snapshot, treatment, replicate=replicate, horizons=self.grid.horizons)
             found += [
                 compare(control, treated, base_loss=self.base_loss, horizon=horizon, replicate=replicate)
@@ -50,11 +60,8 @@ class State:
 
 
 def open_state(host: Host, step: int, grid: Grid) -> State:
-    """Freeze the host's state and measure its controls."""
-    frozen = snapshot(host, step)
-    base = evaluate(host.model, host.share.validation).loss
-    controls = [run_trial(host, frozen, None, replicate=r, horizons=grid.horizons) for r in range(grid.replicates)]
-    return State(host, frozen, base, tuple(controls), grid)
+    """Freeze the host's state."""
+    return State(host, snapshot(host, step), evaluate(host.model, host.share.validation).loss, grid, [])
 
 
 @dataclass(frozen=True)
@@ -90,16 +97,34 @@ def pairs_of(host: Host, seeds: Sequence[Seed], step: int, count: int | None) ->
     return pairs
 
 
+@dataclass
+class Tried:
+    """A pair with its command and the outcomes so far."""
+
+    pair: Pair
+    treatment: Treatment
+    command_id: str
+    outcomes: list[Outcome]
+
+    def uplifts(self, horizon: int) -> list[float]:
+        """Uplifts of the replicates at one horizon."""
+        return [outcome.uplift for outcome in self.outcomes if outcome.horizon == horizon]
+
+
+def _unsure(tried: Tried, horizon: int, error: float) -> bool:
+    values = tried.uplifts(horizon)
+    return math.isfinite(error) and error > 0.0 and abs(sum(values) / len(values)) < 2.0 * error
+
+
 def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str, grid: Grid, clock: Clock, emit: Emit) -> None:
-    """Try every pair of this state; emits one command a pair and one report an outcome."""
-    state, spec = open_state(host, step, grid), host.spec
-    results = []
+    """Try every pair of this state, the unsure ones again; emits one command a pair and one report an outcome."""
+    state, spec, results = open_state(host, step, grid), host.spec, []
     for pair in pairs_of(host, seeds, step, grid.kernels):
-        seed, kernel_id, command_id = pair.seed, pair.kernel.blueprint_id, pair.command_id(packet_id)
+        command_id = pair.command_id(packet_id)
         command = graft_command(
             spec,
-            seed,
-            kernel_id,
+            pair.seed,
+            pair.kernel.blueprint_id,
             command_id=command_id,
             packet_id=packet_id,
             method=pair.method,
@@ -107,15 +132,35 @@ def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str,
             now_ns=clock.now(),
         )
         emit("tamiyo/command", command)
-        treatment = Treatment(seed.path, seed.site, pair.kernel, pair.method, spec.alpha_steps)
-        results.append((seed, kernel_id, command_id, state.outcomes(treatment)))
+        treatment = Treatment(pair.seed.path, pair.seed.site, pair.kernel, pair.method, spec.alpha_steps)
+        results.append(Tried(pair, treatment, command_id, state.outcomes(treatment, range(grid.replicates))))
+    _try_again(state, results)
+    for tried, error, outcome in _with_errors(results, grid):
+        report = field_report(
+            spec,
+            tried.pair.seed,
+            tried.pair.kernel.blueprint_id,
+            outcome,
+            command_id=tried.command_id,
+            packet_id=packet_id,
+            se=error,
+            now_ns=clock.now(),
+        )
+        emit("tamiyo/field_report", report)
+
+
+def _try_again(state: State, results: Sequence[Tried]) -> None:
+    """One more replicate at a time for pairs whose mean uplift is within two standard errors of 0, up to the cap."""
+    horizon = state.grid.horizons[0]
+    for replicate in range(state.grid.replicates, state.grid.cap):
+        errors = standard_errors([tried.uplifts(horizon) for tried in results])
+        for tried, error in zip(results, errors, strict=True):
+            if _unsure(tried, horizon, error):
+                tried.outcomes += state.outcomes(tried.treatment, range(replicate, replicate + 1))
+
+
+def _with_errors(results: Sequence[Tried], grid: Grid) -> Iterator[tuple[Tried, float, Outcome]]:
     for horizon in grid.horizons:
-        errors = standard_errors([[o.uplift for o in found if o.horizon == horizon] for *_, found in results])
-        for (seed, kernel_id, command_id, found), se in zip(results, errors, strict=True):
-            for outcome in (o for o in found if o.horizon == horizon):
-                emit(
-                    "tamiyo/field_report",
-                    field_report(
-                        spec, seed, kernel_id, outcome, command_id=command_id, packet_id=packet_id, se=se, now_ns=clock.now()
-                    ),
-                )
+        errors = standard_errors([tried.uplifts(horizon) for tried in results])
+        for tried, error in zip(results, errors, strict=True):
+            yield from ((tried, error, outcome) for outcome in tried.outcomes if outcome.horizon == horizon)

@@ -22,8 +22,8 @@ from recorder.observation import Observation
 from recorder.plan import RecordPlan
 from recorder.reports import field_report, graft_command
 from recorder.schedules import METHODS, alpha_at
-from recorder.seeds import TRIGGER_THRESHOLD, Seed, choose_sites, seed_state
-from recorder.sheets import host_sheet
+from recorder.seeds import DORMANT_KERNEL, TRIGGER_THRESHOLD, Seed, choose_sites, seed_state
+from recorder.sheets import CRITICAL_RISK, host_sheet
 from recorder.training import Snapshot, evaluate, snapshot, step_seed, train_step
 from recorder.trials import Trajectory, compare, run_trial
 from recorder.vocabulary import SEED_IDS
@@ -51,6 +51,7 @@ class HostRun:
     losses_finite: bool = True
     graft_state: tuple[Snapshot, float, str, Seed] | None = None
     graft_path: Trajectory = field(default_factory=Trajectory)
+    chosen: Seed | None = None
 
     def emit(self, folder: str, record: Record) -> None:
         """Keep a record for its folder."""
@@ -205,10 +206,12 @@ def _packet(run: HostRun, seen: Observation) -> str:
 def _decide(run: HostRun, packet_id: str) -> None:
     """What follows a packet: counterfactuals, the run's own graft, its verdict."""
     if run.step in run.plan.states:
-        grid = Grid(run.plan.replicates, run.plan.horizons, run.plan.kernels)
+        grid = Grid(run.plan.replicates, run.plan.horizons_of(run.spec.index), run.plan.kernels, run.plan.replicate_cap)
         started = run.clock.now()
         try_everything(run.host, run.seeds, run.step, packet_id, grid, run.clock, run.emit)
         run.health.span("recorder.trials", packet_id, started, run.clock.now())
+    if run.step == run.plan.graft_step - run.plan.every:
+        _germinate(run, packet_id)
     if run.step == run.plan.graft_step:
         _begin_graft(run, packet_id)
     if run.graft_state is not None and run.step == run.graft_state[0].step + max(run.plan.horizons):
@@ -228,30 +231,44 @@ def _look(run: HostRun) -> None:
             run.graft_path.test[since] = evaluate(run.host.model, run.host.share.test).loss
 
 
-def _begin_graft(run: HostRun, packet_id: str) -> None:
-    """The one graft that the run itself takes: drawn at random, since the recorder explores."""
+def _germinate(run: HostRun, packet_id: str) -> None:
+    """Choose the one graft that the run itself takes, at random, since the recorder explores; a kernel of CRITICAL hazard
+    stays in quarantine."""
     rng = np.random.default_rng([run.spec.seed, run.spec.index, 5])
     seed = run.seeds[int(rng.integers(len(run.seeds)))]
-    kernels = [kernel for kernel in fitting(seed.site.layout) if kernel.blueprint_id != "kernel-identity"]
-    kernel = kernels[int(rng.integers(len(kernels)))]
-    base = evaluate(run.host.model, run.host.share.validation).loss
-    state = snapshot(run.host, run.step)
-    graft = attach(
-        run.host.model, run.host.optimizer, seed.path, seed.site, kernel, step_seed(run.spec.seed, run.spec.index, 9)
-    )
-    seed.germinate(kernel.blueprint_id, graft, run.step)
-    run.graft_state, run.graft_path = (state, base, packet_id, seed), Trajectory()
+    safe = [kernel for kernel in fitting(seed.site.layout) if run.risks.get(kernel.blueprint_id, 0.0) < CRITICAL_RISK]
+    kernels = [kernel for kernel in safe if kernel.blueprint_id != DORMANT_KERNEL]
+    seed.germinate(kernels[int(rng.integers(len(kernels)))].blueprint_id, run.step)
+    run.chosen = seed
+    _order(run, seed, packet_id, pb.SEED_OP_GERMINATE)
+
+
+def _order(run: HostRun, seed: Seed, packet_id: str, operation: "pb.SeedOperation") -> None:
     command = graft_command(
         run.spec,
         seed,
-        kernel.blueprint_id,
-        command_id=f"{run.spec.run_id}-graft",
+        seed.blueprint_id,
+        command_id=f"{run.spec.run_id}-{'graft' if operation == pb.SEED_OP_START_GRAFTING else 'germination'}",
         packet_id=packet_id,
         method=run.spec.blending,
         steps=run.spec.alpha_steps,
         now_ns=run.clock.now(),
+        operation=operation,
     )
     run.emit("tamiyo/command", command)
+
+
+def _begin_graft(run: HostRun, packet_id: str) -> None:
+    """Build the germinated kernel and start to blend it in."""
+    seed, spec, host = run.chosen, run.spec, run.host
+    if seed is None:
+        return
+    base = evaluate(host.model, host.share.validation).loss
+    state = snapshot(host, run.step)
+    kernel = KERNELS[seed.blueprint_id]
+    seed.graft = attach(host.model, host.optimizer, seed.path, seed.site, kernel, step_seed(spec.seed, spec.index, 9))
+    run.graft_state, run.graft_path = (state, base, packet_id, seed), Trajectory()
+    _order(run, seed, packet_id, pb.SEED_OP_START_GRAFTING)
 
 
 def _end_graft(run: HostRun) -> None:
@@ -279,9 +296,3 @@ def _end_graft(run: HostRun) -> None:
     )
     run.emit("tamiyo/field_report", report)
     _report_health(run, f"{seed.seed_id} {'fossilized' if held else 'culled'}")
-
-
-def needs_kernels(run_records: Records) -> set[str]:
-    """Blueprint ids of kernels that these records name; all must stand in Urza."""
-    named = {getattr(record, "blueprint_id", "") for record in run_records.get("kasmina/seed_state", ())}
-    return named & set(KERNELS)

@@ -5,9 +5,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from recorder.hosts import HostSpec, draw_host, fits
+from recorder.data import DATA_SETS
+from recorder.hosts import ARCHITECTURES, HostSpec, draw_host, fits
 
-Format = Literal["mixed", "binpb", "wal", "ndjson", "ndjson.gz", "ndjson.zst"]
+Format = Literal["mixed", "binpb", "wal", "ndjson", "ndjson.gz", "ndjson.zst", "parquet"]
 
 
 class RecordPlan(BaseModel):
@@ -27,24 +28,32 @@ class RecordPlan(BaseModel):
     rotate_hosts: int = Field(default=12, ge=1, description="hosts a file: when a batch is complete its files appear")
     every: int = Field(default=10, ge=2, description="steps between packets")
     warmup_steps: int = Field(default=40, ge=20)
-    states: tuple[int, ...] = Field(default=(60, 120), description="steps at which every kernel is tried")
-    graft_step: int = Field(default=130, description="step at which the run's own graft starts")
-    total_steps: int = Field(default=260, ge=60)
+    states: tuple[int, ...] = Field(default=(60,), description="steps at which every kernel is tried")
+    graft_step: int = Field(default=100, description="step at which the run's own graft starts")
+    total_steps: int = Field(default=220, ge=60)
     sites: int = Field(default=2, ge=1, le=4)
-    kernels: int | None = Field(default=None, ge=2, description="kernels tried at a site, drawn for each state; None = all")
-    replicates: int = Field(default=2, ge=1)
+    kernels: int | None = Field(default=6, ge=2, description="kernels tried at a site, drawn for each state; None = all")
+    replicates: int = Field(default=2, ge=1, description="of every pair")
+    replicate_cap: int = Field(default=3, ge=1, description="of a pair whose |mean u| is under two standard errors")
     horizons: tuple[int, ...] = Field(default=(50, 100))
-    sheet_hosts: int = Field(default=6, ge=1, description="training hosts whose outcomes make the kernels' sheets")
+    long_horizon: int = Field(default=200, ge=20)
+    long_every: int = Field(default=5, ge=0, description="every how many hosts the long horizon is measured; 0 = never")
+    sheet_hosts: int = Field(default=8, ge=1, description="training hosts whose outcomes make the kernels' sheets")
     stress_share: float = Field(default=0.15, ge=0, le=1)
     compile_backend: str = Field(
         default="aot_eager", description="torch.compile backend that kernels and hosts really go through"
     )
-    data_sets: tuple[str, ...] = ("digits",)
-    architectures: tuple[str, ...] = ("mlp",)
+    data_sets: tuple[str, ...] = tuple(DATA_SETS)
+    architectures: tuple[str, ...] = tuple(ARCHITECTURES)
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Data sets with the architectures that can read them, in the order in which hosts take turns."""
-        return [(data, kind) for kind in self.architectures for data in self.data_sets if fits(kind, data)]
+        """Data sets with the architectures that can read them, in the order in which hosts take turns: neighbours differ
+        in both."""
+        kinds, data_sets = self.architectures, self.data_sets
+        turns = [
+            (data_sets[(k + shift) % len(data_sets)], kinds[k]) for shift in range(len(data_sets)) for k in range(len(kinds))
+        ]
+        return [(data, kind) for data, kind in turns if fits(kind, data)]
 
     def host(self, index: int) -> HostSpec:
         """Host `index`: its data set, architecture and stress follow from the index alone."""
@@ -52,6 +61,11 @@ class RecordPlan(BaseModel):
         data, kind = pairs[index % len(pairs)]
         every = round(1 / self.stress_share) if self.stress_share else 0
         return draw_host(self.seed, index, data, kind, stress=bool(every) and index % every == every - 1)
+
+    def horizons_of(self, index: int) -> tuple[int, ...]:
+        """Horizons of host `index`: every `long_every`-th is followed to the long one as well."""
+        far = self.long_every and index % self.long_every == self.long_every - 1
+        return (*self.horizons, self.long_horizon) if far and self.long_horizon > max(self.horizons) else self.horizons
 
 
 def target_hosts(plan: RecordPlan) -> int | None:
@@ -71,6 +85,6 @@ def describe(plan: RecordPlan, *, already: int = 0) -> list[str]:
         f"recording {end}{clock} of seed {plan.seed} into {plan.exports.name}, {plan.workers} worker(s), {already} done before",
         f"hosts: {kinds}; every {round(1 / plan.stress_share) if plan.stress_share else 'no'}th one under stress",
         f"each: {plan.total_steps} steps, a packet every {plan.every}; at steps {steps} {tried} at up to "
-        f"{plan.sites} sites, {plan.replicates} replicates, horizons {horizons}",
+        f"{plan.sites} sites, {plan.replicates} to {max(plan.replicate_cap, plan.replicates)} replicates, horizons {horizons}",
         f"first, {plan.sheet_hosts} training hosts of their own give the kernels' safety sheets",
     ]

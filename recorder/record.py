@@ -14,7 +14,7 @@ from typing import Final
 import torch
 
 from recorder.clock import Clock
-from recorder.exports import Record, encode, write_whole
+from recorder.exports import Record, encode, parquet_files, write_whole
 from recorder.firstphase import first_phase, risks_of
 from recorder.hostrun import Records, record_host
 from recorder.journal import Journal, load_journal, publish
@@ -121,9 +121,15 @@ def extension(folder: str, chosen: str) -> str:
 
 
 def files_of(plan: RecordPlan, stem: str, records: Records) -> list[tuple[Path, bytes]]:
-    """Path and content of one file a folder."""
-    endings = {folder: extension(folder, plan.format) for folder, items in records.items() if items}
-    return [(plan.exports / folder / f"{stem}.{ending}", encode(records[folder], ending)) for folder, ending in endings.items()]
+    """Path and content of the files of a batch: one a folder, but one a contract table for Parquet."""
+    files = []
+    for folder, items in records.items():
+        ending = extension(folder, plan.format)
+        if items and ending == "parquet":
+            files += [(plan.exports / folder / name, content) for name, content in parquet_files(folder, stem, items)]
+        elif items:
+            files.append((plan.exports / folder / f"{stem}.{ending}", encode(items, ending)))
+    return files
 
 
 def write_snapshots(root: Path) -> None:

@@ -15,11 +15,21 @@ POOL_WEIGHT: Final = 4.0  # how many degrees of freedom the state's pooled noise
 
 
 def graft_command(
-    spec: HostSpec, seed: Seed, kernel_id: str, *, command_id: str, packet_id: str, method: str, steps: int, now_ns: int
+    spec: HostSpec,
+    seed: Seed,
+    kernel_id: str,
+    *,
+    command_id: str,
+    packet_id: str,
+    method: str,
+    steps: int,
+    now_ns: int,
+    operation: "pb.SeedOperation" = pb.SEED_OP_START_GRAFTING,
 ) -> pb.AdaptationCommand:
-    """The command to graft a kernel at a seed; its blending method and the state it was given in are annotations."""
-    operation = pb.SeedOperationCommand(operation=pb.SEED_OP_START_GRAFTING, blueprint_id=kernel_id)
-    operation.parameters["alpha_total_steps"] = steps
+    """The command to graft (or first to germinate) a kernel at a seed; its annotations name the blending method and the
+    state in which it was given."""
+    order = pb.SeedOperationCommand(operation=operation, blueprint_id=kernel_id)
+    order.parameters["alpha_total_steps"] = steps
     command = pb.AdaptationCommand(
         version=1,
         command_id=command_id,
@@ -27,7 +37,7 @@ def graft_command(
         target_seed_id=seed.seed_id,
         issued_at=stamp(now_ns),
         issued_by="recorder",
-        seed_operation=operation,
+        seed_operation=order,
     )
     notes = {
         "blending_method": method,

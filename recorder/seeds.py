@@ -36,9 +36,9 @@ class Seed:
     gradient_norm: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def germinate(self, kernel_id: str, graft: Graft, step: int) -> None:
-        """Attach a kernel; it blends from the next step on."""
-        self.stage, self.blueprint_id, self.graft, self.born_step = pb.SEED_STAGE_GERMINATED, kernel_id, graft, step
+    def germinate(self, kernel_id: str, step: int) -> None:
+        """Take a kernel on; it is built and blends when its graft starts."""
+        self.stage, self.blueprint_id, self.born_step = pb.SEED_STAGE_GERMINATED, kernel_id, step
         self.attempts += 1
 
     def advance(self, alpha: float) -> None:

@@ -12,7 +12,8 @@ from schemas.leyline import leyline_pb2 as pb
 
 PRIOR_RISK: Final = 0.1  # what a kernel without outcomes is taken to risk
 PRIOR_WEIGHT: Final = 4.0  # in outcomes
-_BANDS: Final = ((0.1, pb.HAZARD_BAND_LOW), (0.3, pb.HAZARD_BAND_MEDIUM), (0.6, pb.HAZARD_BAND_HIGH))
+CRITICAL_RISK: Final = 0.6
+_BANDS: Final = ((0.1, pb.HAZARD_BAND_LOW), (0.3, pb.HAZARD_BAND_MEDIUM), (CRITICAL_RISK, pb.HAZARD_BAND_HIGH))
 _HANDLING: Final = {
     pb.HAZARD_BAND_LOW: pb.HANDLING_CLASS_STANDARD,
     pb.HAZARD_BAND_MEDIUM: pb.HANDLING_CLASS_RESTRICTED,

@@ -37,6 +37,9 @@ def small(root, **changes) -> RecordPlan:
         "sheet_hosts": 1,
         "kernels": 3,
         "rotate_hosts": 1,
+        "long_every": 0,
+        "data_sets": ("digits",),
+        "architectures": ("mlp",),
         "compile_backend": "eager",
     }
     return RecordPlan(**(values | changes))

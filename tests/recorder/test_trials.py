@@ -1,15 +1,18 @@
 """Counterfactuals: controls with common random numbers, exact repetition, and risk classes."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
 
+from recorder.clock import Clock
 from recorder.grafts import probe_site
-from recorder.grid import Grid, open_state
+from recorder.grid import Grid, open_state, try_everything
 from recorder.hosts import build_host, draw_host
 from recorder.kernels import KERNELS
 from recorder.reports import standard_errors
+from recorder.seeds import Seed
 from recorder.sheets import risk_class
 from recorder.training import evaluate, snapshot, step_seed, train_step
 from recorder.trials import Outcome, Treatment, run_trial
@@ -34,7 +37,7 @@ def treatment(host, kernel_id):
 
 
 def test_the_identity_kernel_measures_exactly_nothing(trained):
-    outcomes = open_state(trained, 20, Grid(2, HORIZONS)).outcomes(treatment(trained, "kernel-identity"))
+    outcomes = open_state(trained, 20, Grid(2, HORIZONS)).outcomes(treatment(trained, "kernel-identity"), range(2))
     assert [outcome.uplift for outcome in outcomes] == [0.0, 0.0]
     assert [outcome.uplift_test for outcome in outcomes] == [0.0, 0.0]
 
@@ -97,3 +100,19 @@ def test_standard_errors_borrow_from_the_states_other_pairs():
     assert 0.0 < calm < wild
     assert standard_errors([[0.1, 0.1], [0.2, 0.2]]) == [0.0, 0.0]
     assert math.isnan(standard_errors([[0.1]])[0])
+
+
+def test_only_what_is_unsure_is_tried_again(trained):
+    emitted: list[tuple[str, object]] = []
+    path = trained.sites[0]
+    site = probe_site(trained.model, path, trained.share.train.inputs)
+    seed = Seed("seed-1", path, site, ("blocks.0.linear",), 0)
+    try_everything(trained, [seed], 20, "packet", Grid(2, HORIZONS, 5, 4), Clock(), lambda *item: emitted.append(item))
+    reports = [record for folder, record in emitted if folder == "tamiyo/field_report"]
+    counts = Counter(report.command_id for report in reports)
+    assert set(counts.values()) <= {2, 3, 4}
+    for command_id, count in counts.items():
+        mine = [report for report in reports if report.command_id == command_id]
+        mean = sum(math.log((r.base_loss + r.control_delta) / (r.base_loss + r.treated_delta)) for r in mine) / count
+        se = mine[0].metrics["se"]
+        assert count == 4 or se == 0.0 or abs(mean) >= 1.9 * se

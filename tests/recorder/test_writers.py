@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recorder.clock import Clock, rfc3339, stamp
-from recorder.exports import FORMATS, encode, write_whole
+from recorder.exports import FORMATS, encode, parquet_files, write_whole
 from schemas.contracts import FOLDERS
 from schemas.decode import decode_file
 from schemas.leyline import leyline_pb2 as pb
@@ -31,6 +31,16 @@ def test_every_format_is_read_back_whole(tmp_path, ending):
     assert [row["seed_id"] for row in rows] == [record.seed_id for record in records]
     assert [row["timestamp_ns"] for row in rows] == [record.timestamp_ns for record in records]
     assert {row["alpha"] for row in rows} == {0.0}
+
+
+def test_parquet_files_hold_the_contract_tables(tmp_path):
+    records = states()
+    rows = []
+    for name, content in parquet_files("kasmina/seed_state", "seeds", records):
+        write_whole(tmp_path / name, content)
+        for part in decode_file(tmp_path / name, FOLDERS["kasmina/seed_state"], file=name, digest="0" * 64):
+            rows += part.tables["kasmina.seed_state"].to_pylist()
+    assert [(row["seed_id"], row["alpha"]) for row in rows] == [(record.seed_id, 0.0) for record in records]
 
 
 def test_plain_json_records_go_to_ndjson_only():
