@@ -1,0 +1,161 @@
+"""What the feature declaration is made of: kinds, transforms, features, node types and relations, and the tensor layout.
+
+`schemas.features` declares with these; nothing here knows a single feature.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+
+class Kind(StrEnum):
+    """How a feature is encoded."""
+
+    NUMERIC = "numeric"  # one value channel, one mask channel
+    CATEGORICAL = "categorical"  # one int64 id: 0 missing, 1..capacity-2 registry entries, capacity-1 unknown
+    MULTI_HOT = "multi_hot"  # `width` channels, the last for all that do not fit or are unknown; one mask channel
+    FLAG = "flag"  # 0/1 value channel, one mask channel
+
+
+class Transform(StrEnum):
+    """What turns a raw value into its channel; formulas in `gnn.features.transforms`."""
+
+    IDENTITY = "identity"
+    CLAMP01 = "clamp01"
+    CLAMP4 = "clamp4"  # clamp to 0..4
+    LOG1P = "log1p"
+    SIGNED_LOG1P = "signed_log1p"  # sign(x) * log1p(|x|)
+    LOG_VAR = "log_var"  # log10(x + 1e-12)
+    LOG_Z = "log_z"  # (log1p(x) - m) / s with a prior fitted on the Urza catalogue; momentum without the log
+    EWMA = "ewma"  # (x - m) / sqrt(v + epsilon) with the run's state before the packet
+    GRAPH_MAX = "graph_max"  # x / max |x| over the relation's measured edges in the graph
+    LOSS_PRIOR = "loss_prior"  # (x - 0.8) / 0.3
+    PERCENT = "percent"  # x / 100, clamped to 0..1
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of a node type, or one attribute of a relation.
+
+    `source` is read by the encoder: tables in order of preference, as `<table>[ <column>]` joined by `, else ` (the
+    column is the feature's name unless given; words in parentheses are for people), or `derived: ...`. `system` is the
+    upstream system to ask when it is missing. `neutral` is the channel's value where it is missing (after the
+    transform). `registry` names the vocabulary of a categorical or multi-hot feature, `width` the channels of a
+    multi-hot one, `metric` the norm that `ewma` and `log_z` read.
+    """
+
+    name: str
+    kind: Kind
+    system: str
+    source: str
+    transform: Transform = Transform.IDENTITY
+    mandatory: bool = False
+    neutral: float = 0.0
+    registry: str | None = None
+    width: int = 1
+    metric: str | None = None
+
+    @cached_property
+    def clauses(self) -> tuple[tuple[str, str], ...]:
+        """(table, column) of each place where the encoder looks, in order; empty for a derived feature."""
+        if self.source.startswith("derived:"):
+            return ()
+        found = []
+        for clause in re.sub(r"\([^)]*\)", "", self.source).split(", else "):
+            table, _, column = clause.strip().partition(" ")
+            found.append((table, column.strip() or self.name))
+        return tuple(found)
+
+    @property
+    def channels(self) -> int:
+        """Value channels in `x` or `edge_attr`: 0 for a categorical, else `width`."""
+        return 0 if self.kind is Kind.CATEGORICAL else self.width
+
+
+@dataclass(frozen=True)
+class FeatureGroup:
+    """The ordered features of one node type or one relation, and the tensor layout that follows from their order."""
+
+    features: tuple[Feature, ...]
+
+    @property
+    def valued(self) -> tuple[Feature, ...]:
+        """Features with value and mask channels, in order."""
+        return tuple(f for f in self.features if f.kind is not Kind.CATEGORICAL)
+
+    @property
+    def categorical(self) -> tuple[Feature, ...]:
+        """Features with an int64 id, in order: the columns of `ids`."""
+        return tuple(f for f in self.features if f.kind is Kind.CATEGORICAL)
+
+    @property
+    def value_width(self) -> int:
+        """Value channels: the first columns of `x`."""
+        return sum(f.channels for f in self.features)
+
+    @property
+    def width(self) -> int:
+        """Columns of `x` (float32): all value channels in order, then one mask channel per valued feature in order."""
+        return self.value_width + len(self.valued)
+
+
+@dataclass(frozen=True)
+class NodeType(FeatureGroup):
+    """A node type: its name, what it stands for, and its features."""
+
+    name: str
+    doc: str
+
+    @property
+    def family(self) -> str:
+        """Coverage family, e.g. `node.layer`."""
+        return f"node.{self.name}"
+
+    @property
+    def table(self) -> str:
+        """Feature table, e.g. `features.layer`."""
+        return f"features.{self.name}"
+
+    def key(self, feature: Feature) -> str:
+        """Coverage key, e.g. `layer.loss`."""
+        return f"{self.name}.{feature.name}"
+
+
+@dataclass(frozen=True)
+class Relation(FeatureGroup):
+    """A relation from node type `source` to node type `target`; its reverse `rev_<name>` carries the same attributes."""
+
+    source: str
+    name: str
+    target: str
+    doc: str
+
+    @property
+    def triple(self) -> tuple[str, str, str]:
+        """PyG edge type."""
+        return (self.source, self.name, self.target)
+
+    @property
+    def reverse(self) -> tuple[str, str, str]:
+        """PyG edge type of the reverse."""
+        return (self.target, f"rev_{self.name}", self.source)
+
+    @property
+    def short(self) -> str:
+        """Name in families and tables: `layer_connects`; for the context's broadcast edges `context_layer`."""
+        return f"{self.source}_{self.target if self.source == 'context' else self.name}"
+
+    @property
+    def family(self) -> str:
+        """Coverage family, e.g. `edges.layer_connects`."""
+        return f"edges.{self.short}"
+
+    @property
+    def table(self) -> str:
+        """Feature table, e.g. `features.layer_connects`."""
+        return f"features.{self.short}"
+
+    def key(self, feature: Feature) -> str:
+        """Coverage key, e.g. `edges.layer_connects.latency_ms`."""
+        return f"{self.family}.{feature.name}"
