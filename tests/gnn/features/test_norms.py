@@ -1,0 +1,97 @@
+"""The norms file: strict, versioned, replay-safe, and read by the reader that the online service has."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gnn.features.ewma import EwmaState
+from gnn.features.norms import NORMS, Norms, Observation, from_json, load, publish, version_file
+from schemas.artifacts import PriorNorm
+from schemas.errors import NormsError
+
+SEEN = {"loss": Observation(EwmaState(0.5, 0.25, 7), "run-a", 1_795_412_039_464_290_259)}
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def outside_reader(path: Path) -> dict[str, tuple[float, float]]:
+    """What the existing online service does."""
+    with path.open() as f:
+        return {k: (v["mean"], v["var"]) for k, v in json.load(f).items() if isinstance(v, dict)}
+
+
+def test_the_file_is_flat_and_as_designed(tmp_path: Path) -> None:
+    publish(tmp_path, Norms.of({}, SEEN))
+    found = json.loads((tmp_path / NORMS).read_bytes())
+    assert found["loss"] == {
+        "mean": 0.5, "var": 0.25, "count": 7, "training_run_id": "run-a", "timestamp_ns": 1_795_412_039_464_290_259
+    }  # fmt: skip
+    assert {key: found[key] for key in ("schema", "alpha", "epsilon", "version")} == {
+        "schema": 1, "alpha": 0.1, "epsilon": 1e-6, "version": 1
+    }  # fmt: skip
+    assert set(found["momentum"]) == {"mean", "var", "transform"}
+    assert set(outside_reader(tmp_path / NORMS)) == {
+        "loss", "gradient_norm", "samples_per_s", "hook_latency_ms",
+        "parameter_count", "learning_rate", "momentum", "gradient_variance",
+    }  # fmt: skip
+
+
+def test_publishing_the_same_again_changes_nothing_and_every_version_is_kept(tmp_path: Path) -> None:
+    assert publish(tmp_path, Norms.default()).version == 1
+    before = (tmp_path / NORMS).stat().st_mtime_ns
+    assert publish(tmp_path, Norms.default()).version == 1
+    assert (tmp_path / NORMS).stat().st_mtime_ns == before
+    assert publish(tmp_path, Norms.of({}, SEEN)).version == 2
+    assert publish(tmp_path, Norms.default()).version == 3
+    assert [from_json(version_file(tmp_path, n)).version for n in (1, 2, 3)] == [1, 2, 3]
+    assert from_json(version_file(tmp_path, 1)).digest == from_json(version_file(tmp_path, 3)).digest
+
+
+@given(FINITE, st.floats(min_value=0, allow_infinity=False), FINITE, st.floats(min_value=1e-300, allow_infinity=False))
+def test_numbers_survive_the_file_bit_for_bit(mean: float, var: float, prior: float, spread: float) -> None:
+    norms = Norms.of(
+        {"momentum": PriorNorm(mean=prior, var=spread, transform="identity")},
+        {"loss": Observation(EwmaState(mean, var, 1), "r", 1)},
+    )
+    again = json.loads(norms.to_json())
+    assert (again["loss"]["mean"], again["loss"]["var"]) == (mean, var)
+    assert (again["momentum"]["mean"], again["momentum"]["var"]) == (prior, spread)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_never_published(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        Norms.of({}, {"loss": Observation(EwmaState(value, 0.25, 1), "r", 1)})
+    assert load(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"mean": 0.8', b'"mean": NaN'),
+        (b'"mean": 0.8', b'"mean": Infinity'),
+        (b'"mean": 0.8', b'"mean": 1e999'),
+        (b'"mean": 0.8', b'"mean": "0.8"'),
+        (b'"mean": 0.8', b'"mean": \xff'),
+        (b'"mean": 0.8, ', b""),
+        (b'"var": 0.09', b'"var": -0.09'),
+        (b'"alpha": 0.1', b'"alpha": 0.2'),
+        (b'"schema": 1', b'"schema": 2'),
+        (b'"version": 1', b'"version": 0'),
+        (b'"transform": "log1p"', b'"transform": "log"'),
+        (b'"loss"', b'"lost"'),
+        (b"}\n", b""),
+        (b'"version": 1', b'"version": 1, "version": 1'),
+    ],
+)
+def test_damage_names_the_file(tmp_path: Path, old: bytes, new: bytes) -> None:
+    publish(tmp_path, Norms.default())
+    path = tmp_path / NORMS
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises(NormsError, match=r"gnn_norms\.json"):
+        load(tmp_path)
+    with pytest.raises(NormsError, match=r"gnn_norms\.json"):
+        publish(tmp_path, Norms.of({}, SEEN))

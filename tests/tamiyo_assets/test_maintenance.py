@@ -1,0 +1,50 @@
+"""Maintenance: small files are merged, old ones go, and a pinned version stays readable."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tamiyo_assets.maintenance import SMALL_FILES, maintain
+from tamiyo_assets.resources.tables import TableStore
+
+NAME = "features.layer"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TableStore:
+    store = TableStore(tmp_path)
+    for number in range(SMALL_FILES + 2):
+        store.write(
+            NAME, pa.table({"value": [number]}), append=True, transactions={"seen": number}, metadata={"mark": str(number)}
+        )
+    return store
+
+
+def test_compaction_keeps_rows_transactions_and_metadata(store: TableStore) -> None:
+    rows = sorted(store.read(NAME).column("value").to_pylist())
+    (done,) = maintain(store)
+    assert (done.name, done.merged, done.deleted) == (NAME, SMALL_FILES + 2, 0)
+    assert len(store.files(NAME)) == 1
+    assert sorted(store.read(NAME).column("value").to_pylist()) == rows
+    assert store.transaction(NAME, "seen") == SMALL_FILES + 1
+    assert store.metadata(NAME) == {"mark": str(SMALL_FILES + 1)}
+    assert maintain(store) == []
+
+
+def test_vacuum_deletes_what_no_version_of_the_last_days_and_no_pin_needs(store: TableStore) -> None:
+    store.pin("a" * 64, {NAME: 3, "never.written": 0})
+    (done,) = maintain(store, retention=timedelta(0))
+    assert done.deleted == SMALL_FILES + 2 - 4
+    assert done.pinned == (3,)
+    assert store.read(NAME, version=3).num_rows == 4
+    assert store.read(NAME).num_rows == SMALL_FILES + 2
+    assert maintain(store, retention=timedelta(0)) == []
+
+
+def test_a_table_with_few_files_is_left_alone(tmp_path: Path) -> None:
+    store = TableStore(tmp_path)
+    store.write(NAME, pa.table({"value": [1]}))
+    assert maintain(store) == []
+    assert store.version(NAME) == 0
