@@ -146,6 +146,11 @@ def load(directory: Path) -> Registries:
     raise RegistryError(f"{directory}: expected a set that stays for one read, found {_READS} replaced in a row; try again")
 
 
+def load_records(directory: Path) -> dict[str, RegistryRecord]:
+    """The records of `index.json` in `directory`, with every version's digest and what it added; none before a refresh."""
+    return read_set(directory)[1]
+
+
 def _registries(entries: Mapping[str, Mapping[str, int]], records: Mapping[str, RegistryRecord]) -> Registries:
     found = {}
     for name, own in entries.items():

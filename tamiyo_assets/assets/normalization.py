@@ -9,6 +9,7 @@ from dagster import ResourceParam
 from gnn.features.norms import Norms, publish
 from gnn.features.priors import fit_priors
 from gnn.features.run_norms import SCHEMA, newest_observations, run_norms
+from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.reports import COLUMNS, DIGEST, ROWS, arrow_columns, key_of, materialized
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
@@ -63,11 +64,13 @@ def norms(
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Recompute from the tables, publish only what changed."""
+    from gnn.features.pictures import bands
+
     contracts = read_contracts(tables)
     rows = run_norms(contracts["tolaria.system_state"])
     ewma = versions.write("norms.ewma", rows)
     if EWMA in context.selected_asset_keys:
-        yield materialized(context, EWMA, ewma)
+        yield materialized(context, EWMA, ewma, {"bands": png(bands(rows), "mean and band of each metric per run")})
     hosts = training_hosts(contracts)
     published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
     versions.write("norms.current", _rows(published))

@@ -7,10 +7,11 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.features.registries import Change, Registries, load, refresh
+from gnn.features.registries import Change, Registries, load, load_records, refresh
 from gnn.features.registry_keys import SOURCES, observed_keys
 from schemas.artifacts import REGISTRIES
 from schemas.errors import RegistryFull
+from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.reports import COLUMNS, ROWS, arrow_columns, key_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
@@ -54,15 +55,17 @@ def registries(
     context: dg.AssetExecutionContext, settings: ResourceParam[Settings], tables: ResourceParam[TableStore]
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Refresh all registries; one in conflict keeps its last version and fails its check, the others go on."""
+    from gnn.features.pictures import growth
+
     contracts = read_contracts(tables)
     directory = registries_directory(settings.home)
     report = refresh(directory, observed_keys(contracts), contracts["simic.registry_snapshot"])
-    current = load(directory)
+    current, records = load(directory), load_records(directory)
     for name, change in report.items():
         if tables.version(f"registries.{name}") is None or report.wrote:
             tables.write(f"registries.{name}", registry_rows(current, name))
         if registry_key(name) in context.selected_asset_keys:
-            yield _materialized(change)
+            yield _materialized(change, png(growth(name, records[name]), f"growth of {name}"))
     for check in sorted(context.selected_asset_check_keys):
         change = report[check.asset_key.path[-1]]
         yield dg.AssetCheckResult(
@@ -92,7 +95,7 @@ def registry_rows(current: Registries, name: str) -> pa.Table:
     )
 
 
-def _materialized(change: Change) -> dg.MaterializeResult[None]:
+def _materialized(change: Change, picture: dg.MarkdownMetadataValue) -> dg.MaterializeResult[None]:
     added = dict(list(change.added.items())[:_ADDED_SHOWN])
     return dg.MaterializeResult(
         asset_key=registry_key(change.name),
@@ -105,6 +108,7 @@ def _materialized(change: Change) -> dg.MaterializeResult[None]:
             "added": len(change.added),
             "added_keys": dg.MetadataValue.json(added),
             "retired": len(change.retired),
+            "growth": picture,
         },
     )
 
