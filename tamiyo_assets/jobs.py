@@ -1,4 +1,7 @@
-"""Jobs: named selections of assets. What triggers them is declared in sensors and schedules."""
+"""Jobs: named selections of assets. What triggers them is declared in sensors and schedules.
+
+A rebuild begins with the scan of all exports, so that also in a fresh home its graphs are made of everything there is.
+"""
 
 from typing import Final
 
@@ -25,14 +28,14 @@ everything_job = dg.define_asset_job(
 
 kasmina_job = dg.define_asset_job(
     "rebuild_after_kasmina",
-    selection=dg.AssetSelection.assets(KASMINA).downstream(),
+    selection=dg.AssetSelection.assets(EXPORTS) | dg.AssetSelection.assets(KASMINA).downstream(),
     partitions_def=training_runs,
     description="Kasmina's seed states and everything that depends on them.",
 )
 
 urabrask_job = dg.define_asset_job(
     "rebuild_after_urabrask",
-    selection=dg.AssetSelection.assets(*URABRASK).downstream(),
+    selection=dg.AssetSelection.assets(EXPORTS) | dg.AssetSelection.assets(*URABRASK).downstream(),
     partitions_def=training_runs,
     description="Urabrask's safety sheets and everything that depends on them.",
 )
