@@ -25,6 +25,7 @@ from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.schedules import registry_refresh_schedule
 from tamiyo_assets.sensors import SENSORS
 from tamiyo_assets.settings import Settings, resolve
+from tamiyo_assets.upkeep import maintenance_job, maintenance_schedule
 from tamiyo_assets.versions import Versions
 
 
@@ -63,9 +64,9 @@ def build_definitions(
             *TELEMETRY_ASSETS,
         ],
         asset_checks=[*CHECKS],
-        jobs=[*JOBS],
+        jobs=[*JOBS, maintenance_job],
         sensors=[*SENSORS],
-        schedules=[registry_refresh_schedule],
+        schedules=[registry_refresh_schedule, maintenance_schedule],
         resources={**found, **(resources or {})},
         loggers=loggers,
         executor=dg.in_process_executor,  # a step is a tenth of a second; a process each would cost seconds

@@ -23,7 +23,10 @@ def test_sensors_and_schedules_have_their_names_and_run_by_default() -> None:
         "check_alert_success_sensor",
         "check_alert_failure_sensor",
     }
-    assert {schedule.name for schedule in repository.schedule_defs} == {"registry_refresh_schedule"}
+    assert {schedule.name for schedule in repository.schedule_defs} == {
+        "registry_refresh_schedule",
+        "maintenance_schedule",
+    }
     assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in repository.sensor_defs)
 
 

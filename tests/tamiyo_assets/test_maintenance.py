@@ -3,11 +3,14 @@
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
+from tamiyo_assets import warehouse
 from tamiyo_assets.maintenance import SMALL_FILES, maintain
 from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.upkeep import maintenance_job
 
 NAME = "features.layer"
 
@@ -48,3 +51,12 @@ def test_a_table_with_few_files_is_left_alone(tmp_path: Path) -> None:
     store.write(NAME, pa.table({"value": [1]}))
     assert maintain(store) == []
     assert store.version(NAME) == 0
+
+
+def test_the_nightly_job_maintains_and_shows_the_views_what_is_left(store: TableStore) -> None:
+    path = warehouse.publish(store.home, store)
+    result = maintenance_job.execute_in_process(resources={"tables": store})
+    assert result.success
+    with duckdb.connect(str(path), read_only=True) as connection:
+        assert connection.execute(f"SELECT count(*) FROM {NAME}").fetchall() == [(SMALL_FILES + 2,)]
+    assert len(store.files(NAME)) == 1
