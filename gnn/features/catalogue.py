@@ -31,7 +31,7 @@ class Elements:
         unordered = Rows(table)
         owner = unordered.labels("blueprint_id").translate(blueprints)[:-1]
         names = unordered.labels(id_column)
-        rank = np.append(np.argsort(np.argsort(np.array(names.words, dtype=object))), -1)[names.codes[:-1]]
+        rank = names.ranks()[:-1]
         index = unordered.numbers("index")[:-1]
         order = np.lexsort((np.arange(len(owner)), rank, index, owner))
         order = order[(owner[order] >= 0) & (names.codes[order] >= 0)]
@@ -41,7 +41,7 @@ class Elements:
         self.owner = owner[order]
         self.ptr = offsets(np.bincount(self.owner, minlength=len(blueprints)).astype(np.int64))
         self._counts, self._first = np.append(np.diff(self.ptr), 0), np.append(self.ptr[:-1], 0)
-        self.placeholder: Bools = np.nan_to_num(self.rows.numbers("is_placeholder")) > 0
+        self.placeholder: Bools = self.rows.numbers("is_placeholder") > 0
         self.codes_of = {word: code for code, word in enumerate(self.names.words)}
         self._span = len(self.names.words) + 1
         keys = self.owner * self._span + self.names.codes[:-1]

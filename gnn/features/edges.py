@@ -12,7 +12,7 @@ import numpy as np
 from gnn.features.block import Block
 from gnn.features.catalogue import Links
 from gnn.features.nodes import Dangling
-from gnn.features.rows import Ints, Labels, expand, offsets
+from gnn.features.rows import Ints, Labels, expand, lengths, offsets
 
 NONE: Final[Ints] = np.zeros(0, dtype=np.int64)
 
@@ -67,13 +67,15 @@ def connects(block: Block) -> Edges:
     source = layers.locate(owner, source_ids.take(np.arange(rows.size)))
     target = layers.locate(owner, target_ids.take(np.arange(rows.size)))
     both = (source >= 0) & (target >= 0)
-    known = block.metadata.catalogue.connection(_static(layers.static, source), _static(layers.static, target))
+    source_static, target_static = _static(layers.static, source), _static(layers.static, target)
+    known = block.metadata.catalogue.connection(source_static, target_static)
     telemetry = np.full(len(edges.packet), -1, dtype=np.int64)
     at = np.flatnonzero(known >= 0)[::-1]
     first = block.metadata.catalogue.links["layer_connects"].first(block.host)
     telemetry[edges.ptr[owner[at]] + known[at] - first[owner[at]]] = at
-    own = np.flatnonzero(both & (_static(layers.static, source) < 0) & (_static(layers.static, target) < 0))
-    lost = np.flatnonzero((owner >= 0) & (known < 0) & ~(both & (_static(layers.static, source) < 0)))
+    named = both & (source_static < 0)
+    own = np.flatnonzero(named)
+    lost = np.flatnonzero((owner >= 0) & (known < 0) & ~named)
     names = _arrows(source_ids.take(lost), target_ids.take(lost))
     dangling = (Dangling("edges.layer_connects", owner[lost], names),)
     connection = edges.rows["attributes"]
@@ -95,7 +97,9 @@ def connects(block: Block) -> Edges:
 
 
 def _static(static: Ints, node: Ints) -> Ints:
-    return np.where(node >= 0, np.append(static, -1)[node], -1)
+    if not len(static):
+        return np.full(len(node), -1, dtype=np.int64)
+    return np.where(node >= 0, static[node], -1)
 
 
 def _arrows(source: Labels, target: Labels) -> tuple[str, ...]:
@@ -116,7 +120,7 @@ def targets(block: Block) -> Edges:
 
 def broadcast(block: Block, ptr: Ints) -> Edges:
     """The context node of each packet to each of the nodes that `ptr` (int64 [P + 1]) counts."""
-    packet = np.repeat(np.arange(block.packets.size), np.diff(ptr))
+    packet = np.repeat(np.arange(block.packets.size), lengths(ptr))
     return Edges(packet, packet, np.arange(len(packet)), ptr, {})
 
 
@@ -168,9 +172,9 @@ def allowed(block: Block, families: Labels) -> Edges:
     place = {word: code for code, word in enumerate(words)}
     admitted = np.zeros((len(lists.known), len(words) + 1), dtype=np.bool_)
     item_codes = _lowered(lists.items, place)
-    owner = np.repeat(np.arange(len(lists.known)), np.diff(lists.ptr))
+    owner = np.repeat(np.arange(len(lists.known)), lengths(lists.ptr))
     admitted[owner[item_codes >= 0], item_codes[item_codes >= 0]] = True
-    counts = np.diff(parameters.ptr)[seeds.packet]
+    counts = lengths(parameters.ptr)[seeds.packet]
     seed = np.repeat(np.arange(seeds.size), counts)
     parameter = expand(parameters.ptr[:-1][seeds.packet], counts)
     family = _lowered(families, place)[parameter]

@@ -12,7 +12,7 @@ from gnn.features.block import Block
 from gnn.features.columns import Columns, Derived, View, gather
 from gnn.features.edges import Edges
 from gnn.features.packets import STATE, first_finite
-from gnn.features.rows import Bools, Floats, Ints, Labels
+from gnn.features.rows import Bools, Floats, Ints, Labels, lengths
 from schemas.features import NODE_TYPES, RELATIONS, Relation
 
 _NODES: Final = {node.name: node for node in NODE_TYPES}
@@ -83,7 +83,7 @@ def _seed(block: Block) -> Group:
     seeds = block.seeds
     views = block.seed_views(np.arange(seeds.size))
     lists = seeds.rows.lists("monitored_layers")
-    scope = np.where(lists.known, np.diff(lists.ptr), np.nan)
+    scope = np.where(lists.known, lengths(lists.ptr), np.nan)
     sheet = views["urabrask.bsds"]
     noted = sheet.source.labels("recommendation").codes[sheet.rows] >= 0
     extra = {

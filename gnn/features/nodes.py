@@ -11,7 +11,7 @@ import numpy as np
 
 from gnn.features.catalogue import ELEMENT_TABLES, Elements
 from gnn.features.packets import Packets
-from gnn.features.rows import Ints, Labels, Rows, expand, offsets
+from gnn.features.rows import Ints, Labels, Rows, expand, lengths, offsets
 
 TELEMETRY: Final = {name: f"tolaria.{name}_telemetry" for name in ELEMENT_TABLES}
 
@@ -36,24 +36,23 @@ class Nodes:
         self._labels = telemetry.labels(id_column)
         owner = packets.find(telemetry)
         named = np.flatnonzero((owner >= 0) & (self._labels.codes[:-1] >= 0))
-        own = named[declared[owner[named]] == 0]
-        own = self._unique(own, owner)
-        counts = declared + np.bincount(owner[own], minlength=packets.size).astype(np.int64)
+        by_urza = declared[owner[named]] > 0
+        own = self._unique(named[~by_urza], owner)
+        counts = declared + np.bincount(owner[own], minlength=packets.size) if len(own) else declared
         self.ptr = offsets(counts)
         self.packet: Ints = np.repeat(np.arange(packets.size), counts)
         self.static: Ints = np.full(len(self.packet), -1, dtype=np.int64)
         self.static[expand(self.ptr[:-1], declared)] = expand(elements.first(host), declared)
         self.telemetry: Ints = np.full(len(self.packet), -1, dtype=np.int64)
         self._index_named(own, owner, declared)
-        unmatched = self._match(named[declared[owner[named]] > 0], owner)
+        unmatched = self._match(named[by_urza], owner)
         self.dangling = (owner[unmatched], tuple(self._labels.words[code] for code in self._labels.codes[unmatched].tolist()))
 
     def _unique(self, rows: Ints, owner: Ints) -> Ints:
         """Rows ordered by packet and id, the first row of each."""
-        words = self._labels.words
-        rank = np.argsort(np.argsort(np.array(words, dtype=object))) if words else np.zeros(0, dtype=np.int64)
-        self._rank = np.append(rank, -1)
-        order = rows[np.lexsort((rows, self._rank[self._labels.codes[rows]], owner[rows]))]
+        if not len(rows):
+            return rows
+        order = rows[np.lexsort((rows, self._labels.ranks()[rows], owner[rows]))]
         fresh = np.ones(len(order), dtype=np.bool_)
         fresh[1:] = (np.diff(owner[order]) != 0) | (np.diff(self._labels.codes[order]) != 0)
         return order[fresh]
@@ -62,7 +61,10 @@ class Nodes:
         """Place telemetry-named nodes, and remember them for `locate`."""
         self._codes_of = {word: code for code, word in enumerate(self._labels.words)}
         self._span = len(self._labels.words) + 1
-        place = np.flatnonzero(np.repeat(declared == 0, np.diff(self.ptr)))
+        if not len(own):
+            self._keys = self._places = own
+            return
+        place = np.flatnonzero(np.repeat(declared == 0, lengths(self.ptr)))
         self.telemetry[place] = own
         keys = owner[own] * self._span + self._labels.codes[own]
         order = np.argsort(keys)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from gnn.features.asof import AsOf
-from gnn.features.rows import Floats, Ints, Labels, Rows
+from gnn.features.rows import Floats, Ints, Labels, Rows, lengths
 from schemas.digest import row_digests
 
 STATE: Final = "tolaria.system_state"
@@ -52,7 +52,7 @@ class PacketRows(Rows):
         coded = maps.keys[span].dictionary_encode()
         names = Labels(np.asarray(coded.indices, dtype=np.int64), tuple(coded.dictionary.to_pylist()))
         values = maps.items[span].to_numpy(zero_copy_only=False).astype(np.float64)
-        return np.repeat(np.arange(self.size), np.diff(ends)), names, values
+        return np.repeat(np.arange(self.size), lengths(ends)), names, values
 
 
 def _loss(rows: PacketRows) -> Floats:
@@ -62,7 +62,7 @@ def _loss(rows: PacketRows) -> Floats:
 def _utilisation(device: str, metric: str) -> Callable[[PacketRows], Floats]:
     def read(rows: PacketRows) -> Floats:
         kinds = rows.labels("hardware_context_device_type")
-        of_device = np.append(np.array([word.lower() == device for word in kinds.words], dtype=np.bool_), False)[kinds.codes]
+        of_device = np.array([*(word.lower() == device for word in kinds.words), False])[kinds.codes]
         sent = np.where(of_device, rows.numbers("hardware_context_utilization_percent"), np.nan)
         return first_finite(sent, rows.metric(metric))
 
@@ -92,9 +92,8 @@ class Packets:
 
     def __init__(self, table: pa.Table) -> None:
         """Take the packets of any order; of two copies of one key the one with the lowest digest stays."""
-        ordered = _ordered(table)
-        self.rows = PacketRows(ordered)
-        self.size = int(ordered.num_rows)
+        self.rows = _ordered(table)
+        self.size = self.rows.size
         self.run_labels = self.rows.labels("training_run_id")
         self.runs = tuple(sorted(self.run_labels.words))
         codes_of = {run: code for code, run in enumerate(self.runs)}
@@ -121,20 +120,20 @@ class Packets:
         return self._index.exact(group, rows.times("timestamp_ns"))
 
 
-def _ordered(table: pa.Table) -> pa.Table:
+def _ordered(table: pa.Table) -> PacketRows:
     """Training states in order, without completion markers and second copies."""
-    rows = Rows(table)
+    rows = PacketRows(table)
     runs = rows.labels("training_run_id")
     place = {word: code for code, word in enumerate(sorted(runs.words))}
     run, times = runs.translate(place)[:-1], rows.times("timestamp_ns")
     order = np.lexsort((times, run))
-    order = order[~(np.nan_to_num(rows.numbers("is_completion")[:-1]) > 0)[order]]
+    order = order[~(rows.numbers("is_completion")[:-1] > 0)[order]]
     tied = (run[order][1:] == run[order][:-1]) & (times[order][1:] == times[order][:-1])
     if tied.any():
         order = _break_ties(table, order, run, times, tied)
     if len(order) == table.num_rows and np.array_equal(order, np.arange(len(order))):
-        return table
-    return table.take(pa.array(order))
+        return rows
+    return PacketRows(table.take(pa.array(order)))
 
 
 def _break_ties(table: pa.Table, order: Ints, run: Ints, times: Ints, tied: np.ndarray) -> Ints:

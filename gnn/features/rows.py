@@ -6,7 +6,7 @@ one packet and a million are read by the same few array operations, without a da
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,9 @@ class Vocabulary(Protocol):
     def encode(self, keys: Sequence[str | None]) -> Ints:
         """Ids (int64 [n]) of n keys."""
         ...
+
+
+_FEW: Final = 64
 
 
 def ids_of(registry: Vocabulary, words: tuple[str, ...]) -> Ints:
@@ -44,6 +47,11 @@ class Labels:
     def take(self, rows: Ints) -> "Labels":
         """The labels of those rows."""
         return Labels(self.codes[rows], self.words)
+
+    def ranks(self) -> Ints:
+        """Place (int64 [n]) of each label among the sorted words; -1 where missing."""
+        place = {word: rank for rank, word in enumerate(sorted(self.words))}
+        return self.translate(place)
 
     def otherwise(self, other: "Labels") -> "Labels":
         """These labels, and those of `other` where one is missing here."""
@@ -83,7 +91,7 @@ class Lists:
         """float32 [n, width]: channel id-1 for an entry, the last channel for all that do not fit or are unknown."""
         hots = np.zeros((len(self.known), width), dtype=np.float32)
         ids = self.items.ids(registry)
-        rows = np.repeat(np.arange(len(self.known)), np.diff(self.ptr))
+        rows = np.repeat(np.arange(len(self.known)), lengths(self.ptr))
         said = ids > 0
         hots[rows[said], np.minimum(ids[said] - 1, width - 1)] = 1.0
         return hots
@@ -96,6 +104,11 @@ def offsets(counts: Ints) -> Ints:
     return ptr
 
 
+def lengths(ptr: Ints) -> Ints:
+    """Length of each segment of offsets: int64 [n] of [n + 1]."""
+    return ptr[1:] - ptr[:-1]
+
+
 def expand(starts: Ints, counts: Ints) -> Ints:
     """starts[0] .. starts[0]+counts[0]-1, starts[1] .., as one int64 array."""
     ptr = offsets(counts)
@@ -104,6 +117,8 @@ def expand(starts: Ints, counts: Ints) -> Ints:
 
 def _codes(strings: pa.Array) -> Labels:
     """[n + 1] labels of n strings."""
+    if len(strings) <= _FEW:
+        return _few_codes(strings)
     coded = strings.dictionary_encode()
     indices = coded.indices if coded.null_count == 0 else coded.indices.fill_null(-1)
     codes = np.full(len(indices) + 1, -1, dtype=np.int64)
@@ -112,6 +127,13 @@ def _codes(strings: pa.Array) -> Labels:
     if "" in words:  # an empty string is a missing one (contracts.md section 2)
         codes[codes == words.index("")] = -1
     return Labels(codes, words)
+
+
+def _few_codes(strings: pa.Array) -> Labels:
+    """`_codes` of a few strings, where Arrow's dictionary costs more than a loop; codes in order of appearance too."""
+    place: dict[str, int] = {}
+    codes = [place.setdefault(word, len(place)) if word else -1 for word in strings.to_pylist()]
+    return Labels(np.array([*codes, -1], dtype=np.int64), tuple(place))
 
 
 class Rows:
@@ -123,6 +145,7 @@ class Rows:
         self.size = int(table.num_rows)
         self._schema: pa.Schema = table.schema
         self._numbers: dict[str, Floats] = {}
+        self._singles: dict[str, Floats] | None = None
         self._labels: dict[str, Labels] = {}
         self._lists: dict[str, Lists] = {}
         self._hots: dict[tuple[str, int], Singles] = {}
@@ -178,6 +201,10 @@ class Rows:
         return np.asarray((whole if whole.null_count == 0 else whole.fill_null(np.iinfo(np.int64).min)).to_numpy())
 
     def _read_numbers(self, name: str) -> Floats:
+        if self._singles is None:
+            self._singles = self._read_singles()
+        if name in self._singles:
+            return self._singles[name]
         values = np.full(self.size + 1, np.nan)
         array = self.array(name)
         if array is not None and array.null_count < self.size:
@@ -185,6 +212,17 @@ class Rows:
                 array = array.cast(pa.uint8())
             values[:-1] = array.to_numpy(zero_copy_only=False)
         return values
+
+    def _read_singles(self) -> dict[str, Floats]:
+        """All float32 columns at once, which costs little more than one."""
+        names = [field.name for field in self._schema if field.type == pa.float32()]
+        if not names or not self.size:
+            return {}
+        batch = self.table.select(names).combine_chunks().to_batches()[0]
+        values = np.empty((len(names), self.size + 1))
+        values[:, :-1] = batch.to_tensor(null_to_nan=True, row_major=False).to_numpy().T
+        values[:, -1] = np.nan
+        return dict(zip(names, values, strict=True))
 
     def _read_lists(self, name: str) -> Lists:
         array = self.array(name)
@@ -194,6 +232,6 @@ class Rows:
         known[:-1] = True if array.null_count == 0 else array.is_valid().to_numpy(zero_copy_only=False)
         ends = array.offsets.to_numpy()
         counts = np.zeros(self.size + 1, dtype=np.int64)
-        counts[:-1] = np.where(known[:-1], np.diff(ends), 0)
+        counts[:-1] = np.where(known[:-1], lengths(ends), 0)
         items = _codes(array.flatten())
         return Lists(known, offsets(counts), Labels(items.codes[:-1], items.words), array)

@@ -15,13 +15,13 @@ class Seeds:
         self.rows = rows
         run = packets.run_codes(rows.labels("training_run_id"))[:-1]
         seeds = rows.labels("seed_id")
-        rank = np.append(np.argsort(np.argsort(np.array(seeds.words, dtype=object))), -1)[seeds.codes[:-1]]
+        rank = seeds.ranks()[:-1]
         span = len(seeds.words) + 1
         keys = np.where((run >= 0) & (rank >= 0), run * span + rank, -1)
         groups, inverse = np.unique(keys, return_inverse=True)
         code = np.where(keys >= 0, inverse, -1)
         exported = rows.labels("source")
-        is_export = np.append(np.array([word == "export" for word in exported.words], dtype=np.int64), 0)[exported.codes[:-1]]
+        is_export = np.array([*(word == "export" for word in exported.words), False], dtype=np.int64)[exported.codes[:-1]]
         self._run, self._times, self._group_run = run, rows.times("timestamp_ns"), groups // span
         newest = self._newest = AsOf(code, self._times, is_export)
         # groups are ordered by run, so a run's seeds are one stretch of codes

@@ -59,11 +59,11 @@ def log_z(values: Floats, prior: PriorNorm) -> Floats:
 
 def graph_max(values: Floats, ptr: Ints) -> Floats:
     """x / max |x| over each graph's measured edges (rows ptr[g]..ptr[g+1]); 0 where that maximum is 0."""
-    counts = np.diff(ptr)
+    counts = ptr[1:] - ptr[:-1]
     filled = counts > 0
     if not filled.any():
         return values.copy()
-    sizes = np.nan_to_num(np.abs(values), nan=0.0, posinf=0.0)
+    sizes = np.where(np.isfinite(values), np.abs(values), 0.0)
     largest = np.zeros(len(counts))
     largest[filled] = np.maximum.reduceat(sizes, ptr[:-1][filled])
     divisor = np.where(largest > 0.0, largest, 1.0)
