@@ -102,7 +102,7 @@ def test_a_then_b_then_a_again_are_three_run_keys(found: Settings, instance: dg.
 def test_the_same_bytes_under_another_name_are_nothing_new(found: Settings, instance: dg.DagsterInstance) -> None:
     ingest(found, instance)
     _, cursor, _ = tick(found, instance, None)
-    (path,) = (found.exports / "kasmina/seed_state").glob("*")
+    path = sorted((found.exports / "kasmina/seed_state").iterdir())[0]
     path.rename(path.with_name("renamed" + "".join(path.suffixes)))
     assert tick(found, instance, cursor)[0] == []
 
