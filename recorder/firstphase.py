@@ -4,8 +4,9 @@ Outcomes come from training hosts of their own (ids that fall into training buck
 """
 
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,10 +19,11 @@ from recorder.compiling import compile_status, issue
 from recorder.grafts import probe_site
 from recorder.grid import Grid, open_state
 from recorder.hostrun import Records
-from recorder.hosts import build_host
+from recorder.hosts import build_host, has_positions
 from recorder.hosts.spec import HostSpec, draw_host
 from recorder.kernels import KERNELS, Kernel, Layout, Site, fitting
 from recorder.observation import Observation
+from recorder.outcomes import read_table
 from recorder.plan import RecordPlan
 from recorder.schedules import METHODS
 from recorder.sheets import Benchmark, kernel_sheet
@@ -36,20 +38,40 @@ FIRST_SHEET_INDEX = 100_000  # far from every recorded host
 _REFERENCE = {Layout.VECTOR: (16, 32), Layout.SEQUENCE: (16, 8, 32), Layout.IMAGE: (16, 32, 8, 8)}
 
 
-def sheet_hosts(plan: RecordPlan) -> Iterator[HostSpec]:
-    """The first phase's hosts: the first of the plan's kind whose ids fall into training buckets."""
+@dataclass(frozen=True)
+class Known:
+    """Kernels that the exports root already describes: ids with a graph, and the risk of those with a sheet."""
+
+    described: frozenset[str]
+    risks: Mapping[str, float]
+
+
+def known_kernels(root: Path) -> Known:
+    """What earlier recordings under this root said of kernels. It is not said again: a newer graph would hide the older
+    one from the packets in between."""
+    graphs = read_table(root, "urza/blueprint", "urza.blueprint").column("blueprint_id").to_pylist()
+    sheets = read_table(root, "urabrask/bsds", "urabrask.bsds").to_pylist()
+    risks = {row["blueprint_id"]: row["risk_score"] for row in sheets if row["blueprint_id"] in KERNELS}
+    return Known(frozenset(graphs) & frozenset(KERNELS), risks)
+
+
+def sheet_hosts(plan: RecordPlan, wanted: Collection[str]) -> Iterator[HostSpec]:
+    """The first phase's hosts: the first of the plan's kind whose ids fall into training buckets. Where only spatial kernels
+    are wanted, those hosts whose architecture has sites for them."""
     index, found = FIRST_SHEET_INDEX, 0
-    while found < plan.sheet_hosts:
-        template = plan.host(index)
-        spec = draw_host(plan.seed, index, template.data_set, template.architecture, stress=found % 3 == 2)
+    spatial = all(Layout.VECTOR not in KERNELS[kernel].layouts for kernel in wanted)
+    able = [(data, kind) for data, kind in plan.pairs() if not spatial or has_positions(kind, data)]
+    while found < plan.sheet_hosts and wanted and able:
+        data, kind = able[index % len(able)]
+        spec = draw_host(plan.seed, index, data, kind, stress=found % 3 == 2)
         if split_of(spec.blueprint_id) == "train":
             found += 1
             yield spec
         index += 1
 
 
-def outcomes_on(plan: RecordPlan, spec: HostSpec) -> dict[str, list[Outcome]]:
-    """Outcomes of every fitting kernel at the middle site of one host, one replicate at the first horizon."""
+def outcomes_on(plan: RecordPlan, spec: HostSpec, wanted: Collection[str]) -> dict[str, list[Outcome]]:
+    """Outcomes of every wanted and fitting kernel at the middle site of one host, one replicate."""
     host = build_host(spec)
     host.model.train()
     for step in range(plan.states[0]):
@@ -59,7 +81,7 @@ def outcomes_on(plan: RecordPlan, spec: HostSpec) -> dict[str, list[Outcome]]:
     site = probe_site(host.model, path, host.share.train.inputs)
     state = open_state(host, plan.states[0], Grid(1, (SHEET_HORIZON,)))
     found = {}
-    for kernel in fitting(site.layout):
+    for kernel in (kernel for kernel in fitting(site.layout) if kernel.blueprint_id in wanted):
         found[kernel.blueprint_id] = state.outcomes(Treatment(path, site, kernel, spec.blending, spec.alpha_steps), range(1))
     return found
 
@@ -123,30 +145,40 @@ def kernel_descriptor(kernel: Kernel) -> pb.BlueprintDescriptor:
     return descriptor
 
 
-def first_phase(plan: RecordPlan, clock: Clock) -> Records:
-    """Every kernel's Urza record, compile status and, where it was measured on hosts, its sheet. No packets, no reports."""
-    found: dict[str, list[Outcome]] = OrderedDict()
-    for spec in sheet_hosts(plan):
-        for kernel_id, outcomes in outcomes_on(plan, spec).items():
+def first_phase(plan: RecordPlan, clock: Clock, known: Known) -> Records:
+    """Every kernel's Urza record, compile status and sheet, where earlier recordings have not given them. No packets, no
+    commands, no reports. A kernel that fits no host of this phase gets a BSDSFailed instead of a sheet."""
+    wanted = [kernel for kernel in KERNELS if kernel not in known.risks]
+    found: dict[str, list[Outcome]] = {}
+    for spec in sheet_hosts(plan, wanted):
+        for kernel_id, outcomes in outcomes_on(plan, spec, wanted).items():
             found.setdefault(kernel_id, []).extend(outcomes)
-    records: Records = {"urza/blueprint": [], "urabrask/bsds": [], "tezzeret/kernel": []}
-    for kernel in KERNELS.values():
-        layout = Layout.VECTOR if Layout.VECTOR in kernel.layouts else Layout.SEQUENCE
-        measured, cost, module, example = _measure(kernel, layout)
-        record = urza_record(kernel_descriptor(kernel), measured, blending=METHODS, exported_at_ns=clock.now())
-        records["urza/blueprint"].append(record)
-        update = compile_status(kernel.blueprint_id, module, example, backend=plan.compile_backend)
-        records["tezzeret/kernel"].append(issue(update, clock.now()))
-        if kernel.blueprint_id in found:
-            sheet = kernel_sheet(kernel.blueprint_id, found[kernel.blueprint_id], cost, issued_at_ns=clock.now())
-            records["urabrask/bsds"].append(sheet)
-        else:
-            failure = pb.BSDSFailed(blueprint_id=kernel.blueprint_id, reason="no training host has a site that it fits")
-            records.setdefault("urabrask/bsds_failure", []).append(failure)
+    records: Records = {}
+    for kernel_id, kernel in KERNELS.items():
+        if kernel_id not in known.described or kernel_id in found:
+            _describe(kernel, records, plan, clock, graph=kernel_id not in known.described, outcomes=found.get(kernel_id))
     return records
+
+
+def _describe(
+    kernel: Kernel, records: Records, plan: RecordPlan, clock: Clock, *, graph: bool, outcomes: list[Outcome] | None
+) -> None:
+    layout = Layout.VECTOR if Layout.VECTOR in kernel.layouts else Layout.SEQUENCE
+    measured, cost, module, example = _measure(kernel, layout)
+    if graph:
+        record = urza_record(kernel_descriptor(kernel), measured, blending=METHODS, exported_at_ns=clock.now())
+        records.setdefault("urza/blueprint", []).append(record)
+        update = compile_status(kernel.blueprint_id, module, example, backend=plan.compile_backend)
+        records.setdefault("tezzeret/kernel", []).append(issue(update, clock.now()))
+    if outcomes:
+        sheet = kernel_sheet(kernel.blueprint_id, outcomes, cost, issued_at_ns=clock.now())
+        records.setdefault("urabrask/bsds", []).append(sheet)
+    else:
+        failure = pb.BSDSFailed(blueprint_id=kernel.blueprint_id, reason="no training host has a site that it fits")
+        records.setdefault("urabrask/bsds_failure", []).append(failure)
 
 
 def risks_of(records: Records) -> dict[str, float]:
     """Measured risk score of each kernel that has a sheet."""
-    sheets = [record for record in records["urabrask/bsds"] if isinstance(record, pb.BSDS)]
+    sheets = [record for record in records.get("urabrask/bsds", ()) if isinstance(record, pb.BSDS)]
     return {sheet.blueprint_id: sheet.risk_score for sheet in sheets}

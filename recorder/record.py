@@ -15,7 +15,7 @@ import torch
 
 from recorder.clock import Clock
 from recorder.exports import Record, encode, parquet_files, write_whole
-from recorder.firstphase import first_phase, risks_of
+from recorder.firstphase import first_phase, known_kernels, risks_of
 from recorder.hostrun import Records, record_host
 from recorder.journal import Journal, load_journal, publish
 from recorder.plan import RecordPlan, describe, target_hosts
@@ -143,8 +143,9 @@ def _describe_kernels(session: _Session) -> dict[str, float]:
     """The first phase, once a recording; its risks are kept in the journal."""
     if session.journal.risks is not None:
         return session.journal.risks
-    records = first_phase(session.plan, Clock())
-    noted = session.journal.model_copy(update={"risks": risks_of(records)})
+    known = known_kernels(session.plan.exports)
+    records = first_phase(session.plan, Clock(), known)
+    noted = session.journal.model_copy(update={"risks": {**known.risks, **risks_of(records)}})
     files = files_of(session.plan, f"kernels-s{session.plan.seed}", records)
     session.journal = publish(session.plan, noted, files)
     session.files += [path for path, _ in files]

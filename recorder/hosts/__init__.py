@@ -16,7 +16,7 @@ from recorder.hosts.residual import Residual
 from recorder.hosts.spec import HostSpec, draw_host
 from recorder.hosts.transformer import Transformer
 
-__all__ = ["ARCHITECTURES", "Host", "HostSpec", "build_host", "draw_host", "fits", "make_optimizer"]
+__all__ = ["ARCHITECTURES", "Host", "HostSpec", "build_host", "draw_host", "fits", "has_positions", "make_optimizer"]
 
 HELD: Final = 297  # validation and test examples of a host
 
@@ -38,6 +38,12 @@ class Host:
     optimizer: torch.optim.Optimizer
     share: Share
     sites: tuple[str, ...]
+
+
+def has_positions(architecture: str, data_set: str) -> bool:
+    """Whether the architecture's sites have positions (sequences or images), so that spatial kernels fit."""
+    image = DATA_SETS[data_set].kind is Kind.IMAGE
+    return architecture in ("cnn", "transformer", "recurrent") or (architecture == "residual" and image)
 
 
 def _seeds(spec: HostSpec) -> torch.Generator:
