@@ -1,22 +1,28 @@
 """Good records that a damaged length prefix hides: where records of a chunk are bad, their bytes are searched for others."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
 
-from schemas.contracts import TABLES, Folder, Reason
+from schemas.contracts import FOLDERS, TABLES, Folder, Reason
+from schemas.contracts.enums import ENUMS
+from schemas.contracts.oona import ROUTES
 from schemas.decode.batches import descriptor, message_class
 from schemas.decode.envelope import ENVELOPE
 from schemas.decode.framing import Chunk, Frame, find_record, prefix_of
 from schemas.decode.limits import Limits
 
+_LEAD: Final = 32  # bytes of the record before a bad stretch that are searched too
 _MESSAGE: Final = "expected a record, found bytes that are none; good records follow"
 
 
-def acceptor(folder: Folder, drift: bool = False) -> Callable[[bytes], bool]:
-    """Whether bytes are a record of the folder: they parse and have its key, and nothing undeclared unless `drift`."""
+@lru_cache(maxsize=32)
+def acceptor(folder: Folder) -> Callable[[bytes], bool]:
+    """Whether bytes are surely a record of the folder: they parse, have its key, and hold nothing undeclared at any depth."""
+    if folder.messages == (ENVELOPE,):
+        return _accepts_envelope
     kinds = [(message_class(name), _key_fields(folder, name)) for name in folder.messages]
 
     def accepts(raw: bytes) -> bool:
@@ -25,17 +31,29 @@ def acceptor(folder: Folder, drift: bool = False) -> Callable[[bytes], bool]:
                 message = kind.FromString(raw)
             except DecodeError:
                 continue
-            if all(_is_set(message, field) for field in fields) and (drift or len(UnknownFieldSet(message)) == 0):
-                return True
+            if all(_is_set(message, field) for field in fields):
+                message.DiscardUnknownFields()
+                if message.ByteSize() == len(raw):
+                    return True
         return False
 
     return accepts
 
 
+def _accepts_envelope(raw: bytes) -> bool:
+    """Whether bytes are an envelope around a record of the contract that its message type names."""
+    try:
+        envelope = message_class(ENVELOPE).FromString(raw)
+    except DecodeError:
+        return False
+    kind = ENUMS["BusMessageType"].text(envelope.message_type)
+    if kind not in ROUTES:
+        return kind in ENUMS["BusMessageType"].numbers
+    return acceptor(FOLDERS[ROUTES[kind][1]])(envelope.payload)
+
+
 def _key_fields(folder: Folder, message: str) -> list[str]:
     """Fields of a message that are set in every record of its contract."""
-    if message == ENVELOPE:
-        return ["message_type", "payload"]
     if message == "BSDSIssued":
         return ["bsds"]
     table = TABLES[folder.record]
@@ -52,22 +70,21 @@ def _is_set(message: Any, field: str) -> bool:
 
 def mend(chunk: Chunk, errors: dict[int, str], folder: Folder, extension: str, limits: Limits) -> Chunk | None:
     """The chunk with the records that hide in its bad stretches; None where there are none to be found."""
-    stretches = _stretches(chunk, set(errors), acceptor(folder, drift=True))
-    search = _Search(extension, limits, acceptor(folder))
+    accepts = acceptor(folder)
+    stretches = _stretches(chunk, set(errors), accepts)
+    search = _Search(extension, limits, accepts)
     mended = Chunk(bad=[frame for frame in chunk.bad if frame is not chunk.broken])
     done, found = 0, False
     for first, last in stretches:
         _keep(mended, chunk, done, first)
         tail = chunk.broken if last == len(chunk.raws) else None
-        if search.recover(chunk, first, min(last, len(chunk.raws)), tail, mended):
+        if search.recover(chunk, first, last, tail, mended):
             found = True
         else:
             _keep(mended, chunk, first, last)
             mended.bad += [tail] if tail else []
-        done = min(last, len(chunk.raws))
+        done = last
     _keep(mended, chunk, done, len(chunk.raws))
-    if chunk.broken and not any(last == len(chunk.raws) for _, last in stretches):
-        mended.bad.append(chunk.broken)
     return mended if found else None
 
 
@@ -77,7 +94,7 @@ def _keep(mended: Chunk, chunk: Chunk, first: int, last: int) -> None:
 
 
 def _stretches(chunk: Chunk, bad: set[int], accepts: Callable[[bytes], bool]) -> list[tuple[int, int]]:
-    """Stretches first..last (exclusive) of rows that do not parse, with the rows beside them that have no key either."""
+    """Stretches first..last (exclusive) of rows that do not parse, with the rows beside them that are not surely records."""
     rows = len(chunk.raws)
     marks = set(bad)
     for edge in sorted(bad | ({rows} if chunk.broken else set())):
@@ -92,6 +109,8 @@ def _stretches(chunk: Chunk, bad: set[int], accepts: Callable[[bytes], bool]) ->
             stretches[-1] = (stretches[-1][0], row + 1)
         else:
             stretches.append((row, row + 1))
+    if chunk.broken and (not stretches or stretches[-1][1] < rows):
+        stretches.append((rows, rows))
     return stretches
 
 
@@ -103,16 +122,21 @@ class _Search:
         self._limits, self._accepts, self._budget = limits, accepts, limits.resync_bytes
 
     def recover(self, chunk: Chunk, first: int, last: int, tail: Frame | None, mended: Chunk) -> bool:
-        """Add to `mended` what hides in rows first..last and the broken piece after them; False where nothing does."""
-        region = b"".join(map(self._framed, chunk.raws[first:last])) + (tail.raw if tail else b"")
+        """Add to `mended` what hides in rows first..last and the broken piece after them; False where nothing does.
+
+        A record that lost bytes took as many from the one after it: the search begins shortly before the stretch.
+        """
+        lead = chunk.raws[first - 1][-_LEAD:] if first else b""
+        region = lead + b"".join(map(self._framed, chunk.raws[first:last])) + (tail.raw if tail else b"")
         if len(region) > self._budget:
             return False
         self._budget -= len(region)
-        base, at = chunk.positions[first], self._next(region, 1)
+        base = (chunk.positions[first] if first < last else tail.position if tail else 0) - len(lead)
+        at = self._next(region, 1)
         if at is None:
             return False
-        whole = [row for row in range(first, last) if row > first and chunk.positions[row] - base <= at]
-        start = chunk.positions[whole[-1]] - base if whole else 0
+        whole = [row for row in range(first + 1, last) if chunk.positions[row] - base <= at]
+        start = chunk.positions[whole[-1]] - base if whole else len(lead)
         _keep(mended, chunk, first, whole[-1] if whole else first)
         while at is not None:
             if at > start:

@@ -19,30 +19,49 @@ _PROVENANCE = frozenset({"non_finite", "export_digest", "position", "arrival"})
 
 def decode_parquet(folder: Folder, path: Path, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
     """Rows of a Parquet file, a batch of rows at a time. A file that is no table of the folder is one reject."""
-    collector = Collector(folder, file, digest)
+    done = 0
     try:
-        with pq.ParquetFile(path) as source:
-            table = _table_of(folder, source)
-            done = 0
-            for batch in source.iter_batches(batch_size=limits.chunk_records):
-                collector = Collector(folder, file, digest)
-                _rows(collector, table, pa.table(batch), done)
-                done += batch.num_rows
-                yield collector.finish()
-    except (pa.ArrowException, OSError, WrongColumns) as error:
+        for batch in _batches(path, limits):
+            collector = Collector(folder, file, digest)
+            _rows(collector, _table_of(folder, batch.schema), pa.table(batch), done)
+            done += batch.num_rows
+            yield collector.finish()
+    except (WrongColumns, Unreadable) as error:
         collector = Collector(folder, file, digest)
         reason = Reason.WRONG_COLUMNS if isinstance(error, WrongColumns) else Reason.UNREADABLE_FILE
-        collector.reject_record(RawRecord(0, b""), reason, f"{file}: {error}")
+        collector.reject_record(RawRecord(done, b""), reason, f"{file}: {error}")
         yield collector.finish()
+
+
+def _batches(path: Path, limits: Limits) -> Iterator[pa.RecordBatch]:
+    """Batches of rows; an empty one for a file without rows. Raises Unreadable where the file is damaged or beyond limits."""
+    try:
+        with pq.ParquetFile(path) as source:
+            groups = [source.metadata.row_group(index).num_rows for index in range(source.num_row_groups)]
+            if max(groups, default=0) > limits.parquet_row_group_rows:
+                raise Unreadable(
+                    f"parquet_row_group_rows: expected at most {limits.parquet_row_group_rows}, found {max(groups)}"
+                )
+            if not sum(groups):
+                yield pa.RecordBatch.from_pylist([], schema=source.schema_arrow)
+            for batch in source.iter_batches(batch_size=limits.chunk_records):
+                batch.validate(full=True)
+                yield batch
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise error if isinstance(error, Unreadable) else Unreadable(str(error)) from None
+
+
+class Unreadable(ValueError):
+    """A Parquet file that is damaged or beyond the limits."""
 
 
 class WrongColumns(ValueError):
     """A Parquet file whose columns are no table of its folder."""
 
 
-def _table_of(folder: Folder, source: Any) -> Table:
+def _table_of(folder: Folder, schema: pa.Schema) -> Table:
     """The folder's table whose key is there and that shares the most columns."""
-    names = set(source.schema_arrow.names)
+    names = set(schema.names)
     fits = [TABLES[name] for name in folder.tables if set(TABLES[name].key) - set(TABLES[name].nullable_key) <= names]
     if not fits:
         raise WrongColumns(f"expected the columns of one of {', '.join(folder.tables)}, found {sorted(names)[:20]}")

@@ -30,6 +30,8 @@ def unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, int]:
 
     All messages are walked at once, one field of each per step.
     """
+    if not payloads:
+        return {}
     data = np.frombuffer(b"".join(payloads) + bytes(16), np.uint8)
     ends = np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads)))
     at = np.concatenate([[0], ends[:-1]]).astype(np.int64)
