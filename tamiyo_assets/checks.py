@@ -7,7 +7,7 @@ import dagster as dg
 import pyarrow.compute as pc
 from dagster import ResourceParam
 
-from schemas.contracts import TABLES
+from schemas.contracts import TABLES, Severity
 from schemas.errors import FeatureError
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.reports import key_of, table_of
@@ -43,11 +43,12 @@ def contract_rules(
     context: dg.AssetCheckExecutionContext, ingest: ResourceParam[Ingest], tables: ResourceParam[TableStore]
 ) -> Iterator[dg.AssetCheckResult]:
     """Kept rows against the declaration (ERROR), broken WARN rules and rejected records (WARN)."""
+    blueprints = tables.read("urza.blueprint", columns=["blueprint_id"]).column(0).to_pylist()
     for check in sorted(context.selected_asset_check_keys):
         table = TABLES[table_of(check.asset_key)]
-        broken = broken_rules(table, tables.read(table.name))
+        broken = broken_rules(table, tables.read(table.name), blueprints)
         rejected = ingest.accounting(table.name).rejected
-        errors = [rule for rule in broken if rule.severity == "ERROR"]
+        errors = [rule for rule in broken if rule.severity is Severity.ERROR]
         yield dg.AssetCheckResult(
             asset_key=check.asset_key,
             check_name=CONTRACT_RULES,

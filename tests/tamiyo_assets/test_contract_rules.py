@@ -1,0 +1,55 @@
+"""Rules of kept rows: each can be broken, and says by which rows."""
+
+import pyarrow as pa
+import pytest
+
+from schemas.contracts import TABLES, Severity
+from tamiyo_assets.contract_rules import broken_rules
+
+SHEET = {"blueprint_id": "b", "issued_at_ns": 1, "source": "bsds", "risk_score": 0.3, "hazard_band": "LOW"}
+SEED = {"training_run_id": "r", "seed_id": "s", "timestamp_ns": 1, "source": "export", "stage": "TRAINING", "blueprint_id": "b"}
+
+
+def rows(table: str, *values: dict[str, object]) -> pa.Table:
+    schema = TABLES[table].arrow_schema
+    return pa.Table.from_pylist([{name: value.get(name) for name in schema.names} for value in values], schema=schema)
+
+
+def broken(table: str, *values: dict[str, object]) -> dict[str, tuple[Severity, int]]:
+    found = broken_rules(TABLES[table], rows(table, *values), ["b"])
+    return {rule.rule.split(" ", 1)[1].split()[0]: (rule.severity, rule.cases) for rule in found}
+
+
+def test_sound_rows_break_nothing() -> None:
+    assert broken("urabrask.bsds", SHEET) == {}
+    assert broken("kasmina.seed_state", SEED, SEED | {"timestamp_ns": 2, "blueprint_id": None}) == {}
+    assert broken("urabrask.bsds") == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "rule", "severity"),
+    [
+        ("urabrask.bsds", SHEET | {"risk_score": 0.9}, "band_agrees_with_score", Severity.WARN),
+        ("urabrask.bsds", SHEET | {"hazard_band": "CRITICAL"}, "band_agrees_with_score", Severity.WARN),
+        ("urabrask.bsds", SHEET | {"hazard_band": "9"}, "hazard_band_known", Severity.WARN),
+        ("urabrask.bsds", SHEET | {"blueprint_id": "stranger"}, "blueprint_known", Severity.WARN),
+        ("kasmina.seed_state", SEED | {"blueprint_id": "stranger"}, "blueprint_known", Severity.WARN),
+        ("kasmina.seed_state", SEED | {"stage": "77"}, "stage_known", Severity.WARN),
+    ],
+)
+def test_a_broken_rule_is_named_with_its_severity(table: str, row: dict[str, object], rule: str, severity: Severity) -> None:
+    assert broken(table, row) == {rule: (severity, 1)}
+
+
+def test_what_the_decoder_should_have_rejected_is_an_error() -> None:
+    errors = broken_rules(TABLES["urabrask.bsds"], rows("urabrask.bsds", SHEET | {"risk_score": 1.5}), ["b"])
+    assert errors[0].severity is Severity.ERROR and "risk_score" in errors[0].rule
+    assert any(
+        rule.severity is Severity.ERROR
+        for rule in broken_rules(TABLES["urabrask.bsds"], rows("urabrask.bsds", SHEET, SHEET), ["b"])
+    )
+
+
+def test_the_text_names_examples() -> None:
+    (rule,) = broken_rules(TABLES["urabrask.bsds"], rows("urabrask.bsds", SHEET | {"blueprint_id": "stranger"}), ["b"])
+    assert "stranger" in rule.text and "1 rows" in rule.text
