@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
-from schemas.decode.merge import merge
+import pyarrow.compute as pc
 
 from schemas.contracts import TABLES, Table
+from schemas.decode.merge import merge
 from tamiyo_assets.accounting import Tally, tally
 from tamiyo_assets.resources.tables import SCOPE, TableStore
 from tamiyo_assets.staging import Staged, Staging
@@ -35,82 +36,97 @@ def commit_rows(tables: TableStore, staging: Staging, order: Commit) -> tuple[in
     staged = staging.take(order.name)
     table = TABLES[order.name]
     runs = staged.counts(SCOPE) if table.scope else {}
-    if staged.rows == 0 or (not runs and _disjoint(tables, table, staged)):
-        return _append(tables, staged, order), set()
-    groups: list[list[str]] = list(_groups(runs)) if runs else [[]]
+    if staged.rows == 0:
+        return _write(tables, order, staged, 0, append=True), set()
+    parts = list(_runs(runs)) if runs else list(_buckets(table, staged.rows))
+    append = not runs and _disjoint(tables, table, staged)
     merged = staging.fresh(order.name)
     duplicates = 0
-    for group in groups:
-        rows, repeated = _merged(tables, table, staged, group)
+    for part in parts:
+        new = staged.select(part)
+        old = None if append else part.stored(tables, table)
+        rows = merge(table, old, new).rows
         merged.add(rows)
-        duplicates += repeated
+        duplicates += new.num_rows + (old.num_rows if old is not None else 0) - rows.num_rows
     merged.close()
-    version = _write(tables, order, merged, duplicates, runs=sorted(runs) if runs else None)
-    return version, set(runs)
+    return _write(tables, order, merged, duplicates, runs=sorted(runs) if runs else None, append=append), set(runs)
 
 
-def _append(tables: TableStore, staged: Staged, order: Commit) -> int:
-    """Add rows none of whose keys is stored; what is left to merge are copies among themselves."""
-    if staged.rows == 0:
-        return _write(tables, order, staged, 0, append=True)
-    rows = merge(TABLES[order.name], None, staged.select()).rows
-    said = tally(tables, order.name).plus(order.tally).plus(Tally(duplicates=staged.rows - rows.num_rows))
-    return _finish(tables, order, rows, said, append=True)
+@dataclass(frozen=True)
+class _Runs:
+    """The rows of some training runs."""
+
+    names: tuple[str, ...]
+
+    def holds(self, batch: pa.RecordBatch) -> pa.Array:
+        """Which rows of a batch belong to the runs."""
+        return pc.is_in(batch.column(SCOPE), pa.array(self.names, pa.string()))
+
+    def stored(self, tables: TableStore, table: Table) -> pa.Table:
+        """The stored rows of the runs."""
+        return tables.read(table.name, runs=self.names)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """The rows whose first key column falls into one of `count` buckets."""
+
+    column: str
+    number: int
+    count: int
+
+    def holds(self, batch: pa.RecordBatch) -> pa.Array:
+        """Which rows of a batch fall into the bucket."""
+        if self.count == 1:
+            return pa.repeat(pa.scalar(True), batch.num_rows)
+        values = pl.Series(batch.column(self.column).to_pylist(), dtype=pl.String, strict=False)
+        return (values.hash(seed=0) % self.count == self.number).to_arrow()
+
+    def stored(self, tables: TableStore, table: Table) -> pa.Table:
+        """The stored rows of the bucket."""
+        found = [batch.filter(self.holds(batch)) for batch in tables.batches(table.name)]
+        return pa.Table.from_batches(found, schema=table.arrow_schema)
 
 
 def _write(
-    tables: TableStore,
-    order: Commit,
-    rows: Staged,
-    duplicates: int,
-    *,
-    runs: Sequence[str] | None = None,
-    append: bool = False,
+    tables: TableStore, order: Commit, rows: Staged, duplicates: int, *, runs: Sequence[str] | None = None, append: bool = False
 ) -> int:
     said = tally(tables, order.name).plus(order.tally).plus(Tally(duplicates=duplicates))
-    return _finish(tables, order, rows.reader(), said, runs=runs, append=append)
-
-
-def _finish(
-    tables: TableStore,
-    order: Commit,
-    rows: pa.Table | pa.RecordBatchReader,
-    said: Tally,
-    *,
-    runs: Sequence[str] | None = None,
-    append: bool = False,
-) -> int:
     transactions = {**order.transactions, **said.transactions()}
-    return tables.write(order.name, rows, runs=runs, append=append, transactions=transactions, metadata=said.metadata())
+    return tables.write(
+        order.name, rows.reader(), runs=runs, append=append, transactions=transactions, metadata=said.metadata()
+    )
 
 
-def _merged(tables: TableStore, table: Table, staged: Staged, group: Sequence[str]) -> tuple[pa.Table, int]:
-    """Winners among stored and staged rows of some runs (of all without any), and how many rows they beat."""
-    new = staged.select(SCOPE, group) if group else staged.select()
-    old = tables.read(table.name, runs=group or None)
-    rows = merge(table, old, new).rows
-    return rows, old.num_rows + new.num_rows - rows.num_rows
-
-
-def _groups(runs: Mapping[str, int]) -> Iterator[list[str]]:
+def _runs(runs: Mapping[str, int]) -> Iterator[_Runs]:
     """Runs in groups of at most `GROUP_ROWS` staged rows, of at least one run."""
     group: list[str] = []
     size = 0
     for run in sorted(runs):
         if group and size + runs[run] > GROUP_ROWS:
-            yield group
+            yield _Runs(tuple(group))
             group, size = [], 0
         group.append(run)
         size += runs[run]
     if group:
-        yield group
+        yield _Runs(tuple(group))
+
+
+def _buckets(table: Table, rows: int) -> Iterator[_Bucket]:
+    """As many buckets as leave about `GROUP_ROWS` staged rows in each."""
+    count = -(-rows // GROUP_ROWS)
+    for number in range(count):
+        yield _Bucket(table.key[0], number, count)
 
 
 def _disjoint(tables: TableStore, table: Table, staged: Staged) -> bool:
     """Whether no staged row has a stored key, so that rows can be appended without a rewrite."""
     keys = list(table.key)
-    new = pl.from_arrow(staged.select().select(keys))
     old = pl.from_arrow(tables.read(table.name, columns=keys))
-    if not isinstance(new, pl.DataFrame) or not isinstance(old, pl.DataFrame) or old.is_empty():
+    if not isinstance(old, pl.DataFrame) or old.is_empty():
         return True
-    return new.join(old, on=keys, how="semi", nulls_equal=True).is_empty()
+    for batch in staged.batches():
+        new = pl.from_arrow(pa.Table.from_batches([batch]).select(keys))
+        if not isinstance(new, pl.DataFrame) or not new.join(old, on=keys, how="semi", nulls_equal=True).is_empty():
+            return False
+    return True

@@ -1,11 +1,12 @@
 """Rows on disk between decoding and committing, so that an export larger than memory passes through in chunks."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,13 @@ import pyarrow.compute as pc
 from gnn.publish import ensure_dir
 
 STAGING = "staging"
+
+
+class Part(Protocol):
+    """A part of a table's rows that is merged at once: all copies of a key lie in one part."""
+
+    def holds(self, batch: pa.RecordBatch) -> pa.Array:
+        """Which rows of a batch belong to it (boolean)."""
 
 
 class Staged:
@@ -53,10 +61,9 @@ class Staged:
                 found[value] = found.get(value, 0) + entry["counts"].as_py()
         return found
 
-    def select(self, column: str | None = None, values: Sequence[str] = ()) -> pa.Table:
-        """Rows whose `column` has one of `values`; all rows without a column."""
-        wanted = pa.array(values, pa.string())
-        found = [b if column is None else b.filter(pc.is_in(b.column(column), wanted)) for b in self.batches()]
+    def select(self, part: Part | None = None) -> pa.Table:
+        """Rows of one part; all rows without one."""
+        found = [batch if part is None else batch.filter(part.holds(batch)) for batch in self.batches()]
         return pa.Table.from_batches(found, schema=self.schema)
 
     def reader(self) -> pa.RecordBatchReader:

@@ -131,6 +131,18 @@ class TableStore:
             rows = dataset.to_table(columns=present, filter=condition)
         return _conform(rows, schema)
 
+    def batches(self, name: str) -> Iterator[pa.RecordBatch]:
+        """All rows of the newest version, a batch at a time, in the columns of `schema(name)`."""
+        table = self.open(name)
+        if table is None:
+            return
+        schema = self.schema(name)
+        with _named(self.path(name)):
+            dataset = table.to_pyarrow_dataset()
+            present = [column for column in schema.names if column in dataset.schema.names]
+            for batch in dataset.to_batches(columns=present):
+                yield from _conform(pa.Table.from_batches([batch]), schema).to_batches()
+
     def count(self, name: str, version: int | None = None) -> int:
         """Number of rows, counted from the table's files."""
         table = self.open(name, version)

@@ -279,6 +279,25 @@ def test_small_groups_and_chunks_give_the_same_rows(tmp_path: Path, monkeypatch:
     assert sites[0].digests() == sites[1].digests()
 
 
+def telemetry(packet: int, metrics: int) -> dict[str, object]:
+    names = [{"name": f"m{number}", "value": number} for number in range(metrics)]
+    return {"packet_id": f"t-{packet}", "timestamp": "2026-11-23T05:33:55Z", "source_subsystem": "tolaria", "metrics": names}
+
+
+def test_tables_without_runs_are_merged_in_parts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sites = [Site(tmp_path / "whole"), Site(tmp_path / "small")]
+    for number, site in enumerate(sites):
+        if number:
+            monkeypatch.setattr("tamiyo_assets.commit.GROUP_ROWS", 7)
+        site.put("tolaria/telemetry/a.ndjson", *(telemetry(packet, 3) for packet in (1, 2, 3, 2, 4, 5, 6)))
+        site.ingest.refresh()
+        site.put("tolaria/telemetry/b.ndjson", *(telemetry(packet, 4) for packet in (3, 9, 10, 11, 12)))
+        site.ingest.refresh()
+        assert site.balanced()
+        assert site.tables.count("telemetry.metric") == 6 * 3 + 1 + 4 * 4
+    assert sites[0].digests() == sites[1].digests()
+
+
 def test_order_grouping_and_repetition_of_files_change_no_digest(tmp_path: Path) -> None:
     records = [packet(run, n % 9, training_loss=0.1 * (n + 1)) for run in "ab" for n in range(15)]
     found = set()
