@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnn.model.config import TrainingConfig
-from schemas.contracts import TABLES
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.versions import Versions
 
@@ -16,12 +15,11 @@ if TYPE_CHECKING:
 
 
 def build_inputs(source: FeatureSource, versions: Versions, config: TrainingConfig) -> "BuildInputs":
-    """Content digests of the tables, registries and norms as they are now, the code version and the configuration."""
+    """Content digests of the tables, registries and norms that `source` read, the code version and the configuration."""
     from gnn.bundle import BuildInputs, code_version
 
-    source.sources()
     return BuildInputs(
-        tables={name: versions.of(name).digest for name in TABLES},
+        tables=versions.at(source.versions()),
         registries=source.registries().digests(),
         norms=source.norms().digest,
         code=code_version(),

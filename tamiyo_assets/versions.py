@@ -18,7 +18,7 @@ from gnn.publish import publish_file
 from schemas.contracts import TABLES
 from schemas.digest import table_digest
 from tamiyo_assets.resources.exports import file_digest
-from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.resources.tables import ABSENT, TableStore
 
 RUN = "training_run_id"
 
@@ -55,23 +55,36 @@ class Versions:
 
     def of(self, name: str) -> TableVersion:
         """The current version of a table, read anew only where the table has a newer commit."""
-        commit = self._tables.version(name)
+        version, commit = self._tables.version(name), self._tables.commit(name)
         known = self._noted(name)
         if not known or known["commit"] != commit:
-            files = {path.name: file_digest(path) for path in self._tables.files(name, commit)}
-            known = _describe(name, self._tables.read(name, version=commit)) | {"commit": commit, "files": files}
+            files = {path.name: file_digest(path) for path in self._tables.files(name, version)}
+            known = _describe(name, self._tables.read(name, version=version)) | {"commit": commit, "files": files}
             publish_file(self._directory / f"{name}.json", json.dumps(known).encode())
         runs = {run: RunVersion(digest, rows) for run, (digest, rows) in known["runs"].items()}
         return TableVersion(name, known["digest"], known["rows"], runs)
 
+    def at(self, versions: Mapping[str, int]) -> dict[str, str]:
+        """Content digest of every contract table at the given Delta versions; a table that is not among them is empty.
+
+        What others commit meanwhile does not count.
+        """
+        pinned = self._tables.at({name: versions.get(name, ABSENT) for name in TABLES})
+        found = {}
+        for name in TABLES:
+            if pinned.version(name) == self._tables.version(name):
+                found[name] = self.of(name).digest
+            else:
+                found[name] = _describe(name, pinned.read(name))["digest"]
+        return found
+
     def changed(self, name: str) -> list[str]:
         """Files of the current commit whose bytes are not those that were noted of it; StorageError where one is gone."""
         known = self._noted(name)
-        commit = self._tables.version(name)
-        if known.get("commit") != commit:
+        if known.get("commit") != self._tables.commit(name):
             return []
         noted: dict[str, str] = known.get("files", {})
-        return [p.name for p in self._tables.files(name, commit) if p.name in noted and file_digest(p) != noted[p.name]]
+        return [path.name for path in self._tables.files(name) if path.name in noted and file_digest(path) != noted[path.name]]
 
     def _noted(self, name: str) -> dict[str, Any]:
         """What is remembered of a table; nothing where that is damaged, for it can be read anew."""

@@ -95,6 +95,11 @@ class TableStore:
         table = self.open(name)
         return None if table is None else table.version()
 
+    def commit(self, name: str) -> str | None:
+        """What names the newest commit for ever: a table that was removed and built again counts its versions anew."""
+        table = self.open(name)
+        return None if table is None else f"{table.metadata().id}@{table.version()}"
+
     def versions(self) -> dict[str, int]:
         """Newest version number of every table."""
         return {name: table.version() for name in self.names() if (table := self.open(name)) is not None}

@@ -10,6 +10,7 @@ import pytest
 from schemas.contracts import TABLES
 from schemas.errors import StorageError
 from tamiyo_assets.resources.tables import ABSENT, TableStore
+from tamiyo_assets.versions import Versions
 
 SCHEMA = pa.schema([("training_run_id", pa.string()), ("value", pa.int64()), ("metrics", pa.map_(pa.string(), pa.float32()))])
 
@@ -120,3 +121,26 @@ def test_a_pinned_set_stays_while_others_commit(store: TableStore) -> None:
         pinned.write("features.layer", rows("a", 3))
     store.pin("b" * 64, {"features.layer": 0})
     assert store.pins() == {"b" * 64: {"features.layer": 0}}
+
+
+def test_a_table_that_is_built_again_is_not_taken_for_the_old_one(store: TableStore) -> None:
+    versions = Versions(store.home, store)
+    store.write("features.layer", rows("a", 1))
+    first = versions.of("features.layer").digest
+    store.remove("features.layer")
+    store.write("features.layer", rows("a", 2))
+    assert store.version("features.layer") == 0
+    assert versions.of("features.layer").digest != first
+
+
+def test_digests_of_a_pinned_set_do_not_see_later_commits(store: TableStore) -> None:
+    versions = Versions(store.home, store)
+    name = "tamiyo.command"
+    before = versions.at({})
+    schema = TABLES[name].arrow_schema
+    first = store.write(name, pa.Table.from_pylist([{"command_id": "a"}], schema))
+    pinned = versions.at({name: first})
+    store.write(name, pa.Table.from_pylist([{"command_id": "b"}], schema))
+    assert versions.at({name: first}) == pinned
+    assert versions.at({}) == before
+    assert len({digests[name] for digests in (before, pinned, versions.at(store.versions()))}) == 3
