@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.contracts import REJECT_SCHEMA, TABLES, Folder, Reason
+from schemas.decode.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Collector:
     folder: Folder
     file: str
     digest: str
+    limits: Limits = field(default_factory=Limits)
     tables: dict[str, list[pa.Table]] = field(default_factory=dict)
     rejects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     rows_read: dict[str, int] = field(default_factory=dict)
@@ -83,7 +85,7 @@ class Collector:
 
     def fresh(self) -> "Collector":
         """An empty collector for the same file."""
-        return Collector(self.folder, self.file, self.digest)
+        return Collector(self.folder, self.file, self.digest, self.limits)
 
     def absorb(self, other: "Collector") -> None:
         """Add what another collector gathered from the same file."""

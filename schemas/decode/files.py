@@ -41,14 +41,14 @@ def decode_file(path: Path, folder: Folder, *, file: str, digest: str, limits: L
     extension = extension_of(file, folder)
     size = path.stat().st_size
     if size > limits.file_bytes:
-        collector = Collector(folder, file, digest)
+        collector = Collector(folder, file, digest, limits)
         message = f"file_bytes: expected at most {limits.file_bytes}, found {size}"
         collector.reject_record(RawRecord(0, b""), Reason.LIMIT_EXCEEDED, message)
         yield collector.finish()
     elif extension == ".parquet":
         yield from decode_parquet(folder, path, file, digest, limits)
     elif extension == ".json":
-        collector = Collector(folder, file, digest)
+        collector = Collector(folder, file, digest, limits)
         decode_snapshot(collector, path, limits)
         yield collector.finish()
     else:
@@ -61,7 +61,7 @@ def _decode_records(path: Path, folder: Folder, extension: str, file: str, diges
     chunks = read_frames(path, extension, limits, acceptor(folder)) if binary else read_lines(path, extension, limits)
     text = TextDecoder(folder)
     for chunk in chunks:
-        collector = Collector(folder, file, digest)
+        collector = Collector(folder, file, digest, limits)
         if binary:
             decode_binary(collector, chunk, extension, limits)
         else:

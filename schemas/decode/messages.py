@@ -14,7 +14,7 @@ from schemas.decode.batches import message_class, to_batch
 from schemas.decode.canonical import canonical_json
 from schemas.decode.collector import Collector, Origin
 from schemas.decode.columns import truth
-from schemas.decode.rows import decode_columns, emit, explode, field_of, shape_table
+from schemas.decode.rows import count_faults, decode_columns, emit, explode, field_of, shape_table
 from schemas.decode.seeds import seed_columns
 from schemas.decode.telemetry import decode_telemetry
 
@@ -50,6 +50,8 @@ def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _
     name = "tolaria.system_state"
     columns, found = shape_table(TABLES[name], field_of(batch), batch.num_rows, {})
     columns["is_completion"] = pa.array(_completion(columns))
+    for field in (*_ELEMENTS, "seed_states"):
+        count_faults(found, field, batch.column(field), collector.limits)
     good = emit(collector, name, columns, found, origin)
     packet = {key: columns[key] for key in ("training_run_id", "packet_id", "timestamp_ns", "global_step")}
     for field, table in _ELEMENTS.items():

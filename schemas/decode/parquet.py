@@ -22,12 +22,12 @@ def decode_parquet(folder: Folder, path: Path, file: str, digest: str, limits: L
     done = 0
     try:
         for batch in _batches(path, limits):
-            collector = Collector(folder, file, digest)
+            collector = Collector(folder, file, digest, limits)
             _rows(collector, _table_of(folder, batch.schema), pa.table(batch), done)
             done += batch.num_rows
             yield collector.finish()
     except (WrongColumns, Unreadable) as error:
-        collector = Collector(folder, file, digest)
+        collector = Collector(folder, file, digest, limits)
         reason = Reason.WRONG_COLUMNS if isinstance(error, WrongColumns) else Reason.UNREADABLE_FILE
         collector.reject_record(RawRecord(done, b""), reason, f"{file}: {error}")
         yield collector.finish()

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from schemas.contracts import TABLES, Presence, Reason, Table
 from schemas.decode.collector import Collector, Origin, typed_columns
 from schemas.decode.columns import Findings, Mask, shape_column, truth
+from schemas.decode.limits import Limits
 
 RawColumn = Callable[[str], pa.Array | None]
 _TIMES: Final = "_ns"
@@ -63,9 +64,32 @@ def key_faults(table: Table, columns: Mapping[str, Any], found: Findings) -> Non
         found.fault(missing, missing_reason(name), f"{name}: the key of {table.name} needs it, found none; send it")
 
 
+def limit_faults(columns: Mapping[str, Any], found: Findings, limits: Limits) -> None:
+    """Note the rows with a string, list or map beyond the limits."""
+    for name, column in columns.items():
+        if pa.types.is_string(column.type):
+            _too_large(found, f"string_bytes: {name}", pc.binary_length(column), limits.string_bytes)
+        elif pa.types.is_list(column.type) or pa.types.is_map(column.type):
+            count_faults(found, name, column, limits)
+
+
+def count_faults(found: Findings, name: str, lists: Any, limits: Limits) -> None:
+    """Note the rows whose list or map has too many elements."""
+    offsets = np.asarray(lists.offsets, np.int64)
+    _too_large(found, f"elements: {name}", pa.array(np.diff(offsets)), limits.elements)
+
+
+def _too_large(found: Findings, what: str, sizes: Any, most: int) -> None:
+    largest = pc.max(sizes).as_py()
+    if largest is not None and largest > most:
+        message = f"{what}: expected at most {most}, found more"
+        found.fault(truth(pc.greater(sizes, most)), Reason.LIMIT_EXCEEDED, message)
+
+
 def emit(collector: Collector, name: str, columns: dict[str, Any], found: Findings, origin: Origin) -> npt.NDArray[np.int64]:
     """Send rows without fault to their table and the others to the rejects; returns the positions of the good ones."""
     table = TABLES[name]
+    limit_faults(columns, found, collector.limits)
     key_faults(table, columns, found)
     collector.read(name, found.rows)
     collector.count_unknown(found.unknown)

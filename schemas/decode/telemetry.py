@@ -13,7 +13,7 @@ from schemas.contracts import TABLES, Reason
 from schemas.contracts.enums import ENUMS
 from schemas.decode.collector import Collector, Origin
 from schemas.decode.columns import Findings, null_where, shape_column, truth
-from schemas.decode.rows import decode_columns, emit, explode, field_of
+from schemas.decode.rows import count_faults, decode_columns, emit, explode, field_of
 
 _PARTS: Final = {"metrics": "telemetry.metric", "events": "telemetry.event", "spans": "telemetry.span"}
 _HEALTHY: Final = frozenset({"ok", "healthy", "operational", "true", "1"})
@@ -45,6 +45,8 @@ def _packets(collector: Collector, batch: pa.RecordBatch, origin: Origin) -> tup
         "timestamp_ns": shape_column(metric["timestamp_ns"], batch.column("timestamp"), found),
         "source": null_where(batch.column("source_subsystem"), truth(pc.equal(batch.column("source_subsystem"), ""))),
     }
+    for field in _PARTS:
+        count_faults(found, field, batch.column(field), collector.limits)
     missing = truth(pc.equal(ids, ""))
     bad = missing.copy()
     for mask, reason, message in found.faults:

@@ -13,6 +13,7 @@ from schemas.decode.batches import to_batch
 from schemas.decode.collector import Collector, Origin, RawRecord
 from schemas.decode.columns import null_where
 from schemas.decode.json_records import BadRecord, Drift, to_message
+from schemas.decode.limits import Limits
 from schemas.decode.plain import Plain, time_ns
 from schemas.decode.rows import RawColumn, decode_columns, emit, field_of, shape_table
 from schemas.decode.urza_graph import graph_rows
@@ -62,6 +63,7 @@ def _record(collector: Collector, parts: dict[str, Parts], record: RawRecord, to
     payload = _descriptor(top)
     extras = top.section("extras")
     graph = extras.section("graph_metadata")
+    _check_counts(graph, collector.limits)
     monitors, errors = monitor_columns(graph)
     groups = list(graph_rows(graph))
     top.count_others(_TOP)
@@ -77,6 +79,15 @@ def _record(collector: Collector, parts: dict[str, Parts], record: RawRecord, to
     kernel = _kernel(top, row)
     if kernel:
         parts.setdefault(_KERNEL, Parts()).add(kernel, record)
+
+
+def _check_counts(graph: Plain, limits: Limits) -> None:
+    """Raise BadRecord where a list of the graph is longer than the limit."""
+    for key in graph.values:
+        size = len(value) if isinstance(value := graph.value(key), list) else 0
+        if size > limits.elements:
+            message = f"elements: {graph.name}.{key}: expected at most {limits.elements}, found {size}"
+            raise BadRecord(Reason.LIMIT_EXCEEDED, message)
 
 
 def _reject(collector: Collector, table: str, record: RawRecord, errors: Sequence[BadRecord]) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from google.protobuf import json_format
 
 from schemas.contracts import FOLDERS
 from schemas.decode import Limits, decode_file
 from schemas.errors import ContractError
-from tests.schemas.decoding import decode, packed
+from schemas.leyline import leyline_pb2 as pb
+from tests.schemas.decoding import binpb, decode, packed, wal
 
 FOLDER = "kasmina/seed_state"
 SEEDS = "kasmina.seed_state"
@@ -82,3 +84,28 @@ def test_a_foreign_extension_is_refused(tmp_path: Path) -> None:
     path.write_text("a,b\n")
     with pytest.raises(ContractError, match=r"x\.csv"):
         list(decode_file(path, FOLDERS[FOLDER], file="x.csv", digest="d"))
+
+
+def test_strings_and_counts_have_limits_of_their_own_in_every_format(tmp_path: Path) -> None:
+    long = pb.SeedState(seed_id="long", training_run_id="r", timestamp_ns=1, policy_version="x" * 50)
+    many = pb.SeedState(seed_id="many", training_run_id="r", timestamp_ns=1, monitored_layers=["a"] * 50)
+    wide = pb.SeedState(seed_id="wide", training_run_id="r", timestamp_ns=1, metrics={f"m{n}": 1 for n in range(50)})
+    good = pb.SeedState(seed_id="good", training_run_id="r", timestamp_ns=1)
+    found = [good, long, many, wide]
+    data = {
+        "x.binpb": binpb([one.SerializeToString() for one in found]),
+        "x.ndjson": packed([json_format.MessageToJson(one, indent=None) for one in found], ".ndjson"),
+    }
+    for name, content in data.items():
+        result = decode(tmp_path, FOLDER, name, content, Limits(string_bytes=40, elements=40))
+        assert [row["seed_id"] for row in result.rows(SEEDS)] == ["good"]
+        messages = [row["message"] for row in result.rejects["rejects.kasmina_seed_state"]]
+        assert [message.split(":")[0] for message in messages] == ["string_bytes", "elements", "elements"]
+    packet = pb.SystemStatePacket(
+        packet_id="p", training_run_id="r", timestamp_ns=1, layers=[pb.LayerTelemetry(layer_id="l")] * 50
+    )
+    result = decode(tmp_path, "tolaria/system_state", "x.wal", wal([packet.SerializeToString()]), Limits(elements=40))
+    assert (result.reasons, result.rows("tolaria.layer_telemetry")) == (["limit_exceeded"], [])
+    graph = {"blueprint_id": "b", "extras": {"graph_metadata": {"layers": [{"layer_id": f"l{n}"} for n in range(50)]}}}
+    urza = decode(tmp_path, "urza/blueprint", "x.ndjson", packed([json.dumps(graph)], ".ndjson"), Limits(elements=40))
+    assert urza.reasons == ["limit_exceeded"]
