@@ -1,5 +1,12 @@
 """Instrumented PyTorch training that speaks the upstream contracts: a reference producer for every system.
 
-`recorder.watch.watch` records any module while it trains; `recorder.record.record` trains hosts, grafts kernels, measures
-them against controls and writes everything as exports. Imports schemas, and nothing else of this project.
+`recorder.watch(model, optimizer)` records any module while it trains; `recorder.record(RecordPlan(...))` trains hosts, grafts
+kernels, measures them against controls and writes everything as exports. Imports schemas, and nothing else of this project.
 """
+
+from recorder.observation import Observation
+from recorder.plan import RecordPlan
+from recorder.record import Progress, record
+from recorder.watch import Watch, watch
+
+__all__ = ["Observation", "Progress", "RecordPlan", "Watch", "record", "watch"]

@@ -115,7 +115,7 @@ def _measure(kernel: Kernel, layout: Layout) -> tuple[Measured, Benchmark, nn.Mo
     optimizer = torch.optim.Adam(groups, lr=1e-3)
     looks: list[Observation] = []
     started = time.perf_counter()
-    with watch(model, optimizer, every=5, sink=looks.append) as seen:
+    with watch(model, optimizer, every=5, sink=looks.append, detailed=True) as seen:
         for _ in range(15):
             optimizer.zero_grad()
             loss = mse_loss(model(inputs), targets)

@@ -84,8 +84,9 @@ def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], cl
     machine = Machine()
     run = HostRun(plan, spec, risks, clock, machine, Health(machine), build_host(spec))
     run.host.model.train()
-    with watch(run.host.model, run.host.optimizer, every=plan.every) as seen:
+    with watch(run.host.model, run.host.optimizer, every=plan.every, detailed=True) as seen:
         _warm_up(run, seen)
+        seen.detailed = False
         while run.step < plan.total_steps and run.losses_finite:
             observation = run.train(seen)
             if run.graft_state is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from recorder.activations import saturated
 
 ROWS: Final = 16  # rows of a batch that activation measures look at
+UNITS: Final = 256  # units of a row that they look at, evenly spread
 DECAY: Final = 0.1  # weight of the newest value in running means and variances
 TINY: Final = 1e-12
 
@@ -70,22 +71,27 @@ def nonlinearity(before: Tensor, after: Tensor) -> float:
     return 0.0 if power <= TINY else max(0.0, 1.0 - float(x @ y) ** 2 / power)
 
 
+def _norm(gradient: Tensor | None, stride: int) -> float | None:
+    return None if gradient is None else float(gradient.norm()) * math.sqrt(stride)
+
+
 def measure_activation(
-    name: str, before: Tensor, after: Tensor, gradient_in: Tensor | None, gradient_out: Tensor | None
+    name: str, before: Tensor, after: Tensor, gradient_in: Tensor | None, gradient_out: Tensor | None, stride: int = 1
 ) -> ActivationMeasure:
     """Measure activation `name` on sampled inputs, outputs and their gradients (any may have any shape, rows first).
 
     saturation_rate: share of elements in a flat region. saturation_events: units (positions of one row) saturated in
-    every sampled row, a count. nonlinearity_strength: see `nonlinearity`. mean_output: mean of the outputs.
+    every sampled row, a count. nonlinearity_strength: see `nonlinearity`. mean_output: mean of the outputs. `stride` is how
+    many units each sampled one stands for: counts are multiplied by it, norms by its root.
     """
     flat = saturated(name, before, after)
     return ActivationMeasure(
         saturation_rate=float(flat.float().mean()),
-        saturation_events=float(flat.all(dim=0).sum()),
+        saturation_events=float(flat.all(dim=0).sum()) * stride,
         nonlinearity_strength=nonlinearity(before, after),
         mean_output=float(after.mean()),
-        gradient_out=None if gradient_out is None else float(gradient_out.norm()),
-        gradient_in=None if gradient_in is None else float(gradient_in.norm()),
+        gradient_out=_norm(gradient_out, stride),
+        gradient_in=_norm(gradient_in, stride),
     )
 
 

@@ -36,8 +36,8 @@ class Observation:
     """Everything that one measured step showed, as messages of the contracts plus what Urza's records need.
 
     `metrics` are the step metrics of contracts.md section 7; `influence` maps (activation_id, group index) to
-    (influence 0..1, magnitude, effect); `latency_ms` and `output_rms` are per layer,
-    `activation_cost` is the elements that an activation computes per sample.
+    (influence 0..1, magnitude, effect); `latency_ms` and `output_rms` are per layer, `activation_cost` is the elements that an
+    activation takes per sample. `output_rms` and `influence` are filled while the watch is `detailed`.
     """
 
     global_step: int
@@ -112,7 +112,8 @@ def _activations(watch: "Watch", probe: Probe) -> list[pb.ActivationTelemetry]:
     types = {a.activation_id: a.type for a in watch.topology.activations} if watch.topology else {}
     for key, trace in probe.activations.items():
         if trace.before is not None and trace.after is not None and key in types:
-            measure = measure_activation(types[key], trace.before, trace.after, trace.gradient_in, trace.gradient_out)
+            gradients = (trace.gradient_in, trace.gradient_out)
+            measure = measure_activation(types[key], trace.before, trace.after, *gradients, trace.stride)
             seen.append((key, trace.calls, measure))
     total = sum(m.gradient_out or 0.0 for _, _, m in seen)
     messages = []
@@ -218,10 +219,6 @@ def _rms(output: Tensor | None) -> float:
     return math.nan if output is None else float(output.float().square().mean().sqrt())
 
 
-def _elements(output: Tensor | None) -> float:
-    return math.nan if output is None else output.numel() / max(output.shape[0], 1)
-
-
 def observe(watch: "Watch", probe: Probe, loss: float, interval: tuple[int, int, float, dict[str, int]]) -> Observation:
     """Turn a finished step's probe into an Observation. `interval` is (steps, samples, seconds, moves per layer)."""
     started = time.perf_counter_ns()
@@ -236,9 +233,9 @@ def observe(watch: "Watch", probe: Probe, loss: float, interval: tuple[int, int,
         parameters=tuple(_group(watch, numbers, index, steps) for index in range(len(watch.groups()))),
         connections=tuple(_connections(watch, probe)),
         latency_ms={path: trace.busy / 1e6 for path, trace in probe.layers.items()},
-        output_rms={path: _rms(trace.output) for path, trace in probe.layers.items()},
-        activation_cost={key: _elements(trace.after) for key, trace in probe.activations.items()},
-        influence=_influence(watch, numbers),
+        output_rms={path: _rms(trace.output) for path, trace in probe.layers.items()} if watch.detailed else {},
+        activation_cost={key: float(trace.units) for key, trace in probe.activations.items()},
+        influence=_influence(watch, numbers) if watch.detailed else {},
     )
     observation.add_cost((probe.cost_ns + time.perf_counter_ns() - started) / 1e6)
     return observation

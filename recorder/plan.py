@@ -38,7 +38,7 @@ class RecordPlan(BaseModel):
     horizons: tuple[int, ...] = Field(default=(50, 100))
     long_horizon: int = Field(default=200, ge=20)
     long_every: int = Field(default=5, ge=0, description="every how many hosts the long horizon is measured; 0 = never")
-    sheet_hosts: int = Field(default=8, ge=1, description="training hosts whose outcomes make the kernels' sheets")
+    sheet_hosts: int = Field(default=5, ge=1, description="training hosts whose outcomes make the kernels' sheets")
     stress_share: float = Field(default=0.15, ge=0, le=1)
     compile_backend: str = Field(
         default="aot_eager", description="torch.compile backend that kernels and hosts really go through"

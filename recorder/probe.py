@@ -1,4 +1,4 @@
-"""The hooks of one measured step: they time, slice 16 rows and keep norms; all arithmetic waits until the step is over."""
+"""The hooks of one measured step: they time, slice a few rows and keep norms; all arithmetic waits until the step is over."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from recorder.activations import function_activation, module_activation
-from recorder.measures import ROWS
+from recorder.measures import ROWS, UNITS
 from recorder.topology import tensors_of
 
 if TYPE_CHECKING:
@@ -32,9 +32,14 @@ class LayerTrace:
 
 @dataclass
 class ActivationTrace:
-    """One activation in one step: sampled rows before and after, and the gradients there once backward has run."""
+    """One activation in one step: sampled units before and after, and the gradients there once backward has run.
+
+    `stride` is how many units of a row each sampled one stands for; `units` how many a row has.
+    """
 
     calls: int = 0
+    stride: int = 1
+    units: int = 0
     before: Tensor | None = None
     after: Tensor | None = None
     gradient_in: Tensor | None = None
@@ -52,8 +57,10 @@ class Gradients:
     weights: list[Tensor] = field(default_factory=list)
 
 
-def _sample(tensor: Tensor) -> Tensor:
-    return tensor.detach()[:ROWS].clone()
+def _sample(tensor: Tensor, stride: int) -> Tensor:
+    """The first rows, and every `stride`-th unit of each; a view."""
+    rows = tensor.detach()[:ROWS]
+    return rows if stride == 1 else rows.flatten(1)[:, ::stride]
 
 
 class _Functional(TorchFunctionMode):
@@ -92,6 +99,8 @@ class Probe:
         topology = watch.topology
         functional = [] if topology is None else [a for a in topology.activations if a.functional]
         self._functional = [(a.type, a.activation_id) for a in functional]
+        activations = () if topology is None else topology.activations
+        self._whole = {a.activation_id for a in activations if a.type == "glu"}  # its halves must stay apart
         self._cursor = 0
 
     def attach(self) -> None:
@@ -147,7 +156,7 @@ class Probe:
             for tensor in tensors_of(output):
                 trace.output_bytes += tensor.numel() * tensor.element_size()
                 trace.samples = tensor.shape[0] if tensor.ndim else 1
-                if trace.output is None and tensor.is_floating_point():
+                if self._watch.detailed and trace.output is None and tensor.is_floating_point():
                     trace.output = tensor.detach()[:ROWS]
             spent = time.perf_counter_ns() - now
             trace.hooks += spent
@@ -172,7 +181,9 @@ class Probe:
         trace = self.activations.setdefault(key, ActivationTrace())
         trace.calls += 1
         if trace.calls == 1:
-            trace.before = _sample(inputs)
+            trace.units = inputs[0].numel() if inputs.ndim else 1
+            trace.stride = 1 if key in self._whole else -(-trace.units // UNITS)
+            trace.before = _sample(inputs, trace.stride).clone()
             if inputs.requires_grad:
                 inputs.register_hook(lambda grad: _keep(trace, "gradient_in", grad))
         self.cost_ns += time.perf_counter_ns() - started
@@ -182,7 +193,7 @@ class Probe:
         """Keep sampled outputs of an activation, and the gradient there when backward comes."""
         started = time.perf_counter_ns()
         if trace.calls == 1:
-            trace.after = _sample(output)
+            trace.after = _sample(output, trace.stride).clone()
             if output.requires_grad:
                 output.register_hook(lambda grad: _keep(trace, "gradient_out", grad))
         self.cost_ns += time.perf_counter_ns() - started
@@ -204,4 +215,4 @@ class Probe:
 
 
 def _keep(trace: ActivationTrace, name: str, gradient: Tensor) -> None:
-    setattr(trace, name, gradient.detach()[:ROWS])
+    setattr(trace, name, _sample(gradient, trace.stride))

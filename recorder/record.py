@@ -62,6 +62,7 @@ class _Session:
     pending: dict[int, Records] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     recorded: int = 0
+    prepared: float = 0.0  # seconds that the first phase took
     outcomes: int = 0
 
     @property
@@ -69,10 +70,10 @@ class _Session:
         return time.monotonic() - self.started
 
     def has_time(self, running: int) -> bool:
-        """Whether one more host fits into the plan's minutes, at the rate so far."""
-        if self.plan.minutes is None:
+        """Whether one more host fits into the plan's minutes, at the rate so far; the first one always does."""
+        if self.plan.minutes is None or not self.recorded:
             return True
-        pace = self.elapsed / self.recorded if self.recorded else 0.0
+        pace = (self.elapsed - self.prepared) / self.recorded
         return self.elapsed + pace * (1 + running // self.plan.workers) <= self.plan.minutes * 60
 
     def remaining(self) -> float | None:
@@ -80,7 +81,7 @@ class _Session:
         by_hosts = None
         if goal is not None and self.recorded:
             left = goal - len(self.journal.done) - len(self.pending)
-            by_hosts = self.elapsed / self.recorded * max(left, 0)
+            by_hosts = (self.elapsed - self.prepared) / self.recorded * max(left, 0)
         by_clock = None if self.plan.minutes is None else max(self.plan.minutes * 60 - self.elapsed, 0.0)
         known = [value for value in (by_hosts, by_clock) if value is not None]
         return min(known) if known else None
@@ -201,6 +202,7 @@ def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: No
         progress(Progress(line))
     write_snapshots(plan.exports)
     risks = _describe_kernels(session)
+    session.prepared = session.elapsed
     with ExitStack() as stack:
         stack.callback(session.flush)
         if plan.workers == 1:

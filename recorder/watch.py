@@ -34,6 +34,7 @@ class Watch:
         self.topology: Topology | None = None
         self.example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self.global_step = 0
+        self.detailed = False  # what only Urza's records need; off, a measured step is cheaper
         self.running: dict[str, Running] = {}
         self._sink = sink
         self._groups = len(optimizer.param_groups)
@@ -134,13 +135,15 @@ def watch(
     *,
     every: int = 10,
     sink: Callable[[Observation], None] | None = None,
+    detailed: bool = False,
 ) -> Iterator[Watch]:
-    """Watch `model` while `optimizer` trains it; measures every `every`-th step.
+    """Watch `model` while `optimizer` trains it; measures every `every`-th step, with `detailed` also what Urza's records need.
 
     Three lines give a recording: `with watch(model, optimizer, sink=...) as seen:` around the loop, and
     `seen.step(loss, len(batch))` after `optimizer.step()`.
     """
     watching = Watch(model, optimizer, every=every, sink=sink)
+    watching.detailed = detailed
     watching.open()
     try:
         yield watching

