@@ -1,0 +1,112 @@
+"""On recorded training: mandatory coverage is full, masks conserve, and serialized packets replayed online give the same bits.
+
+On the exports of the existing system: nothing is invented, and every gap names who should have sent what.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from gnn.features.build import FeatureSet, build_features
+from gnn.features.coverage import by_key, check_conservation
+from gnn.features.gaps import gaps
+from gnn.features.metadata import Metadata
+from gnn.features.registries import Registries
+from gnn.features.sources import Sources
+from gnn.graph.assemble import to_batch
+from gnn.graph.builder import GraphBuilder
+from schemas.features import COVERAGE_KEYS, RELATIONS
+from schemas.leyline import leyline_pb2
+from tests.gnn.graph.test_parity import assert_same, graph_of
+from tests.gnn.recorded import delimited, recorded_registries, recorded_tables
+from tests.gnn.tables import FixedNorms
+
+RUNS = 20
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Tables of an exports root with what was built from them."""
+
+    root: Path
+    tables: Sources
+    registries: Registries
+    features: FeatureSet
+
+
+def recorded(root: Path, workplace: Path) -> Recorded:
+    tables = recorded_tables(root)
+    registries = recorded_registries(workplace, tables)
+    return Recorded(root, tables, registries, build_features(tables, norms=FixedNorms(), registries=registries))
+
+
+@pytest.fixture(scope="module")
+def training(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return recorded(sample, tmp_path_factory.mktemp("registries"))
+
+
+@pytest.fixture(scope="module")
+def existing(esper_exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return recorded(esper_exports, tmp_path_factory.mktemp("registries"))
+
+
+def test_every_key_is_there_and_every_mandatory_one_is_full(training: Recorded) -> None:
+    keys = by_key(training.features)
+    assert {row["key"] for row in keys.to_pylist()} == set(COVERAGE_KEYS)
+    short = {row["key"]: row["ratio"] for row in keys.to_pylist() if row["mandatory"] and row["ratio"] != 1.0}
+    assert not short
+    assert all(row["elements"] for row in keys.to_pylist())
+    check_conservation(training.features, keys)
+    to_batch(training.features).validate()
+
+
+def test_replaying_serialized_packets_is_bit_equal_across_restarts(training: Recorded) -> None:
+    features = training.features
+    chosen = features.block.packets.runs[:RUNS]
+    assert len(chosen) == RUNS
+    packets = {}
+    for path in sorted((training.root / "tolaria" / "system_state").glob("*.binpb")):
+        for data in delimited(path):
+            message = leyline_pb2.SystemStatePacket.FromString(data)
+            packets[message.training_run_id, message.packet_id] = data
+    seeds = training.tables["kasmina.seed_state"]
+    exported = seeds.filter(pc.equal(seeds["source"], "export"))
+    offline, metadata = to_batch(features), Metadata(training.tables, norms=FixedNorms(), registries=training.registries)
+    builder, before, replayed = GraphBuilder(metadata), {}, 0
+    for number, key in enumerate(features.keys().to_pylist()):
+        run, now = key["training_run_id"], key["timestamp_ns"]
+        if run not in chosen:
+            continue
+        times = exported["timestamp_ns"].to_numpy()
+        own = np.asarray(pc.equal(exported["training_run_id"], run)) & (times <= now) & (times > before.get(run, -1))
+        builder.admit_seeds(exported.filter(pa.array(own)))
+        before[run] = now
+        built = builder.build_packets([packets[run, key["packet_id"]]])
+        assert_same(graph_of(offline, number), graph_of(built.batch, 0))
+        replayed += 1
+        if replayed % 37 == 0:
+            saved, builder = builder.save(), GraphBuilder(metadata)
+            builder.restore(saved)
+    assert replayed >= RUNS
+
+
+def test_existing_exports_invent_nothing_and_name_who_to_ask(existing: Recorded) -> None:
+    features = existing.features
+    assert features.size == 240
+    for name in ("layer", "activation", "parameter", "blueprint"):
+        assert features.nodes[name].group.ptr[-1] == 0
+    for relation in RELATIONS:
+        expected = relation.short == "context_seed"
+        assert bool(features.edges[relation.short].group.ptr[-1]) is expected, relation.short
+    check_conservation(features, by_key(features))
+    found = gaps(features).to_pylist()
+    systems = {row["key"]: row["system"] for row in found}
+    for relation in RELATIONS:
+        if relation.short != "context_seed":
+            assert {systems[relation.key(feature)] for feature in relation.features} <= {"urza", "tolaria"}
+    assert {row["system"] for row in found if row["reason"].startswith("placeholder")} == {"tezzeret"}
+    to_batch(features).validate()

@@ -1,0 +1,49 @@
+"""Exports on disk as merged contract tables, without the pipeline around them."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from gnn.features.registries import Registries, load, refresh
+from gnn.features.registry_keys import observed_keys
+from gnn.features.sources import Sources
+from schemas.contracts import FOLDERS, TABLES
+from schemas.decode import decode_file
+from schemas.decode.merge import merge
+
+
+def recorded_tables(root: Path) -> Sources:
+    """Every contract table of an exports root; arrival is the order of the files' names."""
+    parts: dict[str, list[pa.Table]] = {}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        folder = FOLDERS.get("/".join(path.relative_to(root).parts[:2]))
+        if folder is not None:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            for decoded in decode_file(path, folder, file=path.name, digest=digest):
+                for name, rows in decoded.tables.items():
+                    parts.setdefault(name, []).append(rows)
+    return Sources({name: merge(TABLES[name], None, pa.concat_tables(rows)).rows for name, rows in parts.items()})
+
+
+def recorded_registries(directory: Path, tables: Mapping[str, pa.Table]) -> Registries:
+    """Registries as a first refresh makes them."""
+    refresh(directory, observed_keys(tables), tables["simic.registry_snapshot"])
+    return load(directory)
+
+
+def delimited(path: Path) -> Iterator[bytes]:
+    """Messages of a `.binpb` file."""
+    data, place = path.read_bytes(), 0
+    while place < len(data):
+        length = shift = 0
+        while True:
+            byte = data[place]
+            place += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if not byte & 0x80:
+                break
+        yield data[place : place + length]
+        place += length
