@@ -202,7 +202,10 @@ def _decode(folder: Folder, pending: _Pending, staging: Staging, decoded: _Decod
             for name in pending.tables:
                 decoded.count(name, chunk, again=name in pending.again)
             decoded.unknown_fields = total([decoded.unknown_fields, chunk.unknown_fields])
-    except FileNotFoundError:
+    except OSError:
+        # unreadable by now: the next scan says what became of it
+        if export.unchanged():
+            raise
         raise _Changed(pending) from None
     if not export.unchanged():
         raise _Changed(pending)

@@ -97,23 +97,31 @@ class Exports:
             elif not path.name.endswith(FOLDERS[folder].extensions):
                 unplaced.append(Unplaced(file, f"expected one of {', '.join(FOLDERS[folder].extensions)}"))
             elif folder in wanted:
-                exports.extend(self._export(path, file, folder))
+                found = self._export(path, file, folder)
+                if isinstance(found, Export):
+                    exports.append(found)
+                elif found is not None:
+                    unplaced.append(found)
         return Scan(tuple(exports), tuple(unplaced), tuple(sorted(wanted)))
 
-    def _export(self, path: Path, file: str, folder: str) -> Iterator[Export]:
-        """The export at `path`; nothing where it vanished while it was looked at."""
+    def _export(self, path: Path, file: str, folder: str) -> Export | Unplaced | None:
+        """The export at `path`; None where it vanished or changed while it was looked at: the next scan sees it."""
         try:
             before = path.stat()
+            if not stat.S_ISREG(before.st_mode):
+                return Unplaced(file, "not a regular file")
             signature = _signature(before)
             known = self._hashes.get(path)
             digest = known[1] if known is not None and known[0] == signature else file_digest(path)
             if _signature(path.stat()) != signature:
-                return
+                return None
         except FileNotFoundError:
-            return
+            return Unplaced(file, "a link to nothing") if path.is_symlink() else None
+        except OSError as failure:
+            return Unplaced(file, f"not readable: {failure.strerror}")
         if max(before.st_mtime_ns, before.st_ctime_ns) + _SETTLED_NS < time.time_ns():
             self._hashes[path] = (signature, digest)
-        yield Export(path, file, folder, digest, before.st_size, signature)
+        return Export(path, file, folder, digest, before.st_size, signature)
 
 
 def _signature(status: os.stat_result) -> Signature:
@@ -130,16 +138,9 @@ def file_digest(path: Path) -> str:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Finished regular files below `root`, sorted; names that start with `.` or end in `.tmp` are still being written."""
+    """Finished files below `root`, sorted; names that start with `.` or end in `.tmp` are still being written."""
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in sorted(files):
-            if name.startswith(".") or name.endswith(".tmp"):
-                continue
-            path = Path(folder, name)
-            try:
-                regular = stat.S_ISREG(path.stat().st_mode)
-            except OSError:
-                continue
-            if regular:
-                yield path
+            if not name.startswith(".") and not name.endswith(".tmp"):
+                yield Path(folder, name)

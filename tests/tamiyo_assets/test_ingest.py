@@ -174,6 +174,29 @@ def test_unfinished_and_foreign_files_are_not_read(site: Site) -> None:
     assert {u.file for u in report.unplaced} == {"tolaria/nothing/a.ndjson", "tolaria/system_state/a.csv", "readme.txt"}
 
 
+def test_what_can_not_be_read_is_reported_and_costs_nobody_else(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put("tolaria/system_state/a.ndjson", packet("a", 1))
+    locked = site.put("tolaria/system_state/b.ndjson", packet("b", 1))
+    os.mkfifo(locked.with_name("pipe.ndjson"))
+    locked.with_name("link.ndjson").symlink_to("nowhere")
+    opened = Path.open
+
+    def refused(path: Path, *args: object, **how: object) -> object:
+        if path == locked:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **how)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refused)
+    report = site.ingest.refresh()
+    reasons = {u.file.rpartition("/")[2]: u.reason for u in report.unplaced}
+    assert reasons == {
+        "b.ndjson": "not readable: Permission denied",
+        "pipe.ndjson": "not a regular file",
+        "link.ndjson": "a link to nothing",
+    }
+    assert site.ingest.run_ids() == ["a"]
+
+
 def test_no_root_and_unknown_folders_are_errors(site: Site) -> None:
     with pytest.raises(StorageError, match="tolaria/nothing"):
         site.ingest.refresh(["tolaria/nothing"])
