@@ -1,0 +1,158 @@
+"""Contracts.md section 1: which record wins does not depend on the order, grouping or repetition of what is merged."""
+
+import random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.contracts import TABLES
+from schemas.decode.merge import merge
+from schemas.digest import row_digests, table_digest
+
+SEEDS = TABLES["kasmina.seed_state"]
+BLUEPRINTS = TABLES["urza.blueprint"]
+KERNELS = TABLES["tezzeret.kernel"]
+SNAPSHOTS = TABLES["simic.registry_snapshot"]
+
+
+def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows of a contract table from partial values."""
+    found = TABLES[name]
+    full = [{"non_finite": [], "export_digest": "e", "position": index} | row for index, row in enumerate(rows)]
+    return pa.Table.from_pylist(full, schema=found.arrow_schema)
+
+
+_ROWS = {
+    "kasmina.seed_state": st.fixed_dictionaries(
+        {
+            "training_run_id": st.sampled_from(["r", "q"]),
+            "seed_id": st.sampled_from(["s", "t"]),
+            "timestamp_ns": st.sampled_from([1, 2]),
+            "source": st.sampled_from(["export", "packet"]),
+            "alpha": st.sampled_from([None, 0.0, 0.5]),
+            "metrics": st.sampled_from([None, [("a", 1.0)], [("a", 1.0), ("b", 2.0)]]),
+            "monitored_layers": st.sampled_from([None, [], ["l"], ["l", "m"]]),
+            "export_digest": st.sampled_from(["e", "f", "g"]),
+            "position": st.integers(0, 5),
+        }
+    ),
+    "urza.blueprint": st.fixed_dictionaries(
+        {
+            "blueprint_id": st.sampled_from(["b", "c"]),
+            "exported_at_ns": st.sampled_from([None, 1, 2]),
+            "descriptor_name": st.sampled_from(["x", "y"]),
+            "monitors": st.sampled_from([None, [], [{"seed": "s", "layer_id": "l", "weight": None}]]),
+            "arrival": st.integers(1, 3),
+            "export_digest": st.sampled_from(["e", "f"]),
+            "position": st.integers(0, 5),
+        }
+    ),
+    "tolaria.system_state": st.fixed_dictionaries(
+        {
+            "training_run_id": st.just("r"),
+            "packet_id": st.sampled_from(["p", "q"]),
+            "timestamp_ns": st.just(1),
+            "training_loss": st.sampled_from([None, 0.5, -0.0]),
+            "is_completion": st.just(False),
+            "export_digest": st.sampled_from(["e", "f"]),
+            "position": st.integers(0, 5),
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(_ROWS))
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_order_grouping_and_repetition_gives_the_same_rows(name: str, data: st.DataObject) -> None:
+    rows = data.draw(st.lists(_ROWS[name], min_size=1, max_size=12))
+    whole = table(name, rows)
+    at_once = merge(TABLES[name], None, whole)
+    assert at_once.rows.num_rows + at_once.duplicates == len(rows)
+    chance = random.Random(data.draw(st.integers(0, 99)))
+    order = [index for index in range(len(rows)) for _ in range(chance.choice([1, 1, 2]))]
+    chance.shuffle(order)
+    kept: pa.Table | None = None
+    for start in range(0, len(order), 3):
+        kept = merge(TABLES[name], kept, whole.take(order[start : start + 3])).rows
+    assert kept is not None
+    assert table_digest(TABLES[name], kept) == table_digest(TABLES[name], at_once.rows)
+    assert sorted(map(str, kept.to_pylist())) == sorted(map(str, at_once.rows.to_pylist()))
+    again = merge(TABLES[name], at_once.rows, at_once.rows)
+    assert (again.rows.num_rows, again.duplicates) == (at_once.rows.num_rows, at_once.rows.num_rows)
+
+
+def winner(name: str, *rows: dict[str, Any]) -> dict[str, Any]:
+    found = merge(TABLES[name], None, table(name, list(rows))).rows.to_pylist()
+    assert len(found) == 1
+    return dict(found[0])
+
+
+SEED = {"training_run_id": "r", "seed_id": "s", "timestamp_ns": 1, "source": "export"}
+
+
+def test_a_seeds_export_beats_its_copy_in_a_packet() -> None:
+    for order in (1, -1):
+        rows = [SEED | {"source": "packet", "alpha": 0.1}, SEED | {"alpha": 0.9}][::order]
+        assert winner("kasmina.seed_state", *rows)["source"] == "export"
+
+
+def test_a_tie_goes_to_the_lowest_digest_and_the_lowest_copy_is_named() -> None:
+    rows = [
+        SEED | {"alpha": value, "export_digest": digest, "position": position}
+        for value, digest, position in [(0.5, "f", 1), (0.25, "e", 9), (0.5, "e", 7), (0.5, "e", 3)]
+    ]
+    digests = row_digests(table("kasmina.seed_state", rows))
+    found = winner("kasmina.seed_state", *rows)
+    best = min(range(4), key=lambda row: digests[row])
+    assert found["alpha"] == rows[best]["alpha"]
+    copies = [(row["export_digest"], row["position"]) for row in rows if row["alpha"] == rows[best]["alpha"]]
+    assert (found["export_digest"], found["position"]) == min(copies)
+
+
+def test_without_an_event_time_the_newest_arrival_wins_also_when_it_came_before() -> None:
+    first, second = {"blueprint_id": "b", "descriptor_name": "A"}, {"blueprint_id": "b", "descriptor_name": "B"}
+    rows = [first | {"arrival": 1}, second | {"arrival": 2}, first | {"arrival": 3}]
+    assert winner("urza.blueprint", *rows)["descriptor_name"] == "A"
+    assert winner("urza.blueprint", *rows[:2])["descriptor_name"] == "B"
+    assert winner("urza.blueprint", *[row | {"arrival": 1} for row in rows[:2]])["descriptor_name"] == "B"
+
+
+def test_the_newest_exported_at_wins_whatever_the_arrival() -> None:
+    old, new = (
+        {"blueprint_id": "b", "descriptor_name": name, "exported_at_ns": time} for name, time in (("old", 1), ("new", 2))
+    )
+    assert winner("urza.blueprint", new | {"arrival": 1}, old | {"arrival": 2})["descriptor_name"] == "new"
+
+
+def test_a_key_may_be_null_where_the_contract_says_so() -> None:
+    rows = [
+        {"blueprint_id": "b", "source": "urza", "status": status, "arrival": n}
+        for n, status in enumerate(["COMPILED", "FAILED"])
+    ]
+    assert winner("tezzeret.kernel", *rows)["status"] == "FAILED"
+
+
+def test_digests_see_content_and_not_where_it_came_from() -> None:
+    rows = [SEED | {"metrics": [("a", 1.0)]}, SEED | {"seed_id": "t", "alpha": 0.0}]
+    base = table("kasmina.seed_state", rows)
+    moved = table("kasmina.seed_state", [row | {"export_digest": "z", "position": 99} for row in rows[::-1]])
+    assert table_digest(SEEDS, base) == table_digest(SEEDS, moved)
+    assert sorted(row_digests(base)) == sorted(row_digests(moved))
+    changes: list[dict[str, Any]] = [
+        {"alpha": 0.5},
+        {"metrics": None},
+        {"metrics": [("a", 2.0)]},
+        {"metrics": [("b", 1.0)]},
+        {"monitored_layers": []},
+        {"non_finite": ["x"]},
+        {"stage": ""},
+    ]
+    digests = {table_digest(SEEDS, table("kasmina.seed_state", [rows[0] | change, rows[1]])) for change in changes}
+    assert len(digests | {table_digest(SEEDS, base)}) == len(changes) + 1
+    texts = {row_digests(table("kasmina.seed_state", [rows[0] | change]))[0] for change in changes}
+    assert len(texts | {row_digests(base)[0]}) == len(changes) + 1
+    assert table_digest(SEEDS, base.slice(0, 0)) == table_digest(SEEDS, SEEDS.empty())
