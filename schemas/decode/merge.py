@@ -50,8 +50,8 @@ def _winners(table: Table, rows: pa.Table) -> pa.Table:
     frame = _keys(table, rows).with_columns(
         _row=pl.int_range(rows.num_rows, dtype=pl.Int64),
         _digest=pl.Series(row_digests(rows), dtype=pl.String),
-        _export=pl.Series(rows.column("export_digest").to_pylist(), dtype=pl.String),
-        _position=pl.Series(rows.column("position").to_pylist(), dtype=pl.Int64),
+        _export=_series(rows, "export_digest"),
+        _position=_series(rows, "position"),
         **_ranks(table, rows),
     )
     order = ["_time", "_arrival", "_within", "_rank", "_digest", "_export", "_position"]
@@ -60,22 +60,21 @@ def _winners(table: Table, rows: pa.Table) -> pa.Table:
     return rows.take(pa.array(best["_row"].to_numpy()))
 
 
+def _series(rows: pa.Table, name: str) -> pl.Series:
+    found = pl.from_arrow(rows.column(name))
+    return found if isinstance(found, pl.Series) else found.to_series()
+
+
 def _ranks(table: Table, rows: pa.Table) -> dict[str, pl.Series]:
     """What orders the rows of one key before their digest: event time, arrival and position within it, source."""
-    none = pl.Series([None] * rows.num_rows, dtype=pl.Int64)
-    time = none if table.event_time is None else pl.Series(rows.column(table.event_time).to_pylist(), dtype=pl.Int64)
-    arrival = within = none
+    none = pl.repeat(None, rows.num_rows, dtype=pl.Int64, eager=True)
+    time = none if table.event_time is None else _series(rows, table.event_time)
+    arrival, within, rank = none, none, none
     if table.by_arrival:
-        by_arrival = time.is_null().to_list()
-        arrivals, positions = rows.column("arrival").to_pylist(), rows.column("position").to_pylist()
-        pairs = zip(by_arrival, arrivals, positions, strict=True)
-        ordered = [(a, p) if flag else (None, None) for flag, a, p in pairs]
-        arrival = pl.Series([a for a, _ in ordered], dtype=pl.Int64)
-        within = pl.Series([p for _, p in ordered], dtype=pl.Int64)
-    rank = none
+        arrival = _series(rows, "arrival").zip_with(time.is_null(), none)
+        within = _series(rows, "position").zip_with(time.is_null(), none)
     if table.ranked is not None:
         column, values = table.ranked
-        rank = pl.Series(
-            [values.index(v) if v in values else len(values) for v in rows.column(column).to_pylist()], dtype=pl.Int64
-        )
+        places = {value: place for place, value in enumerate(values)}
+        rank = _series(rows, column).replace_strict(places, default=len(values), return_dtype=pl.Int64)
     return {"_time": time, "_arrival": arrival, "_within": within, "_rank": rank}
