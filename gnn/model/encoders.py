@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 from gnn.model.config import ModelConfig
 from schemas.artifacts import REGISTRIES
-from schemas.features import Feature, FeatureGroup, NodeType
+from schemas.features import Feature, FeatureGroup, Kind, NodeType
 
 IDENTITIES: Final = frozenset({"seed_id", "blueprint_id"})
 COMPILE_STATUS: Final = "compile_status"
+CLIP: Final = 5.0  # standard deviations
+LEAST_SPREAD: Final = 0.05  # a channel that hardly varies is not blown up
 
 
 def embedding_width(feature: Feature, config: ModelConfig) -> int:
@@ -20,8 +22,55 @@ def embedding_width(feature: Feature, config: ModelConfig) -> int:
     return config.identity_embedding if feature.name in IDENTITIES else config.embedding
 
 
+class InputScale(nn.Module):
+    """Value channels -> comparable ones: sign(x) log1p(|x|), standardized by `center` and `scale`, clipped, 0 where missing.
+
+    Channels arrive in their declared transforms, whose spreads differ by three orders of magnitude (a layer's
+    samples_per_s against its run's EWMA prior): unscaled, one channel would drown the others in the encoder's LayerNorm.
+    `center` and `scale` (float32 [value_width], flags and multi-hots stay as they are) are fitted on training hosts.
+    """
+
+    center: Tensor
+    scale: Tensor
+    source: Tensor
+
+    def __init__(self, group: FeatureGroup) -> None:
+        super().__init__()
+        channels = [(place, f.kind) for place, f in enumerate(group.valued) for _ in range(f.channels)]
+        self.value_width = group.value_width
+        self.numeric = [kind is Kind.NUMERIC for _, kind in channels]
+        self.register_buffer("center", torch.zeros(group.value_width))
+        self.register_buffer("scale", torch.ones(group.value_width))
+        # which mask channel belongs to each value channel; on the CPU even where the rest is built without storage
+        places = torch.tensor([place for place, _ in channels], dtype=torch.int64, device="cpu")
+        self.register_buffer("source", places, persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """`values` float32 [N, value_width + masks] -> the same shape."""
+        raw, masks = values[:, : self.value_width], values[:, self.value_width :]
+        standard = ((squash(raw) - self.center) / self.scale).clamp(-CLIP, CLIP) * masks[:, self.source]
+        return torch.cat([standard, masks], dim=1)
+
+    @torch.no_grad()
+    def fit(self, values: Tensor) -> None:
+        """Set `center` and `scale` of the numeric channels from measured `values` [N, value_width + masks]."""
+        raw, masks = squash(values[:, : self.value_width].double()), values[:, self.value_width :].double()
+        known = masks[:, self.source]
+        count = known.sum(0).clamp(min=1.0)
+        mean = (raw * known).sum(0) / count
+        spread = (((raw - mean) * known) ** 2).sum(0).div(count).sqrt()
+        numeric = torch.tensor(self.numeric, dtype=torch.bool) & (known.sum(0) > 0)
+        self.center.copy_(torch.where(numeric, mean, 0.0))
+        self.scale.copy_(torch.where(numeric, spread.clamp(min=LEAST_SPREAD), 1.0))
+
+
+def squash(values: Tensor) -> Tensor:
+    """sign(x) log1p(|x|): linear near zero, logarithmic far out."""
+    return torch.sign(values) * torch.log1p(values.abs())
+
+
 class GroupEmbedding(nn.Module):
-    """[values | masks | embedded ids] of one feature group: float32 [N, `width`].
+    """[scaled values | masks | embedded ids] of one feature group: float32 [N, `width`].
 
     Tables have the registry's fixed capacity, so growth never moves a row, and start at zero: an entry that training never
     met stays neutral instead of random.
@@ -31,20 +80,18 @@ class GroupEmbedding(nn.Module):
         super().__init__()
         self.names = [feature.name for feature in group.categorical]
         widths = [embedding_width(feature, config) for feature in group.categorical]
-        self.capacities = [REGISTRIES[str(feature.registry)].capacity for feature in group.categorical]
+        capacities = [REGISTRIES[str(feature.registry)].capacity for feature in group.categorical]
         self.tables = nn.ModuleDict(
-            {
-                feature.name: nn.Embedding(capacity, width)
-                for feature, capacity, width in zip(group.categorical, self.capacities, widths, strict=True)
-            }
+            {name: nn.Embedding(rows, width) for name, rows, width in zip(self.names, capacities, widths, strict=True)}
         )
         for parameter in self.tables.parameters():
             nn.init.zeros_(parameter)
+        self.scale = InputScale(group)
         self.width = group.width + sum(widths)
 
     def forward(self, values: Tensor, ids: Tensor) -> Tensor:
         """`values` float32 [N, group.width], `ids` int64 [N, K] -> [N, width] in the parameters' dtype."""
-        parts = [values]
+        parts = [self.scale(values)]
         for column, name in enumerate(self.names):
             parts.append(self.tables[name](ids[:, column]))
         return torch.cat(parts, dim=1)

@@ -73,6 +73,14 @@ class TamiyoGNN(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def fit_inputs(self, batch: GraphBatch) -> None:
+        """Fit the scales of all input channels on the graphs of `batch` (training hosts only)."""
+        for name, encoder in self.encoders.items():
+            cast(NodeEncoder, encoder).embedding.scale.fit(batch.x[name])
+        for relation in RELATIONS if self.config.messages else ():
+            embedding = cast(GroupEmbedding, self.edges[parameter_key(relation.triple)])
+            embedding.scale.fit(batch.edge_attr[relation.triple])
+
     def forward(self, batch: GraphBatch, kernel_mask: Tensor | None = None) -> Outputs:
         """Outputs of `batch`; `kernel_mask` bool [S, 32] is true where a seed may take a kernel (all where None)."""
         state = self.states(batch)

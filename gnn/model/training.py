@@ -95,6 +95,8 @@ def fit(
         network = TamiyoGNN(model)
         priors = kernel_priors(train)
         start_from(network, priors, config.tau)
+        if len(train):
+            network.fit_inputs(store.batch(train.graphs().tolist()))
         scale = LossScale(config.tau, priors.spread)
         run = _start(network, config)
         saved = checkpoints.load()
