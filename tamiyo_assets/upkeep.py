@@ -4,12 +4,13 @@ import dagster as dg
 
 from tamiyo_assets.maintenance import maintain
 from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.warehouse import WAREHOUSE, publish
 
 
 @dg.op(description="Merge small files, delete those that no kept version needs, show the views what is left.")
 def maintain_tables(context: dg.OpExecutionContext, tables: dg.ResourceParam[TableStore]) -> None:
     """Maintain every table; what was done is in the log."""
+    from tamiyo_assets.warehouse import WAREHOUSE, publish
+
     done = maintain(tables)
     for one in done:
         context.log.info(f"{one.name}: {one.merged} files merged, {one.deleted} deleted, versions {one.pinned} pinned")
