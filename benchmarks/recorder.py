@@ -1,14 +1,14 @@
 """CPU time of a training step with the recorder over without, at k = 10, and whether the losses are bit-equal.
 
-`python benchmarks/recorder.py [--steps N]` prints one line a host: the least CPU time of several rounds with, over that
-without. Wall time lies on a shared machine; CPU time of the process does not count the neighbours.
+`python benchmarks/recorder.py [--blocks N]` prints one line a host. Wall time lies on a shared machine; CPU time of the
+process does not count the neighbours.
 """
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ sys.path[:] = [str(_HERE.parent), *(path for path in sys.path if Path(path or ".
 from recorder.watch import watch  # noqa: E402
 
 Inputs = tuple[Tensor, Tensor]
+K = 10  # every k-th step is measured
 
 
 class Tokens(nn.Module):
@@ -101,53 +102,59 @@ HOSTS: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.Generator], Inpu
 }
 
 
-def train(name: str, steps: int, *, watched: bool) -> tuple[float, list[float]]:
-    """CPU seconds of `steps` steps after five warm-up steps, and every loss."""
-    torch.manual_seed(0)
-    build, batch = HOSTS[name]
-    model = build()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    inputs, targets = batch(torch.Generator().manual_seed(1))
-    losses, started = [], 0.0
-    with watch(model, optimizer, every=10) if watched else nullcontext() as seen:
-        for step in range(steps + 5):
-            if step == 5:
-                started = time.process_time()
-            optimizer.zero_grad(set_to_none=True)
-            loss = cross_entropy(model(inputs), targets)
+class Training:
+    """One training of a host, watched or not, that goes on block by block."""
+
+    def __init__(self, name: str, watched: contextlib.ExitStack | None) -> None:
+        torch.manual_seed(0)
+        build, batch = HOSTS[name]
+        self.model = build()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+        self.inputs, self.targets = batch(torch.Generator().manual_seed(1))
+        self.state = torch.get_rng_state()
+        self.losses: list[float] = []
+        self.seen = None if watched is None else watched.enter_context(watch(self.model, self.optimizer, every=K))
+
+    def block(self) -> list[float]:
+        """CPU seconds of each of k steps, one of them measured where it is watched."""
+        torch.set_rng_state(self.state)
+        losses, times = [], []
+        for _ in range(K):
+            started = time.process_time()
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = cross_entropy(self.model(self.inputs), self.targets)
             loss.backward()
-            optimizer.step()
-            if seen is not None:
-                seen.step(loss, len(inputs))
+            self.optimizer.step()
+            if self.seen is not None:
+                self.seen.step(loss, len(self.inputs))
+            times.append(time.process_time() - started)
             losses.append(loss.detach())
-        elapsed = time.process_time() - started
-    return elapsed, [float(loss) for loss in losses]
+        self.state = torch.get_rng_state()
+        self.losses += [float(loss) for loss in losses]
+        return times
 
 
-def measure(name: str, steps: int, rounds: int) -> tuple[float, float, bool]:
-    """(ratio of the least CPU times, least CPU ms a step without, bit-equal losses) over rounds that take turns.
+def measure(name: str, blocks: int) -> tuple[float, float, bool]:
+    """(ratio of CPU times, CPU ms a step without, bit-equal losses).
 
-    The least of several rounds is what the work costs; everything above it is what the neighbours did to the caches.
+    Both trainings take turns, block by block. Each of the k steps of a block counts with the least that it cost in any
+    block: everything above that is what the neighbours did to the caches.
     """
-    plain, watched, equal = [], [], True
-    for _ in range(rounds):
-        without, first = train(name, steps, watched=False)
-        with_it, second = train(name, steps, watched=True)
-        plain.append(without)
-        watched.append(with_it)
-        equal &= first == second
-    return min(watched) / min(plain), min(plain) / steps * 1e3, equal
+    with contextlib.ExitStack() as stack:
+        plain, watched = Training(name, None), Training(name, stack)
+        rounds = [(plain.block(), watched.block()) for _ in range(blocks + 1)][1:]
+    without, with_it = (sum(map(min, zip(*(r[side] for r in rounds), strict=True))) for side in (0, 1))
+    return with_it / without, without / K * 1e3, plain.losses == watched.losses
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--blocks", type=int, default=40, help="blocks of k steps")
     parser.add_argument("--host", choices=tuple(HOSTS), action="append", help="only this host (repeatable)")
-    parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.host or HOSTS:
-        ratio, plain, equal = measure(name, arguments.steps, arguments.rounds)
+        ratio, plain, equal = measure(name, arguments.blocks)
         print(
             f"{name:12s} {plain:7.2f} CPU ms a step, with the recorder x {ratio:.3f}, losses {'equal' if equal else 'DIFFER'}"
         )

@@ -10,10 +10,11 @@ from typing import Final
 
 from torch import Tensor
 
-from recorder.activations import saturated
+from recorder.activations import Floats, saturated
 
 ROWS: Final = 16  # rows of a batch that activation measures look at
 UNITS: Final = 256  # units of a row that they look at, evenly spread
+WEIGHTS: Final = 4096  # elements of a parameter, evenly spread, whose update is compared before and after
 DECAY: Final = 0.1  # weight of the newest value in running means and variances
 TINY: Final = 1e-12
 
@@ -61,13 +62,13 @@ class Running:
         return self.variance if self.count > 1 else None
 
 
-def nonlinearity(before: Tensor, after: Tensor) -> float:
+def nonlinearity(before: Floats, after: Floats) -> float:
     """1 - R² of the best affine fit of the outputs on the inputs, over all sampled elements: 0 = acts linearly."""
-    x, y = before.flatten(), after.flatten()
-    if x.numel() != y.numel():
+    x, y = before.ravel(), after.ravel()
+    if x.size != y.size:
         return math.nan
     x, y = x - x.mean(), y - y.mean()
-    power = float((x @ x) * (y @ y))
+    power = float(x @ x) * float(y @ y)
     return 0.0 if power <= TINY else max(0.0, 1.0 - float(x @ y) ** 2 / power)
 
 
@@ -84,12 +85,13 @@ def measure_activation(
     every sampled row, a count. nonlinearity_strength: see `nonlinearity`. mean_output: mean of the outputs. `stride` is how
     many units each sampled one stands for: counts are multiplied by it, norms by its root.
     """
-    flat = saturated(name, before, after)
+    x, y = before.float().cpu().numpy(), after.float().cpu().numpy()  # a few thousand numbers: NumPy's calls cost less
+    flat = saturated(name, x, y)
     return ActivationMeasure(
-        saturation_rate=float(flat.float().mean()),
-        saturation_events=float(flat.all(dim=0).sum()) * stride,
-        nonlinearity_strength=nonlinearity(before, after),
-        mean_output=float(after.mean()),
+        saturation_rate=float(flat.mean()),
+        saturation_events=float(flat.all(axis=0).sum()) * stride,
+        nonlinearity_strength=nonlinearity(x, y),
+        mean_output=float(y.mean()),
         gradient_out=_norm(gradient_out, stride),
         gradient_in=_norm(gradient_in, stride),
     )

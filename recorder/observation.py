@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from recorder.measures import ActivationMeasure, convergence_rate, measure_activation, stability
-from recorder.probe import Probe
+from recorder.probe import Probe, elements
 from schemas.leyline import leyline_pb2 as pb
 
 if TYPE_CHECKING:
@@ -67,18 +67,22 @@ class _Numbers:
     gain: dict[int, float]
 
 
-def _norms(probe: Probe) -> _Numbers:
+def _norms(probe: Probe, detailed: bool) -> _Numbers:
+    """Norms of gradients and weights exactly, those of updates (and the gains) from sampled elements, scaled up."""
     seen = probe.gradients
     if not seen.parameters:
         return _Numbers({}, {}, {}, {})
-    updates = torch._foreach_sub([p.detach() for p in seen.parameters], seen.weights)
-    gains = [torch.dot(g.flatten(), u.flatten()) for g, u in zip(seen.gradients, updates, strict=True)]
+    now = [elements(p, stride) for p, stride in zip(seen.parameters, seen.strides, strict=True)]
+    updates = torch._foreach_sub(now, seen.weights)
     norms = [seen.norms[id(p)] for p in seen.parameters]
-    stacked = torch.stack([*norms, *torch._foreach_norm(seen.weights), *torch._foreach_norm(updates), *gains])
-    values, count = stacked.tolist(), len(seen.parameters)
-    ids = [id(p) for p in seen.parameters]
-    parts = [dict(zip(ids, values[k * count : (k + 1) * count], strict=True)) for k in range(4)]
-    return _Numbers(parts[0], parts[1], parts[2], {key: -value for key, value in parts[3].items()})
+    pairs = zip(seen.gradients, updates, strict=True) if detailed else ()
+    gains = [torch.dot(gradient, update) for gradient, update in pairs]
+    values = torch.stack([*norms, *seen.weight_norms, *torch._foreach_norm(updates), *gains]).tolist()
+    ids, count = [id(p) for p in seen.parameters], len(seen.parameters)
+    gradient, weight = (dict(zip(ids, values[k * count : (k + 1) * count], strict=True)) for k in range(2))
+    scaled = [v * math.sqrt(stride) for v, stride in zip(values[2 * count : 3 * count], seen.strides, strict=True)]
+    gain = [-v * stride for v, stride in zip(values[3 * count :], seen.strides, strict=False)]
+    return _Numbers(gradient, weight, dict(zip(ids, scaled, strict=True)), dict(zip(ids, gain, strict=False)))
 
 
 def _norm(values: Mapping[int, float], keys: Sequence[int]) -> float | None:
@@ -93,7 +97,7 @@ def _set(message: Any, **numbers: float | None) -> None:
 
 
 def _layer(watch: "Watch", probe: Probe, numbers: _Numbers, path: str, moved: float) -> pb.LayerTelemetry:
-    trace, keys = probe.layers[path], [id(p) for p in watch.modules[path].parameters()]
+    trace, keys = probe.layers[path], watch.parameter_ids[path]
     message = pb.LayerTelemetry(layer_id=path, hook_latency_ms=trace.hooks / 1e6)
     gradient, weight, update = (_norm(part, keys) for part in (numbers.gradient, numbers.weight, numbers.update))
     if gradient is not None:
@@ -191,7 +195,7 @@ def _influence(watch: "Watch", numbers: _Numbers) -> dict[tuple[str, int], tuple
         for activation in watch.topology.activations if watch.topology else ():
             if activation.layer_id is None:
                 continue
-            here = [id(p) for p in watch.modules[activation.layer_id].parameters() if id(p) in keys]
+            here = [key for key in watch.parameter_ids[activation.layer_id] if key in keys]
             part, weight = _norm(numbers.gradient, here), _norm(numbers.weight, here)
             if part is not None and weight is not None and whole:
                 gain = sum(numbers.gain.get(key, 0.0) for key in here)
@@ -223,7 +227,7 @@ def observe(watch: "Watch", probe: Probe, loss: float, interval: tuple[int, int,
     """Turn a finished step's probe into an Observation. `interval` is (steps, samples, seconds, moves per layer)."""
     started = time.perf_counter_ns()
     steps, samples, seconds, moved = interval
-    numbers = _norms(probe)
+    numbers = _norms(probe, watch.detailed)
     observation = Observation(
         global_step=watch.global_step,
         loss=loss,

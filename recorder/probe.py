@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from recorder.activations import function_activation, module_activation
-from recorder.measures import ROWS, UNITS
+from recorder.measures import ROWS, UNITS, WEIGHTS
 from recorder.topology import tensors_of
 
 if TYPE_CHECKING:
@@ -48,13 +48,20 @@ class ActivationTrace:
 
 @dataclass
 class Gradients:
-    """Per parameter: the gradient's norm as backward left it (before clipping), and what the optimizer saw of gradient
-    and weights before its update."""
+    """Per parameter: the gradient's norm as backward left it (before clipping), the weights' norm before the update, and
+    sampled elements of both as the optimizer saw them. `strides` say how many elements each sampled one stands for."""
 
     parameters: list[Tensor] = field(default_factory=list)
+    strides: list[int] = field(default_factory=list)
     norms: dict[int, Tensor] = field(default_factory=dict)
+    weight_norms: Sequence[Tensor] = ()
     gradients: list[Tensor] = field(default_factory=list)
     weights: list[Tensor] = field(default_factory=list)
+
+
+def elements(parameter: Tensor, stride: int) -> Tensor:
+    """Every `stride`-th element of a parameter or gradient, flat."""
+    return parameter.detach().reshape(-1)[::stride]
 
 
 def _sample(tensor: Tensor, stride: int) -> Tensor:
@@ -209,8 +216,12 @@ class Probe:
         seen = self.gradients
         owned = [p for group in self._watch.groups() for p in group["params"]]
         seen.parameters = [p for p in owned if p.grad is not None and id(p) in seen.norms]
-        seen.gradients = [p.grad.detach() for p in seen.parameters if p.grad is not None]
-        seen.weights = [p.detach().clone() for p in seen.parameters]
+        seen.strides = [-(-p.numel() // WEIGHTS) for p in seen.parameters]
+        pairs = list(zip(seen.parameters, seen.strides, strict=True))
+        if self._watch.detailed:
+            seen.gradients = [elements(p.grad, stride) for p, stride in pairs if p.grad is not None]
+        seen.weights = [elements(p, stride).clone() for p, stride in pairs]
+        seen.weight_norms = torch._foreach_norm([p.detach() for p in seen.parameters]) if pairs else ()
         self.cost_ns += time.perf_counter_ns() - started
 
 

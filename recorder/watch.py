@@ -38,7 +38,8 @@ class Watch:
         self.running: dict[str, Running] = {}
         self._sink = sink
         self._groups = len(optimizer.param_groups)
-        self._named = {id(p): name for name, module in self.modules.items() for p in module.parameters()}
+        self.parameter_ids = {path: [id(p) for p in module.parameters()] for path, module in self.modules.items()}
+        self._named = {key: path for path, keys in self.parameter_ids.items() for key in keys}
         self._versions: dict[int, int] = {}
         self._moved: dict[str, int] = {}
         self._interval = _Interval()
