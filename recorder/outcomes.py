@@ -77,7 +77,7 @@ def replicates(root: Path) -> dict[Pair, list[Outcome]]:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How well two replicates agree: their correlation r, that of two-replicate means (2r / (1 + r)), and the noise."""
+    """How well two replicates agree: their correlation r, that of two-replicate means, and the noise."""
 
     pairs: int
     single: float
@@ -102,7 +102,8 @@ def reliability(pairs: Mapping[Pair, list[Outcome]]) -> Reliability | None:
     first, second = finite[:, 0], finite[:, 1]
     single = float(np.corrcoef(first, second)[0, 1])
     noise = float((first - second).std() / math.sqrt(2))
-    return Reliability(len(finite), single, 2 * single / (1 + single), float(first.std()), noise)
+    of_two = 2 * single / (1 + single) if single > 0 else 0.0  # Spearman and Brown
+    return Reliability(len(finite), single, of_two, float(first.std()), noise)
 
 
 def class_counts(pairs: Mapping[Pair, list[Outcome]]) -> Counter[str]:

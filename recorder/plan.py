@@ -78,12 +78,13 @@ def describe(plan: RecordPlan, *, already: int = 0) -> list[str]:
     goal = target_hosts(plan)
     end = "until the clock ends it" if goal is None else f"{goal} hosts"
     clock = f" within {plan.minutes:g} minutes" if plan.minutes is not None else ""
+    stress = f"1 in {round(1 / plan.stress_share)}" if plan.stress_share else "none"
     kinds = ", ".join(f"{data}/{kind}" for data, kind in plan.pairs())
     tried = f"{plan.kernels} fitting kernels" if plan.kernels else "every fitting kernel"
     steps, horizons = (", ".join(map(str, values)) for values in (plan.states, plan.horizons))
     return [
         f"recording {end}{clock} of seed {plan.seed} into {plan.exports.name}, {plan.workers} worker(s), {already} done before",
-        f"hosts: {kinds}; every {round(1 / plan.stress_share) if plan.stress_share else 'no'}th one under stress",
+        f"hosts: {kinds}; {stress} under stress",
         f"each: {plan.total_steps} steps, a packet every {plan.every}; at steps {steps} {tried} at up to "
         f"{plan.sites} sites, {plan.replicates} to {max(plan.replicate_cap, plan.replicates)} replicates, horizons {horizons}",
         f"first, {plan.sheet_hosts} training hosts of their own give the kernels' safety sheets",
