@@ -28,6 +28,11 @@ class Decoded:
     unknown_fields: dict[str, int]
 
 
+def printable(text: str) -> str:
+    """The text with halves of surrogate pairs, which JSON and file names can hold and UTF-8 can't, spelled out."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @dataclass(frozen=True)
 class RawRecord:
     """One record as it lay in the file: byte offset or line, and its bytes."""
@@ -65,10 +70,10 @@ class Collector:
         self.rejected[table] = self.rejected.get(table, 0) + 1
         row = {
             "export_digest": self.digest,
-            "file": self.file,
+            "file": printable(self.file),
             "position": record.position,
             "reason": reason.value,
-            "message": message,
+            "message": printable(message),
             "raw": record.raw,
         }
         self.rejects.setdefault(self.folder.reject_table_of(table), []).append(row)
@@ -81,7 +86,8 @@ class Collector:
     def count_unknown(self, counts: dict[str, int]) -> None:
         """Add to the counts of undeclared fields and enum numbers."""
         for name, count in counts.items():
-            self.unknown[name] = self.unknown.get(name, 0) + count
+            shown = printable(name)
+            self.unknown[shown] = self.unknown.get(shown, 0) + count
 
     def fresh(self) -> "Collector":
         """An empty collector for the same file."""

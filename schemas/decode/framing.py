@@ -74,10 +74,13 @@ def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: 
     """Read records into `chunk` until it is full or the framing fails; the offset to go on from."""
     end, size = len(data), 0
     positions, raws = chunk.positions, chunk.raws
+    short = prefix is varint  # almost every length is one or two bytes, worth no call
     while position < end and len(raws) < limits.chunk_records and size < limits.chunk_bytes:
         length = data[position]
-        if length < 0x80 and prefix is varint:
+        if short and length < 0x80:
             start = position + 1
+        elif short and position + 1 < end and data[position + 1] < 0x80:
+            length, start = length & 0x7F | data[position + 1] << 7, position + 2
         else:
             length, start = prefix(data, position, end)
         stop = start + length

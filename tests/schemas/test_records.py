@@ -152,3 +152,15 @@ def test_times_that_do_not_fit_are_rejects(tmp_path: Path) -> None:
 
 def test_every_reason_is_documented() -> None:
     assert set(REASONS) == set(Reason)
+
+
+def test_half_a_surrogate_pair_is_spelled_out_wherever_it_stands(tmp_path: Path) -> None:
+    lines = ['{"metrics": "\\ud800"}', '{"stage": "\\udfff"}', '{"\\ud800": 1}', '{"seed_id": "s", "seed_id": "\\ud800"}']
+    result = decode_lines(tmp_path, "kasmina/seed_state", *lines)
+    assert (len(result.reasons), result.balanced()) == (4, True)
+    assert result.unknown_fields == {"SeedState.\\ud800": 1}
+    urza = '{"blueprint_id": "b", "\\ud800": 1, "extras": {"graph_metadata": {"layers": [{"layer_id": "\\ud800"}]}}}'
+    found = decode_lines(tmp_path, "urza/blueprint", urza)
+    assert (found.reasons, len(found.rows("urza.blueprint"))) == (["bad_value"], 1)
+    snapshot = decode(tmp_path, "simic/registry_snapshot", "a_registry.json", b'{"\\ud800": 1, "b": "\\udfff"}')
+    assert snapshot.reasons == ["bad_value", "bad_value"]
