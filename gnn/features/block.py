@@ -20,6 +20,7 @@ from gnn.features.seeds import Seeds
 from gnn.features.state import SEED_TABLE, RunState, States
 from schemas.features import EWMA_METRICS
 
+_CONNECTIONS: Final = "tolaria.connection_telemetry"
 _START: Final = RunState().ewma
 
 
@@ -62,14 +63,13 @@ class Block:
         hosts = self.packets.rows.labels("blueprint_id")
         self.host_names = hosts.take(np.arange(self.packets.size))
         self.host: Ints = self.host_names.translate(metadata.codes_of)
-        self.telemetry = {name: Rows(tables[table]) for name, table in TELEMETRY.items()}
-        self.connections = Rows(tables["tolaria.connection_telemetry"])
+        self.telemetry = {name: Rows(tables[table], table) for name, table in TELEMETRY.items()}
+        self.connections = Rows(tables[_CONNECTIONS], _CONNECTIONS)
         self.nodes = {
             name: Nodes(self.packets, self.host, catalogue.elements[name], self.telemetry[name], id_column)
             for name, (_, id_column) in ELEMENT_TABLES.items()
         }
-        self.seed_table = _with_earlier(self.packets.runs, tables[SEED_TABLE], states)
-        self.seeds = Seeds(self.packets, Rows(self.seed_table))
+        self.seeds = Seeds(self.packets, _with_earlier(self.packets, Rows(tables[SEED_TABLE], SEED_TABLE), states))
         self.blueprints = BlueprintNodes(self.packets, self.seeds, metadata.codes_of)
         self.attached: Ints = self.seeds.rows.labels("blueprint_id").take(self.seeds.row).translate(metadata.codes_of)
         self.seed_names: Labels = self.seeds.rows.labels("seed_id").take(self.seeds.row)
@@ -105,16 +105,28 @@ class Block:
         """Every run's state after this block."""
         after = dict(states)
         rows, owner = self.seeds.still_needed(self.packets.times[self.packets.run_ptr[1:] - 1])
+        table = self.seeds.rows.table
         for code, run in enumerate(self.packets.runs):
-            after[run] = RunState(self._final[code], _picked(self.seed_table, rows[owner == code]))
+            own = rows[owner == code]
+            after[run] = RunState(self._final[code], _picked(table, own), self.seeds.newest_times(own))
         return after
 
 
-def _with_earlier(runs: tuple[str, ...], seeds: pa.Table, states: States) -> pa.Table:
-    earlier = [states[run].seeds for run in runs if run in states and states[run].seeds.num_rows]
-    if not earlier:
-        return seeds
-    return pa.concat_tables([seeds, *earlier])
+def _with_earlier(packets: Packets, seeds: Rows, states: States) -> Rows:
+    """The block's seed rows and those of the runs' states that they do not supersede."""
+    known = [(run, states[run]) for run in packets.runs if run in states]
+    earlier = [state.seeds for run, state in known if state.seeds.num_rows and not _superseded(packets, seeds, run, state)]
+    return Rows(pa.concat_tables([seeds.table, *earlier]), SEED_TABLE) if earlier else seeds
+
+
+def _superseded(packets: Packets, seeds: Rows, run: str, state: RunState) -> bool:
+    """Whether a block of one run brings a newer state of every seed that the run's state holds, by its first packet."""
+    if len(packets.runs) != 1 or state.seed_times is None or seeds.labels("training_run_id").words != (run,):
+        return False
+    codes, times = seeds.labels("seed_id"), seeds.times("timestamp_ns")
+    by_now = np.flatnonzero(times <= packets.times[0]).tolist()
+    fresh = {codes.words[code]: time for code, time in zip(codes.codes[by_now].tolist(), times[by_now].tolist(), strict=True)}
+    return all(fresh.get(seed, time) > time for seed, time in state.seed_times.items())
 
 
 def _picked_views(views: Mapping[str, View], rows: Ints) -> dict[str, View]:

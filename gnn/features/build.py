@@ -1,19 +1,27 @@
 """Contract rows -> features: every packet's nodes, edges, channels and masks, as arrays with segment offsets."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import pyarrow as pa
 
 from gnn.features.block import Block
 from gnn.features.encoding import LAYOUTS, Encoded, Scale, encode
-from gnn.features.groups import Group, edge_groups, node_groups
+from gnn.features.groups import Group, edge_group, node_groups
 from gnn.features.metadata import Metadata, Norms
 from gnn.features.nodes import Dangling
 from gnn.features.rows import Vocabulary
 from gnn.features.sources import Sources
 from gnn.features.state import RunState, States
 from schemas.features import NODE_TYPES, RELATIONS, NodeType, Relation
+
+# relations whose attributes all stand in the host's Urza graph, as their edges do
+_OF_HOST: Final = frozenset(
+    relation.short
+    for relation in RELATIONS
+    if all(f.clauses and all(table.startswith("urza.") for table, _ in f.clauses) for f in relation.features)
+)
 
 
 @dataclass(frozen=True)
@@ -61,15 +69,28 @@ def featurize(metadata: Metadata, tables: Mapping[str, pa.Table], states: States
     """Features of all packets of `tables` with the metadata of a snapshot, going on from the runs' `states`."""
     block = Block(metadata, tables, states)
     nodes = node_groups(block)
-    edges = edge_groups(block, nodes)
+    edges = {relation.short: _relation(relation, block, nodes) for relation in RELATIONS}
     dangling = [Dangling(node.family, *block.nodes[node.name].dangling) for node in NODE_TYPES if node.name in block.nodes]
-    dangling += [d for group in edges.values() if group.edges is not None for d in group.edges.dangling]
+    dangling += [d for found in edges.values() if found.group.edges is not None for d in found.group.edges.dangling]
     return FeatureSet(
         block,
         {node.name: _featured(node, nodes[node.name], block) for node in NODE_TYPES},
-        {relation.short: _featured(relation, edges[relation.short], block) for relation in RELATIONS},
+        edges,
         tuple(d for d in dangling if len(d.packet)),
     )
+
+
+def _relation(relation: Relation, block: Block, nodes: Mapping[str, Group]) -> Featured:
+    """A relation of the block. What depends on the host alone is made once per host for packets that come one at a time."""
+    if relation.short not in _OF_HOST or block.packets.size != 1:
+        return _featured(relation, edge_group(relation, block, nodes), block)
+    key, known = (relation.short, int(block.host[0])), block.metadata.known
+    if key not in known:
+        known[key] = _featured(relation, edge_group(relation, block, nodes), block)
+    found: Featured = known[key]
+    # tensors share memory with their arrays, and nobody's tensor may change what is kept
+    encoded = replace(found.encoded, x=found.encoded.x.copy(), ids=found.encoded.ids.copy())
+    return replace(found, encoded=encoded)
 
 
 def _featured(declaration: NodeType | Relation, group: Group, block: Block) -> Featured:

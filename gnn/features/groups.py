@@ -13,7 +13,7 @@ from gnn.features.columns import Columns, Derived, View, gather
 from gnn.features.edges import Edges
 from gnn.features.packets import STATE, first_finite
 from gnn.features.rows import Bools, Floats, Ints, Labels, lengths
-from schemas.features import NODE_TYPES, RELATIONS, Relation
+from schemas.features import NODE_TYPES, Relation
 
 _NODES: Final = {node.name: node for node in NODE_TYPES}
 
@@ -120,22 +120,9 @@ def _context(block: Block) -> Group:
     return Group(columns, everyone, np.arange(packets.size + 1), names=packets.rows.labels("packet_id").take(everyone))
 
 
-def edge_groups(block: Block, nodes: Mapping[str, Group]) -> dict[str, Group]:
-    """Every relation's raw columns; `nodes` are the block's node groups."""
-    builders: Mapping[str, Callable[[Block, Relation, Mapping[str, Group]], Group]] = {
-        "layer_connects": _connects,
-        "layer_activates": _of_activation,
-        "activation_affects": _of_activation,
-        "activation_configures": _influence,
-        "parameter_modulates": _influence,
-        "parameter_targets": _targets,
-        "parameter_tunes": _tunes,
-        "seed_monitors": _monitors,
-        "seed_allowed": _allowed,
-        "context_layer": _broadcast,
-        "context_seed": _broadcast,
-    }
-    return {relation.short: builders[relation.short](block, relation, nodes) for relation in RELATIONS}
+def edge_group(relation: Relation, block: Block, nodes: Mapping[str, Group]) -> Group:
+    """A relation's raw columns; `nodes` are the block's node groups."""
+    return _EDGES[relation.short](block, relation, nodes)
 
 
 def _group(
@@ -208,3 +195,18 @@ def _broadcast(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> 
     context = nodes["context"].columns
     extra: dict[str, Floats] = {name: values[edges.packet] for name, values in context.numbers.items()}
     return _group(relation, edges, block.packet_views(edges.packet), extra)
+
+
+_EDGES: Final[Mapping[str, Callable[[Block, Relation, Mapping[str, Group]], Group]]] = {
+    "layer_connects": _connects,
+    "layer_activates": _of_activation,
+    "activation_affects": _of_activation,
+    "activation_configures": _influence,
+    "parameter_modulates": _influence,
+    "parameter_targets": _targets,
+    "parameter_tunes": _tunes,
+    "seed_monitors": _monitors,
+    "seed_allowed": _allowed,
+    "context_layer": _broadcast,
+    "context_seed": _broadcast,
+}

@@ -5,7 +5,7 @@ priors of one build. Offline it is compiled from the whole tables, online from a
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +53,8 @@ class Metadata:
         tables = Sources(sources)
         self.registries = registries
         self.vocabularies = Vocabularies(registries)
+        # what was made for one packet and depends on its host alone, by relation and blueprint code
+        self.known: dict[tuple[str, int], Any] = {}
         self.priors = norms.priors
         named = [table for table in tables if table.startswith("urza.")] + ["urabrask.bsds", "tezzeret.kernel"]
         self.codes_of = _blueprint_codes(tables[name].column("blueprint_id") for name in named)

@@ -116,13 +116,16 @@ class Packets:
             return np.full(rows.size, -1, dtype=np.int64)
         run = self.run_codes(rows.labels("training_run_id"))[:-1]
         packet = rows.labels("packet_id").translate(self._packet_codes)[:-1]
+        if self.size == 1:
+            # nothing to search for: with one packet both codes are 0 where they are its own
+            return np.where((run == 0) & (packet == 0) & (rows.times("timestamp_ns") == self.times[0]), 0, -1)
         group = np.where((run >= 0) & (packet >= 0), run * self._span + packet, -1)
         return self._index.exact(group, rows.times("timestamp_ns"))
 
 
 def _ordered(table: pa.Table) -> PacketRows:
     """Training states in order, without completion markers and second copies."""
-    rows = PacketRows(table)
+    rows = PacketRows(table, STATE)
     runs = rows.labels("training_run_id")
     place = {word: code for code, word in enumerate(sorted(runs.words))}
     run, times = runs.translate(place)[:-1], rows.times("timestamp_ns")
@@ -133,7 +136,7 @@ def _ordered(table: pa.Table) -> PacketRows:
         order = _break_ties(table, order, run, times, tied)
     if len(order) == table.num_rows and np.array_equal(order, np.arange(len(order))):
         return rows
-    return PacketRows(table.take(pa.array(order)))
+    return PacketRows(table.take(pa.array(order)), STATE)
 
 
 def _break_ties(table: pa.Table, order: Ints, run: Ints, times: Ints, tied: np.ndarray) -> Ints:

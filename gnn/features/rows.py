@@ -6,11 +6,14 @@ one packet and a million are read by the same few array operations, without a da
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from schemas.contracts import TABLES
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -136,12 +139,23 @@ def _few_codes(strings: pa.Array) -> Labels:
     return Labels(np.array([*codes, -1], dtype=np.int64), tuple(place))
 
 
+def _floats_of(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if field.type == pa.float32()]
+
+
+@cache
+def float_columns(contract: str) -> list[str]:
+    """Names of a contract table's float32 columns."""
+    return _floats_of(TABLES[contract].arrow_schema)
+
+
 class Rows:
     """The columns of one table; a column that the table lacks is missing throughout. Extracted once, kept."""
 
-    def __init__(self, table: pa.Table) -> None:
-        """Wrap `table` in its order."""
+    def __init__(self, table: pa.Table, contract: str | None = None) -> None:
+        """Wrap `table` in its order; `contract` names the contract table that it conforms to, if it does."""
         self.table = table
+        self._contract = contract
         self.size = int(table.num_rows)
         self._schema: pa.Schema = table.schema
         self._numbers: dict[str, Floats] = {}
@@ -215,7 +229,7 @@ class Rows:
 
     def _read_singles(self) -> dict[str, Floats]:
         """All float32 columns at once, which costs little more than one."""
-        names = [field.name for field in self._schema if field.type == pa.float32()]
+        names = float_columns(self._contract) if self._contract else _floats_of(self._schema)
         if not names or not self.size:
             return {}
         batch = self.table.select(names).combine_chunks().to_batches()[0]

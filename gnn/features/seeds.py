@@ -42,6 +42,15 @@ class Seeds:
         rows = np.union1d(current[current >= 0], later)
         return rows, self._run[rows]
 
+    def newest_times(self, rows: Ints) -> dict[str, int]:
+        """Newest time of each seed among those rows."""
+        labels = self.rows.labels("seed_id")
+        found: dict[str, int] = {}
+        for code, time in zip(labels.codes[rows].tolist(), self._times[rows].tolist(), strict=True):
+            name = labels.words[code]
+            found[name] = max(time, found.get(name, time))
+        return found
+
     @property
     def size(self) -> int:
         """Number of seed nodes."""

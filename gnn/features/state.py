@@ -26,10 +26,14 @@ def _fresh() -> dict[str, EwmaState]:
 
 @dataclass(frozen=True)
 class RunState:
-    """State of one run: EWMA per metric, its seed rows (kasmina.seed_state) that a later packet may still need."""
+    """State of one run: EWMA per metric, its seed rows (kasmina.seed_state) that a later packet may still need.
+
+    `seed_times` repeats the newest time of each seed among those rows, where it is known.
+    """
 
     ewma: Mapping[str, EwmaState] = field(default_factory=_fresh)
     seeds: pa.Table = field(default_factory=TABLES[SEED_TABLE].empty)
+    seed_times: Mapping[str, int] | None = field(default=None, compare=False)
 
 
 States = Mapping[str, RunState]
