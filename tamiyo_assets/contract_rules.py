@@ -12,7 +12,7 @@ from schemas.contracts.models import polars_frame
 from schemas.contracts.table import Rule, Severity, Table
 
 # risk scores that each hazard band admits, inclusive
-_BANDS: Final = {"LOW": (0.0, 0.5), "MEDIUM": (0.25, 0.75), "HIGH": (0.5, 1.0), "CRITICAL": (0.75, 1.0)}
+_BANDS: Final = {"LOW": (0.0, 0.5), "MEDIUM": (0.1, 0.75), "HIGH": (0.3, 1.0), "CRITICAL": (0.6, 1.0)}
 
 
 @dataclass(frozen=True)

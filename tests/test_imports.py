@@ -45,7 +45,8 @@ def test_imports_follow_the_arrows(package: str, repository: Path) -> None:
 
 @pytest.mark.parametrize("module", ["tamiyo_assets.definitions", "tamiyo_assets.cli", "schemas.contracts"])
 def test_torch_is_not_imported_before_it_is_needed(module: str, repository: Path) -> None:
-    code = f"import sys, {module}; sys.exit(', '.join(m for m in ('torch', 'torch_geometric', 'sklearn', 'duckdb') if m in sys.modules) or 0)"
+    late = ("torch", "torch_geometric", "sklearn", "duckdb")
+    code = f"import sys, {module}; sys.exit(', '.join(m for m in {late} if m in sys.modules) or 0)"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=repository, capture_output=True, text=True)
     assert (done.returncode, done.stderr[-2000:]) == (0, "")
 

@@ -41,8 +41,8 @@ BSDS: Final = Table(
         Rule(
             "band_agrees_with_score",
             Severity.WARN,
-            "A higher hazard band never comes with a lower risk score than a lower band has at its upper bound "
-            "(LOW up to 0.5, MEDIUM 0.25 to 0.75, HIGH 0.5 to 1, CRITICAL from 0.75).",
+            "Each hazard band admits a range of risk scores, as producers use them: LOW up to 0.5, MEDIUM 0.1 to 0.75, "
+            "HIGH 0.3 to 1, CRITICAL from 0.6.",
             ("hazard_band", "risk_score"),
         ),
         Rule("blueprint_known", Severity.WARN, "The blueprint has an Urza record.", ("blueprint_id",)),
