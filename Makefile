@@ -1,4 +1,4 @@
-# make install | run | test | ui | lint | proto | soak | clean.  A second call of any of them starts at once.
+# make install | run | test | ui | lint | proto | soak | clean.  A second call of any of them starts at once. `clean` keeps var, the state.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,4 +44,4 @@ soak: $(STAMP)
 	SOAK_FILES=$(SOAK_FILES) $(BIN)/python -m pytest -m soak $(ARGS)
 
 clean:
-	rm -rf $(VENV) var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
