@@ -7,7 +7,7 @@ from tamiyo_assets.resources.tables import TableStore
 
 
 @dg.op(description="Merge small files, delete those that no kept version needs, show the views what is left.")
-def maintain_tables(context: dg.OpExecutionContext, tables: dg.ResourceParam[TableStore]) -> None:
+def compact_and_vacuum(context: dg.OpExecutionContext, tables: dg.ResourceParam[TableStore]) -> None:
     """Maintain every table; what was done is in the log."""
     from tamiyo_assets.warehouse import WAREHOUSE, publish
 
@@ -21,7 +21,7 @@ def maintain_tables(context: dg.OpExecutionContext, tables: dg.ResourceParam[Tab
 @dg.job(name="maintain_tables", description="Compaction and vacuum of the tables; 7 days and every pinned version are kept.")
 def maintenance_job() -> None:
     """One op."""
-    maintain_tables()
+    compact_and_vacuum()
 
 
 maintenance_schedule = dg.ScheduleDefinition(

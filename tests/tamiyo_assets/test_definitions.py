@@ -30,6 +30,10 @@ def test_sensors_and_schedules_have_their_names_and_run_by_default() -> None:
     assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in repository.sensor_defs)
 
 
+def test_every_definition_loads_as_the_webserver_loads_it() -> None:
+    defs.get_repository_def().load_all_definitions()
+
+
 def test_only_conservation_registry_conflict_and_preflight_block(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     blocking = {key.name for key in graph.asset_check_keys if graph.get(key).blocking}
