@@ -36,8 +36,8 @@ class AsOf:
     def _find(self, groups: Ints, times: Ints, *, exact: bool) -> Ints:
         if not len(self._rows) or not len(groups):
             return np.full(len(groups), -1, dtype=np.int64)
-        keys = groups * self._span + np.searchsorted(self._times, times, side="right")
-        place = np.searchsorted(self._keys, keys, side="right") - 1
+        keys = groups * self._span + self._times.searchsorted(times, side="right")
+        place = self._keys.searchsorted(keys, side="right") - 1
         found = (place >= 0) & (groups >= 0) & (self._groups[place] == groups)
         if exact:
             found &= self._when[place] == times

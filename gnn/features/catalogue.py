@@ -72,7 +72,7 @@ def find_sorted(keys: Ints, rows: Ints, wanted: Ints) -> Ints:
     """rows[i] where keys[i] (ascending) is the wanted key, else -1."""
     if not len(keys):
         return np.full(len(wanted), -1, dtype=np.int64)
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    place = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
     return np.where(keys[place] == wanted, rows[place], -1)
 
 

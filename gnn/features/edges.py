@@ -49,7 +49,7 @@ def declared(block: Block, links: Links, source: str, target: str) -> Edges:
     """The links of each packet's host between its nodes of types `source` and `target`; `rows["link"]` numbers the link."""
     counts = links.counts(block.host)
     link = expand(links.first(block.host), counts)
-    packet = np.repeat(np.arange(block.packets.size), counts)
+    packet = np.arange(block.packets.size).repeat(counts)
     ends = []
     for name, rows in ((source, links.source), (target, links.target)):
         nodes = block.nodes[name]
@@ -120,7 +120,7 @@ def targets(block: Block) -> Edges:
 
 def broadcast(block: Block, ptr: Ints) -> Edges:
     """The context node of each packet to each of the nodes that `ptr` (int64 [P + 1]) counts."""
-    packet = np.repeat(np.arange(block.packets.size), lengths(ptr))
+    packet = np.arange(block.packets.size).repeat(lengths(ptr))
     return Edges(packet, packet, np.arange(len(packet)), ptr, {})
 
 
@@ -132,7 +132,7 @@ def monitors(block: Block) -> Edges:
     seeds, layers = block.seeds, block.nodes["layer"]
     lists = seeds.rows.lists("monitored_layers")
     counts = (lists.ptr[1:] - lists.ptr[:-1])[seeds.row]
-    seed = np.repeat(np.arange(seeds.size), counts)
+    seed = np.arange(seeds.size).repeat(counts)
     item = expand(lists.ptr[:-1][seeds.row], counts)
     names = lists.items.take(item)
     said = ~(counts > 0)
@@ -175,7 +175,7 @@ def allowed(block: Block, families: Labels) -> Edges:
     owner = np.repeat(np.arange(len(lists.known)), lengths(lists.ptr))
     admitted[owner[item_codes >= 0], item_codes[item_codes >= 0]] = True
     counts = lengths(parameters.ptr)[seeds.packet]
-    seed = np.repeat(np.arange(seeds.size), counts)
+    seed = np.arange(seeds.size).repeat(counts)
     parameter = expand(parameters.ptr[:-1][seeds.packet], counts)
     family = _lowered(families, place)[parameter]
     kept = admitted[seeds.row[seed], family]

@@ -122,7 +122,8 @@ def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: 
         channels = _channels(layout, raw, scale)
         measured &= np.isfinite(channels)
         missing = ~measured
-        np.clip(channels, -_LARGEST, _LARGEST, out=channels)
+        np.minimum(channels, _LARGEST, out=channels)
+        np.maximum(channels, -_LARGEST, out=channels)
         np.copyto(channels, layout.neutral, where=missing)
         raw[missing] = np.nan
         x[:, layout.columns] = channels.T

@@ -35,12 +35,12 @@ class Nodes:
         declared = elements.counts(host)
         self._labels = telemetry.labels(id_column)
         owner = packets.find(telemetry)
-        named = np.flatnonzero((owner >= 0) & (self._labels.codes[:-1] >= 0))
+        named = ((owner >= 0) & (self._labels.codes[:-1] >= 0)).nonzero()[0]
         by_urza = declared[owner[named]] > 0
         own = self._unique(named[~by_urza], owner)
         counts = declared + np.bincount(owner[own], minlength=packets.size) if len(own) else declared
         self.ptr = offsets(counts)
-        self.packet: Ints = np.repeat(np.arange(packets.size), counts)
+        self.packet: Ints = np.arange(packets.size).repeat(counts)
         self.static: Ints = np.full(len(self.packet), -1, dtype=np.int64)
         self.static[expand(self.ptr[:-1], declared)] = expand(elements.first(host), declared)
         self.telemetry: Ints = np.full(len(self.packet), -1, dtype=np.int64)
@@ -91,7 +91,7 @@ class Nodes:
             return node
         codes = labels.translate(self._codes_of)
         wanted = np.where((packet >= 0) & (codes >= 0), packet * self._span + codes, -1)
-        place = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        place = np.minimum(self._keys.searchsorted(wanted), len(self._keys) - 1)
         return np.where((node < 0) & (self._keys[place] == wanted), self._places[place], node)
 
     @property

@@ -103,7 +103,7 @@ class Lists:
 def offsets(counts: Ints) -> Ints:
     """int64 [n + 1]: where each of n segments of these lengths starts, and where the last one ends."""
     ptr = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=ptr[1:])
+    counts.cumsum(out=ptr[1:])
     return ptr
 
 
@@ -115,7 +115,7 @@ def lengths(ptr: Ints) -> Ints:
 def expand(starts: Ints, counts: Ints) -> Ints:
     """starts[0] .. starts[0]+counts[0]-1, starts[1] .., as one int64 array."""
     ptr = offsets(counts)
-    return np.repeat(starts - ptr[:-1], counts) + np.arange(ptr[-1])
+    return (starts - ptr[:-1]).repeat(counts) + np.arange(ptr[-1])
 
 
 def _codes(strings: pa.Array) -> Labels:
@@ -137,6 +137,13 @@ def _few_codes(strings: pa.Array) -> Labels:
     place: dict[str, int] = {}
     codes = [place.setdefault(word, len(place)) if word else -1 for word in strings.to_pylist()]
     return Labels(np.array([*codes, -1], dtype=np.int64), tuple(place))
+
+
+def _flat(lists: pa.ListArray, ends: NDArray[np.int32]) -> pa.Array:
+    """The items of all lists that are not NULL."""
+    if lists.null_count:
+        return lists.flatten()
+    return lists.values.slice(int(ends[0]), int(ends[-1] - ends[0]))
 
 
 def _floats_of(schema: pa.Schema) -> list[str]:
@@ -247,5 +254,5 @@ class Rows:
         ends = array.offsets.to_numpy()
         counts = np.zeros(self.size + 1, dtype=np.int64)
         counts[:-1] = np.where(known[:-1], lengths(ends), 0)
-        items = _codes(array.flatten())
+        items = _codes(_flat(array, ends))
         return Lists(known, offsets(counts), Labels(items.codes[:-1], items.words), array)

@@ -28,13 +28,13 @@ def _loss_prior(values: Floats) -> Floats:
 
 UNARY: Final[Mapping[Transform, Callable[[Floats], Floats]]] = {
     Transform.IDENTITY: lambda values: values,
-    Transform.CLAMP01: lambda values: np.clip(values, 0.0, 1.0),
-    Transform.CLAMP4: lambda values: np.clip(values, 0.0, 4.0),
+    Transform.CLAMP01: lambda values: np.minimum(np.maximum(values, 0.0), 1.0),
+    Transform.CLAMP4: lambda values: np.minimum(np.maximum(values, 0.0), 4.0),
     Transform.LOG1P: np.log1p,
     Transform.SIGNED_LOG1P: _signed_log1p,
     Transform.LOG_VAR: lambda values: np.log10(values + 1e-12),
     Transform.LOSS_PRIOR: _loss_prior,
-    Transform.PERCENT: lambda values: np.clip(values / 100.0, 0.0, 1.0),
+    Transform.PERCENT: lambda values: np.minimum(np.maximum(values / 100.0, 0.0), 1.0),
 }
 
 
