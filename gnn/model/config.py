@@ -60,14 +60,14 @@ class TrainingConfig(_Frozen):
     tau: float = Field(default=0.06, gt=0.0)
     horizon: Positive | None = None
     held_out_data_set: str | None = None
-    batch_graphs: Positive = 32
+    batch_graphs: Positive = 16
     epochs: Positive = 40
     steps: Positive = 400
-    patience: Positive = 10
+    patience: Positive = 12
     learning_rate: float = Field(default=1e-3, gt=0.0)
     weight_decay: float = Field(default=1e-2, ge=0.0)
     clip: float = Field(default=1.0, gt=0.0)
-    average: Share = 0.9
+    average: Share = 0.98
     id_dropout: Share = 0.1
     identity_dropout: Share = 0.5
     threads: Positive = 1
