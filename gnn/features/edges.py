@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 
 from gnn.features.block import Block
-from gnn.features.catalogue import Links
 from gnn.features.nodes import Dangling
 from gnn.features.rows import Ints, Labels, expand, lengths, offsets
 
@@ -45,8 +44,22 @@ def _edges(
     return Edges(packet[order], source[order], target[order], ptr, kept, dangling)
 
 
-def declared(block: Block, links: Links, source: str, target: str) -> Edges:
-    """The links of each packet's host between its nodes of types `source` and `target`; `rows["link"]` numbers the link."""
+def declared(block: Block, short: str, source: str, target: str) -> Edges:
+    """The links of each packet's host between its nodes of types `source` and `target`.
+
+    `rows["link"]` numbers the link, `rows["attributes"]` the row of the table that describes it.
+    """
+    if block.packets.size != 1:
+        return _declared(block, short, source, target)
+    key, known = (f"{short} edges", int(block.host[0])), block.metadata.known
+    if key not in known:
+        known[key] = _declared(block, short, source, target)
+    found: Edges = known[key]
+    return found
+
+
+def _declared(block: Block, short: str, source: str, target: str) -> Edges:
+    links = block.metadata.catalogue.links[short]
     counts = links.counts(block.host)
     link = expand(links.first(block.host), counts)
     packet = np.arange(block.packets.size).repeat(counts)
@@ -59,7 +72,7 @@ def declared(block: Block, links: Links, source: str, target: str) -> Edges:
 
 def connects(block: Block) -> Edges:
     """Urza's connections; where the packet's telemetry names the layers, the connections that it names."""
-    edges = declared(block, block.metadata.catalogue.links["layer_connects"], "layer", "layer")
+    edges = declared(block, "layer_connects", "layer", "layer")
     rows = block.connections
     owner = block.packets.find(rows)
     layers = block.nodes["layer"]

@@ -142,8 +142,7 @@ def _connects(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> G
 
 
 def _of_activation(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:
-    links = block.metadata.catalogue.links[relation.short]
-    edges = topology.declared(block, links, relation.source, relation.target)
+    edges = topology.declared(block, relation.short, relation.source, relation.target)
     activation = edges.source if relation.source == "activation" else edges.target
     return _of_element(block, relation, edges, "activation", activation)
 
@@ -156,8 +155,7 @@ def _of_element(block: Block, relation: Relation, edges: Edges, name: str, node:
 
 
 def _influence(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:
-    links = block.metadata.catalogue.links[relation.short]
-    edges = topology.declared(block, links, relation.source, relation.target)
+    edges = topology.declared(block, relation.short, relation.source, relation.target)
     activation = edges.source if relation.source == "activation" else edges.target
     views = block.packet_views(edges.packet)
     views["urza.activation_parameter"] = View(block.metadata.catalogue.influences, edges.rows["attributes"])
@@ -170,7 +168,7 @@ def _targets(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Gr
 
 
 def _tunes(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:
-    edges = topology.declared(block, block.metadata.catalogue.links[relation.short], "parameter", "layer")
+    edges = topology.declared(block, relation.short, "parameter", "layer")
     return _of_element(block, relation, edges, "parameter", edges.source)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from gnn.features.asof import AsOf
-from gnn.features.rows import Floats, Ints, Labels, Rows, lengths
+from gnn.features.rows import Floats, Ints, Labels, Rows, codes_of, lengths
 from schemas.digest import row_digests
 
 STATE: Final = "tolaria.system_state"
@@ -49,8 +49,8 @@ class PacketRows(Rows):
             maps = maps.cast(pa.map_(pa.string(), pa.float32()))
         ends = np.asarray(maps.offsets, dtype=np.int64)
         span = slice(int(ends[0]), int(ends[-1]))
-        coded = maps.keys[span].dictionary_encode()
-        names = Labels(np.asarray(coded.indices, dtype=np.int64), tuple(coded.dictionary.to_pylist()))
+        coded = codes_of(maps.keys[span])
+        names = Labels(coded.codes[:-1], coded.words)
         values = maps.items[span].to_numpy(zero_copy_only=False).astype(np.float64)
         return np.repeat(np.arange(self.size), lengths(ends)), names, values
 
@@ -104,7 +104,11 @@ class Packets:
         ids = self.rows.labels("packet_id")
         self._packet_codes = {word: code for code, word in enumerate(ids.words)}
         self._span = len(ids.words) + 1
-        self._index = AsOf(self.run * self._span + ids.codes[:-1], self.times)
+        self._id_codes = ids.codes[:-1]
+
+    @cached_property
+    def _index(self) -> AsOf:
+        return AsOf(self.run * self._span + self._id_codes, self.times)
 
     def run_codes(self, labels: Labels) -> Ints:
         """Run codes of labels; -1 for runs without packets here."""
@@ -129,7 +133,7 @@ def _ordered(table: pa.Table) -> PacketRows:
     runs = rows.labels("training_run_id")
     place = {word: code for code, word in enumerate(sorted(runs.words))}
     run, times = runs.translate(place)[:-1], rows.times("timestamp_ns")
-    order = np.lexsort((times, run))
+    order = np.lexsort((times, run)) if rows.size > 1 else np.arange(rows.size)
     order = order[~(rows.numbers("is_completion")[:-1] > 0)[order]]
     tied = (run[order][1:] == run[order][:-1]) & (times[order][1:] == times[order][:-1])
     if tied.any():

@@ -118,7 +118,7 @@ def expand(starts: Ints, counts: Ints) -> Ints:
     return (starts - ptr[:-1]).repeat(counts) + np.arange(ptr[-1])
 
 
-def _codes(strings: pa.Array) -> Labels:
+def codes_of(strings: pa.Array) -> Labels:
     """[n + 1] labels of n strings."""
     if len(strings) <= _FEW:
         return _few_codes(strings)
@@ -133,7 +133,7 @@ def _codes(strings: pa.Array) -> Labels:
 
 
 def _few_codes(strings: pa.Array) -> Labels:
-    """`_codes` of a few strings, where Arrow's dictionary costs more than a loop; codes in order of appearance too."""
+    """`codes_of` a few strings, where Arrow's dictionary costs more than a loop; codes in order of appearance too."""
     place: dict[str, int] = {}
     codes = [place.setdefault(word, len(place)) if word else -1 for word in strings.to_pylist()]
     return Labels(np.array([*codes, -1], dtype=np.int64), tuple(place))
@@ -195,7 +195,7 @@ class Rows:
             if array is None or array.null_count == self.size:
                 found = Labels(np.full(self.size + 1, -1, dtype=np.int64), ())
             else:
-                found = _codes(array)
+                found = codes_of(array)
             self._labels[name] = found
         return found
 
@@ -229,7 +229,7 @@ class Rows:
         values = np.full(self.size + 1, np.nan)
         array = self.array(name)
         if array is not None and array.null_count < self.size:
-            if pa.types.is_boolean(array.type):
+            if pa.types.is_boolean(array.type) and array.null_count:
                 array = array.cast(pa.uint8())
             values[:-1] = array.to_numpy(zero_copy_only=False)
         return values
@@ -254,5 +254,5 @@ class Rows:
         ends = array.offsets.to_numpy()
         counts = np.zeros(self.size + 1, dtype=np.int64)
         counts[:-1] = np.where(known[:-1], lengths(ends), 0)
-        items = _codes(_flat(array, ends))
+        items = codes_of(_flat(array, ends))
         return Lists(known, offsets(counts), Labels(items.codes[:-1], items.words), array)
