@@ -79,22 +79,22 @@ class FeatureGroup:
 
     features: tuple[Feature, ...]
 
-    @property
+    @cached_property
     def valued(self) -> tuple[Feature, ...]:
         """Features with value and mask channels, in order."""
         return tuple(f for f in self.features if f.kind is not Kind.CATEGORICAL)
 
-    @property
+    @cached_property
     def categorical(self) -> tuple[Feature, ...]:
         """Features with an int64 id, in order: the columns of `ids`."""
         return tuple(f for f in self.features if f.kind is Kind.CATEGORICAL)
 
-    @property
+    @cached_property
     def value_width(self) -> int:
         """Value channels: the first columns of `x`."""
         return sum(f.channels for f in self.features)
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Columns of `x` (float32): all value channels in order, then one mask channel per valued feature in order."""
         return self.value_width + len(self.valued)
@@ -107,7 +107,7 @@ class NodeType(FeatureGroup):
     name: str
     doc: str
 
-    @property
+    @cached_property
     def family(self) -> str:
         """Coverage family, e.g. `node.layer`."""
         return f"node.{self.name}"
@@ -131,22 +131,22 @@ class Relation(FeatureGroup):
     target: str
     doc: str
 
-    @property
+    @cached_property
     def triple(self) -> tuple[str, str, str]:
         """PyG edge type."""
         return (self.source, self.name, self.target)
 
-    @property
+    @cached_property
     def reverse(self) -> tuple[str, str, str]:
         """PyG edge type of the reverse."""
         return (self.target, f"rev_{self.name}", self.source)
 
-    @property
+    @cached_property
     def short(self) -> str:
         """Name in families and tables: `layer_connects`; for the context's broadcast edges `context_layer`."""
         return f"{self.source}_{self.target if self.source == 'context' else self.name}"
 
-    @property
+    @cached_property
     def family(self) -> str:
         """Coverage family, e.g. `edges.layer_connects`."""
         return f"edges.{self.short}"

@@ -165,6 +165,9 @@ class Rows:
         self._contract = contract
         self.size = int(table.num_rows)
         self._schema: pa.Schema = table.schema
+        batches = table.to_batches()
+        # a column of a batch is at hand at once; one of a table in several pieces is joined when it is asked for
+        self._batch: pa.RecordBatch | None = batches[0] if len(batches) == 1 else None
         self._numbers: dict[str, Floats] = {}
         self._singles: dict[str, Floats] | None = None
         self._labels: dict[str, Labels] = {}
@@ -176,8 +179,11 @@ class Rows:
         place = self._schema.get_field_index(name)
         if place < 0:
             return None
-        column = self.table.column(place)
-        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        if self._batch is not None:
+            array = self._batch.column(place)
+        else:
+            column = self.table.column(place)
+            array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         return None if pa.types.is_null(array.type) else array
 
     def numbers(self, name: str) -> Floats:
@@ -239,7 +245,8 @@ class Rows:
         names = float_columns(self._contract) if self._contract else _floats_of(self._schema)
         if not names or not self.size:
             return {}
-        batch = self.table.select(names).combine_chunks().to_batches()[0]
+        whole = self._batch if self._batch is not None else self.table.select(names).combine_chunks().to_batches()[0]
+        batch = whole.select(names)
         values = np.empty((len(names), self.size + 1))
         values[:, :-1] = batch.to_tensor(null_to_nan=True, row_major=False).to_numpy().T
         values[:, -1] = np.nan
