@@ -20,7 +20,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pyarrow as pa
 import torch
-from torch_geometric.data import Batch, HeteroData
 
 from benchmarks.graph_world import DefaultNorms, Size, known_words, metadata_tables, run_tables
 from gnn.features.build import build_features, featurize, iter_features
@@ -107,7 +106,9 @@ def large() -> dict[str, float]:
     return {"large_graph_ms": cpu * 1e3, "large_graph_ms_wall": wall * 1e3}
 
 
-def _hetero(dataset: GraphDataset, number: int) -> HeteroData:
+def _hetero(dataset: GraphDataset, number: int) -> Any:
+    from torch_geometric.data import HeteroData
+
     graph, data = dataset.batch([number]), HeteroData()
     for node in NODE_TYPES:
         data[node.name].x, data[node.name].ids = graph.x[node.name], graph.ids[node.name]
@@ -120,6 +121,8 @@ def _hetero(dataset: GraphDataset, number: int) -> HeteroData:
 
 def batching() -> dict[str, float]:
     """A random batch of 64 from the dataset, against `Batch.from_data_list` of the same 64 graphs; equal bit for bit."""
+    from torch_geometric.data import Batch
+
     hosts = [f"host-{n}" for n in range(8)]
     world = metadata_tables(hosts, Size()) | run_tables([f"run-{n}" for n in range(8)], hosts, range(20), Size())
     with tempfile.TemporaryDirectory() as folder:

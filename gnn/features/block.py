@@ -137,8 +137,8 @@ def _picked_views(views: Mapping[str, View], rows: Ints) -> dict[str, View]:
 
 
 def _picked(table: pa.Table, rows: Ints) -> pa.Table:
-    """Those rows (ascending); a stretch of them shares the table's memory."""
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+    """Those rows (ascending); a stretch that is most of the table shares its memory, a small part must not keep it alive."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and 2 * len(rows) >= table.num_rows:
         return table.slice(int(rows[0]), len(rows))
     return table.take(pa.array(rows, pa.int64()))
 
