@@ -20,7 +20,7 @@ from gnn.features.sources import Sources
 from schemas.artifacts import PriorNorm
 
 CONSERVATIVE = "tamiyo.conservative_mode"
-_STREAM_FIRST = ("urza", "issued", "bsds")  # at equal time the stream beats Urza's extras
+_EXTRAS = "urza"
 _UPDATE_FIRST = ("urza", "event", "update")
 
 
@@ -61,17 +61,20 @@ class Metadata:
         self.catalogue = Catalogue(tables, self.codes_of)
         self.seed_notes = SeedNotes(self.catalogue.blueprints, self.codes_of)
         self.sheets = Rows(tables["urabrask.bsds"])
-        self._sheet = AsOf(
-            self.sheets.labels("blueprint_id").translate(self.codes_of)[:-1],
-            self.sheets.times("issued_at_ns"),
-            _ranks(self.sheets, "source", _STREAM_FIRST),
-        )
+        self._stream, self._extras = self._compile_sheets()
         self.kernels = Rows(tables["tezzeret.kernel"])
         self._kernel = self._compile_kernels()
         self.health = Rows(tables["weatherlight.health"])
         times = self.health.times("timestamp_ns")
         self._health = AsOf(np.zeros(len(times), dtype=np.int64), times)
         self._conservative, self._modes = _conservative(self.health, tables["telemetry.metric"])
+
+    def _compile_sheets(self) -> tuple[AsOf, AsOf]:
+        """Sheets of Urabrask's stream, and those among Urza's extras, by blueprint and issue."""
+        owner = self.sheets.labels("blueprint_id").translate(self.codes_of)[:-1]
+        issued, extra = self.sheets.times("issued_at_ns"), _ranks(self.sheets, "source", (_EXTRAS,)) == 0
+        order = _ranks(self.sheets, "source", ("issued", "bsds"))
+        return AsOf(np.where(extra, -1, owner), issued, order), AsOf(np.where(extra, owner, -1), issued)
 
     def _compile_kernels(self) -> AsOf:
         """Kernels by blueprint and issue; without a time they are the oldest, among themselves by arrival."""
@@ -81,8 +84,9 @@ class Metadata:
         return AsOf(owner, issued, arrival, _ranks(self.kernels, "source", _UPDATE_FIRST))
 
     def sheet_rows(self, blueprints: Ints, times: Ints) -> Ints:
-        """Row of `sheets` that is each blueprint's newest at each time; -1 for none."""
-        return self._sheet.newest(blueprints, times)
+        """Row of `sheets` that is each blueprint's newest at each time, of the stream, else of Urza's extras; -1 for none."""
+        stream = self._stream.newest(blueprints, times)
+        return np.where(stream >= 0, stream, self._extras.newest(blueprints, times))
 
     def kernel_rows(self, blueprints: Ints, times: Ints) -> Ints:
         """Row of `kernels` that is each blueprint's newest at each time; -1 for none."""

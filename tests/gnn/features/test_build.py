@@ -113,6 +113,16 @@ def test_unknown_category_has_the_last_id_and_missing_has_zero() -> None:
     assert ids(layer, "activation_type").tolist() == [0, 0]
 
 
+def test_extras_count_where_the_stream_has_no_sheet_yet() -> None:
+    world = small_world(3)
+    extra = {"blueprint_id": "host", "source": "urza", "risk_score": 0.7, "hazard_band": "LOW"}
+    stream = {**extra, "source": "issued", "risk_score": 0.4, "issued_at_ns": START + 10**9}
+    sheets = [{**extra, "issued_at_ns": START}, {**extra, "issued_at_ns": START + 2 * 10**9, "risk_score": 0.9}, stream]
+    world["urabrask.bsds"] = table("urabrask.bsds", sheets)
+    found = channel(family(build(world), "node.layer"), "bsds_risk_score")
+    np.testing.assert_allclose(found, [0.7] * 2 + [0.4] * 4, rtol=1e-6)
+
+
 def test_newest_sheet_by_time_and_stream_before_extras() -> None:
     world = small_world(3)
     late = {"blueprint_id": "host", "source": "bsds", "risk_score": 0.9, "hazard_band": "HIGH"}

@@ -105,9 +105,10 @@ class Reference:
         return [row for row in self.rows[f"urza.{table}"] if blueprint and row["blueprint_id"] == blueprint]
 
     def sheet(self, blueprint: str | None, now: int) -> Row | None:
-        order = ("urza", "issued", "bsds")
         rows = [row for row in self.rows["urabrask.bsds"] if blueprint and row["blueprint_id"] == blueprint]
-        return newest(rows, lambda row: row["issued_at_ns"], now, lambda row: order.index(row["source"]))
+        stream = [row for row in rows if row["source"] != "urza" and row["issued_at_ns"] <= now]
+        own = stream or [row for row in rows if row["source"] == "urza"]
+        return newest(own, lambda row: row["issued_at_ns"], now, lambda row: row["source"] == "bsds")
 
     def kernel(self, blueprint: str | None, now: int) -> Row | None:
         order = ("urza", "event", "update")
