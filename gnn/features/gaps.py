@@ -30,7 +30,7 @@ _NOBODY_SENT: Final = {"layer": "urza", "activation": "urza", "parameter": "urza
 def gaps(features: FeatureSet) -> pa.Table:
     """One row a run, key and reason, in order of run. `since_timestamp_ns` is the first packet with that gap.
 
-    Reasons start with `missing`, `never sent`, `placeholder` (a gap of tezzeret), `no elements` or `dangling`. Those about
+    Reasons start with `missing`, `placeholder` (a gap of tezzeret), `no elements` or `dangling`. Those about
     elements as a whole (`dangling`, which names the references, and placeholders that no run uses) have a family as key.
     """
     packets = features.block.packets
@@ -57,7 +57,7 @@ def _of_group(features: FeatureSet, featured: Featured) -> Iterator[dict[str, An
             base = {"training_run_id": run, "key": key, "elements": total}
             times = packets.times[span]
             if lacking[span].any():
-                yield base | _gap(feature.system, lacking[span], times, _reason(feature, total, lacking[span]))
+                yield base | _gap(feature.system, lacking[span], times, _reason(feature, lacking[span]))
             if mocked[span].any():
                 yield base | _gap("tezzeret", mocked[span], times, "placeholder: a guard_tensor stands for the real element")
             if empty[code] is not None:
@@ -65,11 +65,8 @@ def _of_group(features: FeatureSet, featured: Featured) -> Iterator[dict[str, An
                 yield base | {"system": empty[code] or feature.system, "missing": 0, "reason": reason} | _since(times, None)
 
 
-def _reason(feature: Feature, elements: int, lacking: Ints) -> str:
-    where = feature.source
-    if int(lacking.sum()) == elements:
-        return f"never sent: {where}"
-    return f"missing: {where}, on {int((lacking > 0).sum())} of {len(lacking)} packets"
+def _reason(feature: Feature, lacking: Ints) -> str:
+    return f"missing: {feature.source}, on {int((lacking > 0).sum())} of {len(lacking)} packets"
 
 
 def _gap(system: str, missing: Ints, times: Ints, reason: str) -> dict[str, Any]:

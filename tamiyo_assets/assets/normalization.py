@@ -65,8 +65,9 @@ def norms(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Recompute from the tables, publish only what changed."""
     from gnn.features.pictures import bands
+    from gnn.features.sources import Sources
 
-    contracts = read_contracts(tables)
+    contracts = Sources(read_contracts(tables))
     rows = run_norms(contracts["tolaria.system_state"])
     ewma = versions.write("norms.ewma", rows)
     if EWMA in context.selected_asset_keys:
