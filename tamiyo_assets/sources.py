@@ -19,7 +19,7 @@ def read_contracts(tables: TableStore, versions: Mapping[str, int | None] | None
     return {name: tables.read(name, version=found.get(name)) for name in TABLES}
 
 
-def training_hosts(contracts: dict[str, pa.Table]) -> set[str] | None:
+def training_hosts(contracts: Mapping[str, pa.Table]) -> set[str] | None:
     """Blueprint ids of the hosts that the split gives to training; None where no packet names its host."""
     hosts = pc.unique(contracts["tolaria.system_state"].column("blueprint_id")).to_pylist()
     named = {host for host in hosts if host}
