@@ -52,8 +52,3 @@ class Checkpoints:
             raise TrainingError(f"checkpoint {self.path}: expected to write it, found {error}; free space and rerun") from error
         fsync_dir(self.path.parent)
         self._written = time.monotonic()
-
-    def clear(self) -> None:
-        """Remove the checkpoint of a training whose result has been published."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)

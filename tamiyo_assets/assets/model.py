@@ -1,5 +1,6 @@
 """Training: examples from measured outcomes, then one training with its evaluation and the bundle that holds it."""
 
+import shutil
 from collections.abc import Iterator
 
 import dagster as dg

@@ -88,8 +88,8 @@ def test_the_total_is_the_weighted_sum() -> None:
     labels, net = labelled(), network()
     losses = total_loss(net(labels.batch), labels, LossWeights(), SCALE)
     weights = LossWeights().model_dump()
-    expected = sum(weights[name] * float(losses[name]) for name in weights)
-    assert float(losses["total"]) == pytest.approx(expected, rel=1e-6)
+    expected = sum(weights[name] * losses[name].item() for name in weights)
+    assert losses["total"].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_an_untrained_network_answers_about_as_the_best_constant() -> None:
