@@ -141,6 +141,8 @@ def _published(
         inputs=inputs,
     )
     lineage.record(settings.home, tables, build_id, source.versions())
+    # what is published needs no checkpoint; those of builds that were given up go with it
+    shutil.rmtree(settings.home / "checkpoints", ignore_errors=True)
     return build_id
 
 
