@@ -52,10 +52,11 @@ def _winners(table: Table, rows: pa.Table) -> pa.Table:
         _digest=pl.Series(row_digests(rows), dtype=pl.String),
         _export=_series(rows, "export_digest"),
         _position=_series(rows, "position"),
+        _seen=_series(rows, "arrival") if table.by_arrival else pl.lit(None, pl.Int64),
         **_ranks(table, rows),
     )
-    order = ["_time", "_arrival", "_within", "_rank", "_digest", "_export", "_position"]
-    ranked = frame.sort(order, descending=[True, True, True, False, False, False, False], nulls_last=True)
+    order = ["_time", "_arrival", "_within", "_rank", "_digest", "_export", "_position", "_seen"]
+    ranked = frame.sort(order, descending=[True, True, True, False, False, False, False, True], nulls_last=True)
     best = ranked.unique(subset=list(table.key), keep="first", maintain_order=True).sort("_row")
     return rows.take(pa.array(best["_row"].to_numpy()))
 
