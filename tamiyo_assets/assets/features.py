@@ -87,7 +87,11 @@ def coverage_by_family(
     context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
 ) -> dg.MaterializeResult[None]:
     """Counts-weighted coverage per family."""
-    return materialized(context, key_of("coverage.by_family"), versions.write("coverage.by_family", source.by_family()))
+    from gnn.graph.heatmap import trend
+
+    rows = source.by_family()
+    shown = {"trend": png(trend(rows), "coverage by family, run by run")}
+    return materialized(context, key_of("coverage.by_family"), versions.write("coverage.by_family", rows), shown)
 
 
 @dg.asset(

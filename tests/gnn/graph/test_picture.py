@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from gnn.features.build import build_features
-from gnn.features.coverage import by_key
+from gnn.features.coverage import by_family, by_key
 from gnn.graph.assemble import to_batch
 from gnn.graph.dataset import GraphDataset, write_dataset
-from gnn.graph.heatmap import heat_map
+from gnn.graph.heatmap import heat_map, trend
 from gnn.graph.picture import measured_share, picture, picture_of
 from schemas.errors import FeatureError
 from schemas.features import NODE_TYPES, node_type
@@ -53,3 +53,9 @@ def test_heat_map_of_coverage_also_without_runs() -> None:
     features = build_features(small_world(2), norms=FixedNorms(), registries=world_registries())
     assert heat_map(by_key(features)).startswith(PNG)
     assert heat_map(by_key(features).slice(0, 0)).startswith(PNG)
+
+
+def test_trend_of_coverage_also_without_runs() -> None:
+    families = by_family(by_key(build_features(small_world(2), norms=FixedNorms(), registries=world_registries())))
+    assert trend(families).startswith(PNG)
+    assert trend(families.slice(0, 0)).startswith(PNG)
