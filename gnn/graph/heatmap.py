@@ -52,7 +52,8 @@ def trend(by_family: pa.Table) -> bytes:
     if whole:
         axes.axhline(1.0, color="tab:gray", linewidth=1, linestyle="--", label=f"{len(whole)} whole families")
     axes.set(xlabel="training run, by name", ylabel="measured / elements", ylim=(0.0, 1.05), title="Coverage by family")
-    axes.legend(fontsize=7, loc="lower left")
+    if lines:
+        axes.legend(fontsize=7, loc="lower left")
     return _png(figure)
 
 
