@@ -153,9 +153,11 @@ def _build(settings: Settings, outcome: Outcome) -> Build | None:
 
 
 def _next(home: Path) -> list[str]:
+    shown = home.relative_to(Path.cwd()) if home.is_relative_to(Path.cwd()) else home
+    option = "" if shown == Path("var/tamiyo") else f" --home {shown}"
     return [
         "make ui — the assets, their checks and their metadata in Dagster",
-        f"duckdb {home / 'warehouse.duckdb'} — every table in SQL",
-        "tamiyo coverage — every feature, worst first, with the system to ask",
-        "tamiyo rejects — what was not kept, and why",
+        f"duckdb {shown / 'warehouse.duckdb'} — every table in SQL",
+        f"tamiyo coverage{option} — every feature, worst first, with the system to ask",
+        f"tamiyo rejects{option} — what was not kept, and why",
     ]
