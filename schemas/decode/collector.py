@@ -43,12 +43,16 @@ class RawRecord:
 
 @dataclass
 class Collector:
-    """Gathers the outcome of one chunk. `file` and `digest` name the export that every row comes from."""
+    """Gathers the outcome of one chunk. `file` and `digest` name the export that every row comes from.
+
+    `carrier` is the folder of the file where `folder` is that of a message inside it: it names the rejects tables.
+    """
 
     folder: Folder
     file: str
     digest: str
     limits: Limits = field(default_factory=Limits)
+    carrier: Folder | None = None
     tables: dict[str, list[pa.Table]] = field(default_factory=dict)
     rejects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     rows_read: dict[str, int] = field(default_factory=dict)
@@ -76,7 +80,7 @@ class Collector:
             "message": printable(message),
             "raw": record.raw,
         }
-        self.rejects.setdefault(self.folder.reject_table_of(table), []).append(row)
+        self.rejects.setdefault((self.carrier or self.folder).reject_table_of(table), []).append(row)
 
     def reject_record(self, record: RawRecord, reason: Reason, message: str) -> None:
         """Count and keep a record that is bad as a whole: it belongs to the folder's own table."""

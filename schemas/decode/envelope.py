@@ -43,7 +43,7 @@ def decode_envelopes(collector: Collector, payloads: Sequence[bytes], origin: Or
 def _decode_carried(collector: Collector, kind: str, carried: list[tuple[int, bytes]], origin: Origin) -> None:
     """Decode the messages of one type into their own contract's tables and rejects."""
     message, path = ROUTES[kind]
-    inner = Collector(FOLDERS[path], collector.file, collector.digest, collector.limits)
+    inner = Collector(FOLDERS[path], collector.file, collector.digest, collector.limits, collector.folder)
     payloads = [payload for _, payload in carried]
     where = Origin(origin.positions[np.array([row for row, _ in carried], np.int64)], payloads)
     errors = decode_messages(inner, message, payloads, where)

@@ -1,6 +1,7 @@
 """Parquet exports: the contract table's own columns, under the same rules."""
 
 import io
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.contracts import TABLES
+from schemas.contracts import FOLDERS, TABLES
 from tests.schemas.decoding import decode, decode_lines
 
 PACKET: dict[str, Any] = {"packet_id": "p", "training_run_id": "r", "timestamp_ns": 7}
@@ -93,3 +94,48 @@ def test_files_that_are_no_table_of_the_folder(tmp_path: Path) -> None:
         assert decode(tmp_path, "tolaria/system_state", "x.parquet", parquet(pa.table(stranger))).reasons == ["wrong_columns"]
     for garbage in (b"", b"PAR1", b"PAR1" + b"\0" * 40 + b"PAR1", parquet(TABLES["tamiyo.command"].empty())[:-9]):
         assert decode(tmp_path, "tamiyo/command", "x.parquet", garbage).reasons == ["unreadable_file"]
+
+
+ODD = {
+    "unsigned": pa.array([1, 2**64 - 1], pa.uint64()),
+    "half": pa.array([1.5, None], pa.float64()),
+    "bytes": pa.array([b"a", b"\xff"]),
+    "decimal": pa.array([Decimal("1.5"), None]),
+    "time": pa.array([1, -(2**62)], pa.timestamp("ns")),
+    "span": pa.array([1, 2], pa.duration("ns")),
+    "words": pa.array(["a", None]).dictionary_encode(),
+    "struct": pa.array([{"a": 1}, None]),
+    "map": pa.array([[(1, 1)], []], pa.map_(pa.int64(), pa.int64())),
+    "lists": pa.array([[1.0], []], pa.large_list(pa.float64())),
+}
+
+
+@pytest.mark.parametrize("kind", list(ODD))
+@pytest.mark.parametrize("folder", ["tolaria/system_state", "kasmina/seed_state", "urza/blueprint", "weatherlight/telemetry"])
+def test_a_column_of_any_type_anywhere_ends_in_rows_or_rejects(tmp_path: Path, folder: str, kind: str) -> None:
+    for name in FOLDERS[folder].tables:
+        table = TABLES[name]
+        keys = {key: pa.array(["a", None] if pa.types.is_string(table.column[key].type) else [1, 2]) for key in table.key}
+        for column in (*table.names, "non_finite", "position", "foreign"):
+            result = decode(tmp_path, folder, "x.parquet", parquet(pa.table({**keys, column: ODD[kind]})))
+            assert result.balanced()
+            assert sum(result.rows_read.values()) == 2 or result.reasons == ["wrong_columns"], (name, column)
+
+
+def test_what_decoders_say_of_every_row_is_there_also_without_its_column(tmp_path: Path) -> None:
+    rows = pa.table({"packet_id": ["p"], "training_run_id": ["r"], "timestamp_ns": [1]})
+    assert (
+        decode(tmp_path, "tolaria/system_state", "x.parquet", parquet(rows)).row("tolaria.system_state")["is_completion"]
+        is False
+    )
+    seeds = pa.table({"seed_id": ["s"], "training_run_id": ["r"], "timestamp_ns": [1]})
+    assert decode(tmp_path, "kasmina/seed_state", "x.parquet", parquet(seeds)).row("kasmina.seed_state")["source"] == "export"
+    layers = pa.table({"blueprint_id": ["b", "b"], "layer_id": ["l", "m"], "index": [0, 1], "type": ["guard_tensor", None]})
+    found = decode(tmp_path, "urza/blueprint", "x.parquet", parquet(layers)).rows("urza.layer")
+    assert [row["is_placeholder"] for row in found] == [True, False]
+
+
+def test_numbers_that_are_not_finite_are_missing_in_derived_columns_too(tmp_path: Path) -> None:
+    rows = pa.table({"packet_id": ["p"], "timestamp_ns": [1], "cpu_utilisation": [float("nan")], "status": ["HEALTHY"]})
+    found = decode(tmp_path, "weatherlight/telemetry", "x.parquet", parquet(rows)).row("weatherlight.health")
+    assert (found["cpu_utilisation"], found["non_finite"], found["status"]) == (None, ["cpu_utilisation"], "HEALTHY")

@@ -15,10 +15,12 @@ import tamiyo_assets.ingest as ingest_module
 from schemas.contracts import TABLES
 from schemas.digest import table_digest
 from schemas.errors import StorageError
+from schemas.leyline import leyline_pb2 as pb
 from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.ledger import Ledger, present
 from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.tables import TableStore
+from tests.schemas.decoding import wal
 
 
 def packet(run: str, number: int, **more: object) -> dict[str, object]:
@@ -338,6 +340,19 @@ def test_order_grouping_and_repetition_of_files_change_no_digest(tmp_path: Path)
         assert site.balanced()
         found.add(json.dumps(site.digests()))
     assert len(found) == 1
+
+
+def test_a_bad_message_inside_an_envelope_is_a_reject_of_the_bus(site: Site) -> None:
+    payloads = [b"\xff\xff", b"", pb.TelemetryPacket(packet_id="t", metrics=[{"name": "m", "value": 1}]).SerializeToString()]
+    envelopes = [pb.BusEnvelope(message_type=pb.BUS_MESSAGE_TYPE_TELEMETRY, payload=one) for one in payloads]
+    path = site.root / "oona/envelope/bus.wal"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(wal([envelope.SerializeToString() for envelope in envelopes]))
+    site.ingest.refresh()
+    reasons = site.tables.read("rejects.oona_telemetry_metric").column("reason").to_pylist()
+    assert sorted(reasons) == ["invalid_protobuf", "missing_id"]
+    assert site.tables.count("telemetry.metric") == 1
+    assert site.balanced()
 
 
 def test_a_removed_table_is_built_again_from_the_exports(site: Site) -> None:
