@@ -37,7 +37,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "settings": settings,
         "tables": tables,
         "exports": exports,
-        "ingest": Ingest(settings.home, exports, tables),
+        "ingest": Ingest(settings.home, exports, tables, settings.limits),
         "source": FeatureSource(settings.home, tables),
         "versions": Versions(settings.home, tables),
         "alerts": AlertOutbox(settings.home, settings.alert_webhook),

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gnn.publish import lock
 from schemas.contracts import FOLDERS, REJECT_SCHEMA, TABLES, Folder
-from schemas.decode import Decoded, decode_file
+from schemas.decode import Decoded, Limits, decode_file
 from schemas.errors import ContractError
 from tamiyo_assets.accounting import Accounting, Tally, accounting, feeds, total
 from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
@@ -82,11 +82,12 @@ class _Decoded:
 
 @dataclass(frozen=True)
 class Ingest:
-    """Brings the contract tables of one home up to date with an exports root."""
+    """Brings the contract tables of one home up to date with an exports root, of which `limits` say what is read at most."""
 
     home: Path
     exports: Exports
     tables: TableStore
+    limits: Limits = Limits()
 
     def refresh(self, folders: Iterable[str] | None = None, progress: Progress | None = None) -> IngestReport:
         """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
@@ -121,7 +122,9 @@ class Ingest:
     def runs_in(self, export: Export) -> list[str]:
         """Training runs that an export has rows of, sorted; it is decoded for that."""
         found: set[str] = set()
-        for chunk in decode_file(export.path, FOLDERS[export.folder], file=export.file, digest=export.digest):
+        for chunk in decode_file(
+            export.path, FOLDERS[export.folder], file=export.file, digest=export.digest, limits=self.limits
+        ):
             for rows in chunk.tables.values():
                 if SCOPE in rows.column_names:
                     found.update(rows.column(SCOPE).unique().to_pylist())
@@ -160,7 +163,7 @@ class Ingest:
                 decoded = _Decoded()
                 try:
                     for pending in remaining:
-                        _decode(folder, pending, staging, decoded)
+                        _decode(folder, pending, staging, decoded, self.limits)
                 except _Changed as changed:
                     # its new bytes are another export, that the next refresh finds
                     report.vanished.append(changed.pending.export.file)
@@ -188,12 +191,12 @@ class Ingest:
             report.versions[name] = version
 
 
-def _decode(folder: Folder, pending: _Pending, staging: Staging, decoded: _Decoded) -> None:
+def _decode(folder: Folder, pending: _Pending, staging: Staging, decoded: _Decoded, limits: Limits) -> None:
     """Stage the rows and rejects of one export for the tables that lack it; _Changed where the file is another by then."""
     export = pending.export
     targets = frozenset(_targets(folder))
     try:
-        for chunk in decode_file(export.path, folder, file=export.file, digest=export.digest):
+        for chunk in decode_file(export.path, folder, file=export.file, digest=export.digest, limits=limits):
             for name, rows in (*chunk.tables.items(), *chunk.rejects.items()):
                 if name not in targets:
                     raise ContractError(f"{folder.path}: expected rows of {', '.join(sorted(targets))}, found some of {name}")

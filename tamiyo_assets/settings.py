@@ -4,10 +4,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gnn.model.config import TrainingConfig
-from schemas.errors import TamiyoError
+from schemas.decode import Limits
+from schemas.errors import ContractError, TamiyoError
 
 SAMPLE = Path(__file__).resolve().parents[1] / "recorder" / "sample"
 DEFAULT_HOME = Path("var/tamiyo")
@@ -31,6 +32,7 @@ class Settings(BaseModel):
     alert_webhook: str | None = None
     mandatory_coverage: float = Field(default=1.0, ge=0.0, le=1.0)
     family_coverage: float = Field(default=0.70, ge=0.0, le=1.0)
+    limits: Limits = Limits()
     training: TrainingConfig = TrainingConfig()
     gates: dict[str, float] = Field(default_factory=dict)
 
@@ -38,7 +40,8 @@ class Settings(BaseModel):
 def resolve(*, exports: Path | None = None, home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from options first, then `TAMIYO_*` variables, then the defaults of the house.
 
-    Where no exports root is named and `var/exports` is absent or empty, the committed sample is read.
+    Where no exports root is named and `var/exports` is absent or empty, the committed sample is read. `TAMIYO_LIMITS` is a JSON
+    object of bounds on what decoders accept; ContractError where it names another one or a bad value.
     """
     env = os.environ if environment is None else environment
     named_home = home or _path(env, "TAMIYO_HOME")
@@ -54,7 +57,18 @@ def resolve(*, exports: Path | None = None, home: Path | None = None, environmen
         alert_webhook=env.get("TAMIYO_ALERT_WEBHOOK") or None,
         mandatory_coverage=float(env.get("TAMIYO_MANDATORY_COVERAGE") or 1.0),
         family_coverage=float(env.get("TAMIYO_FAMILY_COVERAGE") or 0.70),
+        limits=_limits(env.get("TAMIYO_LIMITS") or "{}"),
     )
+
+
+def _limits(text: str) -> Limits:
+    try:
+        return Limits.model_validate_json(text)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or text[:80]!r}: {one['msg']}" for one in error.errors())
+        raise ContractError(
+            f"TAMIYO_LIMITS: expected a JSON object of {', '.join(Limits.model_fields)}, found {wrong}"
+        ) from None
 
 
 def require_exports(settings: Settings) -> None:

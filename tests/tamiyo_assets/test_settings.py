@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from schemas.decode import Limits
+from schemas.errors import ContractError
 from tamiyo_assets.settings import SAMPLE, ExportsMissing, require_exports, resolve
 
 
@@ -44,3 +46,11 @@ def test_a_home_of_its_own_has_an_event_log_of_its_own(tmp_path: Path) -> None:
 def test_a_named_exports_root_that_is_not_there_is_said_so() -> None:
     with pytest.raises(ExportsMissing, match="expected a directory"):
         require_exports(resolve(exports=Path("nowhere"), environment={}))
+
+
+def test_limits_of_decoding_are_configured_and_checked() -> None:
+    assert resolve(environment={}).limits == Limits()
+    assert resolve(environment={"TAMIYO_LIMITS": '{"string_bytes": 10}'}).limits == Limits(string_bytes=10)
+    for wrong, named in (("{", "{"), ('{"string_bytes": 0}', "string_bytes"), ('{"strings": 1}', "strings")):
+        with pytest.raises(ContractError, match=named):
+            resolve(environment={"TAMIYO_LIMITS": wrong})
