@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from gnn.model.baselines import Ridge, constant
+from gnn.model.baselines import constant
 from gnn.model.config import LossWeights, ModelConfig
 from gnn.model.flat import flat_features
 from gnn.model.losses import LossScale, choice_loss, policy_loss, risk_loss, total_loss, value_loss
 from gnn.model.network import TamiyoGNN
 from gnn.model.priors import kernel_priors, start_from
+from gnn.model.ridge import Ridge
 from gnn.model.targets import LabelledBatch, collate, locate
 from tests.gnn.model.store import problem
 
