@@ -11,7 +11,7 @@ from schemas.contracts import TABLES, Table
 from schemas.decode.merge import merge
 from tamiyo_assets.accounting import Tally, tally
 from tamiyo_assets.resources.tables import SCOPE, TableStore
-from tamiyo_assets.staging import Staged, Staging
+from tamiyo_assets.staging import Staged, Staging, key_hashes
 
 GROUP_ROWS = 500_000  # staged rows that are merged at once
 
@@ -35,11 +35,13 @@ def commit_rows(tables: TableStore, staging: Staging, order: Commit) -> tuple[in
     """Merge staged rows of a contract table into it; the new version number and the training runs touched."""
     staged = staging.take(order.name)
     table = TABLES[order.name]
-    runs = staged.counts(SCOPE) if table.scope else {}
+    runs = staged.runs() if table.scope else {}
     if staged.rows == 0:
         return _write(tables, order, staged, 0, append=True), set()
+    append = _disjoint(tables, table, staged, runs)
+    if append and staged.hashes().n_unique() == staged.rows:
+        return _write(tables, order, staged, 0, append=True), set(runs)
     parts = list(_runs(runs)) if runs else list(_buckets(table, staged.rows))
-    append = not runs and _disjoint(tables, table, staged)
     merged = staging.fresh(order.name)
     duplicates = 0
     for part in parts:
@@ -58,6 +60,11 @@ class _Runs:
 
     names: tuple[str, ...]
 
+    @property
+    def runs(self) -> frozenset[str]:
+        """The runs."""
+        return frozenset(self.names)
+
     def holds(self, batch: pa.RecordBatch) -> pa.Array:
         """Which rows of a batch belong to the runs."""
         return pc.is_in(batch.column(SCOPE), pa.array(self.names, pa.string()))
@@ -74,6 +81,7 @@ class _Bucket:
     column: str
     number: int
     count: int
+    runs: None = None
 
     def holds(self, batch: pa.RecordBatch) -> pa.Array:
         """Which rows of a batch fall into the bucket."""
@@ -119,14 +127,10 @@ def _buckets(table: Table, rows: int) -> Iterator[_Bucket]:
         yield _Bucket(table.key[0], number, count)
 
 
-def _disjoint(tables: TableStore, table: Table, staged: Staged) -> bool:
-    """Whether no staged row has a stored key, so that rows can be appended without a rewrite."""
-    keys = list(table.key)
-    old = pl.from_arrow(tables.read(table.name, columns=keys))
-    if not isinstance(old, pl.DataFrame) or old.is_empty():
-        return True
-    for batch in staged.batches():
-        new = pl.from_arrow(pa.Table.from_batches([batch]).select(keys))
-        if not isinstance(new, pl.DataFrame) or not new.join(old, on=keys, how="semi", nulls_equal=True).is_empty():
+def _disjoint(tables: TableStore, table: Table, staged: Staged, runs: Mapping[str, int]) -> bool:
+    """Whether surely no staged row has a stored key, so that rows can be appended without a rewrite."""
+    hashes = staged.hashes()
+    for batch in tables.batches(table.name, columns=table.key, runs=sorted(runs) if runs else None):
+        if key_hashes(batch, table.key).is_in(hashes.implode()).any():
             return False
     return True

@@ -1,74 +1,120 @@
 """Rows on disk between decoding and committing, so that an export larger than memory passes through in chunks."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
 from typing import Protocol
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnn.publish import ensure_dir
+from schemas.contracts import TABLES
+from tamiyo_assets.resources.tables import SCOPE
 
 STAGING = "staging"
 
 
 class Part(Protocol):
-    """A part of a table's rows that is merged at once: all copies of a key lie in one part."""
+    """A part of a table's rows that is merged at once: all copies of a key lie in one part.
+
+    `runs`: the training runs whose rows it holds, each wholly; None where it is cut otherwise.
+    """
+
+    @property
+    def runs(self) -> frozenset[str] | None:
+        """The training runs whose rows it holds."""
 
     def holds(self, batch: pa.RecordBatch) -> pa.Array:
         """Which rows of a batch belong to it (boolean)."""
 
 
 class Staged:
-    """The rows of one table in an Arrow stream file; written once, then read as often as needed, memory-mapped."""
+    """The rows of one table in an Arrow file; written once, then read as often as needed, a batch at a time.
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    `hashes`: of the keys of the rows in order (uint64), where `key` names the key columns; equal keys have equal hashes within
+    one process.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, key: Sequence[str] = ()) -> None:
         """Open `path` for rows of `schema`."""
         self.schema = schema
         self.rows = 0
         self._path = path
+        self._key = list(key)
+        self._hashes: list[pl.Series] = []
+        self._runs: list[dict[str, int]] = []
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_file(self._sink, schema)
 
     def add(self, rows: pa.Table) -> None:
         """Append rows; ArrowInvalid where their schema is another one."""
-        if rows.num_rows:
-            self._writer.write_table(rows.cast(self.schema))
-            self.rows += rows.num_rows
+        for batch in rows.cast(self.schema).to_batches():
+            if batch.num_rows == 0:
+                continue
+            self._writer.write_batch(batch)
+            self.rows += batch.num_rows
+            self._runs.append(_counts(batch))
+            if self._key:
+                self._hashes.append(key_hashes(batch, self._key))
 
     def close(self) -> None:
         """Finish writing."""
         self._writer.close()
         self._sink.close()
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows in the order in which they were added."""
-        with pa.memory_map(str(self._path)) as source:
+    def hashes(self) -> pl.Series:
+        """Hashes of the rows' keys, in order."""
+        return pl.concat(self._hashes) if self._hashes else pl.Series(dtype=pl.UInt64)
+
+    def batches(self, part: Part | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of one part (None: all) in the order in which they were added.
+
+        Read, not mapped: pages of a mapped file would count as memory of this process.
+        """
+        with pa.OSFile(str(self._path)) as source:
             reader = pa.ipc.open_file(source)
             for number in range(reader.num_record_batches):
-                yield reader.get_batch(number)
+                runs = None if part is None else part.runs
+                if runs is not None and runs.isdisjoint(self._runs[number]):
+                    continue
+                batch = reader.get_batch(number)
+                whole = part is None or (runs is not None and runs.issuperset(self._runs[number]))
+                yield batch if whole or part is None else batch.filter(part.holds(batch))
 
-    def counts(self, column: str) -> dict[str, int]:
-        """Rows by value of a string column."""
+    def runs(self) -> dict[str, int]:
+        """Rows by training run."""
         found: dict[str, int] = {}
-        for batch in self.batches():
-            for entry in pc.value_counts(batch.column(column)):
-                value = entry["values"].as_py()
-                found[value] = found.get(value, 0) + entry["counts"].as_py()
+        for counts in self._runs:
+            for run, count in counts.items():
+                found[run] = found.get(run, 0) + count
         return found
 
-    def select(self, part: Part | None = None) -> pa.Table:
-        """Rows of one part; all rows without one."""
-        found = [batch if part is None else batch.filter(part.holds(batch)) for batch in self.batches()]
-        return pa.Table.from_batches(found, schema=self.schema)
+    def select(self, part: Part) -> pa.Table:
+        """Rows of one part."""
+        return pa.Table.from_batches(list(self.batches(part)), schema=self.schema)
 
     def reader(self) -> pa.RecordBatchReader:
         """All rows as a stream."""
         return pa.RecordBatchReader.from_batches(self.schema, self.batches())
+
+
+def key_hashes(batch: pa.RecordBatch | pa.Table, key: Sequence[str]) -> pl.Series:
+    """Hash of each row's key (uint64), the same for equal keys within one process."""
+    frame = pl.from_arrow(batch.select(list(key)))
+    return frame.hash_rows() if isinstance(frame, pl.DataFrame) else frame.hash()
+
+
+def _counts(batch: pa.RecordBatch) -> dict[str, int]:
+    """Rows by training run; none where the table has no such column."""
+    if SCOPE not in batch.schema.names:
+        return {}
+    counts = pc.value_counts(batch.column(SCOPE))
+    return dict(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True))
 
 
 @dataclass
@@ -100,10 +146,11 @@ class Staging:
             self._open[name] = self.fresh(name)
         self._open[name].add(rows)
 
-    def fresh(self, name: str, schema: pa.Schema | None = None) -> Staged:
+    def fresh(self, name: str) -> Staged:
         """A new file for rows of table `name`."""
         number = len(list(self._folder.iterdir()))
-        return Staged(self._folder / f"{number:04d}.arrow", schema or self.schemas[name])
+        key = TABLES[name].key if name in TABLES else ()
+        return Staged(self._folder / f"{number:04d}.arrow", self.schemas[name], key)
 
     def take(self, name: str) -> Staged:
         """The finished rows of table `name`, none where nothing was added."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from schemas.leyline import leyline_pb2
 
-BATCH: Final = 1024
+_PIECE: Final = 1024  # payloads that are tried at once where a larger batch holds a bad one
 
 
 @lru_cache(maxsize=1)
@@ -40,7 +40,7 @@ def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | 
     errors: dict[int, str] = {}
     batches: list[pa.RecordBatch] = []
     good: list[int] = []
-    pending = [(start, min(start + BATCH, len(payloads))) for start in range(0, len(payloads), BATCH)][::-1]
+    pending = [(0, len(payloads))] if payloads else []
     while pending:
         start, stop = pending.pop()
         try:
@@ -50,8 +50,8 @@ def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | 
             if stop - start == 1:
                 errors[start] = str(error)
                 continue
-            middle = (start + stop) // 2
-            pending += [(middle, stop), (start, middle)]
+            step = _PIECE if stop - start > _PIECE else (stop - start + 1) // 2
+            pending += [(first, min(first + step, stop)) for first in range(start, stop, step)][::-1]
     if not batches:
         return None, good, errors
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches), good, errors

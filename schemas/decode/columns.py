@@ -52,13 +52,17 @@ class Findings:
 
 def truth(mask: Any) -> Mask:
     """A boolean Arrow array as NumPy, NULL as False."""
-    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
+    known = pc.fill_null(mask, False) if mask.null_count else mask
+    return np.asarray(known.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def null_where(array: pa.Array, mask: Mask) -> pa.Array:
     """`array` with NULL where `mask` is set."""
-    if not mask.any():
+    marked = np.count_nonzero(mask)
+    if not marked:
         return array
+    if marked == len(array):
+        return pa.nulls(len(array), array.type)
     return pc.if_else(pa.array(mask), pa.scalar(None, array.type), array)
 
 
@@ -76,37 +80,46 @@ def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
         return _integer(column, raw, found)
     if pa.types.is_string(column.type):
         text = raw.cast(pa.string())
-        return null_where(text, truth(pc.equal(text, ""))) if column.presence is Presence.IMPLICIT else text
+        return null_where(text, _lengths(text) == 0) if column.presence is Presence.IMPLICIT else text
     return raw.cast(column.type)
+
+
+def _lengths(text: pa.Array) -> npt.NDArray[np.int32]:
+    """Bytes of each string; what a NULL has does not matter."""
+    buffer = text.buffers()[1]
+    if buffer is None or not len(text):
+        return np.zeros(len(text), np.int32)
+    return np.diff(np.frombuffer(buffer, np.int32)[text.offset : text.offset + len(text) + 1])
 
 
 def _float(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
     """NaN and infinities become NULL and are named; zero is missing where the field has no presence; ranges are checked."""
     values = raw.cast(column.type, safe=False)
-    wild = truth(pc.invert(pc.is_finite(values)))
-    if wild.any():
-        rows = np.flatnonzero(wild)
-        found.missing(rows, pa.array([column.name] * len(rows), pa.string()))
-        values = null_where(values, wild)
+    numbers = values.to_numpy(zero_copy_only=False)
+    missing = ~np.isfinite(numbers)
+    wild = missing & truth(pc.is_valid(values)) if missing.any() else missing
+    rows = np.flatnonzero(wild)
+    found.missing(rows, pa.array([column.name] * len(rows), pa.string()))
     if column.presence is Presence.IMPLICIT:
-        values = null_where(values, truth(pc.equal(values, 0)))
-    elif column.presence is Presence.ZERO_OK and "." not in column.field_path and values.null_count:
-        values = pc.if_else(pa.array(wild), values, pc.fill_null(values, 0.0))
-    _check_range(column, values, found)
-    return values
+        missing |= numbers == 0
+    _check_range(column, numbers, missing, found)
+    if column.presence is Presence.ZERO_OK and "." not in column.field_path and values.null_count:
+        values = pc.fill_null(values, 0.0)
+        return null_where(values, wild)
+    return null_where(values, missing)
 
 
-def _check_range(column: Column, values: pa.Array, found: Findings) -> None:
+def _check_range(column: Column, numbers: npt.NDArray[Any], missing: Mask, found: Findings) -> None:
     """Values outside the bounds that the contract states are faults."""
     if column.low is None and column.high is None:
         return
-    bad = np.zeros(len(values), np.bool_)
+    bad = np.zeros(len(numbers), np.bool_)
     if column.low is not None:
-        bad |= truth(pc.less(values, column.low))
+        bad |= numbers < column.low
     if column.high is not None:
-        bad |= truth(pc.greater(values, column.high))
+        bad |= numbers > column.high
     bounds = f"{'' if column.low is None else column.low}..{'' if column.high is None else column.high}"
-    found.fault(bad, Reason.OUT_OF_RANGE, f"{column.name}: expected a value within {bounds}, found one outside")
+    found.fault(bad & ~missing, Reason.OUT_OF_RANGE, f"{column.name}: expected a value within {bounds}, found one outside")
 
 
 def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
@@ -117,17 +130,21 @@ def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
         found.fault(bad, Reason.TIME_OUT_OF_RANGE, f"{column.name}: expected nanoseconds within 64 bits, found a time beyond")
         return null_where(values, bad)
     if pa.types.is_uint64(raw.type):
-        bad = truth(pc.greater(raw, pa.scalar(INT64_MAX, pa.uint64())))
-        message = f"{column.name}: expected at most {INT64_MAX}, found a larger unsigned integer"
-        found.fault(bad, Reason.INTEGER_TOO_LARGE, message)
-        values = null_where(raw, bad).cast(pa.int64())
+        largest = pc.max(raw).as_py()
+        if largest is not None and largest > INT64_MAX:
+            bad = truth(pc.greater(raw, pa.scalar(INT64_MAX, pa.uint64())))
+            message = f"{column.name}: expected at most {INT64_MAX}, found a larger unsigned integer"
+            found.fault(bad, Reason.INTEGER_TOO_LARGE, message)
+            raw = null_where(raw, bad)
+        values = raw.cast(pa.int64())
     else:
         values = raw.cast(pa.int64())
     if column.presence is Presence.IMPLICIT:
         values = null_where(values, truth(pc.equal(values, 0)))
     elif column.presence is Presence.ZERO_OK and "." not in column.field_path:
         values = pc.fill_null(values, 0)
-    _check_range(column, values, found)
+    if column.low is not None or column.high is not None:
+        _check_range(column, pc.fill_null(values, 0).to_numpy(), truth(pc.is_null(values)), found)
     return values
 
 
@@ -158,7 +175,8 @@ def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
     """Entries sorted by key, the last of a repeated key kept (as protobuf reads it), non-finite ones left out and named."""
     rows, keys, items = map_entries(raw)
     order = _entry_order(rows, keys)
-    rows, keys, items = rows[order], keys.take(pa.array(order)), items.take(pa.array(order))
+    if order is not None:
+        rows, keys, items = rows[order], keys.take(pa.array(order)), items.take(pa.array(order))
     item_type = column.type.item_type
     if pa.types.is_floating(item_type):
         items = items.cast(item_type, safe=False)
@@ -203,10 +221,10 @@ def map_entries(maps: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Arr
     return rows, keys, items
 
 
-def _entry_order(rows: npt.NDArray[np.int64], keys: pa.Array) -> npt.NDArray[np.int64]:
-    """Positions of map entries in order of (row, key), the last of each repeated key only."""
+def _entry_order(rows: npt.NDArray[np.int64], keys: pa.Array) -> npt.NDArray[np.int64] | None:
+    """Positions of map entries in order of (row, key), the last of each repeated key only; None where they are so already."""
     if len(keys) == 0:
-        return np.zeros(0, np.int64)
+        return None
     encoded = pc.dictionary_encode(keys)
     words = encoded.dictionary
     rank = np.empty(len(words), np.int64)
@@ -214,7 +232,7 @@ def _entry_order(rows: npt.NDArray[np.int64], keys: pa.Array) -> npt.NDArray[np.
     code = rows * len(words) + rank[np.asarray(encoded.indices)]
     step = np.diff(code)
     if (step > 0).all():
-        return np.arange(len(keys), dtype=np.int64)
+        return None
     order = np.argsort(code, kind="stable")
     last = np.append(np.diff(code[order]) != 0, True)
     return np.asarray(order[last], np.int64)

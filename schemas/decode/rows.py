@@ -127,7 +127,7 @@ def decode_columns(
 
 def explode(lists: pa.Array, parents: npt.NDArray[np.int64]) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Elements of `lists` at rows `parents`: (elements, the row of each, its index within its list)."""
-    chosen = lists.take(pa.array(parents))
+    chosen = lists if len(parents) == len(lists) else lists.take(pa.array(parents))
     lengths = np.asarray(pc.fill_null(pc.list_value_length(chosen), 0).to_numpy(zero_copy_only=False), np.int64)
     owners = np.repeat(parents, lengths)
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)

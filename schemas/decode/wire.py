@@ -1,11 +1,14 @@
-"""Fields of protobuf messages by number, counted without parsing: what a producer sends that leyline.proto does not declare."""
+"""Fields of protobuf messages by number: what a producer sends that leyline.proto does not declare."""
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError
 
 from schemas.decode.batches import descriptor
 
@@ -26,13 +29,49 @@ def _declared(message: str) -> npt.NDArray[np.bool_]:
 
 
 def unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, int]:
-    """Times that each undeclared top-level field occurs in well-formed `payloads`, as `Message.number`.
+    """Times that each undeclared top-level field occurs in well-formed `payloads`, as `Message.number`."""
+    joined = b"".join(payloads)
+    return {} if _all_declared(message, joined) else _walk(message, payloads, joined)
 
-    All messages are walked at once, one field of each per step.
-    """
-    if not payloads:
-        return {}
-    data = np.frombuffer(b"".join(payloads) + bytes(16), np.uint8)
+
+def _all_declared(message: str, joined: bytes) -> bool:
+    """Whether messages one after the other, which protobuf reads as one message, surely hold declared fields only."""
+    try:
+        whole = _outline(message).FromString(joined)
+    except DecodeError:
+        return False
+    size = whole.ByteSize()
+    whole.DiscardUnknownFields()
+    return bool(whole.ByteSize() == size)
+
+
+@lru_cache(maxsize=32)
+def _outline(message: str) -> Any:
+    """Class of a message with the same numbers and wire types, whose nested messages and strings are opaque bytes."""
+    kinds = {
+        FieldDescriptor.TYPE_FLOAT: FieldDescriptor.TYPE_FIXED32,
+        FieldDescriptor.TYPE_FIXED32: FieldDescriptor.TYPE_FIXED32,
+        FieldDescriptor.TYPE_SFIXED32: FieldDescriptor.TYPE_FIXED32,
+        FieldDescriptor.TYPE_DOUBLE: FieldDescriptor.TYPE_FIXED64,
+        FieldDescriptor.TYPE_FIXED64: FieldDescriptor.TYPE_FIXED64,
+        FieldDescriptor.TYPE_SFIXED64: FieldDescriptor.TYPE_FIXED64,
+        FieldDescriptor.TYPE_STRING: FieldDescriptor.TYPE_BYTES,
+        FieldDescriptor.TYPE_BYTES: FieldDescriptor.TYPE_BYTES,
+        FieldDescriptor.TYPE_MESSAGE: FieldDescriptor.TYPE_BYTES,
+    }
+    file = descriptor_pb2.FileDescriptorProto(name=f"outline/{message}.proto", package="outline", syntax="proto2")
+    outline = file.message_type.add(name=message)
+    for one in descriptor(message).fields:
+        kind = FieldDescriptor.TYPE_BYTES if one.is_repeated else kinds.get(one.type, FieldDescriptor.TYPE_UINT64)
+        outline.field.add(name=one.name, number=one.number, type=kind, label=FieldDescriptor.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"outline.{message}"))
+
+
+def _walk(message: str, payloads: Sequence[bytes], joined: bytes) -> dict[str, int]:
+    """The counts of `unknown_fields`: all messages are walked at once, one field of each per step."""
+    data = np.frombuffer(joined + bytes(16), np.uint8)
     ends = np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads)))
     at = np.concatenate([[0], ends[:-1]]).astype(np.int64)
     found: dict[int, int] = {}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from gnn.publish import ensure_dir, lock, publish_file
@@ -42,6 +42,7 @@ _FOREIGN_KEYS = frozenset(
         "version",
     }
 )
+_UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hardly repeat
 # a pinned version needs its commit log: `maintenance` cleans logs, and only where no pin is older
 _CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
 
@@ -136,16 +137,21 @@ class TableStore:
             rows = dataset.to_table(columns=present, filter=condition)
         return _conform(rows, schema)
 
-    def batches(self, name: str) -> Iterator[pa.RecordBatch]:
-        """All rows of the newest version, a batch at a time, in the columns of `schema(name)`."""
+    def batches(
+        self, name: str, *, columns: Sequence[str] | None = None, runs: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of the newest version a batch at a time: all columns of `schema(name)` or some, all training runs or some."""
         table = self.open(name)
         if table is None:
             return
         schema = self.schema(name)
+        if columns is not None:
+            schema = pa.schema([schema.field(column) for column in columns])
+        condition = ds.field(SCOPE).isin(list(runs)) if runs is not None else None
         with _named(self.path(name)):
             dataset = table.to_pyarrow_dataset()
             present = [column for column in schema.names if column in dataset.schema.names]
-            for batch in dataset.to_batches(columns=present):
+            for batch in dataset.to_batches(columns=present, filter=condition):
                 yield from _conform(pa.Table.from_batches([batch]), schema).to_batches()
 
     def count(self, name: str, version: int | None = None) -> int:
@@ -209,7 +215,7 @@ class TableStore:
 
     def _commit(self, path: Path, rows: pa.Table | pa.RecordBatchReader, *, properties: CommitProperties, **how: Any) -> int:
         with _named(path):
-            write_deltalake(path, rows, commit_properties=properties, **how)
+            write_deltalake(path, rows, commit_properties=properties, writer_properties=_layout(rows.schema), **how)
             return DeltaTable(path, without_files=True).version()
 
     def at(self, versions: Mapping[str, int]) -> "PinnedTables":
@@ -264,6 +270,34 @@ def _named(path: Path) -> Iterator[None]:
             f"table {path}: expected a readable Delta table, found: {failure}; "
             "`tamiyo doctor --repair` removes it, and the next run builds it again from the exports"
         ) from failure
+
+
+def _layout(schema: pa.Schema) -> WriterProperties:
+    """How Parquet files are written: texts by dictionary, since they repeat; numbers plainly, since measured ones do not.
+
+    A dictionary of measured numbers costs half of the whole write and is given up when it is full.
+    """
+    texts = [path for one in schema if one.name not in _UNIQUE for path in _texts(one.name, one.type)]
+    return WriterProperties(
+        compression="ZSTD",
+        compression_level=1,
+        default_column_properties=ColumnProperties(dictionary_enabled=False),
+        column_properties={path: ColumnProperties(dictionary_enabled=True) for path in texts},
+    )
+
+
+def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
+    """Paths of the Parquet leaves below a column that hold text."""
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+        yield path
+    elif pa.types.is_map(kind):
+        yield from _texts(f"{path}.key_value.key", kind.key_type)
+        yield from _texts(f"{path}.key_value.value", kind.item_type)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _texts(f"{path}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for one in kind:
+            yield from _texts(f"{path}.{one.name}", one.type)
 
 
 def _predicate(runs: Sequence[str]) -> str:
