@@ -5,7 +5,7 @@ A directory holds `header.json` (format, layout, inputs, size and SHA-256 of eve
 changes: another set of inputs is another directory. Nothing in it is code, and nothing is unpickled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,10 @@ class GraphDataset:
         self._int_first = offsets(layout.sizes(self.counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH))
         self.keys: pa.Table = _arrow(directory / "keys.arrow")
         self._names = _arrow(directory / "names.arrow").column("name").combine_chunks()
+
+    def __reduce__(self) -> tuple[Callable[[Path], "GraphDataset"], tuple[Path]]:
+        """Another process opens the same files instead of getting a copy of them."""
+        return GraphDataset.open, (self.directory,)
 
     @classmethod
     def open(cls, directory: Path, *, inputs: Mapping[str, str] | None = None, verify: bool = False) -> "GraphDataset":

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import torch
 import torch_geometric
 
+from gnn.model.alongside import alongside
 from gnn.model.baselines import Boosting, constant
 from gnn.model.checkpoint import Checkpoints
 from gnn.model.config import ModelConfig, TrainingConfig
@@ -47,16 +48,22 @@ def train(
     checkpoint_dir: Path | None = None,
     progress: Progress | None = None,
     unusable: Mapping[str, int] | None = None,
+    processes: int = 1,
 ) -> TrainedModel:
     """Train, calibrate and evaluate TamiyoGNN beside its baselines; deterministic and resumable.
 
     `examples` is `training.examples`, `unusable` the reports that gave no label, by reason. A required head without a
-    label stays untrained and is marked so; nothing is raised for it.
+    label stays untrained and is marked so; nothing is raised for it. With more than one of the `processes`, and a
+    checkpoint directory, the ablation without messages is trained beside the model: the same weights in less time.
     """
     problem = pose(dataset, examples, config)
     heads = head_status(problem.splits["train"], unusable or {})
-    fitted = _fit(problem, config, config.model, checkpoint_dir, "model", progress)
-    comparison = _compare(problem, config, fitted, checkpoint_dir, progress)
+    silent = config.model.model_copy(update={"messages": False})
+    worthwhile = processes > 1 and config.no_messages and checkpoint_dir is not None and _has_labels(problem)
+    with alongside(_fit, problem, config, silent, checkpoint_dir, "no_messages", wanted=worthwhile) as wait:
+        fitted = _fit(problem, config, config.model, checkpoint_dir, "model", progress)
+        wait()
+        comparison = _compare(problem, config, fitted, checkpoint_dir, progress)
     result = report(comparison, examples, config)
     train_labels = problem.splits["train"]
     return TrainedModel(
@@ -145,6 +152,7 @@ def _fit(
     name: str,
     progress: Progress | None,
 ) -> Fitted:
+    """Fit one network; with a checkpoint directory, on from the checkpoint of that name."""
     path = checkpoint_dir / f"{name}.pt" if checkpoint_dir is not None else None
     checkpoints = Checkpoints(path, fingerprint(problem, config, model), config.checkpoint_seconds)
     return fit(problem.store, problem.splits["train"], problem.splits["validation"], config, model, checkpoints, progress)
@@ -164,7 +172,7 @@ def _compare(
 
     size = config.batch_graphs
     add("model", lambda labels: predict(fitted.network, problem.store, labels, size))
-    if np.isfinite(train.uplift).sum() < 2:
+    if not _has_labels(problem):
         return Comparison(splits, found, dict.fromkeys(("no_messages", "ridge", "boosting", "best_constant"), NO_LABELS))
     priors = kernel_priors(train)
     add("best_constant", lambda labels: constant(priors, labels.kernel, config.tau))
@@ -186,6 +194,10 @@ def _compare(
     else:
         skipped["no_messages"] = "switched off by configuration"
     return Comparison(splits, found, skipped)
+
+
+def _has_labels(problem: Problem) -> bool:
+    return int(np.isfinite(problem.splits["train"].uplift).sum()) > 1
 
 
 NO_LABELS = "no measured uplift on training hosts"

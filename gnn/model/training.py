@@ -46,6 +46,9 @@ class _Run:
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
+    def is_over(self, epochs: int, patience: int) -> bool:
+        return self.epoch >= epochs or self.epoch - max(self.best_epoch, 0) > patience
+
     def state(self) -> dict[str, Any]:
         return {
             "network": self.network.state_dict(),
@@ -104,10 +107,10 @@ def fit(
             run.restore(saved)
         held = _batches(store, validation, config)
         epochs = planned_epochs(len(train.graphs()), config) if len(train) else 0
-        while run.epoch < epochs and run.epoch - max(run.best_epoch, 0) <= config.patience:
+        while not run.is_over(epochs, config.patience):
             _epoch(run, store, train, config, scale)
             _judge(run, held, config, scale)
-            checkpoints.save(run.state(), last=run.epoch == epochs)
+            checkpoints.save(run.state(), last=run.is_over(epochs, config.patience))
             if progress is not None:
                 progress("training", run.epoch, epochs)
         network.load_state_dict(run.best)

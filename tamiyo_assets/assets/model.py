@@ -113,6 +113,7 @@ def _published(
     """The build id of the current inputs, trained and published where it was not."""
     from gnn.bundle import is_published, write_bundle
     from gnn.graph.dataset import GraphDataset
+    from gnn.model.alongside import cores
     from gnn.model.examples import build_examples
     from gnn.model.experiment import train
 
@@ -129,6 +130,7 @@ def _published(
         settings.training,
         settings.home / "checkpoints" / build_id,
         unusable=found.unusable,
+        processes=cores(),
     )
     for name in RESULTS:
         versions.write(name, trained.tables[name])

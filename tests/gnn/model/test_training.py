@@ -111,6 +111,15 @@ def test_a_checkpoint_of_other_data_or_a_damaged_one_is_not_used(tmp_path: Path)
     assert same(train(*problem(12), CONFIG), train(*problem(12), CONFIG, tmp_path))
 
 
+def test_the_ablation_beside_the_model_is_the_same_and_is_done_once(tmp_path: Path) -> None:
+    config, seen = CONFIG.model_copy(update={"no_messages": True}), list[int]()
+    whole = train(*problem(16), config)
+    beside = train(*problem(16), config, tmp_path, lambda _, done, total: seen.append(done), processes=2)
+    assert same(whole, beside)
+    assert whole.metrics == beside.metrics
+    assert seen == sorted(set(seen))  # the model's epochs alone: the other process had finished the ablation's
+
+
 def test_checkpoints_know_whose_they_are(tmp_path: Path) -> None:
     mine = Checkpoints(tmp_path / "c.pt", "a", every_s=0.0)
     mine.save({"epoch": 3}, last=False)
