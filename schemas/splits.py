@@ -1,4 +1,7 @@
-"""Which host is for training, validation or test: by host, never by row, so that a later host never moves an earlier one."""
+"""Which host is for training, validation or test: by host, never by row, so that a later host never moves an earlier one.
+
+One data set is kept out whole, whatever the buckets of its hosts.
+"""
 
 import hashlib
 from typing import Final, Literal
@@ -6,6 +9,7 @@ from typing import Final, Literal
 Split = Literal["train", "validation", "test"]
 
 BUCKETS: Final = 10
+HELD_OUT_DATA_SET: Final = "names"  # none of its hosts is trained on: the harder split
 _SPLIT_OF_BUCKET: Final[tuple[Split, ...]] = ("train",) * 7 + ("validation",) + ("test",) * 2
 
 
@@ -18,3 +22,8 @@ def bucket(host_blueprint_id: str) -> int:
 def split_of(host_blueprint_id: str) -> Split:
     """Split of a host: buckets 0-6 train, 7 validation, 8-9 test."""
     return _SPLIT_OF_BUCKET[bucket(host_blueprint_id)]
+
+
+def data_set_of(experiment_name: str | None) -> str | None:
+    """The data set of an experiment, which is named `<data set>/<architecture>`; None where it has no name."""
+    return experiment_name.partition("/")[0] or None if experiment_name else None

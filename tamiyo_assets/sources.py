@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.contracts import TABLES
-from schemas.splits import split_of
+from schemas.splits import data_set_of, split_of
 from tamiyo_assets.resources.tables import TableStore
 
 
@@ -19,8 +19,15 @@ def read_contracts(tables: TableStore, versions: Mapping[str, int | None] | None
     return {name: tables.read(name, version=found.get(name)) for name in TABLES}
 
 
-def training_hosts(contracts: Mapping[str, pa.Table]) -> set[str] | None:
-    """Blueprint ids of the hosts that the split gives to training; None where no packet names its host."""
-    hosts = pc.unique(contracts["tolaria.system_state"].column("blueprint_id")).to_pylist()
-    named = {host for host in hosts if host}
-    return {host for host in named if split_of(host) == "train"} if named else None
+def training_hosts(contracts: Mapping[str, pa.Table], held_out: str | None) -> set[str] | None:
+    """Blueprint ids of the hosts that are trained on; None where no packet names its host.
+
+    Those of the data set that is `held_out` (experiments are named `<data set>/<architecture>`) are not among them.
+    """
+    packets = contracts["tolaria.system_state"].select(["blueprint_id", "experiment_name"])
+    named = packets.filter(pc.not_equal(packets["blueprint_id"], "")).group_by(["blueprint_id", "experiment_name"])
+    pairs = named.aggregate([]).to_pylist()
+    if not pairs:
+        return None
+    kept_out = {row["blueprint_id"] for row in pairs if held_out and data_set_of(row["experiment_name"]) == held_out}
+    return {row["blueprint_id"] for row in pairs if split_of(row["blueprint_id"]) == "train"} - kept_out

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.kernels import KERNELS
+from schemas.splits import HELD_OUT_DATA_SET
 
 MODEL_NAME: Final = "tamiyo_gnn_v1"
 RISK_CLASSES: Final[tuple[str, ...]] = ("none", "low", "medium", "high", "critical")
@@ -59,7 +60,7 @@ class TrainingConfig(_Frozen):
     seed: int = 20261123
     tau: float = Field(default=0.06, gt=0.0)
     horizon: Positive | None = None
-    held_out_data_set: str | None = None
+    held_out_data_set: str | None = HELD_OUT_DATA_SET
     batch_graphs: Positive = 16
     epochs: Positive = 40
     steps: Positive = 400

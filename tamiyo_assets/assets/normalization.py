@@ -72,7 +72,7 @@ def norms(
     ewma = versions.write("norms.ewma", rows)
     if EWMA in context.selected_asset_keys:
         yield materialized(context, EWMA, ewma, {"bands": png(bands(rows), "mean and band of each metric per run")})
-    hosts = training_hosts(contracts)
+    hosts = training_hosts(contracts, settings.training.held_out_data_set)
     published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
     versions.write("norms.current", _rows(published))
     if NORMS in context.selected_asset_keys:
