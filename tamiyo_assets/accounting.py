@@ -67,6 +67,11 @@ def feeds(folder: Folder) -> tuple[str, ...]:
     return tuple(name for name in TABLES if name.partition(".")[0] not in ("urza", "simic"))
 
 
+def export_key(folder: Folder, identity: str) -> str:
+    """App transaction of one export in one folder; its version is the number of the export's newest arrival."""
+    return f"{folder.path}:{identity}"
+
+
 def reject_tables(name: str) -> list[str]:
     """The rejects tables that hold bad rows of contract table `name`."""
     return sorted({folder.reject_table_of(name) for folder in FOLDERS.values() if name in feeds(folder)})

@@ -14,9 +14,10 @@ from gnn.publish import lock
 from schemas.contracts import FOLDERS, REJECT_SCHEMA, TABLES, Folder
 from schemas.decode import Decoded, Limits, decode_file
 from schemas.errors import ContractError
-from tamiyo_assets.accounting import Accounting, Tally, accounting, feeds, total
+from tamiyo_assets.accounting import Accounting, Tally, accounting, export_key, feeds, total
 from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
 from tamiyo_assets.ledger import Entry, Ledger, present
+from tamiyo_assets.replaying.plan import finish
 from tamiyo_assets.resources.exports import Export, Exports, Scan, Unplaced
 from tamiyo_assets.resources.tables import SCOPE, TableStore
 from tamiyo_assets.staging import Staging
@@ -87,12 +88,13 @@ class Ingest:
     home: Path
     exports: Exports
     tables: TableStore
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def refresh(self, folders: Iterable[str] | None = None, progress: Progress | None = None) -> IngestReport:
         """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
         report = IngestReport()
         with lock(self.home / INGEST_LOCK):
+            finish(self.home, self.tables)
             scan = self.exports.scan(folders)
             report.unplaced = scan.unplaced
             ledger = Ledger(self.home)
@@ -144,7 +146,7 @@ class Ingest:
             for entry in entries:
                 if entry.seq <= mark:
                     continue
-                known = None if table is None else table.transaction_version(_key(folder, entry.identity))
+                known = None if table is None else table.transaction_version(export_key(folder, entry.identity))
                 if known is None or (known < entry.scan and name in TABLES and TABLES[name].by_arrival):
                     lacking.setdefault(entry.identity, set()).add(name)
                     if known is not None:
@@ -178,7 +180,7 @@ class Ingest:
         self, folder: Folder, batch: Sequence[_Pending], staging: Staging, decoded: _Decoded, report: IngestReport
     ) -> None:
         for name in _targets(folder):
-            keys = {_key(folder, p.export.identity): p.entry.scan for p in batch if name in p.tables}
+            keys = {export_key(folder, p.export.identity): p.entry.scan for p in batch if name in p.tables}
             if not keys:
                 continue
             mark = {_mark(folder): max(p.entry.seq for p in batch)}
@@ -230,11 +232,6 @@ def _targets(folder: Folder) -> list[str]:
 
 def _stored(name: str) -> pa.Schema:
     return TABLES[name].arrow_schema if name in TABLES else REJECT_SCHEMA
-
-
-def _key(folder: Folder, identity: str) -> str:
-    """App transaction of one export in one folder; its version is the arrival number."""
-    return f"{folder.path}:{identity}"
 
 
 def _mark(folder: Folder) -> str:

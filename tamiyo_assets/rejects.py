@@ -15,11 +15,15 @@ class Rejected(BaseModel):
     records: int
 
 
+def reject_names(tables: TableStore) -> list[str]:
+    """The rejects tables that were written."""
+    return [name for name in tables.names() if name.startswith("rejects.")]
+
+
 def rejects_by_reason(tables: TableStore) -> list[Rejected]:
     """Rejected records per rejects table and reason, most first."""
     found = []
-    for name in tables.names():
-        if name.startswith("rejects."):
-            counted = tables.read(name, columns=["reason"]).group_by("reason").aggregate([("reason", "count")])
-            found += [Rejected(table=name, reason=r["reason"], records=r["reason_count"]) for r in counted.to_pylist()]
+    for name in reject_names(tables):
+        counted = tables.read(name, columns=["reason"]).group_by("reason").aggregate([("reason", "count")])
+        found += [Rejected(table=name, reason=r["reason"], records=r["reason_count"]) for r in counted.to_pylist()]
     return sorted(found, key=lambda r: (-r.records, r.table, r.reason))

@@ -45,7 +45,7 @@ def _decode_carried(collector: Collector, kind: str, carried: list[tuple[int, by
     message, path = ROUTES[kind]
     inner = Collector(FOLDERS[path], collector.file, collector.digest, collector.limits, collector.folder)
     payloads = [payload for _, payload in carried]
-    where = Origin(origin.positions[np.array([row for row, _ in carried], np.int64)], payloads)
+    where = origin.take(np.array([row for row, _ in carried], np.int64))
     errors = decode_messages(inner, message, payloads, where)
     for row, error in errors.items():
         inner.reject_record(where.record(row), Reason.INVALID_PROTOBUF, error)

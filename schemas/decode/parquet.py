@@ -1,7 +1,7 @@
 """Parquet exports: the contract table's own columns, under the same rules of presence and range as every other format."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def decode_parquet(folder: Folder, path: Path, file: str, digest: str, limits: L
     try:
         for batch in _batches(path, limits):
             collector = Collector(folder, file, digest, limits)
-            _rows(collector, _table_of(folder, batch.schema), pa.table(batch), done)
+            decode_rows(collector, pa.table(batch), done)
             done += batch.num_rows
             yield collector.finish()
     except (WrongColumns, Unreadable) as error:
@@ -64,17 +64,18 @@ class WrongColumns(ValueError):
     """A Parquet file whose columns are no table of its folder."""
 
 
-def _table_of(folder: Folder, schema: pa.Schema) -> Table:
-    """The folder's table whose key is there and that shares the most columns."""
-    names = set(schema.names)
+def table_of(folder: Folder, columns: Iterable[str]) -> Table:
+    """The folder's table whose key is among the columns and that shares the most of them. Raises WrongColumns."""
+    names = set(columns)
     fits = [TABLES[name] for name in folder.tables if set(TABLES[name].key) - set(TABLES[name].nullable_key) <= names]
     if not fits:
         raise WrongColumns(f"expected the columns of one of {', '.join(folder.tables)}, found {sorted(names)[:20]}")
     return max(fits, key=lambda table: (len(names & set(table.names)), -len(table.names)))
 
 
-def _rows(collector: Collector, table: Table, rows: pa.Table, start: int) -> None:
-    """Shape and emit one batch of rows."""
+def decode_rows(collector: Collector, rows: pa.Table, start: int) -> None:
+    """Shape and emit rows of the file, of which the first is row `start`. Raises WrongColumns."""
+    table = table_of(collector.folder, rows.column_names)
     for name in set(rows.column_names) - set(table.names) - _PROVENANCE:
         collector.count_unknown({f"{table.name}.{name}": rows.num_rows})
     given = Findings(rows.num_rows)

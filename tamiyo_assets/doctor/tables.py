@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from gnn.publish import ensure_dir, publish_file
+from gnn.publish import ensure_dir, lock, publish_file
 from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import ContractError, StorageError
 from tamiyo_assets.accounting import accounting, feeds, reject_tables
 from tamiyo_assets.doctor.finding import Finding
-from tamiyo_assets.ingest import Ingest
+from tamiyo_assets.ingest import INGEST_LOCK, Ingest
 from tamiyo_assets.ledger import Ledger, present
+from tamiyo_assets.replaying.plan import finish
 from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.tables import PINS, TableStore
 from tamiyo_assets.versions import Versions
@@ -28,6 +30,10 @@ def examine_ledger(home: Path) -> Iterator[Finding]:
 
 def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, repair: bool) -> list[Finding]:
     """Tables that can't be read, whose content is not what it was, or whose records do not add up."""
+    if repair:
+        # what a stopped replay left to do; a table that is too damaged for that is built anew and needs it no more
+        with lock(home / INGEST_LOCK), suppress(StorageError):
+            finish(home, tables)
     damaged = {name: problem for name in tables.names() if (problem := _damage(home, tables, name)) is not None}
     if not damaged or not repair:
         return [Finding(f"table {name}", problem) for name, problem in damaged.items()]
