@@ -4,9 +4,10 @@ Outcomes come from training hosts of their own (ids that fall into training buck
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from recorder.hostrun import Records
 from recorder.hosts import build_host, has_positions
 from recorder.hosts.spec import HostSpec, draw_host
 from recorder.kernels import KERNELS, Kernel, Layout, Site, fitting
+from recorder.lifecycle import quarantined
 from recorder.observation import Observation
 from recorder.outcomes import read_table
 from recorder.plan import RecordPlan
@@ -130,13 +132,15 @@ def _measure(kernel: Kernel, layout: Layout) -> tuple[Measured, Benchmark, nn.Mo
     return measured, cost, model.kernel, model.enter(inputs).detach()
 
 
-def kernel_descriptor(kernel: Kernel) -> pb.BlueprintDescriptor:
-    """A kernel's descriptor as the catalogue declares it. Its risk is left to the measured sheet."""
+def kernel_descriptor(kernel: Kernel, risk: float) -> pb.BlueprintDescriptor:
+    """A kernel's descriptor as the catalogue declares it. Its risk is left to the measured sheet, but decides with the tier
+    whether it may only live in quarantine."""
     descriptor = pb.BlueprintDescriptor(
         blueprint_id=kernel.blueprint_id,
         name=kernel.blueprint_id.removeprefix("kernel-"),
         tier=getattr(pb, f"BLUEPRINT_TIER_{kernel.tier}"),
         stage=kernel.stage,
+        quarantine_only=quarantined(kernel, risk),
         approval_required=kernel.tier == "HIGH_RISK",
         description=kernel.description,
     )
@@ -145,37 +149,50 @@ def kernel_descriptor(kernel: Kernel) -> pb.BlueprintDescriptor:
     return descriptor
 
 
-def first_phase(plan: RecordPlan, clock: Clock, known: Known) -> Records:
+Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]  # a function's results for many arguments
+
+
+def one_after_another(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+    """Run in this process."""
+    return (function(*each) for each in arguments)
+
+
+def first_phase(plan: RecordPlan, known: Known, run: Run = one_after_another) -> Records:
     """Every kernel's Urza record, compile status and sheet, where earlier recordings have not given them. No packets, no
     commands, no reports. A kernel that fits no host of this phase gets a BSDSFailed instead of a sheet."""
     wanted = [kernel for kernel in KERNELS if kernel not in known.risks]
     found: dict[str, list[Outcome]] = {}
-    for spec in sheet_hosts(plan, wanted):
-        for kernel_id, outcomes in outcomes_on(plan, spec, wanted).items():
-            found.setdefault(kernel_id, []).extend(outcomes)
+    for outcomes in run(outcomes_on, [(plan, spec, wanted) for spec in sheet_hosts(plan, wanted)]):
+        for kernel_id, measured in outcomes.items():
+            found.setdefault(kernel_id, []).extend(measured)
+    graphs = {kernel: kernel not in known.described for kernel in KERNELS}
+    asked = [(plan, kernel, graphs[kernel], found.get(kernel)) for kernel in KERNELS if graphs[kernel] or kernel in found]
     records: Records = {}
-    for kernel_id, kernel in KERNELS.items():
-        if kernel_id not in known.described or kernel_id in found:
-            _describe(kernel, records, plan, clock, graph=kernel_id not in known.described, outcomes=found.get(kernel_id))
+    for described in run(describe_kernel, asked):
+        for folder, items in described.items():
+            records.setdefault(folder, []).extend(items)
     return records
 
 
-def _describe(
-    kernel: Kernel, records: Records, plan: RecordPlan, clock: Clock, *, graph: bool, outcomes: list[Outcome] | None
-) -> None:
+def describe_kernel(plan: RecordPlan, kernel_id: str, graph: bool, outcomes: list[Outcome] | None) -> Records:
+    """One kernel's records: its sheet (or why there is none) and, with `graph`, its graph and compile status."""
+    kernel, clock, records = KERNELS[kernel_id], Clock(), Records()
     layout = Layout.VECTOR if Layout.VECTOR in kernel.layouts else Layout.SEQUENCE
     measured, cost, module, example = _measure(kernel, layout)
-    if graph:
-        record = urza_record(kernel_descriptor(kernel), measured, blending=METHODS, exported_at_ns=clock.now())
-        records.setdefault("urza/blueprint", []).append(record)
-        update = compile_status(kernel.blueprint_id, module, example, backend=plan.compile_backend)
-        records.setdefault("tezzeret/kernel", []).append(issue(update, clock.now()))
+    risk = 0.0
     if outcomes:
-        sheet = kernel_sheet(kernel.blueprint_id, outcomes, cost, issued_at_ns=clock.now())
-        records.setdefault("urabrask/bsds", []).append(sheet)
+        sheet = kernel_sheet(kernel_id, outcomes, cost, issued_at_ns=clock.now())
+        risk = sheet.risk_score
+        records["urabrask/bsds"] = [sheet]
     else:
-        failure = pb.BSDSFailed(blueprint_id=kernel.blueprint_id, reason="no training host has a site that it fits")
-        records.setdefault("urabrask/bsds_failure", []).append(failure)
+        failure = pb.BSDSFailed(blueprint_id=kernel_id, reason="no training host has a site that it fits")
+        records["urabrask/bsds_failure"] = [failure]
+    if graph:
+        record = urza_record(kernel_descriptor(kernel, risk), measured, blending=METHODS, exported_at_ns=clock.now())
+        records["urza/blueprint"] = [record]
+        update = compile_status(kernel_id, module, example, backend=plan.compile_backend)
+        records["tezzeret/kernel"] = [issue(update, clock.now())]
+    return records
 
 
 def risks_of(records: Records) -> dict[str, float]:

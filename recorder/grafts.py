@@ -1,4 +1,4 @@
-"""A graft: a forward hook on a host block that returns lerp(h, S(h), alpha)."""
+"""A graft: a forward hook on a host block that returns lerp(h, S(h), alpha); once fossilized, a part of the host."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recorder.kernels import Kernel, Site, site_of
+from recorder.training import SEED_GROUP
 
 
 @dataclass
@@ -35,6 +36,19 @@ class Graft:
             self.handle = None
 
 
+class Grafted(nn.Module):
+    """A host block followed by the seed that fossilized on it: S(h), now trained and copied with the host."""
+
+    def __init__(self, block: nn.Module, seed: nn.Module) -> None:
+        super().__init__()
+        self.block, self.seed = block, seed
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The seed's output on the block's."""
+        outputs: Tensor = self.seed(self.block(*args, **kwargs))
+        return outputs
+
+
 def probe_site(model: nn.Module, path: str, example: Tensor) -> Site:
     """The site after block `path`, found by one forward pass on a few examples in eval mode without gradients."""
     found: list[Site] = []
@@ -51,21 +65,47 @@ def probe_site(model: nn.Module, path: str, example: Tensor) -> Site:
     return found[0]
 
 
-def attach(model: nn.Module, optimizer: torch.optim.Optimizer, path: str, site: Site, kernel: Kernel, seed: int) -> Graft:
-    """Build the kernel for the site with its own random seed, hook it on, and add its parameters as a new group.
-
-    The host's optimizer state is carried on; the new group takes the first group's settings.
-    """
+def plant(model: nn.Module, path: str, site: Site, kernel: Kernel, seed: int) -> Graft:
+    """Build the kernel for the site with its own random seed and hook it on at alpha 0, where it changes nothing."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = kernel.build(site)
     module.train(model.training)
     graft = Graft(module)
     graft.handle = model.get_submodule(path).register_forward_hook(graft.hook)
-    parameters = list(module.parameters())
-    if parameters:
-        optimizer.add_param_group({"params": parameters, "name": "seed", "lr": optimizer.param_groups[0]["lr"]})
     return graft
+
+
+def join(graft: Graft, optimizer: torch.optim.Optimizer) -> None:
+    """Let the host's optimizer train the seed: its parameters become a group with the first group's rate. The host's
+    optimizer state is carried on."""
+    parameters = list(graft.module.parameters())
+    if parameters:
+        optimizer.add_param_group({"params": parameters, "name": SEED_GROUP, "lr": optimizer.param_groups[0]["lr"]})
+
+
+def attach(model: nn.Module, optimizer: torch.optim.Optimizer, path: str, site: Site, kernel: Kernel, seed: int) -> Graft:
+    """Plant a kernel and let the optimizer train it at once."""
+    graft = plant(model, path, site, kernel, seed)
+    join(graft, optimizer)
+    return graft
+
+
+def uproot(graft: Graft, optimizer: torch.optim.Optimizer) -> None:
+    """Take a graft off its host, and its parameters and their state out of the optimizer."""
+    graft.remove()
+    for parameter in graft.module.parameters():
+        optimizer.state.pop(parameter, None)
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group.get("name") != SEED_GROUP]
+
+
+def fossilize(model: nn.Module, optimizer: torch.optim.Optimizer, path: str, graft: Graft) -> None:
+    """Make a graft a part of its host for good: the block is followed by the seed, without a hook and without an alpha."""
+    graft.remove()
+    model.set_submodule(path, Grafted(model.get_submodule(path), graft.module))
+    for group in optimizer.param_groups:
+        if group.get("name") == SEED_GROUP:
+            group["name"] = f"fossil-{path}"
 
 
 @contextmanager
@@ -80,3 +120,13 @@ def seed_mode(graft: Graft | None, *, training: bool) -> Iterator[None]:
         yield
     finally:
         graft.module.train(before)
+
+
+@contextmanager
+def at_alpha(graft: Graft, alpha: float) -> Iterator[None]:
+    """The graft at another alpha for a while."""
+    before, graft.alpha = graft.alpha, alpha
+    try:
+        yield
+    finally:
+        graft.alpha = before

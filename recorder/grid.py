@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from recorder.training import Snapshot, evaluate, snapshot, step_seed
 from recorder.trials import Outcome, Trajectory, Treatment, compare, run_trial
 
 Emit = Callable[[str, Record], None]
+SURE_ENOUGH: Final = 0.005  # standard error of a mean uplift that needs no further replicate, whatever the uplift
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,9 @@ class Grid:
 
     replicates: int
     horizons: tuple[int, ...]
-    kernels: int | None = None  # at a site; None = every fitting one
+    kernels: int | None = None  # in a state, dealt to its sites; None = every fitting one at each
     cap: int = 0  # replicates of a pair whose mean uplift is within two standard errors of 0; no more than the others if lower
+    methods: int = 3  # other blending methods that one pair of a state is tried with
 
 
 @dataclass
@@ -77,6 +80,11 @@ class Pair:
         return f"{packet_id}-{self.seed.seed_id}-{self.kernel.blueprint_id}-{self.method}"
 
 
+def dealt(sites: int, kernels: int | None) -> list[int | None]:
+    """How many kernels each site gets when `kernels` are dealt one at a time, the first sites first."""
+    return [None if kernels is None else (kernels + sites - 1 - place) // sites for place in range(sites)]
+
+
 def drawn(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel, ...]:
     """The kernels to try at a seed: all that fit, or `count` of them drawn for this state, in the policy's order."""
     kernels = fitting(seed.site.layout)
@@ -86,14 +94,19 @@ def drawn(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel,
     return tuple(kernels[k] for k in sorted(rng.choice(len(kernels), count, replace=False)))
 
 
-def pairs_of(host: Host, seeds: Sequence[Seed], step: int, count: int | None) -> list[Pair]:
-    """The drawn kernels at every seed with the host's method, and one of them also with the three other methods."""
+def pairs_of(host: Host, seeds: Sequence[Seed], step: int, grid: Grid) -> list[Pair]:
+    """The drawn kernels at every seed with the host's method, and one of them also with other methods."""
     own = host.spec.blending
-    pairs = [Pair(seed, kernel, own) for seed in seeds for kernel in drawn(host, seed, step, count)]
+    counts = dealt(len(seeds), grid.kernels)
+    pairs = [
+        Pair(seed, kernel, own) for seed, count in zip(seeds, counts, strict=True) for kernel in drawn(host, seed, step, count)
+    ]
     trained = [pair for pair in pairs if pair.kernel.identity_start and pair.kernel.stage > 0]
     if trained:
-        chosen = trained[step_seed(host.spec.seed, host.spec.index, step, 13) % len(trained)]
-        pairs += [Pair(chosen.seed, chosen.kernel, method) for method in METHODS if method != own]
+        chance = step_seed(host.spec.seed, host.spec.index, step, 13)
+        chosen, others = trained[chance % len(trained)], [method for method in METHODS if method != own]
+        turned = [others[(chance + turn) % len(others)] for turn in range(grid.methods)]
+        pairs += [Pair(chosen.seed, chosen.kernel, method) for method in turned]
     return pairs
 
 
@@ -113,13 +126,13 @@ class Tried:
 
 def _unsure(tried: Tried, horizon: int, error: float) -> bool:
     values = tried.uplifts(horizon)
-    return math.isfinite(error) and error > 0.0 and abs(sum(values) / len(values)) < 2.0 * error
+    return math.isfinite(error) and error > SURE_ENOUGH and abs(sum(values) / len(values)) < 2.0 * error
 
 
 def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str, grid: Grid, clock: Clock, emit: Emit) -> None:
     """Try every pair of this state, the unsure ones again; emits one command a pair and one report an outcome."""
     state, spec, results = open_state(host, step, grid), host.spec, []
-    for pair in pairs_of(host, seeds, step, grid.kernels):
+    for pair in pairs_of(host, seeds, step, grid):
         command_id = pair.command_id(packet_id)
         command = graft_command(
             spec,

@@ -5,27 +5,23 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from recorder.benching import benchmark
 from recorder.catalogue import Measured, urza_record
 from recorder.clock import Clock
 from recorder.compiling import compile_status, issue
 from recorder.exports import Record
-from recorder.grafts import attach, probe_site, seed_mode
-from recorder.grid import Grid, try_everything
+from recorder.grafts import probe_site, seed_mode
+from recorder.grid import try_everything
 from recorder.health import LATENCY_BUDGET_MS, Health, Machine
 from recorder.hosts import Host, build_host
 from recorder.hosts.spec import HostSpec
-from recorder.kernels import KERNELS, fitting
+from recorder.lifecycle import Attempt, decide, end_diverged, observe_graft
 from recorder.observation import Observation
 from recorder.plan import RecordPlan
-from recorder.reports import field_report, graft_command
 from recorder.schedules import METHODS, alpha_at
-from recorder.seeds import DORMANT_KERNEL, TRIGGER_THRESHOLD, Seed, choose_sites, seed_state
-from recorder.sheets import CRITICAL_RISK, host_sheet
-from recorder.training import Snapshot, evaluate, snapshot, step_seed, train_step
-from recorder.trials import Trajectory, compare, run_trial
+from recorder.seeds import TRIGGER_THRESHOLD, Seed, choose_sites, seed_state
+from recorder.sheets import host_sheet
+from recorder.training import evaluate, step_seed, train_step
 from recorder.vocabulary import SEED_IDS
 from recorder.watch import Watch, watch
 from schemas.leyline import leyline_pb2 as pb
@@ -49,9 +45,7 @@ class HostRun:
     records: Records = field(default_factory=dict)
     step: int = 0
     losses_finite: bool = True
-    graft_state: tuple[Snapshot, float, str, Seed] | None = None
-    graft_path: Trajectory = field(default_factory=Trajectory)
-    chosen: Seed | None = None
+    attempt: Attempt | None = None
 
     def emit(self, folder: str, record: Record) -> None:
         """Keep a record for its folder."""
@@ -64,19 +58,28 @@ class HostRun:
     def train(self, seen: Watch) -> Observation | None:
         """One step of the run: the active graft's alpha, the step, the watch."""
         self.step += 1
-        active = self.graft_state[3] if self.graft_state else None
-        since = self.step - self.graft_state[0].step if self.graft_state else 0
+        host, spec, attempt = self.host, self.spec, self.attempt
+        since = attempt.blended(self.step) if attempt is not None else 0
         for seed in self.seeds:
-            seed.advance(alpha_at(self.spec.blending, since, self.spec.alpha_steps) if seed is active else 0.0)
-        host, spec = self.host, self.spec
+            seed.advance(self.step, alpha_at(spec.blending, since, spec.alpha_steps))
         loss = train_step(
             host.model, host.optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=self.seed_for(self.step)
         )
-        if active is not None:
-            active.measure_gradient()
-            self.graft_path.training.append(float(loss))
         self.losses_finite = self.losses_finite and math.isfinite(float(loss))
-        return seen.step(loss, spec.batch)
+        if attempt is not None and since:
+            attempt.path.training.append(float(loss))
+            if self.step % self.plan.every == 0:
+                attempt.seed.measure_gradient()
+        observation = seen.step(loss, spec.batch)
+        if attempt is not None:
+            observe_graft(self, attempt)
+        return observation
+
+    def report_health(self, reason: str) -> None:
+        """Weatherlight's and Tamiyo's word on the recording as it is now."""
+        run_id, now = self.spec.run_id, self.clock.now()
+        self.emit("weatherlight/telemetry", self.health.weatherlight(run_id, now, losses_finite=self.losses_finite))
+        self.emit("tamiyo/telemetry", self.health.tamiyo(run_id, self.clock.now(), reason))
 
 
 def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], clock: Clock) -> Records:
@@ -89,13 +92,11 @@ def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], cl
         seen.detailed = False
         while run.step < plan.total_steps and run.losses_finite:
             observation = run.train(seen)
-            if run.graft_state is not None:
-                _look(run)
             if observation is not None:
                 packet_id = _packet(run, observation)
                 _decide(run, packet_id)
-        if run.graft_state is not None and not run.losses_finite:
-            _end_graft(run)
+        if not run.losses_finite:
+            end_diverged(run)
     return run.records
 
 
@@ -110,14 +111,14 @@ def _warm_up(run: HostRun, seen: Watch) -> None:
     step_ms = (time.perf_counter() - started) * 1e3 / run.step
     _plant_seeds(run, seen)
     _describe(run, seen, looks, step_ms)
-    _report_health(run, "recording starts")
+    run.report_health("recording starts")
 
 
 def _plant_seeds(run: HostRun, seen: Watch) -> None:
     host, topology = run.host, seen.topology
     if topology is None:
         return
-    for seed_id, path in zip(SEED_IDS, choose_sites(host.sites, run.plan.sites), strict=False):
+    for seed_id, path in zip(SEED_IDS, choose_sites(host.sites, run.plan.sites_of(run.spec.index)), strict=False):
         inside = [layer for layer in topology.layers if layer.layer_id == path or layer.layer_id.startswith(f"{path}.")]
         site = probe_site(host.model, path, host.share.train.inputs)
         names = tuple(layer.layer_id for layer in inside)
@@ -159,16 +160,9 @@ def host_descriptor(spec: HostSpec, risk: float) -> pb.BlueprintDescriptor:
     )
 
 
-def _report_health(run: HostRun, reason: str) -> None:
-    run_id = run.spec.run_id
-    packet = run.health.weatherlight(run_id, run.clock.now(), losses_finite=run.losses_finite)
-    run.emit("weatherlight/telemetry", packet)
-    run.emit("tamiyo/telemetry", run.health.tamiyo(run_id, run.clock.now(), reason))
-
-
 def _packet(run: HostRun, seen: Observation) -> str:
     """Write the packet of a measured step, with its seeds; returns its id."""
-    spec, graft = run.spec, run.graft_state[3].graft if run.graft_state else None
+    spec, graft = run.spec, run.attempt.seed.graft if run.attempt else None
     with seed_mode(graft, training=False):
         scores = evaluate(run.host.model, run.host.share.validation)
     run.health.observe_latency(seen.metrics["hook_latency_ms"])
@@ -205,95 +199,11 @@ def _packet(run: HostRun, seen: Observation) -> str:
 
 
 def _decide(run: HostRun, packet_id: str) -> None:
-    """What follows a packet: counterfactuals, the run's own graft, its verdict."""
+    """What follows a packet: counterfactuals, the gates of the run's own grafts, a health report now and then."""
     if run.step in run.plan.states:
-        grid = Grid(run.plan.replicates, run.plan.horizons_of(run.spec.index), run.plan.kernels, run.plan.replicate_cap)
         started = run.clock.now()
-        try_everything(run.host, run.seeds, run.step, packet_id, grid, run.clock, run.emit)
+        try_everything(run.host, run.seeds, run.step, packet_id, run.plan.grid_of(run.spec.index), run.clock, run.emit)
         run.health.span("recorder.trials", packet_id, started, run.clock.now())
-    if run.step == run.plan.graft_step - run.plan.every:
-        _germinate(run, packet_id)
-    if run.step == run.plan.graft_step:
-        _begin_graft(run, packet_id)
-    if run.graft_state is not None and run.step == run.graft_state[0].step + max(run.plan.horizons):
-        _end_graft(run)
+    decide(run, packet_id)
     if run.step % (10 * run.plan.every) == 0:
-        _report_health(run, "recording goes on")
-
-
-def _look(run: HostRun) -> None:
-    """Keep the run's own losses at the steps where a control has them."""
-    if run.graft_state is None:
-        return
-    since = run.step - run.graft_state[0].step
-    if since % 5 == 0 and since <= max(run.plan.horizons):
-        with seed_mode(run.graft_state[3].graft, training=False):
-            run.graft_path.validation[since] = evaluate(run.host.model, run.host.share.validation).loss
-            run.graft_path.test[since] = evaluate(run.host.model, run.host.share.test).loss
-
-
-def _germinate(run: HostRun, packet_id: str) -> None:
-    """Choose the one graft that the run itself takes, at random, since the recorder explores; a kernel of CRITICAL hazard
-    stays in quarantine."""
-    rng = np.random.default_rng([run.spec.seed, run.spec.index, 5])
-    seed = run.seeds[int(rng.integers(len(run.seeds)))]
-    safe = [kernel for kernel in fitting(seed.site.layout) if run.risks.get(kernel.blueprint_id, 0.0) < CRITICAL_RISK]
-    kernels = [kernel for kernel in safe if kernel.blueprint_id != DORMANT_KERNEL]
-    seed.germinate(kernels[int(rng.integers(len(kernels)))].blueprint_id, run.step)
-    run.chosen = seed
-    _order(run, seed, packet_id, pb.SEED_OP_GERMINATE)
-
-
-def _order(run: HostRun, seed: Seed, packet_id: str, operation: "pb.SeedOperation") -> None:
-    command = graft_command(
-        run.spec,
-        seed,
-        seed.blueprint_id,
-        command_id=f"{run.spec.run_id}-{'graft' if operation == pb.SEED_OP_START_GRAFTING else 'germination'}",
-        packet_id=packet_id,
-        method=run.spec.blending,
-        steps=run.spec.alpha_steps,
-        now_ns=run.clock.now(),
-        operation=operation,
-    )
-    run.emit("tamiyo/command", command)
-
-
-def _begin_graft(run: HostRun, packet_id: str) -> None:
-    """Build the germinated kernel and start to blend it in."""
-    seed, spec, host = run.chosen, run.spec, run.host
-    if seed is None:
-        return
-    base = evaluate(host.model, host.share.validation).loss
-    state = snapshot(host, run.step)
-    kernel = KERNELS[seed.blueprint_id]
-    seed.graft = attach(host.model, host.optimizer, seed.path, seed.site, kernel, step_seed(spec.seed, spec.index, 9))
-    run.graft_state, run.graft_path = (state, base, packet_id, seed), Trajectory()
-    _order(run, seed, packet_id, pb.SEED_OP_START_GRAFTING)
-
-
-def _end_graft(run: HostRun) -> None:
-    """Measure the run's graft against a control on the run's own batches, and let the gate decide."""
-    if run.graft_state is None:
-        return
-    state, base, packet_id, seed = run.graft_state
-    horizon = max(run.plan.horizons)
-    control = run_trial(
-        run.host, state, None, replicate=0, horizons=(horizon,), stream=lambda step: run.seed_for(state.step + step)
-    )
-    outcome = compare(control, run.graft_path, base_loss=base, horizon=horizon, replicate=0)
-    held = seed.settle(outcome.uplift)
-    seed.metrics["uplift"] = outcome.uplift if math.isfinite(outcome.uplift) else -1.0
-    run.health.conservative = not held
-    report = field_report(
-        run.spec,
-        seed,
-        seed.blueprint_id,
-        outcome,
-        command_id=f"{run.spec.run_id}-graft",
-        packet_id=packet_id,
-        se=math.nan,
-        now_ns=run.clock.now(),
-    )
-    run.emit("tamiyo/field_report", report)
-    _report_health(run, f"{seed.seed_id} {'fossilized' if held else 'culled'}")
+        run.report_health("recording goes on")

@@ -15,7 +15,7 @@ import torch
 
 from recorder.clock import Clock
 from recorder.exports import Record, encode, parquet_files, write_whole
-from recorder.firstphase import first_phase, known_kernels, risks_of
+from recorder.firstphase import Run, first_phase, known_kernels, one_after_another, risks_of
 from recorder.hostrun import Records, record_host
 from recorder.journal import Journal, load_journal, publish
 from recorder.plan import RecordPlan, describe, target_hosts
@@ -25,10 +25,14 @@ __all__ = ["Progress", "Record", "RecordPlan", "record"]
 
 _MIXED: Final = MappingProxyType(
     {
-        "tolaria/system_state": "binpb",
-        "kasmina/seed_state": "ndjson.gz",
+        "tolaria/system_state": "ndjson.zst",
+        "kasmina/seed_state": "ndjson.zst",
         "tamiyo/command": "ndjson.gz",
-        "tamiyo/field_report": "ndjson.gz",
+        "tamiyo/field_report": "ndjson.zst",
+        "tezzeret/kernel": "binpb",
+        "urabrask/bsds": "wal",
+        "urza/blueprint": "ndjson.zst",
+        "weatherlight/telemetry": "ndjson.gz",
     }
 )
 
@@ -140,12 +144,12 @@ def write_snapshots(root: Path) -> None:
         write_whole(root / "simic" / "registry_snapshot" / f"{name}_registry.json", content)
 
 
-def _describe_kernels(session: _Session) -> dict[str, float]:
+def _describe_kernels(session: _Session, run: Run) -> dict[str, float]:
     """The first phase, once a recording; its risks are kept in the journal."""
     if session.journal.risks is not None:
         return session.journal.risks
     known = known_kernels(session.plan.exports)
-    records = first_phase(session.plan, Clock(), known)
+    records = first_phase(session.plan, known, run)
     noted = session.journal.model_copy(update={"risks": {**known.risks, **risks_of(records)}})
     files = files_of(session.plan, f"kernels-s{session.plan.seed}", records)
     session.journal = publish(session.plan, noted, files)
@@ -163,7 +167,6 @@ def _indices(session: _Session) -> Iterator[int]:
 
 
 def _one_host(plan: RecordPlan, index: int, risks: dict[str, float]) -> Records:
-    torch.set_num_threads(1)
     return record_host(plan, plan.host(index), risks, Clock())
 
 
@@ -174,20 +177,26 @@ def _in_process(session: _Session, risks: dict[str, float]) -> None:
         session.finished(index, _one_host(session.plan, index, risks))
 
 
-def _with_workers(session: _Session, risks: dict[str, float]) -> None:
+def _with_workers(session: _Session, risks: dict[str, float], pool: ProcessPoolExecutor) -> None:
     running: dict[Future[Records], int] = {}
     waiting = _indices(session)
-    with ProcessPoolExecutor(session.plan.workers, mp_context=get_context("spawn")) as pool:
-        while True:
-            while len(running) < session.plan.workers and session.has_time(len(running)):
-                index = next(waiting, None)
-                if index is None:
-                    break
-                running[pool.submit(_one_host, session.plan, index, risks)] = index
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                session.finished(running.pop(future), future.result())
+    while True:
+        while len(running) < session.plan.workers and session.has_time(len(running)):
+            index = next(waiting, None)
+            if index is None:
+                break
+            running[pool.submit(_one_host, session.plan, index, risks)] = index
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            session.finished(running.pop(future), future.result())
+
+
+def _prepare() -> None:
+    """What every recording process needs: one thread, and attention in eval mode as in training (its own fast path is slower
+    on small heads)."""
+    torch.set_num_threads(1)
+    torch.backends.mha.set_fastpath_enabled(False)
 
 
 def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: None) -> list[Path]:
@@ -196,17 +205,21 @@ def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: No
     What is complete is written even when the recording is interrupted. Raises RecordingError where the journal under the
     exports root is damaged or belongs to another grid.
     """
-    torch.set_num_threads(1)
+    _prepare()
     session = _Session(plan, progress, load_journal(plan))
     for line in describe(plan, already=len(session.journal.done)):
         progress(Progress(line))
     write_snapshots(plan.exports)
-    risks = _describe_kernels(session)
-    session.prepared = session.elapsed
     with ExitStack() as stack:
         stack.callback(session.flush)
         if plan.workers == 1:
+            risks = _describe_kernels(session, one_after_another)
+            session.prepared = session.elapsed
             _in_process(session, risks)
         else:
-            _with_workers(session, risks)
+            context = get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(plan.workers, mp_context=context, initializer=_prepare))
+            risks = _describe_kernels(session, lambda function, many: pool.map(function, *zip(*many, strict=True)))
+            session.prepared = session.elapsed
+            _with_workers(session, risks, pool)
     return session.files

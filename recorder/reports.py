@@ -61,9 +61,19 @@ def _verdict(uplift: float) -> "pb.FieldReportOutcome":
 
 
 def field_report(
-    spec: HostSpec, seed: Seed, kernel_id: str, outcome: Outcome, *, command_id: str, packet_id: str, se: float, now_ns: int
+    spec: HostSpec,
+    seed: Seed,
+    kernel_id: str,
+    outcome: Outcome,
+    *,
+    command_id: str,
+    packet_id: str,
+    se: float,
+    now_ns: int,
+    aborted: bool = False,
 ) -> pb.FieldReport:
-    """One replicate's outcome at one horizon. `se` is the standard error of the mean uplift over this pair's replicates."""
+    """One replicate's outcome at one horizon. `se` is the standard error of the mean uplift over this pair's replicates;
+    `aborted` says that a gate ended the graft before its horizon."""
     report = pb.FieldReport(
         version=1,
         report_id=f"{command_id}-h{outcome.horizon}-r{outcome.replicate}",
@@ -71,7 +81,7 @@ def field_report(
         training_run_id=spec.run_id,
         seed_id=seed.seed_id,
         blueprint_id=kernel_id,
-        outcome=_verdict(outcome.uplift),
+        outcome=pb.FIELD_REPORT_OUTCOME_ABORTED if aborted else _verdict(outcome.uplift),
         observation_window_epochs=max(1, outcome.horizon * spec.batch // spec.samples),
         issued_at=stamp(now_ns),
         tamiyo_policy_version=POLICY_VERSION,

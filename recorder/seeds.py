@@ -1,4 +1,4 @@
-"""Seeds: one for each candidate site of a host, from DORMANT to FOSSILIZED or CULLED, and what Kasmina says of them."""
+"""Seeds: one for each candidate site of a host, with their stage and history, and what Kasmina says of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,11 +13,17 @@ from schemas.leyline import leyline_pb2 as pb
 POLICY_VERSION: Final = "recorder-exploration-1"
 DORMANT_KERNEL: Final = "kernel-identity"  # a dormant seed passes its site's output through
 TRIGGER_THRESHOLD: Final = 0.02  # |u| under which a graft counts as neutral
+_ISOLATED: Final = (pb.SEED_STAGE_GERMINATED, pb.SEED_STAGE_TRAINING)
+GRAFTED: Final = (pb.SEED_STAGE_BLENDING, pb.SEED_STAGE_SHADOWING, pb.SEED_STAGE_PROBATIONARY)
 
 
 @dataclass
 class Seed:
-    """A seed at one site. `layers` are the host layers that it monitors, `depth` that of the last of them."""
+    """A seed at one site. `layers` are the host layers that it monitors, `depth` that of the last of them.
+
+    `active_steps` of `seen_steps` its kernel trained or influenced the host; `verdicts` attempts have ended, `successes` of
+    them in a fossil. `since` is the step at which the present stage began.
+    """
 
     seed_id: str
     path: str
@@ -28,38 +34,47 @@ class Seed:
     blueprint_id: str = DORMANT_KERNEL
     alpha: float = 0.0
     graft: Graft | None = None
+    quarantine: bool = False
     active_steps: int = 0
     seen_steps: int = 0
-    attempts: int = 0
+    verdicts: int = 0
     successes: int = 0
+    since: int = 0
     born_step: int = 0
     gradient_norm: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def germinate(self, kernel_id: str, step: int) -> None:
-        """Take a kernel on; it is built and blends when its graft starts."""
-        self.stage, self.blueprint_id, self.born_step = pb.SEED_STAGE_GERMINATED, kernel_id, step
-        self.attempts += 1
+    def enter(self, stage: "pb.SeedLifecycleStage", step: int) -> None:
+        """Begin a stage at a step."""
+        self.stage, self.since = stage, step
 
-    def advance(self, alpha: float) -> None:
-        """One training step: the graft's alpha, and BLENDING below 1, PROBATIONARY at 1."""
+    def take(self, kernel_id: str, step: int, *, quarantine: bool) -> None:
+        """Take a kernel on: GERMINATED."""
+        self.blueprint_id, self.born_step, self.quarantine = kernel_id, step, quarantine
+        self.enter(pb.SEED_STAGE_GERMINATED, step)
+
+    def advance(self, step: int, alpha: float) -> None:
+        """One training step of the host with the graft at `alpha`, where there is one; at 1 BLENDING becomes SHADOWING."""
         self.seen_steps += 1
-        if self.graft is None or self.stage in (pb.SEED_STAGE_FOSSILIZED, pb.SEED_STAGE_CULLED):
-            self.active_steps += self.stage == pb.SEED_STAGE_FOSSILIZED
-            return
-        self.alpha = self.graft.alpha = alpha
-        self.active_steps += alpha > 0
-        self.stage = pb.SEED_STAGE_PROBATIONARY if alpha >= 1.0 else pb.SEED_STAGE_BLENDING
+        if self.stage in GRAFTED and self.graft is not None:
+            self.alpha = self.graft.alpha = alpha
+            if self.stage == pb.SEED_STAGE_BLENDING and alpha >= 1.0:
+                self.enter(pb.SEED_STAGE_SHADOWING, step)
+        self.active_steps += self.alpha > 0 or self.stage == pb.SEED_STAGE_TRAINING
 
-    def settle(self, uplift: float) -> bool:
-        """The gate after probation: FOSSILIZED unless the measured uplift is a loss (or no number); True where it held."""
-        held = uplift > -TRIGGER_THRESHOLD
-        self.stage = pb.SEED_STAGE_FOSSILIZED if held else pb.SEED_STAGE_CULLED
+    def judged(self, held: bool, step: int) -> None:
+        """The end of an attempt: FOSSILIZED where it held, else CULLED; its graft is the caller's business."""
+        self.enter(pb.SEED_STAGE_FOSSILIZED if held else pb.SEED_STAGE_CULLED, step)
+        self.verdicts += 1
         self.successes += held
-        if not held and self.graft is not None:
-            self.graft.remove()
-            self.alpha = 0.0
-        return held
+        self.alpha = 1.0 if held else 0.0
+        self.graft, self.gradient_norm = None, None
+
+    def reset(self, step: int) -> None:
+        """DORMANT again, without a kernel; the history stays."""
+        self.blueprint_id, self.quarantine, self.born_step = DORMANT_KERNEL, False, step
+        self.metrics.clear()
+        self.enter(pb.SEED_STAGE_DORMANT, step)
 
     def measure_gradient(self) -> None:
         """Norm of the seed's own gradients after a backward pass; None without parameters."""
@@ -68,11 +83,13 @@ class Seed:
         self.gradient_norm = sum(squares) ** 0.5 if squares else None
 
 
-def _capabilities() -> pb.SeedCapabilities:
+def _capabilities(seed: Seed) -> pb.SeedCapabilities:
+    """A quarantined or still isolated seed has no exemption from isolation: the host's gradient never reaches it."""
+    isolated = seed.quarantine or seed.stage in _ISOLATED
     return pb.SeedCapabilities(
         allowed_blending_methods=METHODS,
         allowed_optimizer_families=FAMILIES,
-        isolation_exemptions=("host_gradient",),  # the host's gradient flows through a blended seed
+        isolation_exemptions=() if isolated else ("host_gradient",),
     )
 
 
@@ -91,15 +108,15 @@ def seed_state(seed: Seed, spec: HostSpec, *, step: int, now_ns: int, every: int
         risk_tolerance=spec.risk_tolerance,
         alpha=seed.alpha,
         alpha_schedule=pb.AlphaSchedule(method=spec.blending, total_steps=spec.alpha_steps, temperature=TEMPERATURE),
-        quarantine_only=False,
+        quarantine_only=seed.quarantine,
         policy_version=POLICY_VERSION,
-        capabilities=_capabilities(),
+        capabilities=_capabilities(seed),
         training_run_id=spec.run_id,
         global_step=step,
         timestamp_ns=now_ns,
     )
-    if seed.attempts and seed.stage in (pb.SEED_STAGE_FOSSILIZED, pb.SEED_STAGE_CULLED):
-        message.success_rate = seed.successes / seed.attempts
+    if seed.verdicts:
+        message.success_rate = seed.successes / seed.verdicts
     if seed.gradient_norm is not None:
         message.gradient_norm, message.learning_rate = seed.gradient_norm, spec.learning_rate
     if risk is not None:

@@ -3,7 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from recorder.data import Examples
 from recorder.hosts import Host, make_optimizer
+
+SEED_GROUP: Final = "seed"  # name of the optimizer group of a graft on trial
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Snapshot:
 
 
 def _own_groups(host: Host) -> list[dict[str, Any]]:
-    return [group for group in host.optimizer.param_groups if group.get("name") != "seed"]
+    return [group for group in host.optimizer.param_groups if group.get("name") != SEED_GROUP]
 
 
 def _groups_of(host: Host, model: nn.Module) -> list[list[nn.Parameter]]:
@@ -88,12 +90,21 @@ def _groups_of(host: Host, model: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def snapshot(host: Host, step: int) -> Snapshot:
-    """Copy the ungrafted host's model and optimizer state; the host goes on untouched, and the copy has none of its hooks."""
+    """Copy the host's model and optimizer state; the host goes on untouched.
+
+    The copy has none of its hooks, so no graft that is still on trial; fossilized grafts are part of the model.
+    """
     model = copy.deepcopy(host.model)
     for module in model.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
-    return Snapshot(model, copy.deepcopy(host.optimizer.state_dict()), step)
+    return Snapshot(model, copy.deepcopy(_without_seeds(host.optimizer.state_dict())), step)
+
+
+def _without_seeds(state: dict[str, Any]) -> dict[str, Any]:
+    groups = [group for group in state["param_groups"] if group.get("name") != SEED_GROUP]
+    kept = {index for group in groups for index in group["params"]}
+    return {"state": {index: value for index, value in state["state"].items() if index in kept}, "param_groups": groups}
 
 
 def log_ratio(control: float, treated: float) -> float:

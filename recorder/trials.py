@@ -14,8 +14,9 @@ from recorder.kernels import Kernel, Site
 from recorder.schedules import alpha_at
 from recorder.training import Snapshot, evaluate, log_ratio, step_seed, train_step
 
-LOOK_EVERY: Final = 10  # steps between looks at the validation loss on the way
-CLOSING_LOOKS: Final = (15, 10, 5, 0)  # steps before a horizon whose mean validation loss is the loss there
+LOOK_EVERY: Final = 10  # steps between looks at the validation loss on the way, on every other of its examples
+CLOSING_LOOKS: Final = (10, 5, 0)  # steps before a horizon whose mean validation loss is the loss there
+DENSE_EVERY: Final = 5  # steps between looks, on the whole split, at a run's own graft, which may end at any of them
 LATE_STEPS: Final = 20  # training losses at the end of a horizon whose spread is the late spread
 
 
@@ -77,11 +78,12 @@ def run_trial(
     replicate: int,
     horizons: Sequence[int],
     stream: Callable[[int], int] | None = None,
+    dense: bool = False,
 ) -> Trajectory:
     """Train a copy of the host from `state` to the last horizon, grafted or not; replicates differ in their batches.
 
     Control and treatment of a replicate see the same batches and the same random state at every step. `stream` gives the
-    random seed of each step where it shall not be the replicate's own.
+    random seed of each step where it shall not be the replicate's own; `dense` looks every 5 steps at whole splits.
     """
     model, optimizer = state.restore(host)
     spec, graft, path = host.spec, None, Trajectory()
@@ -96,18 +98,24 @@ def run_trial(
         path.training.append(float(train_step(model, optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=seed)))
         if not math.isfinite(path.training[-1]):
             break
-        closing = any(step == horizon - back for horizon in horizons for back in CLOSING_LOOKS)
-        if closing or step % LOOK_EVERY == 0:
-            _look(host, model, graft, path, step, closing=closing)
+        look(host, model, graft, path, step, horizons=() if dense else horizons)
     if graft is not None:
         graft.remove()
     return path
 
 
-def _look(host: Host, model: torch.nn.Module, graft: Graft | None, path: Trajectory, step: int, *, closing: bool) -> None:
+def look(
+    host: Host, model: torch.nn.Module, graft: Graft | None, path: Trajectory, step: int, *, horizons: Sequence[int] = ()
+) -> None:
+    """Look at the losses after a step where one is due: before a horizon at the whole validation and test splits, on the way
+    at half the validation split; without horizons every 5 steps at the whole splits."""
+    closing = any(step == horizon - back for horizon in horizons for back in CLOSING_LOOKS)
+    whole = closing if horizons else step % DENSE_EVERY == 0
+    if not whole and step % LOOK_EVERY:
+        return
     with seed_mode(graft, training=False):
-        path.validation[step] = evaluate(model, host.share.validation).loss
-        if closing:
+        path.validation[step] = evaluate(model, host.share.validation if whole else host.share.glance).loss
+        if whole:
             path.test[step] = evaluate(model, host.share.test).loss
 
 

@@ -47,12 +47,13 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Share:
-    """One host's share of a data set: disjoint training, validation and test examples."""
+    """One host's share of a data set: disjoint training, validation and test examples; `glance` is half of validation's."""
 
     train: Examples
     validation: Examples
     test: Examples
     data: DataSet
+    glance: Examples
 
 
 def share_of(data: DataSet, *, samples: int, held: int, generator: torch.Generator) -> Share:
@@ -61,7 +62,8 @@ def share_of(data: DataSet, *, samples: int, held: int, generator: torch.Generat
     order = torch.randperm(len(examples), generator=generator)
     held = min(held, len(examples) // 5)
     validation, test, rest = order[:held], order[held : 2 * held], order[2 * held :]
-    return Share(examples.take(rest[:samples]), examples.take(validation), examples.take(test), data)
+    train, seen, kept, glance = (examples.take(part) for part in (rest[:samples], validation, test, validation[::2]))
+    return Share(train, seen, kept, data, glance)
 
 
 def standardized(inputs: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 
 from recorder.data.base import DataSet, Examples, Kind
 
-_WINDOW: Final = 16  # characters before the one to foretell
+_WINDOW: Final = 12  # characters before the one to foretell
 _COMMON: Final = 40  # most frequent characters, each a token; all others share one more
-_NAME_LENGTH: Final = 24
+_NAME_LENGTH: Final = 16
 _CATEGORIES: Final = ("Lu", "Ll", "Lo", "Lm", "Mn", "Nd", "No", "So", "Sm", "Po")
 _LETTERS: Final = " ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 _PER_CATEGORY: Final = 600
@@ -48,7 +48,7 @@ DATA_SETS: Final = (
         name="topics",
         kind=Kind.TOKENS,
         classes=_COMMON + 1,
-        task="the next character after 16 characters of the interpreter's help topics",
+        task="the next character after 12 characters of the interpreter's help topics",
         licence="PSF-2.0 (Python Software Foundation)",
         source="the standard library, pydoc_data.topics",
         load=_topics,
@@ -58,7 +58,7 @@ DATA_SETS: Final = (
         name="names",
         kind=Kind.TOKENS,
         classes=len(_CATEGORIES),
-        task="the general category of a Unicode character from the last 24 letters of its name",
+        task="the general category of a Unicode character from the last 16 letters of its name",
         licence="Unicode-3.0 (Unicode, Inc.)",
         source="the standard library, unicodedata",
         load=_names,

@@ -18,7 +18,7 @@ from recorder.hosts.transformer import Transformer
 
 __all__ = ["ARCHITECTURES", "Host", "HostSpec", "build_host", "draw_host", "fits", "has_positions", "make_optimizer"]
 
-HELD: Final = 297  # validation and test examples of a host
+HELD: Final = 200  # validation and test examples of a host
 
 
 class Network(Protocol):

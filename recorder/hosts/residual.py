@@ -37,7 +37,7 @@ class Residual(nn.Module):
         else:
             flat = FlatInput(data, example)
             self.enter = chain([("flat", flat), ("linear", nn.Linear(flat.features, width))])
-        depth = max(2, min(spec.depth, 4))
+        depth = max(2, min(spec.depth, 3 if image else 4))
         self.blocks = nn.ModuleList(ResidualBlock(spec, width, image=image) for _ in range(depth))
         self.pool: nn.Module = chain([("mean", nn.AdaptiveAvgPool2d(2)), ("flatten", nn.Flatten())]) if image else nn.Identity()
         self.head = nn.Linear(width * (4 if image else 1), data.classes)

@@ -7,6 +7,7 @@ from recorder.hosts.parts import SequenceInput, activation_of, numbered
 from recorder.hosts.spec import HostSpec
 
 _HEADS = 4
+_WIDEST = 32  # channels: a wider encoder costs a recording more than it teaches
 
 
 class Transformer(nn.Module):
@@ -14,7 +15,7 @@ class Transformer(nn.Module):
 
     def __init__(self, spec: HostSpec, data: DataSet, example: Tensor) -> None:
         super().__init__()
-        width = max(16, spec.width // 2 // _HEADS * _HEADS)
+        width = max(16, min(spec.width // 2, _WIDEST) // _HEADS * _HEADS)
         self.enter = SequenceInput(data, example, width)
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(
@@ -26,7 +27,7 @@ class Transformer(nn.Module):
                 batch_first=True,
                 norm_first=spec.norm == "layer",
             )
-            for _ in range(min(max(spec.depth - 1, 2), 3))
+            for _ in range(2 if spec.depth < 5 else 3)
         )
         self.head = nn.Linear(width, data.classes)
 

@@ -21,7 +21,7 @@ from recorder.plan import RecordPlan
 from recorder.record import record
 phase.KERNELS = {name: KERNELS[name] for name in ("kernel-identity", "kernel-scale")}
 plan = RecordPlan(
-    exports=Path(sys.argv[1]), hosts=4, states=(50,), replicates=1, replicate_cap=1, horizons=(20,), graft_step=60,
+    exports=Path(sys.argv[1]), hosts=4, states=(50,), replicates=1, replicate_cap=1, horizons=(20,), graft_steps=(50,),
     total_steps=80, sheet_hosts=1, kernels=2, sites=1, rotate_hosts=1, long_every=0, compile_backend="eager",
     data_sets=("digits",), architectures=("mlp",),
 )
