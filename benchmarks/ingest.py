@@ -1,45 +1,37 @@
-"""Ingest against the bare readers: `python -m benchmarks.ingest [--packets N] [--rounds N]`.
+"""Ingest against the bare readers: `python -m benchmarks.ingest [--packets N] [--rounds N] [--large N]`.
 
-For the same packets (with metrics and seeds) in each format, CPU and wall seconds of reading with nothing else (DuckDB's typed
-`read_json` and `read_parquet`, upb's parsing of each record), and of decoding, validation, rejects, merge and the Delta write.
-Rounds are interleaved and the least time of each counts, since a shared machine only ever adds to it. Peak memory is that
-of the process.
+For the same packets (with eight metrics and two seeds each) in each format, CPU and wall seconds of reading with nothing else
+(DuckDB's typed `read_json` and `read_parquet` into Arrow; framing and upb's parsing of each record), and of the whole of
+`Ingest.refresh` into an empty home: hashing, ledger, decoding, validation, rejects, staging, merge and the Delta commits of
+every table. Both in this process, in turn; the least time of each counts, since a shared machine only ever adds to it. CPU
+seconds are those of all threads of the process. Peak memory is that of refreshes in processes of their own, of which each
+reads one file, of N packets and of `--large` packets.
 """
 
 import argparse
 import json
-import random
-import resource
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
-from deltalake import write_deltalake
-from google.protobuf import json_format
 
-from schemas.contracts import FOLDERS, TABLES
+from benchmarks.packets import FOLDER, write
 from schemas.decode import Limits, decode_file
 from schemas.decode.framing import read_frames
-from schemas.decode.merge import merge
 from schemas.leyline import leyline_pb2 as pb
+from tamiyo_assets.ingest import Ingest
+from tamiyo_assets.resources.exports import Exports
+from tamiyo_assets.resources.tables import TableStore
 
-FOLDER = FOLDERS["tolaria/system_state"]
-METRICS = (
-    "loss",
-    "gradient_norm",
-    "samples_per_s",
-    "hook_latency_ms",
-    "latency_budget_ms",
-    "loss_ewma",
-    "grad_var",
-    "optimizer_lr",
-)
-TYPES = {
+EXTENSIONS: Final = (".binpb", ".ndjson", ".parquet")
+TYPES: Final = {
     "version": "UINTEGER",
     "current_epoch": "UINTEGER",
     "training_loss": "FLOAT",
@@ -64,64 +56,6 @@ class Cost:
     wall: float
 
 
-def packets(count: int) -> Iterator[pb.SystemStatePacket]:
-    """Packets of runs of 5,000 steps, with eight metrics and two seeds each."""
-    chance = random.Random(0)
-    for number in range(count):
-        run = f"run-{number // 5000}"
-        packet = pb.SystemStatePacket(
-            version=1,
-            current_epoch=number // 100,
-            training_loss=chance.random(),
-            validation_loss=chance.random(),
-            timestamp_ns=1_795_412_039_000_000_000 + number,
-            global_step=number,
-            packet_id=f"{run}-step-{number}",
-            source_subsystem="tolaria",
-            training_run_id=run,
-        )
-        packet.hardware_context.device_type = "cpu"
-        packet.hardware_context.utilization_percent = 100 * chance.random()
-        packet.training_metrics.update({name: chance.random() for name in METRICS})
-        for seed in range(2):
-            state = packet.seed_states.add(seed_id=f"seed-{seed}", stage=3, alpha=0.5, gradient_norm=chance.random())
-            state.monitored_layers.extend(["layer-0", "layer-1"])
-            state.metrics["alpha_steps"] = seed
-        yield packet
-
-
-def prepare(root: Path, count: int) -> dict[str, Path]:
-    """The same packets as .binpb, .ndjson and .parquet."""
-    paths = {extension: root / f"packets{extension}" for extension in (".binpb", ".ndjson", ".parquet")}
-    with paths[".binpb"].open("wb") as binary, paths[".ndjson"].open("w", encoding="utf-8") as text:
-        for packet in packets(count):
-            payload, length = packet.SerializeToString(), packet.ByteSize()
-            while length >= 0x80:
-                binary.write(bytes([length & 0x7F | 0x80]))
-                length >>= 7
-            binary.write(bytes([length]) + payload)
-            text.write(json_format.MessageToJson(packet, indent=None, preserving_proto_field_name=True) + "\n")
-    rows = [chunk.tables["tolaria.system_state"] for chunk in decode(paths[".binpb"])]
-    pq.write_table(pa.concat_tables(rows), paths[".parquet"])
-    return paths
-
-
-def decode(path: Path) -> Iterator[object]:
-    """Decoded chunks of a file."""
-    return decode_file(path, FOLDER, file=path.name, digest="benchmark")
-
-
-def ingest(path: Path) -> None:
-    """Decode, validate, merge and write every table of a file."""
-    tables: dict[str, list[pa.Table]] = {}
-    for chunk in decode(path):
-        for name, rows in chunk.tables.items():
-            tables.setdefault(name, []).append(rows)
-    with tempfile.TemporaryDirectory() as home:
-        for name, parts in tables.items():
-            write_deltalake(f"{home}/{name}", merge(TABLES[name], None, pa.concat_tables(parts)).rows)
-
-
 def bare(path: Path) -> None:
     """Read the file with nothing else."""
     if path.suffix == ".binpb":
@@ -136,6 +70,22 @@ def bare(path: Path) -> None:
         connection.sql(f"SELECT * FROM {chosen}").to_arrow_table()
 
 
+def decode(path: Path) -> None:
+    """Decode and validate the file, and drop the rows."""
+    for _ in decode_file(path, FOLDER, file=path.name, digest="benchmark"):
+        pass
+
+
+def refresh(path: Path) -> None:
+    """Bring an empty home up to date with an exports root that holds the file alone."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as root:
+        folder = Path(root, "exports", FOLDER.path)
+        folder.mkdir(parents=True)
+        (folder / path.name).hardlink_to(path)
+        home = Path(root, "home")
+        Ingest(home, Exports(Path(root, "exports")), TableStore(home)).refresh()
+
+
 def cost(work: Callable[[Path], None], path: Path) -> Cost:
     """What `work` on a file takes."""
     wall, cpu = time.perf_counter(), time.process_time()
@@ -143,31 +93,64 @@ def cost(work: Callable[[Path], None], path: Path) -> Cost:
     return Cost(time.process_time() - cpu, time.perf_counter() - wall)
 
 
-def measure(count: int, rounds: int) -> dict[str, object]:
-    """Ratios by format, and the peak memory of the process in MiB."""
-    with tempfile.TemporaryDirectory() as root:
-        paths = prepare(Path(root), count)
-        found: dict[str, object] = {"packets": count, "rounds": rounds}
-        for extension, path in paths.items():
-            pairs = [(cost(bare, path), cost(ingest, path)) for _ in range(rounds)]
-            found[extension] = {
-                "MiB": round(path.stat().st_size / 2**20, 1),
-                "bare_cpu_s": round(min(one.cpu for one, _ in pairs), 3),
-                "ingest_cpu_s": round(min(one.cpu for _, one in pairs), 3),
-                "cpu_ratio": round(min(one.cpu for _, one in pairs) / min(one.cpu for one, _ in pairs), 2),
-                "wall_ratio": round(min(one.wall for _, one in pairs) / min(one.wall for one, _ in pairs), 2),
-            }
-    found["peak_MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def compare(path: Path, rounds: int) -> dict[str, Any]:
+    """Least costs of the bare reader, of decoding alone and of the whole refresh, in turn, and their ratios."""
+    works = {"bare": bare, "decode": decode, "ingest": refresh}
+    costs = [{name: cost(work, path) for name, work in works.items()} for _ in range(rounds)]
+    cpu = {name: min(one[name].cpu for one in costs) for name in works}
+    wall = {name: min(one[name].wall for one in costs) for name in works}
+    return {
+        "MiB": round(path.stat().st_size / 2**20, 1),
+        "cpu_s": {name: round(value, 2) for name, value in cpu.items()},
+        "wall_s": {name: round(value, 2) for name, value in wall.items()},
+        "cpu_ratio": round(cpu["ingest"] / cpu["bare"], 2),
+        "wall_ratio": round(wall["ingest"] / wall["bare"], 2),
+    }
+
+
+def peak(path: Path) -> int:
+    """Peak resident memory (MiB) of a process that ingests the file and does nothing else."""
+    found = subprocess.run([sys.executable, "-m", "benchmarks.ingest", "--only", path], check=True, capture_output=True)
+    return int(found.stdout)
+
+
+def resident_peak() -> int:
+    """This process's peak resident memory in MiB, of its own pages since it began."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def measure(count: int, large: int, rounds: int) -> dict[str, Any]:
+    """Costs and peak memory by format; the files are made beforehand and removed afterwards."""
+    found: dict[str, Any] = {"packets": count, "rounds": rounds, "large": large}
+    root = Path(tempfile.mkdtemp())
+    try:
+        for extension in EXTENSIONS:
+            path = write(root, extension, count)
+            found[extension] = compare(path, rounds) | {"peak_MiB": peak(path)}
+            if large:
+                path = write(root, extension, large)
+                found[extension] |= {"large_peak_MiB": peak(path)}
+                if extension == ".ndjson":
+                    path.unlink()
+    finally:
+        shutil.rmtree(root)
     return found
 
 
 def main() -> None:
     """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--packets", type=int, default=200_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--packets", type=int, default=1_000_000)
+    parser.add_argument("--large", type=int, default=0, help="packets of a second file, for peak memory only")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", type=Path, help="ingest this file and print the peak memory in MiB")
     options = parser.parse_args()
-    print(json.dumps(measure(options.packets, options.rounds), indent=1))
+    if options.only is not None:
+        refresh(options.only)
+        print(resident_peak())
+        return
+    print(json.dumps(measure(options.packets, options.large, options.rounds), indent=1))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts) ->
             if chunk.broken:
                 position = _resume(chunk, data, prefix_of(extension), limits, accepts)
             yield chunk
+            # pages that were read would count as memory of this process for as long as the file is mapped
+            data.madvise(mmap.MADV_DONTNEED)
 
 
 def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: Limits) -> int:

@@ -15,7 +15,8 @@ from schemas.decode.json_layout import Layout
 from schemas.decode.messages import decode_batch
 
 _SAMPLES: Final = 8
-_ODD: Final = (b"null", b'NaN"', b'Infinity"')
+_NULL: Final = (b"null",)
+_WORDS: Final = (b"null", b'NaN"', b'Infinity"')
 _BLOCK: Final = 2 * 1024 * 1024  # what one core's cache holds
 _FEW: Final = 32  # lines that are not worth another attempt
 Rows = npt.NDArray[np.int64]
@@ -27,13 +28,14 @@ class JsonReader:
     def __init__(self, message: str) -> None:
         self._layout = Layout(message)
         self._message = message
+        self._odd = _NULL
 
     def decode(self, collector: Collector, origin: Origin) -> Rows:
         """Decode the lines that can be read at once; the rows of those that are left to the careful path, sorted."""
         left: list[Rows] = []
         text = b"\n".join(origin.raws)
-        plain = _plain_rows(origin.raws, text)
-        left.append(np.setdiff1d(np.arange(len(origin.raws)), plain))
+        plain, odd = _without(origin.raws, np.arange(len(origin.raws)), self._odd, text)
+        left.append(odd)
         self._learn([origin.raw(int(row)) for row in plain[:: max(1, len(plain) // _SAMPLES)]])
         pending = [plain]
         while pending:
@@ -43,6 +45,12 @@ class JsonReader:
             table = self._parse(origin, rows, text)
             if table is not None:
                 left.append(rows[self._decode(collector, table, origin, rows)])
+            elif self._odd is not _WORDS:
+                # words that Arrow refuses, or why it did, are only now worth a search
+                self._odd = _WORDS
+                rows, odd = _without(origin.raws, rows, _WORDS, text)
+                left.append(odd)
+                pending.append(rows)
             elif len(rows) <= _FEW:
                 left.append(rows)
             else:
@@ -64,10 +72,13 @@ class JsonReader:
             lines = [origin.raw(int(row)) for row in rows]
             text = b"\n".join(lines)
         table = self._read(text, lines)
-        if table is None and len(rows) > _FEW:
+        if table is None and len(rows) > _FEW and self._odd is _WORDS:
             before = self._layout.arrow()
             self._learn(lines[:: max(1, len(lines) // (4 * _SAMPLES))])
             table = self._read(text, lines) if self._layout.arrow() != before else None
+            if table is None and not self._layout.complete:
+                self._layout.widen()
+                table = self._read(text, lines)
         return table
 
     def _read(self, text: bytes, lines: Sequence[bytes]) -> pa.Table | None:
@@ -98,8 +109,10 @@ class JsonReader:
         return suspects
 
 
-def _plain_rows(lines: Sequence[bytes], text: bytes) -> Rows:
-    """Rows of the lines without words that Arrow reads otherwise than protobuf's JSON: null inside maps and lists, "NaN"."""
-    words = [word for word in _ODD if word in text]
-    odd = [row for row, line in enumerate(lines) if any(word in line for word in words)] if words else []
-    return np.setdiff1d(np.arange(len(lines), dtype=np.int64), np.array(odd, np.int64))
+def _without(lines: Sequence[bytes], rows: Rows, words: Sequence[bytes], text: bytes) -> tuple[Rows, Rows]:
+    """`rows` without and with words that Arrow reads otherwise than protobuf's JSON: null inside maps and lists, "NaN"."""
+    found = [word for word in words if word in text]
+    if not found:
+        return rows, np.zeros(0, np.int64)
+    odd = np.array([any(word in lines[row] for word in found) for row in rows.tolist()], np.bool_)
+    return rows[~odd], rows[odd]

@@ -71,7 +71,9 @@ def _fields(layout: Layout, columns: dict[str, pa.Array], rows: Rows, reading: R
         if declared is None:
             found[one.name] = pa.nulls(len(rows), one.type)
         else:
-            found[one.name] = _field(layout, declared, one.type, columns[layout.key(one.name)], rows, reading)
+            array = columns.get(layout.key(one.name))
+            array = pa.nulls(len(rows), layout.type_of(declared)) if array is None else array
+            found[one.name] = _field(layout, declared, one.type, array, rows, reading)
     return found
 
 

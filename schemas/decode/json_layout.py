@@ -32,7 +32,11 @@ def is_nested(one: FieldDescriptor) -> bool:
 
 @dataclass
 class Layout:
-    """How one message is written. `texts`: integers and enums written as strings. `extras`: undeclared scalars by key."""
+    """How one message is written. `texts`: integers and enums written as strings. `extras`: undeclared scalars by key.
+
+    Lines are read under the declared fields that were `seen`, since each costs time in every line whether it is there or not;
+    once `complete`, under all.
+    """
 
     message: str
     camel: bool | None = None
@@ -40,6 +44,8 @@ class Layout:
     maps: dict[str, set[str]] = field(default_factory=dict)
     extras: dict[str, pa.DataType] = field(default_factory=dict)
     nested: dict[str, "Layout"] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    complete: bool = False
 
     def __post_init__(self) -> None:
         """Lay out what the message declares."""
@@ -70,9 +76,16 @@ class Layout:
             if one is None:
                 self._learn_extra(key, item)
                 continue
+            self.seen.add(one.name)
             if one.name != one.json_name:
                 self._spell(key == one.json_name)
             self._learn_field(one, item)
+
+    def widen(self) -> None:
+        """Read lines under all declared fields from now on."""
+        self.complete = True
+        for inner in self.nested.values():
+            inner.widen()
 
     def _spell(self, camel: bool) -> None:
         """Take one spelling of keys for the message and all that it holds."""
@@ -99,10 +112,13 @@ class Layout:
 
     def arrow(self) -> list[pa.Field]:
         """Fields of the Arrow schema that the message is read under."""
-        fields = [pa.field(self.key(name), self._type(one)) for name, one in self.fields.items()]
+        whole = self.complete or not self.seen
+        used = {name: one for name, one in self.fields.items() if whole or name in self.seen}
+        fields = [pa.field(self.key(name), self.type_of(one)) for name, one in used.items()]
         return fields + [pa.field(key, kind) for key, kind in self.extras.items() if key not in self._by_key]
 
-    def _type(self, one: FieldDescriptor) -> pa.DataType:
+    def type_of(self, one: FieldDescriptor) -> pa.DataType:
+        """Arrow type that a field is read as."""
         if one.name in self.nested:
             kind = pa.struct(self.nested[one.name].arrow())
         elif one.name in self.maps:

@@ -82,7 +82,7 @@ class _Splitter:
 
     def _add_all(self, lines: list[bytes]) -> None:
         """Add whole lines; one by one where any is blank or too long."""
-        stripped = [line.strip() for line in lines]
+        stripped = list(map(bytes.strip, lines))
         sizes = list(map(len, stripped))
         if sizes and min(sizes) > 0 and max(map(len, lines)) <= self.limits.record_bytes:
             self.chunk.positions += range(self.number + 1, self.number + 1 + len(lines))
