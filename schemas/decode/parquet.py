@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from schemas.contracts import TABLES, Column, Folder, Presence, Reason, Table
 from schemas.decode.canonical import canonical_json
 from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
-from schemas.decode.columns import Findings, shape_column, truth
+from schemas.decode.columns import Findings, null_where, shape_column, truth
 from schemas.decode.limits import Limits
 from schemas.decode.rows import emit, shape_table
 from schemas.decode.urza_graph import GUARD
@@ -97,7 +97,7 @@ def decode_rows(collector: Collector, rows: pa.Table, start: int) -> None:
     found.non_finite += given.non_finite
     columns |= _unsent(table, columns)
     if "non_finite" in rows.column_names:
-        _carry_non_finite(rows, found)
+        _carry_non_finite(rows, columns, found)
     positions = np.arange(start, start + rows.num_rows, dtype=np.int64)
     emit(collector, table.name, columns, found, Origin(positions, _RowBytes(rows)))
 
@@ -114,11 +114,17 @@ def _unsent(table: Table, columns: dict[str, Any]) -> dict[str, pa.Array]:
     return {}
 
 
-def _carry_non_finite(rows: pa.Table, found: Findings) -> None:
+def _carry_non_finite(rows: pa.Table, columns: dict[str, Any], found: Findings) -> None:
+    """Take over the names of values that were not finite; these stay missing, also where absent is zero."""
     lists = _cast(_whole(rows, "non_finite"), "non_finite", pa.list_(pa.string()))
+    wild: dict[str, list[int]] = {}
     for index, names in enumerate(lists.to_pylist()) if lists.null_count < len(lists) else ():
         if names:
             found.missing(np.full(len(names), index, np.int64), pa.array(names, pa.string()))
+            for name in names:
+                wild.setdefault(name, []).append(index)
+    for name in wild.keys() & columns.keys():
+        columns[name] = null_where(columns[name], np.isin(np.arange(len(lists)), wild[name]))
 
 
 def _column(rows: pa.Table, column: Column) -> pa.Array:

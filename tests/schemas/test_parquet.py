@@ -50,7 +50,12 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
     "urabrask/bsds": [{"blueprint_id": "b", "issued_at": "2026-01-01T00:00:00Z", "hazard_band": "LOW"}],
     "tezzeret/kernel": [{"blueprint_id": "b", "status": "COMPILED"}],
     "weatherlight/telemetry": [
-        {"packet_id": "t", "source_subsystem": "weatherlight", "metrics": [{"name": "m"}], "system_health": {"status": 1}}
+        {
+            "packet_id": "t",
+            "source_subsystem": "weatherlight",
+            "metrics": [{"name": "m"}, {"name": "n", "value": "NaN"}],
+            "system_health": {"status": 1},
+        }
     ],
 }
 
