@@ -27,6 +27,13 @@ def build_inputs(source: FeatureSource, versions: Versions, config: TrainingConf
     )
 
 
+def whole_build_id(home: Path, start: str) -> str:
+    """The one published build id that begins so; `start` itself where none does, or several do."""
+    bundles = home / "bundles"
+    found = [path.name for path in bundles.iterdir() if path.name.startswith(start)] if start and bundles.is_dir() else []
+    return found[0] if len(found) == 1 else start
+
+
 @dataclass(frozen=True)
 class BuildReport:
     """One bundle: its manifest, what its gates say, and whether it serves."""

@@ -101,5 +101,8 @@ def builds(home: Path) -> list[str]:
 
 def _path(home: Path, build_id: str) -> Path:
     if not _BUILD_ID.fullmatch(build_id):
-        raise StorageError(f"build {build_id!r}: expected 64 hex digits; `tamiyo lineage` without one lists what is known")
+        raise StorageError(
+            f"build {build_id!r}: expected the 64 hex digits of a known build, or the beginning of one alone; "
+            "`tamiyo lineage` lists them"
+        )
     return home / BUILDS / f"{build_id}.json"

@@ -140,7 +140,8 @@ def _before(home: Path) -> str:
     now = serving(home)
     older = [entry["build_id"] for entry in promotions(home) if entry["build_id"] != now]
     if not older:
-        raise PromotionRefused(f"rollback: expected a bundle that served before {now}, found none in {home / PROMOTIONS}")
+        since = f"before {now}" if now is not None else "at any time"
+        raise PromotionRefused(f"rollback: expected a bundle that served {since}, found none in {home / PROMOTIONS}")
     return str(older[-1])
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from tamiyo_assets.builds import whole_build_id
 from tamiyo_assets.commands.options import AsJson, Exit, Home, print_json, reported
 from tamiyo_assets.settings import resolve
 
@@ -19,7 +20,7 @@ Examples:
 
     tamiyo preflight var/tamiyo/current
 
-    tamiyo preflight var/tamiyo/bundles/BUILD_ID --against var/tamiyo/current --json
+    tamiyo preflight BUILD_ID --against var/tamiyo/current --json
 """
 _PROMOTE = """
 Make a bundle the serving one, after preflight and the quality gates.
@@ -40,9 +41,9 @@ Examples:
     tamiyo rollback BUILD_ID
 """
 
-BuildId = Annotated[str, typer.Argument(help="The bundle's build id.")]
+BuildId = Annotated[str, typer.Argument(help="The bundle's build id, or its beginning.")]
 OlderBuild = Annotated[str | None, typer.Argument(help="The bundle to serve again; the one before where none is named.")]
-Bundle = Annotated[Path, typer.Argument(help="The bundle's directory.")]
+Bundle = Annotated[Path, typer.Argument(help="The bundle's directory, or its build id in the home, or its beginning.")]
 Against = Annotated[Path | None, typer.Option("--against", help="A serving bundle to compare with.", show_default=False)]
 Waive = Annotated[list[str] | None, typer.Option("--waive", help="A gate to waive; may be repeated.", show_default=False)]
 Reason = Annotated[str, typer.Option("--reason", help="Why the gates are waived; recorded.")]
@@ -55,11 +56,14 @@ def register(app: typer.Typer) -> None:
     app.command("rollback", help=_ROLLBACK)(reported(rollback))
 
 
-def preflight(bundle: Bundle, against: Against = None, as_json: AsJson = False) -> None:
+def preflight(bundle: Bundle, against: Against = None, home: Home = None, as_json: AsJson = False) -> None:
     """Exit status 0 where the bundle is clean; 1 where it is not."""
+    from gnn.bundle import bundle_path, read_bundle
     from gnn.bundle import preflight as check
-    from gnn.bundle import read_bundle
 
+    where = resolve(home=home).home
+    if not bundle.exists() and bundle.name == str(bundle):
+        bundle = bundle_path(where, whole_build_id(where, bundle.name))
     report = check(bundle, read_bundle(against) if against else None)
     if as_json:
         print_json(report.to_object())
@@ -75,14 +79,16 @@ def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: R
     """Exit status 0 where the bundle serves now; 1 where it was refused."""
     from gnn.bundle import promote as move
 
-    _show(move(resolve(home=home).home, build_id, dict.fromkeys(waive or [], reason)), as_json)
+    where = resolve(home=home).home
+    _show(move(where, whole_build_id(where, build_id), dict.fromkeys(waive or [], reason)), as_json)
 
 
 def rollback(build_id: OlderBuild = None, home: Home = None, as_json: AsJson = False) -> None:
     """Exit status 0 where the older bundle serves now; 1 where it was refused."""
     from gnn.bundle import rollback as move
 
-    _show(move(resolve(home=home).home, build_id), as_json)
+    where = resolve(home=home).home
+    _show(move(where, whole_build_id(where, build_id) if build_id else None), as_json)
 
 
 def _show(report: "PromotionReport", as_json: bool) -> None:

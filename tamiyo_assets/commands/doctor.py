@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tamiyo_assets.builds import whole_build_id
 from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, reported
 from tamiyo_assets.settings import resolve
 
@@ -30,7 +31,7 @@ Examples:
 _SHOWN = 12
 
 Repair = Annotated[bool, typer.Option("--repair", help="Put right what can be, and say how.")]
-BuildId = Annotated[str | None, typer.Argument(help="The build; 64 hex digits.", show_default=False)]
+BuildId = Annotated[str | None, typer.Argument(help="The build id, or its beginning.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -72,6 +73,7 @@ def lineage(build_id: BuildId = None, home: Home = None, as_json: AsJson = False
         for name in [] if as_json else known:
             typer.echo(name)
         return
+    build_id = whole_build_id(where, build_id)
     found = chain(where, build_id)
     if as_json:
         print_json(found)

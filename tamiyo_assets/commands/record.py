@@ -31,7 +31,7 @@ Root = Annotated[
 Minutes = Annotated[float | None, typer.Option("--minutes", min=0.1, help="Stop after this time.", show_default=False)]
 Hosts = Annotated[int | None, typer.Option("--hosts", min=1, help="Stop after this many hosts.", show_default=False)]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Host i of a seed is always the same host.")]
-Format = Annotated[str, typer.Option("--format", help="mixed, binpb, wal, ndjson, ndjson.gz or ndjson.zst.")]
+Format = Annotated[str, typer.Option("--format", help="mixed, binpb, wal, ndjson, ndjson.gz, ndjson.zst or parquet.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that record at once.")]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from schemas.errors import StorageError
 from tamiyo_assets import lineage
+from tamiyo_assets.builds import whole_build_id
 from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.resources.exports import Exports, file_digest
 from tamiyo_assets.resources.tables import TableStore
@@ -66,3 +67,17 @@ def test_a_damaged_record_names_its_file(home: Path) -> None:
         path.write_text(damage)
         with pytest.raises(StorageError, match=BUILD):
             lineage.load(home, BUILD)
+
+
+def test_the_beginning_of_a_build_id_is_enough_where_it_is_the_only_one(tmp_path: Path) -> None:
+    names = ["ab" * 32, "ac" * 32]
+    assert whole_build_id(tmp_path, "ab") == "ab"
+    for name in names:
+        (tmp_path / "bundles" / name).mkdir(parents=True)
+    assert [whole_build_id(tmp_path, start) for start in ("ab", "ac", "a", "", "b", names[1])] == [
+        *names,
+        "a",
+        "",
+        "b",
+        names[1],
+    ]
