@@ -18,7 +18,7 @@ from recorder.training import Snapshot, evaluate, snapshot, step_seed
 from recorder.trials import Outcome, Trajectory, Treatment, compare, run_trial
 
 Emit = Callable[[str, Record], None]
-SURE_ENOUGH: Final = 0.005  # standard error of a mean uplift that needs no further replicate, whatever the uplift
+SURE_ENOUGH: Final = 0.01  # standard error of a mean uplift that needs no further replicate, whatever the uplift
 
 
 @dataclass(frozen=True)
