@@ -223,7 +223,7 @@ def map_entries(maps: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Arr
 
 def _entry_order(rows: npt.NDArray[np.int64], keys: pa.Array) -> npt.NDArray[np.int64] | None:
     """Positions of map entries in order of (row, key), the last of each repeated key only; None where they are so already."""
-    if len(keys) == 0:
+    if (np.diff(rows) > 0).all():
         return None
     encoded = pc.dictionary_encode(keys)
     words = encoded.dictionary

@@ -27,16 +27,19 @@ def seed_columns(collector: Collector, raw: RawColumn, origin: Origin, derived: 
     rows = len(origin.positions)
     table = TABLES[_NAME]
     columns, found = shape_table(table, raw, rows, derived)
-    metrics = columns["metrics"]
+    metrics = MapColumn(columns["metrics"])
     for name, metric in _FALLBACKS.items():
         column = table.column[name]
-        values = map_values(metrics, metric)
+        values = metrics.values(metric)
         if pa.types.is_integer(column.type):
             values = _whole(values)
+        if values.null_count == rows:
+            # neither in the map nor, if unsent, in the field
+            continue
         unsent = pa.array(~_sent(column, raw(column.field_path), rows))
         columns[name] = pc.if_else(unsent, values.cast(column.type, safe=False), columns[name])
-    columns["alpha_steps"] = _whole(map_values(metrics, "alpha_steps"))
-    columns["blend_allowed"] = pc.not_equal(map_values(metrics, "blend_allowed"), 0.0)
+    columns["alpha_steps"] = _whole(metrics.values("alpha_steps"))
+    columns["blend_allowed"] = pc.not_equal(metrics.values("blend_allowed"), 0.0)
     emit(collector, _NAME, columns, found, origin)
 
 
@@ -53,13 +56,23 @@ def _whole(values: pa.Array) -> pa.Array:
     return pc.cast(pc.round(null_where(values, ~truth(pc.less(pc.abs(values), 2.0**62)))), pa.int64())
 
 
-def map_values(maps: pa.Array, name: str) -> pa.Array:
-    """The entry `name` of each map of floats as float64, NULL where there is none."""
-    rows = len(maps)
-    owners, keys, items = map_entries(maps)
-    hits = np.flatnonzero(truth(pc.equal(keys, name)))
-    values = np.zeros(rows, np.float64)
-    absent = np.ones(rows, np.bool_)
-    values[owners[hits]] = np.asarray(items.cast(pa.float64()))[hits]
-    absent[owners[hits]] = False
-    return pa.array(values, pa.float64(), mask=absent)
+class MapColumn:
+    """A column of maps of floats, from which entries are taken by name."""
+
+    def __init__(self, maps: pa.Array) -> None:
+        self._rows = len(maps)
+        self._owners, keys, self._items = map_entries(maps)
+        encoded = pc.dictionary_encode(keys)
+        self._codes = np.asarray(encoded.indices)
+        self._names: list[str] = encoded.dictionary.to_pylist()
+
+    def values(self, name: str) -> pa.Array:
+        """The entry `name` of each map as float64, NULL where there is none."""
+        if name not in self._names:
+            return pa.nulls(self._rows, pa.float64())
+        hits = np.flatnonzero(self._codes == self._names.index(name))
+        values = np.zeros(self._rows, np.float64)
+        absent = np.ones(self._rows, np.bool_)
+        values[self._owners[hits]] = np.asarray(self._items.take(pa.array(hits)).cast(pa.float64()))
+        absent[self._owners[hits]] = False
+        return pa.array(values, pa.float64(), mask=absent)
