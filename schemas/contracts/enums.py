@@ -1,10 +1,13 @@
 """Leyline's enums under their short names: `TRAINING` for `SEED_STAGE_TRAINING`, derived from the generated module."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
 from schemas.leyline import leyline_pb2
+
+_NUMBER: Final = re.compile(r"-?[0-9]{1,10}")
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,7 @@ class EnumSpec:
     def number(self, spelling: str) -> int | None:
         """Number of a wire name, a short name in any case, or a decimal number in a string; None where it is none of these."""
         found = self.spellings.get(spelling.strip().upper())
-        if found is None and spelling.strip().lstrip("-").isdecimal():
-            return int(spelling)
-        return found
+        return int(spelling) if found is None and _NUMBER.fullmatch(spelling.strip()) else found
 
     def text(self, number: int) -> str | None:
         """What a contract table holds for `number`: None for zero, the short name, else the number in decimal."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import ptars
 import pyarrow as pa
+from google.protobuf.message import DecodeError
 
 from schemas.leyline import leyline_pb2
 
@@ -40,18 +41,35 @@ def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | 
     errors: dict[int, str] = {}
     batches: list[pa.RecordBatch] = []
     good: list[int] = []
-    pending = [(0, len(payloads))] if payloads else []
+    pending: list[tuple[Sequence[int], bool]] = [(range(len(payloads)), False)] if payloads else []
     while pending:
-        start, stop = pending.pop()
+        rows, screened = pending.pop()
         try:
-            batches.append(handler.list_to_record_batch(list(payloads[start:stop])))
-            good.extend(range(start, stop))
+            batches.append(handler.list_to_record_batch([payloads[row] for row in rows]))
+            good.extend(rows)
         except ValueError as error:
-            if stop - start == 1:
-                errors[start] = str(error)
+            if len(rows) == 1:
+                errors[rows[0]] = str(error)
                 continue
-            step = _PIECE if stop - start > _PIECE else (stop - start + 1) // 2
-            pending += [(first, min(first + step, stop)) for first in range(start, stop, step)][::-1]
+            if len(rows) <= _PIECE and not screened:
+                bad = _damaged(message, payloads, rows)
+                errors |= bad
+                pending += [([row for row in rows if row not in bad], True)] if len(bad) < len(rows) else []
+                continue
+            step = _PIECE if len(rows) > _PIECE else (len(rows) + 1) // 2
+            pending += [(rows[first : first + step], screened) for first in range(0, len(rows), step)][::-1]
     if not batches:
         return None, good, errors
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches), good, errors
+
+
+def _damaged(message: str, payloads: Sequence[bytes], rows: Sequence[int]) -> dict[int, str]:
+    """The rows that do not parse on their own, which costs far less than a batch for each."""
+    found: dict[int, str] = {}
+    parse = message_class(message).FromString
+    for row in rows:
+        try:
+            parse(payloads[row])
+        except DecodeError as error:
+            found[row] = str(error)
+    return found

@@ -1,5 +1,6 @@
 """One function per Leyline message: an Arrow batch of it -> rows of its contract tables (contracts.md section 5)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
 
 from schemas.contracts import TABLES
 from schemas.decode.batches import message_class, to_batch
@@ -101,15 +102,46 @@ def _command(collector: Collector, batch: pa.RecordBatch, origin: Origin, payloa
     for name in _PAYLOADS:
         for row in np.flatnonzero(truth(pc.is_valid(batch.column(name)))):
             sent[int(row)] = name
-    rollbacks = [_rollback(payloads[row]) if name == "rollback_payload" else None for row, name in enumerate(sent)]
-    derived = {"payload": pa.array(sent, pa.string()), "rollback_payload": pa.array(rollbacks, pa.string())}
-    decode_columns(collector, "tamiyo.command", field_of(batch), origin, derived)
+    structs = [_rollback(payloads[row]) if name == "rollback_payload" else (None, False) for row, name in enumerate(sent)]
+    rollbacks = pa.array([text for text, _ in structs], pa.string())
+    derived = {"payload": pa.array(sent, pa.string()), "rollback_payload": rollbacks}
+    columns, found = shape_table(TABLES["tamiyo.command"], field_of(batch), batch.num_rows, derived)
+    wild = np.flatnonzero([not_finite for _, not_finite in structs])
+    found.missing(wild, pa.array(["rollback_payload"] * len(wild), pa.string()))
+    emit(collector, "tamiyo.command", columns, found, origin)
 
 
-def _rollback(payload: bytes) -> str:
-    """The command's rollback Struct as canonical JSON; a Struct is the one message that Arrow can't hold."""
-    struct = message_class("AdaptationCommand").FromString(payload).rollback_payload
-    return canonical_json(json_format.MessageToDict(struct)).text
+def _rollback(payload: bytes) -> tuple[str, bool]:
+    """The command's rollback Struct as canonical JSON, and whether it held numbers that are not finite; these are left out.
+
+    A Struct is the one message that Arrow can't hold.
+    """
+    wild: list[float] = []
+    plain = _plain(message_class("AdaptationCommand").FromString(payload).rollback_payload, wild)
+    return canonical_json(plain).text, bool(wild)
+
+
+def _plain(value: Any, wild: list[float]) -> Any:
+    """A Struct, a list or a value of one in plain Python."""
+    if isinstance(value, Struct):
+        items = {key: _plain(item, wild) for key, item in value.fields.items()}
+        return {key: items[key] for key in items if not _is_wild(value.fields[key])}
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return _plain(value.struct_value, wild)
+    if kind == "list_value":
+        return [_plain(item, wild) for item in value.list_value.values]
+    if _is_wild(value):
+        wild.append(value.number_value)
+        return None
+    number = value.number_value
+    if kind == "number_value":
+        return int(number) if number.is_integer() else number
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _is_wild(value: Any) -> bool:
+    return value.WhichOneof("kind") == "number_value" and not math.isfinite(value.number_value)
 
 
 def _field_report(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:

@@ -13,6 +13,7 @@ from schemas.decode.columns import INT64_MAX
 from schemas.decode.json_records import BadRecord, Drift
 
 _NON_FINITE: Final = {"nan": math.nan, "infinity": math.inf, "-infinity": -math.inf, "inf": math.inf, "-inf": -math.inf}
+_WHOLE: Final = re.compile(r"-?[0-9]{1,30}")
 _OFFSET: Final = re.compile(r"(Z|[+-]\d\d:\d\d)$")
 
 
@@ -120,13 +121,21 @@ class Plain:
             self.drift.count(f"{self.name}.{key[:80]}")
 
 
+def is_text(value: str) -> bool:
+    """Whether a string is Unicode text; JSON can spell half of a surrogate pair, Arrow can't hold it."""
+    if value.isascii():
+        return True
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _encodable(value: str | None, where: Plain, key: str) -> str | None:
-    """The string, if it is Unicode text; JSON can spell half of a surrogate pair, Arrow can't hold it."""
-    if value is not None and not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise where.bad(key, "a string of Unicode text") from None
+    """The string, if it is Unicode text."""
+    if value is not None and not is_text(value):
+        raise where.bad(key, "a string of Unicode text")
     return value
 
 
@@ -143,7 +152,7 @@ def time_ns(value: Any, name: str) -> int:
     """Nanoseconds since 1970 of an RFC 3339 string, or of a number or numeric string of nanoseconds."""
     if isinstance(value, int) and not isinstance(value, bool):
         nanoseconds = value
-    elif isinstance(value, str) and value.strip().lstrip("-").isdecimal() and len(value) < 32:
+    elif isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         nanoseconds = int(value)
     elif isinstance(value, str) and _OFFSET.search(value):
         nanoseconds = _rfc3339(value, name)

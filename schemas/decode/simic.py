@@ -12,6 +12,7 @@ from schemas.decode.canonical import canonical_json
 from schemas.decode.collector import Collector, Origin, RawRecord
 from schemas.decode.columns import INT64_MAX
 from schemas.decode.limits import Limits
+from schemas.decode.plain import is_text
 from schemas.decode.rows import decode_columns
 
 _NAME: Final = "simic.registry_snapshot"
@@ -60,7 +61,7 @@ def _entries(collector: Collector, registry: str, pairs: _Pairs) -> None:
         elif isinstance(index, bool) or not isinstance(index, int) or not -INT64_MAX <= index <= INT64_MAX:
             message = f"{registry}.{key[:80]}: expected a whole number, found {str(index)[:80]}"
             collector.reject_record(record, Reason.BAD_VALUE, message)
-        elif not _is_text(key):
+        elif not is_text(key):
             collector.reject_record(record, Reason.BAD_VALUE, f"{registry}: expected keys of Unicode text")
         else:
             kept[key] = (index, position)
@@ -73,11 +74,3 @@ def _entries(collector: Collector, registry: str, pairs: _Pairs) -> None:
     raws = [canonical_json({key: index}).text.encode() for key, (index, _) in kept.items()]
     if kept:
         decode_columns(collector, TABLES[_NAME].name, values.get, Origin(positions, raws), {})
-
-
-def _is_text(key: str) -> bool:
-    try:
-        key.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from schemas.contracts import Reason
 from schemas.decode.json_records import BadRecord
-from schemas.decode.plain import Plain
+from schemas.decode.plain import Plain, is_text
 
 GUARD: Final = "guard_tensor"
 _NO_ACTIVATION: Final = "none"
@@ -84,6 +84,8 @@ def layer_names(graph: Plain) -> list[str | None]:
 def resolve_layer(where: Any, names: list[str | None], what: str) -> str:
     """Layer id of an index or an id. Raises BadRecord for an index that is out of range."""
     if isinstance(where, str):
+        if not is_text(where):
+            raise BadRecord(Reason.BAD_VALUE, f"{what}: expected a layer id of Unicode text, found {where[:80]!r}")
         return where
     if isinstance(where, float) and where.is_integer():
         where = int(where)

@@ -5,7 +5,7 @@ from typing import Any
 
 from schemas.contracts import Reason
 from schemas.decode.json_records import BadRecord
-from schemas.decode.plain import Plain
+from schemas.decode.plain import Plain, is_text
 from schemas.decode.urza_graph import layer_names, resolve_layer
 
 Monitor = dict[str, Any]
@@ -25,6 +25,8 @@ def monitor_columns(graph: Plain) -> tuple[dict[str, Any], list[BadRecord]]:
     errors: list[BadRecord] = []
     for seed, layer, weight, what in _entries(graph, monitors):
         try:
+            if not is_text(seed):
+                raise BadRecord(Reason.BAD_VALUE, f"{what}: expected a seed id of Unicode text")
             one = Plain({"weight": weight}, what, graph.drift)
             found.append({"seed": seed, "layer_id": resolve_layer(layer, names, what), "weight": one.number("weight")})
         except BadRecord as error:
@@ -40,6 +42,8 @@ def monitor_columns(graph: Plain) -> tuple[dict[str, Any], list[BadRecord]]:
 
 
 def _thresholds(thresholds: Plain) -> list[tuple[str, float]]:
+    if not all(map(is_text, thresholds.values)):
+        raise BadRecord(Reason.BAD_VALUE, f"{thresholds.name}: expected seed ids of Unicode text")
     values = ((seed, thresholds.number(seed)) for seed in sorted(thresholds.values))
     return [(seed, value) for seed, value in values if value is not None]
 
