@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from recorder.data import DATA_SETS
+from recorder.health import CPU_SECONDS
 from recorder.outcomes import CLASSES, Pair, class_counts, mean_uplift, read_table, reliability, replicates
 from recorder.trials import Outcome
 from schemas.kernels import KERNELS
-from schemas.splits import split_of
+from schemas.splits import HELD_OUT_DATA_SET, split_of
 
+_SPLITS = ("train", "validation", "test", "held out")
 Pairs = Mapping[Pair, list[Outcome]]
 
 
@@ -56,15 +58,16 @@ def _what(runs: Mapping[str, Run], pairs: Pairs) -> list[str]:
         datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M")
         for ns in (min(r.first_ns for r in runs.values()), max(r.last_ns for r in runs.values()))
     )
-    splits = Counter(split_of(run.host) for run in runs.values())
-    outcomes = sum(map(len, pairs.values()))
+    splits = Counter(split_of(run.host) for run in runs.values() if run.data_set != HELD_OUT_DATA_SET)
+    splits["held out"] = len(runs) - sum(splits.values())
+    measured = sum(map(len, pairs.values()))
     kernels = len({pair.kernel for pair in pairs})
     return [
         f"- Recorded from {first} to {last} UTC.",
-        f"- {len(runs)} hosts, one run each ({', '.join(f'{splits[s]} {s}' for s in ('train', 'validation', 'test'))}), "
+        f"- {len(runs)} hosts, one run each ({', '.join(f'{splits[s]} {s}' for s in _SPLITS)}), "
         f"{sum(run.packets for run in runs.values())} packets, {sum(run.stress for run in runs.values())} hosts under stress.",
-        f"- {outcomes} outcomes of {len(pairs)} (state, seed, kernel, method, horizon) pairs; {kernels} kernels, horizons of "
-        f"{', '.join(map(str, sorted({pair.horizon for pair in pairs})))} steps.",
+        f"- {len(pairs)} outcomes (a state, seed, kernel and blending method at a horizon) of {measured} measured replicates; "
+        f"{kernels} kernels, horizons of {', '.join(map(str, sorted({pair.horizon for pair in pairs})))} steps.",
     ]
 
 
@@ -72,6 +75,21 @@ def _hosts(runs: Mapping[str, Run]) -> list[str]:
     counts = Counter((run.data_set, run.architecture) for run in runs.values())
     rows = [(data, kind, count, DATA_SETS[data].licence) for (data, kind), count in sorted(counts.items())]
     return table(("data set", "architecture", "hosts", "licence of the data"), rows)
+
+
+def _cost(root: Path, runs: Mapping[str, Run]) -> list[str]:
+    """CPU seconds of a host, from warm-up to its last health report, as Weatherlight's telemetry tells them."""
+    spent: dict[str, float] = {}
+    for row in read_table(root, "weatherlight/telemetry", "telemetry.metric").to_pylist():
+        run = row["packet_id"].removeprefix("weatherlight-").rpartition("-")[0]
+        if row["name"] == CPU_SECONDS and run in runs:
+            spent[run] = max(row["value"], spent.get(run, 0.0))
+    groups: dict[str, list[float]] = defaultdict(list)
+    for run, seconds in spent.items():
+        groups[runs[run].architecture].append(seconds)
+        groups["all"].append(seconds)
+    rows = [(name, len(v), f"{np.mean(v):.1f}", f"{np.median(v):.1f}", f"{max(v):.1f}") for name, v in sorted(groups.items())]
+    return table(("architecture", "hosts", "mean CPU s", "median", "most"), rows)
 
 
 def _reliability(runs: Mapping[str, Run], pairs: Pairs) -> list[str]:
@@ -112,6 +130,7 @@ def data_card(root: Path) -> str:
     parts = [
         ["## What was recorded", "", *_what(runs, pairs)],
         ["## Hosts", "", *_hosts(runs)],
+        ["## What a host cost", "", *_cost(root, runs)],
         ["## How far a label can be trusted", "", *_reliability(runs, pairs)],
         ["## Risk classes", "", *_classes(pairs)],
         ["## Kernels", "", *_kernels(pairs)],

@@ -1,6 +1,7 @@
 """Weatherlight's and Tamiyo's telemetry, measured from the recorder's own process and machine."""
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from schemas.leyline import leyline_pb2 as pb
 
 LATENCY_BUDGET_MS = 25.0  # what one measured step may cost
 _GIB = 2.0**30
+CPU_SECONDS = "weatherlight.cpu_seconds_total"  # of the process since its present host began
 
 
 class Machine:
@@ -50,6 +52,7 @@ class Health:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._count = 0
+        self._started = time.process_time()
         self.breaches = 0
         self.conservative = False
         self._spans: list[pb.TraceSpan] = []
@@ -97,6 +100,7 @@ class Health:
             ("weatherlight.cpu_util_percent", self._machine.cpu_percent, "percent"),
             ("slo.hook_latency.breaches_total", float(self.breaches), "count"),
             ("weatherlight.memory_mb", self._machine.memory_mb(), "MB"),
+            (CPU_SECONDS, time.process_time() - self._started, "s"),
             ("tamiyo.conservative_mode", float(self.conservative), "bool"),
         )
         for name, value, unit in metrics:
