@@ -33,7 +33,7 @@ from recorder.training import step_seed, train_step
 from recorder.trials import Outcome, Treatment
 from recorder.watch import watch
 from schemas.leyline import leyline_pb2 as pb
-from schemas.splits import split_of
+from schemas.splits import HELD_OUT_DATA_SET, split_of
 
 SHEET_HORIZON = 50
 FIRST_SHEET_INDEX = 100_000  # far from every recorded host
@@ -59,10 +59,11 @@ def known_kernels(root: Path) -> Known:
 
 def sheet_hosts(plan: RecordPlan, wanted: Collection[str]) -> Iterator[HostSpec]:
     """The first phase's hosts: the first of the plan's kind whose ids fall into training buckets. Where only spatial kernels
-    are wanted, those hosts whose architecture has sites for them."""
+    are wanted, those hosts whose architecture has sites for them. None is of the held-out data set."""
     index, found = FIRST_SHEET_INDEX, 0
     spatial = all(Layout.VECTOR not in KERNELS[kernel].layouts for kernel in wanted)
-    able = [(data, kind) for data, kind in plan.pairs() if not spatial or has_positions(kind, data)]
+    seen = [(data, kind) for data, kind in plan.pairs() if data != HELD_OUT_DATA_SET]
+    able = [(data, kind) for data, kind in seen if not spatial or has_positions(kind, data)]
     while found < plan.sheet_hosts and wanted and able:
         data, kind = able[index % len(able)]
         spec = draw_host(plan.seed, index, data, kind, stress=found % 3 == 2)
