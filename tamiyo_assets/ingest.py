@@ -13,6 +13,8 @@ import pyarrow as pa
 from gnn.publish import lock
 from schemas.contracts import FOLDERS, REJECT_SCHEMA, TABLES, Folder
 from schemas.decode import Decoded, Limits, decode_file
+from schemas.decode.files import extension_of
+from schemas.decode.together import SMALL_BYTES, Source, decode_together
 from schemas.errors import ContractError
 from tamiyo_assets.accounting import Accounting, Tally, accounting, export_key, feeds, total
 from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
@@ -164,8 +166,8 @@ class Ingest:
             with Staging(self.home, {name: _stored(name) for name in _targets(folder)}) as staging:
                 decoded = _Decoded()
                 try:
-                    for pending in remaining:
-                        _decode(folder, pending, staging, decoded, self.limits)
+                    for group in _groups(folder, remaining):
+                        _decode(folder, group, staging, decoded, self.limits)
                 except _Changed as changed:
                     # its new bytes are another export, that the next refresh finds
                     report.vanished.append(changed.pending.export.file)
@@ -193,27 +195,50 @@ class Ingest:
             report.versions[name] = version
 
 
-def _decode(folder: Folder, pending: _Pending, staging: Staging, decoded: _Decoded, limits: Limits) -> None:
-    """Stage the rows and rejects of one export for the tables that lack it; _Changed where the file is another by then."""
-    export = pending.export
+def _decode(folder: Folder, group: Sequence[_Pending], staging: Staging, decoded: _Decoded, limits: Limits) -> None:
+    """Stage the rows and rejects of exports for the tables that lack them; _Changed where a file is another by then."""
+    one = group[0]
     targets = frozenset(_targets(folder))
     try:
-        for chunk in decode_file(export.path, folder, file=export.file, digest=export.digest, limits=limits):
+        for chunk in _chunks(folder, [pending.export for pending in group], limits):
             for name, rows in (*chunk.tables.items(), *chunk.rejects.items()):
                 if name not in targets:
                     raise ContractError(f"{folder.path}: expected rows of {', '.join(sorted(targets))}, found some of {name}")
-                if name in pending.tables:
-                    staging.add(name, _arrived(rows, pending.entry.scan))
-            for name in pending.tables:
-                decoded.count(name, chunk, again=name in pending.again)
+                if name in one.tables:
+                    staging.add(name, _arrived(rows, one.entry.scan))
+            for name in one.tables:
+                decoded.count(name, chunk, again=name in one.again)
             decoded.unknown_fields = total([decoded.unknown_fields, chunk.unknown_fields])
     except OSError:
         # unreadable by now: the next scan says what became of it
-        if export.unchanged():
-            raise
-        raise _Changed(pending) from None
-    if not export.unchanged():
-        raise _Changed(pending)
+        _raise_changed(group)
+        raise
+    _raise_changed(group)
+
+
+def _chunks(folder: Folder, exports: Sequence[Export], limits: Limits) -> Iterable[Decoded]:
+    """Decoded chunks of one export, or of many small ones."""
+    if len(exports) == 1:
+        return decode_file(exports[0].path, folder, file=exports[0].file, digest=exports[0].digest, limits=limits)
+    return decode_together([Source(export.path, export.file, export.digest) for export in exports], folder, limits)
+
+
+def _raise_changed(group: Sequence[_Pending]) -> None:
+    for pending in group:
+        if not pending.export.unchanged():
+            raise _Changed(pending) from None
+
+
+def _groups(folder: Folder, batch: Sequence[_Pending]) -> Iterable[list[_Pending]]:
+    """Cut a batch into exports that are decoded at once: large ones alone, small ones of one kind and arrival together."""
+    small: dict[tuple[object, ...], list[_Pending]] = {}
+    for pending in batch:
+        if pending.export.size > SMALL_BYTES:
+            yield [pending]
+        else:
+            extension = extension_of(pending.export.file, folder)
+            small.setdefault((pending.tables, pending.again, pending.entry.scan, extension), []).append(pending)
+    yield from small.values()
 
 
 def _arrived(rows: pa.Table, arrival: int) -> pa.Table:

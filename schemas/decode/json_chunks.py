@@ -15,8 +15,8 @@ from schemas.decode.json_layout import Layout
 from schemas.decode.messages import decode_batch
 
 _SAMPLES: Final = 8
-_NULL: Final = (b"null",)
-_WORDS: Final = (b"null", b'NaN"', b'Infinity"')
+_NULL: Final[tuple[bytes, ...]] = (b"null",)
+_WORDS: Final[tuple[bytes, ...]] = (b"null", b'NaN"', b'Infinity"')
 _BLOCK: Final = 2 * 1024 * 1024  # what one core's cache holds
 _FEW: Final = 32  # lines that are not worth another attempt
 Rows = npt.NDArray[np.int64]

@@ -13,6 +13,7 @@ import pytest
 
 import tamiyo_assets.ingest as ingest_module
 from schemas.contracts import TABLES
+from schemas.decode.together import Source
 from schemas.digest import table_digest
 from schemas.errors import StorageError
 from schemas.leyline import leyline_pb2 as pb
@@ -272,15 +273,21 @@ def test_a_stop_around_any_commit_loses_and_doubles_nothing(
 def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_refresh(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.put("tolaria/system_state/b.ndjson", packet("b", 1))
     path = site.put("tolaria/system_state/a.ndjson", packet("a", 1))
-    decode = ingest_module.decode_file
+    decode, together = ingest_module.decode_file, ingest_module.decode_together
 
     def changing(*args: object, **how: object) -> object:
         if args[0] == path:
             site.put("tolaria/system_state/a.ndjson", packet("a", 1), packet("a", 2))
         return decode(*args, **how)  # type: ignore[arg-type]
 
+    def changing_together(sources: list[Source], *args: object) -> object:
+        if path in [source.path for source in sources]:
+            site.put("tolaria/system_state/a.ndjson", packet("a", 1), packet("a", 2))
+        return together(sources, *args)  # type: ignore[arg-type]
+
     with monkeypatch.context() as patch:
         patch.setattr(ingest_module, "decode_file", changing)
+        patch.setattr(ingest_module, "decode_together", changing_together)
         report = site.ingest.refresh()
     assert report.vanished == ["tolaria/system_state/a.ndjson"]
     assert site.ingest.run_ids() == ["b"]
