@@ -134,9 +134,6 @@ def _plain(value: Any, wild: list[float]) -> Any:
     if _is_wild(value):
         wild.append(value.number_value)
         return None
-    number = value.number_value
-    if kind == "number_value":
-        return int(number) if number.is_integer() else number
     return None if kind in (None, "null_value") else getattr(value, kind)
 
 

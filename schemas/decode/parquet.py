@@ -16,6 +16,7 @@ from schemas.decode.canonical import canonical_json
 from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
 from schemas.decode.columns import Findings, null_where, shape_column, truth
 from schemas.decode.limits import Limits
+from schemas.decode.parquet_limits import Unreadable, check_group
 from schemas.decode.rows import emit, shape_table
 from schemas.decode.urza_graph import GUARD
 
@@ -33,7 +34,7 @@ def decode_parquet(folder: Folder, path: Path, file: str, digest: str, limits: L
             yield collector.finish()
     except (WrongColumns, Unreadable) as error:
         collector = Collector(folder, file, digest, limits)
-        reason = Reason.WRONG_COLUMNS if isinstance(error, WrongColumns) else Reason.UNREADABLE_FILE
+        reason = Reason.WRONG_COLUMNS if isinstance(error, WrongColumns) else error.reason
         collector.reject_record(RawRecord(done, b""), reason, f"{file}: {error}")
         yield collector.finish()
 
@@ -42,22 +43,15 @@ def _batches(path: Path, limits: Limits) -> Iterator[pa.RecordBatch]:
     """Batches of rows; an empty one for a file without rows. Raises Unreadable where the file is damaged or beyond limits."""
     try:
         with pq.ParquetFile(path) as source:
-            groups = [source.metadata.row_group(index).num_rows for index in range(source.num_row_groups)]
-            if max(groups, default=0) > limits.parquet_row_group_rows:
-                raise Unreadable(
-                    f"parquet_row_group_rows: expected at most {limits.parquet_row_group_rows}, found {max(groups)}"
-                )
-            if not sum(groups):
+            if not source.metadata.num_rows:
                 yield pa.RecordBatch.from_pylist([], schema=source.schema_arrow)
-            for batch in source.iter_batches(batch_size=limits.chunk_records):
-                batch.validate(full=True)
-                yield batch
+            for index in range(source.num_row_groups):
+                check_group(path, source.metadata.row_group(index), index, limits)
+                for batch in source.iter_batches(batch_size=limits.chunk_records, row_groups=[index]):
+                    batch.validate(full=True)
+                    yield batch
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise error if isinstance(error, Unreadable) else Unreadable(str(error)) from None
-
-
-class Unreadable(ValueError):
-    """A Parquet file that is damaged or beyond the limits."""
 
 
 class WrongColumns(ValueError):

@@ -1,0 +1,93 @@
+"""Bounds on what a Parquet file unpacks to: a few bytes can stand for gigabytes, by compression and by dictionaries."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas.contracts import Reason
+from schemas.decode.limits import Limits
+
+_TEXTS: Final = 4  # times `chunk_bytes` that the texts of one batch may take
+
+
+class Unreadable(ValueError):
+    """A Parquet file that is damaged or beyond the limits."""
+
+    def __init__(self, message: str, reason: Reason = Reason.UNREADABLE_FILE) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def check_group(path: Path, group: Any, index: int, limits: Limits) -> None:
+    """Raise Unreadable where row group `index` (its metadata: `group`) is beyond the limits."""
+    if group.num_rows > limits.parquet_row_group_rows:
+        _refuse("parquet_row_group_rows", limits.parquet_row_group_rows, group.num_rows)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    unpacked = sum(column.total_uncompressed_size for column in columns)
+    if unpacked > limits.unpacked_bytes:
+        _refuse("unpacked_bytes", limits.unpacked_bytes, unpacked)
+    size = path.stat().st_size
+    if unpacked > max(limits.chunk_bytes, limits.compression_ratio * size):
+        _refuse("compression_ratio", limits.compression_ratio, unpacked // size)
+    most = _TEXTS * limits.chunk_bytes
+    texts = [column for column in columns if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page]
+    suspects = _suspects(path, index, texts, most)
+    for found in _texts(path, index, suspects, limits):
+        if found > most:
+            _refuse("chunk_bytes", limits.chunk_bytes, found)
+
+
+def _suspects(path: Path, index: int, columns: list[Any], most: int) -> list[str]:
+    """The columns whose texts could take more than `most` bytes, were each the longest one of the dictionary."""
+    large = {c.path_in_schema: c.num_values for c in columns if c.total_uncompressed_size * c.num_values > most}
+    found = []
+    for name, values in large.items():
+        with pq.ParquetFile(path, read_dictionary=[name]) as source:
+            first = next(source.iter_batches(batch_size=1, row_groups=[index], columns=[name]))
+        longest = _longest(first.column(0))
+        if longest is None or longest * values > most:
+            found.append(name)
+    return found
+
+
+def _longest(array: pa.Array) -> int | None:
+    """Length of the longest text of the dictionary in an array of any nesting; None where no dictionary was read."""
+    if isinstance(array, pa.DictionaryArray):
+        longest = pc.max(pc.binary_length(array.dictionary)).as_py()
+        return None if longest is None else int(longest)
+    inner = [found for part in _parts(array) if (found := _longest(part)) is not None]
+    return max(inner, default=None)
+
+
+def _parts(array: pa.Array) -> list[pa.Array]:
+    """The arrays that an array of structs, maps or lists is made of."""
+    if isinstance(array, pa.StructArray):
+        return list(array.flatten())
+    if isinstance(array, pa.MapArray):
+        return [array.keys, array.items]
+    return [array.values] if isinstance(array, pa.ListArray | pa.LargeListArray) else []
+
+
+def _refuse(limit: str, most: int, found: int) -> None:
+    raise Unreadable(f"{limit}: expected at most {most}, found {found}", Reason.LIMIT_EXCEEDED)
+
+
+def _texts(path: Path, index: int, columns: list[str], limits: Limits) -> Iterator[int]:
+    """Bytes of text in each batch of a row group, counted while the texts are in their dictionaries."""
+    if not columns:
+        return
+    with pq.ParquetFile(path, read_dictionary=columns) as source:
+        for batch in source.iter_batches(batch_size=limits.chunk_records, row_groups=[index], columns=columns):
+            yield sum(map(_text_bytes, batch.columns))
+
+
+def _text_bytes(array: pa.Array) -> int:
+    """Bytes of the texts in an array of any nesting."""
+    if isinstance(array, pa.DictionaryArray):
+        lengths = pc.binary_length(array.dictionary)
+        return int(pc.sum(lengths.take(array.indices).cast(pa.int64())).as_py() or 0)
+    return sum(map(_text_bytes, _parts(array)))
