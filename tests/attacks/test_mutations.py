@@ -3,11 +3,16 @@
 import os
 import random
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from schemas.contracts import FOLDERS
+from schemas.contracts import FOLDERS, TABLES
+from tamiyo_assets.ingest import Ingest
+from tamiyo_assets.resources.exports import Exports
+from tamiyo_assets.resources.tables import TableStore
 from tests.attacks.mutations import Export, exports, mutate
 from tests.schemas.decoding import Result, decode
 
@@ -44,10 +49,30 @@ def untouched(export: Export, stretch: tuple[int, int], whole: list[str]) -> set
     return {name for name, (start, end) in zip(whole, export.spans, strict=True) if end < first or start > last}
 
 
-def attack(root: Path, good: list[Export], count: int, seed: int) -> list[str]:
-    """Decode `count` mutated files; what went wrong with them."""
+@dataclass
+class Attack:
+    """Outcome of many mutated files. `reasons`: rejects by reason code; `slowest`: seconds of the slowest file."""
+
+    wrong: list[str] = field(default_factory=list)
+    files: int = 0
+    without_rejects: int = 0
+    records: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
+
+    def note(self, result: Result, seconds: float) -> None:
+        """Count one file."""
+        self.files += 1
+        self.without_rejects += not result.reasons
+        self.records += sum(table.num_rows for table in result.tables.values())
+        self.reasons.update(result.reasons)
+        self.slowest = max(self.slowest, seconds)
+
+
+def attack(root: Path, good: list[Export], count: int, seed: int, found: Attack) -> None:
+    """Decode `count` mutated files and note what came of them."""
     chance = random.Random(seed)
-    wrong: list[str] = []
+    wrong = found.wrong
     whole = {
         id(export): sorted(names(decode(root, export.folder, export.name, export.data), export), key=number)
         for export in good
@@ -59,14 +84,36 @@ def attack(root: Path, good: list[Export], count: int, seed: int) -> list[str]:
         began = time.monotonic()
         result = decode(root, export.folder, export.name, data)
         label = f"seed {seed} file {index} {export.folder}/{export.name} {stretch}"
-        if time.monotonic() - began > SECONDS:
+        seconds = time.monotonic() - began
+        found.note(result, seconds)
+        if seconds > SECONDS:
             wrong.append(f"{label}: slow")
         if not result.balanced():
             wrong.append(f"{label}: unbalanced")
         if export.spans:
             lost = untouched(export, stretch, whole[id(export)]) - names(result, export)
             wrong += [f"{label}: lost {sorted(lost)}"] if lost else []
-    return wrong
+
+
+def ingest(root: Path, good: list[Export], count: int, seed: int) -> Counter[str]:
+    """Ingest `count` mutated files, each beside the good one that it was; rejects by reason. Everything must add up."""
+    chance = random.Random(seed)
+    for index in range(count):
+        export = good[index % len(good)]
+        folder = root / "exports" / export.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in ((export.name, export.data), (f"m{index}-{export.name}", mutate(export.data, chance)[0])):
+            (folder / name).write_bytes(data)
+    tables = TableStore(root / "home")
+    pipeline = Ingest(root / "home", Exports(root / "exports"), tables)
+    report = pipeline.refresh()
+    assert sum(report.exports.values()) >= count
+    assert all(pipeline.accounting(name).balanced for name in TABLES)
+    assert not pipeline.refresh().wrote
+    lines = (
+        tables.read(name, columns=["reason"]).column(0).to_pylist() for name in tables.names() if name.startswith("rejects.")
+    )
+    return Counter(reason for reasons in lines for reason in reasons)
 
 
 def number(name: str) -> int:
@@ -74,10 +121,27 @@ def number(name: str) -> int:
 
 
 def test_mutated_files_are_accounted_for_and_cost_no_neighbour(tmp_path: Path, good: list[Export]) -> None:
-    assert attack(tmp_path, good, 500, seed=1) == []
+    found = Attack()
+    attack(tmp_path, good, 500, seed=1, found=found)
+    assert found.wrong == []
+    assert (found.files, found.reasons.total() > 100) == (500, True)
+
+
+def test_mutated_files_beside_good_ones_end_in_a_report(tmp_path: Path, good: list[Export]) -> None:
+    assert ingest(tmp_path, good, 60, seed=2).total() > 0
 
 
 @pytest.mark.soak
-def test_many_mutated_files(tmp_path: Path, good: list[Export]) -> None:
+def test_many_mutated_files(tmp_path: Path, good: list[Export], capsys: pytest.CaptureFixture[str]) -> None:
     count = int(os.environ.get("SOAK_FILES", "10000"))
-    assert [wrong for part in range(10) for wrong in attack(tmp_path, good, count // 10, seed=100 + part)] == []
+    found, rejects = Attack(), Counter[str]()
+    for part in range(10):
+        attack(tmp_path, good, count // 10, seed=100 + part, found=found)
+        rejects += ingest(tmp_path / str(part), good, count // 100, seed=200 + part)
+    with capsys.disabled():
+        shown = dict(found.reasons.most_common())
+        print(f"\n{found.files} mutated files, {found.without_rejects} without rejects, {found.records} rows kept: {shown}")
+        print(
+            f"slowest file {found.slowest:.2f} s; ingested {count // 10} more beside good ones: {dict(rejects.most_common())}"
+        )
+    assert found.wrong == []
