@@ -6,12 +6,8 @@ An activation is a node of its own in the graph, fed by the layer whose output i
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-from torch import nn
-
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
+import torch
+from torch import Tensor, nn
 
 FLAT_EDGE: Final = 3.0  # |x| beyond which tanh, sigmoid, gelu and silu move by under 10 % of their slope at 0
 
@@ -56,21 +52,21 @@ def function_activation(function: Callable[..., object]) -> str | None:
     return name if name in FUNCTIONS else None
 
 
-def saturated(name: str, before: Floats, after: Floats) -> Bools:
-    """Mask (shape of `after`) of elements in a flat region of activation `name`.
+def saturated(name: str, before: Tensor, after: Tensor) -> Tensor:
+    """Mask (bool, shape of `after`) of elements in a flat region of activation `name`.
 
     relu family: output exactly 0 (or at relu6's ceiling); bounded ones: input beyond +-3 (hard ones: at the bound);
     smooth rectifiers (gelu, silu, mish, elu, selu, celu, softplus): input under -3; leaky ones: input under 0.
     """
     if name in ("relu", "relu6", "hardswish"):
         flat = after == 0
-        return np.asarray(flat | (after >= 6.0)) if name == "relu6" else flat
+        return flat | (after >= 6.0) if name == "relu6" else flat
     if name in ("tanh", "sigmoid"):
-        return np.abs(before) > FLAT_EDGE
+        return before.abs() > FLAT_EDGE
     if name in ("hardtanh", "hardsigmoid"):
-        return np.asarray((after == after.min()) | (after == after.max()))
+        return (after == after.min()) | (after == after.max())
     if name in ("leaky_relu", "prelu"):
         return before < 0
     if before.shape != after.shape:  # glu halves a dimension: its gate is what saturates
-        return np.asarray(np.abs(np.split(before, 2, axis=-1)[-1]) > FLAT_EDGE)
+        return torch.tensor_split(before, 2, dim=-1)[-1].abs() > FLAT_EDGE
     return before < -FLAT_EDGE

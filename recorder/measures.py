@@ -5,16 +5,17 @@ through: a contract table makes them missing and names them.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import torch
 from torch import Tensor
 
-from recorder.activations import Floats, saturated
+from recorder.activations import saturated
 
 ROWS: Final = 16  # rows of a batch that activation measures look at
-UNITS: Final = 256  # units of a row that they look at, evenly spread
-WEIGHTS: Final = 4096  # elements of a parameter, evenly spread, whose update is compared before and after
+UNITS: Final = 128  # units of a row that they look at, evenly spread
 DECAY: Final = 0.1  # weight of the newest value in running means and variances
 TINY: Final = 1e-12
 
@@ -25,7 +26,7 @@ class ActivationMeasure:
 
     saturation_rate: float
     saturation_events: float
-    nonlinearity_strength: float
+    nonlinearity_strength: float | None
     mean_output: float
     gradient_out: float | None
     gradient_in: float | None
@@ -62,38 +63,68 @@ class Running:
         return self.variance if self.count > 1 else None
 
 
-def nonlinearity(before: Floats, after: Floats) -> float:
-    """1 - R² of the best affine fit of the outputs on the inputs, over all sampled elements: 0 = acts linearly."""
-    x, y = before.ravel(), after.ravel()
-    if x.size != y.size:
-        return math.nan
-    x, y = x - x.mean(), y - y.mean()
-    power = float(x @ x) * float(y @ y)
-    return 0.0 if power <= TINY else max(0.0, 1.0 - float(x @ y) ** 2 / power)
+@dataclass(slots=True)
+class ActivationTrace:
+    """One activation in one step: sampled units before and after its first call, and the gradients there after backward.
+
+    Tensors have sampled rows first. `stride` is how many units each sampled one stands for; `units` how many a row has.
+    """
+
+    calls: int = 0
+    stride: int = 1
+    units: int = 0
+    before: Tensor | None = None
+    after: Tensor | None = None
+    gradient_in: Tensor | None = None
+    gradient_out: Tensor | None = None
 
 
-def _norm(gradient: Tensor | None, stride: int) -> float | None:
-    return None if gradient is None else float(gradient.norm()) * math.sqrt(stride)
+def nonlinearity(count: float, x: float, y: float, xx: float, yy: float, xy: float) -> float:
+    """1 - R² of the best affine fit of outputs y on inputs x (0 = acts linearly), from sums over `count` elements."""
+    power = (xx - x * x / count) * (yy - y * y / count)
+    return 0.0 if power <= TINY else min(1.0, max(0.0, 1.0 - (xy - x * y / count) ** 2 / power))
 
 
-def measure_activation(
-    name: str, before: Tensor, after: Tensor, gradient_in: Tensor | None, gradient_out: Tensor | None, stride: int = 1
-) -> ActivationMeasure:
-    """Measure activation `name` on sampled inputs, outputs and their gradients (any may have any shape, rows first).
+def _products(parts: Mapping[str, Tensor]) -> Callable[[str, str], float]:
+    """Sum of the products of any two parts (all of one size) in float64, from one matrix product.
+
+    Few different operations: each is cold again by the next measured step, and that is most of what it costs.
+    """
+    rows = torch.cat([part.reshape(1, -1) for part in parts.values()]).double()
+    sums, place = (rows @ rows.T).tolist(), {name: k for k, name in enumerate(parts)}
+    return lambda a, b: float(sums[place[a]][place[b]])
+
+
+def measure_activation(name: str, trace: ActivationTrace) -> ActivationMeasure | None:
+    """Measure activation `name` by one step's trace; None where it has no samples.
 
     saturation_rate: share of elements in a flat region. saturation_events: units (positions of one row) saturated in
-    every sampled row, a count. nonlinearity_strength: see `nonlinearity`. mean_output: mean of the outputs. `stride` is how
-    many units each sampled one stands for: counts are multiplied by it, norms by its root.
+    every sampled row, a count. nonlinearity_strength: see `nonlinearity`; None where inputs and outputs differ in number.
+    mean_output: mean of the outputs. Counts are multiplied by the trace's stride, gradient norms by its root.
     """
-    x, y = before.float().cpu().numpy(), after.float().cpu().numpy()  # a few thousand numbers: NumPy's calls cost less
+    x, y = trace.before, trace.after
+    if x is None or y is None:
+        return None
     flat = saturated(name, x, y)
+    known = {"one": torch.ones_like(y), "flat": flat.to(y.dtype), "x": x, "y": y}
+    gradients = {"in": trace.gradient_in, "out": trace.gradient_out}
+    known |= {key: part for key, part in gradients.items() if part is not None}
+    of = _products({key: part for key, part in known.items() if part.numel() == y.numel()})
+    powers = {key: of(key, key) if key in known and known[key].numel() == y.numel() else None for key in gradients}
+    if x.numel() != y.numel() and trace.gradient_in is not None:
+        powers["in"] = float(torch.linalg.vector_norm(trace.gradient_in.float())) ** 2
+    into, out = (None if power is None else math.sqrt(power * trace.stride) for power in powers.values())
+    count, total = of("one", "one"), of("one", "y")
+    same = x.numel() == y.numel()
     return ActivationMeasure(
-        saturation_rate=float(flat.mean()),
-        saturation_events=float(flat.all(axis=0).sum()) * stride,
-        nonlinearity_strength=nonlinearity(x, y),
-        mean_output=float(y.mean()),
-        gradient_out=_norm(gradient_out, stride),
-        gradient_in=_norm(gradient_in, stride),
+        saturation_rate=of("one", "flat") / count,
+        saturation_events=float(flat.all(dim=0).sum()) * trace.stride,
+        nonlinearity_strength=(
+            nonlinearity(count, of("one", "x"), total, of("x", "x"), of("y", "y"), of("x", "y")) if same else None
+        ),
+        mean_output=total / count,
+        gradient_out=out,
+        gradient_in=into,
     )
 
 

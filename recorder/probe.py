@@ -1,73 +1,60 @@
-"""The hooks of one measured step: they time, slice a few rows and keep norms; all arithmetic waits until the step is over."""
+"""One measured step: stand-ins for the leaves' forwards time, slice a few rows and keep gradients; arithmetic waits until the
+step is over.
+
+Only a forward pass of the model itself that builds a graph for backward is looked at: a validation pass in between is not,
+nor is what gradient checkpointing runs again during backward, nor a copy of the model.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 
 from recorder.activations import function_activation, module_activation
-from recorder.measures import ROWS, UNITS, WEIGHTS
+from recorder.measures import ROWS, UNITS, ActivationTrace
 from recorder.topology import tensors_of
+from recorder.updates import Updates
+from recorder.wrapping import Forward, Wrapping
 
 if TYPE_CHECKING:
     from recorder.watch import Watch
 
+_FLOATS: Final = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 
-@dataclass
+
+@dataclass(slots=True)
 class LayerTrace:
-    """One layer in one step: clock readings in ns (perf_counter), bytes and mean square of its output, hooks' own cost."""
+    """One layer in one step: perf_counter readings in ns of its last call, time inside its forward over all calls, bytes of
+    all its outputs, the looking's own cost; `output` is sampled while the watch is detailed."""
 
     started: int = 0
     ended: int = 0
     busy: int = 0
-    samples: int = 0
     output_bytes: int = 0
     output: Tensor | None = None
     hooks: int = 0
 
 
-@dataclass
-class ActivationTrace:
-    """One activation in one step: sampled units before and after, and the gradients there once backward has run.
-
-    `stride` is how many units of a row each sampled one stands for; `units` how many a row has.
-    """
-
-    calls: int = 0
-    stride: int = 1
-    units: int = 0
-    before: Tensor | None = None
-    after: Tensor | None = None
-    gradient_in: Tensor | None = None
-    gradient_out: Tensor | None = None
-
-
-@dataclass
-class Gradients:
-    """Per parameter: the gradient's norm as backward left it (before clipping), the weights' norm before the update, and
-    sampled elements of both as the optimizer saw them. `strides` say how many elements each sampled one stands for."""
-
-    parameters: list[Tensor] = field(default_factory=list)
-    strides: list[int] = field(default_factory=list)
-    norms: dict[int, Tensor] = field(default_factory=dict)
-    weight_norms: Sequence[Tensor] = ()
-    gradients: list[Tensor] = field(default_factory=list)
-    weights: list[Tensor] = field(default_factory=list)
-
-
-def elements(parameter: Tensor, stride: int) -> Tensor:
-    """Every `stride`-th element of a parameter or gradient, flat."""
-    return parameter.detach().reshape(-1)[::stride]
-
-
 def _sample(tensor: Tensor, stride: int) -> Tensor:
-    """The first rows, and every `stride`-th unit of each; a view."""
-    rows = tensor.detach()[:ROWS]
-    return rows if stride == 1 else rows.flatten(1)[:, ::stride]
+    """The first rows, and every `stride`-th unit of each; a copy, which later changes in place do not reach."""
+    rows = tensor.data[:ROWS]
+    return (rows if stride == 1 else rows.flatten(1)[:, ::stride]).clone()
+
+
+def _measurable(tensor: Tensor) -> bool:
+    """Whether this is a plain float tensor with elements (none inside a functorch transform: it may not leave it)."""
+    return (
+        tensor.dtype in _FLOATS
+        and tensor.ndim > 0
+        and tensor.numel() > 0
+        and tensor.layout is torch.strided
+        and not is_functorch_wrapped_tensor(tensor)
+    )
 
 
 class _Functional(TorchFunctionMode):
@@ -81,7 +68,7 @@ class _Functional(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         name = function_activation(func)
-        if name is None or self._probe.inside or not args or not isinstance(args[0], Tensor):
+        if name is None or self._probe.inside or not args:
             return func(*args, **(kwargs or {}))
         key = self._probe.next_functional(name)
         trace = None if key is None else self._probe.begin_activation(key, args[0])
@@ -92,52 +79,81 @@ class _Functional(TorchFunctionMode):
 
 
 class Probe:
-    """Hooks on every leaf for one step. `layers`, `activations` and `gradients` hold what they saw."""
+    """Looks at one step after another. `layers`, `activations` and `updates` hold what the last one showed."""
 
     def __init__(self, watch: "Watch") -> None:
         self._watch = watch
+        self._root = watch.model
+        self.updates = Updates()
         self.layers: dict[str, LayerTrace] = {}
         self.activations: dict[str, ActivationTrace] = {}
-        self.gradients = Gradients()
         self.inside = 0
         self.cost_ns = 0
+        self._active = False
         self._handles: list[Any] = []
+        self._wrapping = Wrapping()
         self._mode: _Functional | None = None
-        topology = watch.topology
-        functional = [] if topology is None else [a for a in topology.activations if a.functional]
-        self._functional = [(a.type, a.activation_id) for a in functional]
-        activations = () if topology is None else topology.activations
+        activations = () if watch.topology is None else watch.topology.activations
+        self._functional = [(a.type, a.activation_id) for a in activations if a.functional]
         self._whole = {a.activation_id for a in activations if a.type == "glu"}  # its halves must stay apart
         self._cursor = 0
 
     def attach(self) -> None:
-        """Put the hooks on: leaves, the model's entry and exit where it has functional activations, the optimizer."""
-        for path, module in self._watch.modules.items():
-            if module_activation(module) is None:
-                self._attach_layer(path, module)
-            else:
-                self._attach_activation(path, module)
-        if self._functional:
-            self._handles.append(self._watch.model.register_forward_pre_hook(self._enter))
-            self._handles.append(self._watch.model.register_forward_hook(self._leave, always_call=True))
-        for parameter in (p for group in self._watch.groups() for p in group["params"] if p.requires_grad):
-            self._handles.append(parameter.register_post_accumulate_grad_hook(self._after_backward))
-        self._handles.append(self._watch.optimizer.register_step_pre_hook(self._before_update))
+        """Wait for the step: hook the model's entry and exit, its parameters and the optimizer."""
+        started = time.perf_counter_ns()
+        self.layers, self.activations, self.cost_ns = {}, {}, 0
+
+        # plain functions: a copy of the model takes hooks along, and a bound method would take the whole recorder
+        def enter(model: nn.Module, _args: object) -> None:
+            if model is self._root and torch.is_grad_enabled() and not self._active:
+                self._enter()
+
+        def leave(model: nn.Module, _args: object, output: object) -> None:
+            if model is self._root and self._active:
+                self._leave(output)
+
+        self._handles = [
+            self._root.register_forward_pre_hook(enter),
+            self._root.register_forward_hook(leave, always_call=True),
+            *self.updates.begin(*self._watch.weights()),
+        ]
+        if self._watch.detailed:
+            self._handles.append(self._watch.optimizer.register_step_pre_hook(lambda *_: self.updates.before_step()))
+        self.cost_ns += time.perf_counter_ns() - started
 
     def detach(self) -> None:
-        """Take the hooks off."""
+        """Take everything off."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._leave()
+        self._restore()
 
-    def _enter(self, *_: object) -> None:
-        self._cursor = 0
-        if self._mode is None:
+    def _enter(self) -> None:
+        started = time.perf_counter_ns()
+        self._active = True
+        self._cursor = self.inside = 0
+        if self._watch.lone is None:
+            self._wrapping.put_on(self._watch.modules.items(), self._stand_in)
+        if self._functional:
             self._mode = _Functional(self)
             self._mode.__enter__()  # type: ignore[no-untyped-call]
+        now = time.perf_counter_ns()
+        self.cost_ns += now - started
+        if self._watch.lone is not None:  # its forward was chosen before this hook: time it from here
+            self.inside = 1
+            self._begin_layer(self._watch.lone, now)
 
-    def _leave(self, *_: object) -> None:
+    def _leave(self, output: object) -> None:
+        started = time.perf_counter_ns()
+        if self._watch.lone is not None:
+            self._end_layer(self.layers[self._watch.lone], started, output)
+        self._restore()
+        self.updates.follow(output)
+        self.cost_ns += time.perf_counter_ns() - started
+
+    def _restore(self) -> None:
+        self._active = False
+        self._wrapping.take_off()
         if self._mode is not None:
             self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._mode = None
@@ -149,81 +165,82 @@ class Probe:
             return self._functional[self._cursor - 1][1]
         return None
 
-    def _attach_layer(self, path: str, module: nn.Module) -> None:
-        def before(_module: nn.Module, _args: Any) -> None:
+    def _stand_in(self, path: str, module: nn.Module, forward: Forward) -> Forward:
+        make = self._layer if module_activation(module) is None else self._activation
+        return make(path, forward)
+
+    def _layer(self, path: str, forward: Forward) -> Forward:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            entered = time.perf_counter_ns()
             self.inside += 1
-            self.layers.setdefault(path, LayerTrace()).started = time.perf_counter_ns()
-
-        def after(_module: nn.Module, _args: Any, output: Any) -> None:
-            now = time.perf_counter_ns()
+            trace = self._begin_layer(path, entered)
+            output = forward(*args, **kwargs)
+            ended = time.perf_counter_ns()
             self.inside -= 1
-            trace = self.layers[path]
-            trace.ended = now
-            trace.busy += now - trace.started
-            for tensor in tensors_of(output):
-                trace.output_bytes += tensor.numel() * tensor.element_size()
-                trace.samples = tensor.shape[0] if tensor.ndim else 1
-                if self._watch.detailed and trace.output is None and tensor.is_floating_point():
-                    trace.output = tensor.detach()[:ROWS]
-            spent = time.perf_counter_ns() - now
-            trace.hooks += spent
-            self.cost_ns += spent
+            self._end_layer(trace, ended, output)
+            return output
 
-        self._handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+        return timed
 
-    def _attach_activation(self, path: str, module: nn.Module) -> None:
-        def before(_module: nn.Module, args: Any) -> None:
+    def _begin_layer(self, path: str, entered: int) -> LayerTrace:
+        trace = self.layers.get(path)
+        if trace is None:
+            trace = self.layers[path] = LayerTrace()
+        trace.started = now = time.perf_counter_ns()
+        trace.hooks += now - entered
+        return trace
+
+    def _end_layer(self, trace: LayerTrace, ended: int, output: object) -> None:
+        trace.ended = ended
+        trace.busy += ended - trace.started
+        for tensor in (output,) if type(output) is Tensor else tensors_of(output):
+            trace.output_bytes += tensor.numel() * tensor.element_size()
+            if self._watch.detailed and trace.output is None and _measurable(tensor):
+                trace.output = tensor.detach()[:ROWS]
+        trace.hooks += time.perf_counter_ns() - ended
+
+    def _activation(self, path: str, forward: Forward) -> Forward:
+        def seen(*args: Any, **kwargs: Any) -> Any:
             self.inside += 1
-            self.begin_activation(path, args[0])
-
-        def after(_module: nn.Module, _args: Any, output: Any) -> None:
+            trace = self.begin_activation(path, next(tensors_of((args, kwargs)), None))
+            output = forward(*args, **kwargs)
             self.inside -= 1
-            self.end_activation(self.activations[path], output)
+            self.end_activation(trace, output)
+            return output
 
-        self._handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+        return seen
 
-    def begin_activation(self, key: str, inputs: Tensor) -> ActivationTrace:
-        """Keep sampled inputs of an activation, and the gradient there when backward comes."""
+    def begin_activation(self, key: str, inputs: object) -> ActivationTrace:
+        """Count a call; of the step's first, keep sampled inputs, and the gradient there when backward comes."""
         started = time.perf_counter_ns()
-        trace = self.activations.setdefault(key, ActivationTrace())
+        trace = self.activations.get(key)
+        if trace is None:
+            trace = self.activations[key] = ActivationTrace()
         trace.calls += 1
-        if trace.calls == 1:
-            trace.units = inputs[0].numel() if inputs.ndim else 1
+        if trace.calls == 1 and isinstance(inputs, Tensor) and _measurable(inputs):
+            trace.units = inputs.numel() // len(inputs)
             trace.stride = 1 if key in self._whole else -(-trace.units // UNITS)
-            trace.before = _sample(inputs, trace.stride).clone()
+            trace.before = _sample(inputs, trace.stride)
             if inputs.requires_grad:
-                inputs.register_hook(lambda grad: _keep(trace, "gradient_in", grad))
+
+                def keep(gradient: Tensor) -> None:
+                    if _measurable(gradient):
+                        trace.gradient_in = _sample(gradient, trace.stride)
+
+                inputs.register_hook(keep)
         self.cost_ns += time.perf_counter_ns() - started
         return trace
 
-    def end_activation(self, trace: ActivationTrace, output: Tensor) -> None:
-        """Keep sampled outputs of an activation, and the gradient there when backward comes."""
+    def end_activation(self, trace: ActivationTrace, output: object) -> None:
+        """Of the step's first call, keep sampled outputs, and the gradient there when backward comes."""
         started = time.perf_counter_ns()
-        if trace.calls == 1:
-            trace.after = _sample(output, trace.stride).clone()
+        if trace.calls == 1 and trace.before is not None and isinstance(output, Tensor) and _measurable(output):
+            trace.after = _sample(output, trace.stride)
             if output.requires_grad:
-                output.register_hook(lambda grad: _keep(trace, "gradient_out", grad))
+
+                def keep(gradient: Tensor) -> None:
+                    if _measurable(gradient):
+                        trace.gradient_out = _sample(gradient, trace.stride)
+
+                output.register_hook(keep)
         self.cost_ns += time.perf_counter_ns() - started
-
-    def _after_backward(self, parameter: Tensor) -> None:
-        started = time.perf_counter_ns()
-        if parameter.grad is not None:
-            self.gradients.norms[id(parameter)] = torch.linalg.vector_norm(parameter.grad.detach())
-        self.cost_ns += time.perf_counter_ns() - started
-
-    def _before_update(self, *_: object) -> None:
-        started = time.perf_counter_ns()
-        seen = self.gradients
-        owned = [p for group in self._watch.groups() for p in group["params"]]
-        seen.parameters = [p for p in owned if p.grad is not None and id(p) in seen.norms]
-        seen.strides = [-(-p.numel() // WEIGHTS) for p in seen.parameters]
-        pairs = list(zip(seen.parameters, seen.strides, strict=True))
-        if self._watch.detailed:
-            seen.gradients = [elements(p.grad, stride) for p, stride in pairs if p.grad is not None]
-        seen.weights = [elements(p, stride).clone() for p, stride in pairs]
-        seen.weight_norms = torch._foreach_norm([p.detach() for p in seen.parameters]) if pairs else ()
-        self.cost_ns += time.perf_counter_ns() - started
-
-
-def _keep(trace: ActivationTrace, name: str, gradient: Tensor) -> None:
-    setattr(trace, name, _sample(gradient, trace.stride))

@@ -1,21 +1,29 @@
 """The topology of any torch module: which leaf layers run, which activation follows each, and who feeds whom.
 
-Leaf modules are hooked during one forward pass; between them, tensors carry their provenance (the layers whose output
-they are made of) through a `TorchFunctionMode`. Nothing is traced or rewritten, so a module needs no change.
+Leaf modules have a stand-in for their forward during one forward pass (`wrapping.py`); between them, tensors carry their
+provenance (the layers whose output they are made of) through a `TorchFunctionMode`. A module needs no change.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from recorder.activations import function_activation, module_activation
+from recorder.wrapping import Forward, Wrapping
 
-OPAQUE: Final = (nn.MultiheadAttention,)  # one leaf, whatever is inside
+OPAQUE: Final = (  # one leaf, whatever is inside
+    nn.MultiheadAttention,
+    nn.DataParallel,  # runs copies
+    torch.jit.ScriptModule,  # compiled: what is inside is no longer called from Python
+    OptimizedModule,
+)
 _ADDITIONS: Final = frozenset({"add", "add_", "__add__", "__radd__", "__iadd__"})
 _CHANNELS_FIRST: Final = ("Conv", "BatchNorm", "InstanceNorm", "GroupNorm", "Pool", "Upsample", "Dropout2d", "Dropout1d")
 
@@ -77,7 +85,7 @@ def leaves(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def tensors_of(value: object) -> Iterator[Tensor]:
-    """Every tensor in nested tuples, lists, mappings and model outputs."""
+    """Every tensor in nested tuples, lists, mappings, model outputs and dataclasses."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -86,6 +94,14 @@ def tensors_of(value: object) -> Iterator[Tensor]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from tensors_of(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for entry in fields(value):
+            yield from tensors_of(getattr(value, entry.name, None))
+
+
+def is_lazy(tensor: Tensor) -> bool:
+    """Whether a parameter is still without a shape."""
+    return isinstance(tensor, (UninitializedParameter, UninitializedBuffer))
 
 
 @dataclass
@@ -105,7 +121,16 @@ class _Trace:
     channels: dict[str, tuple[int, int]] = field(default_factory=dict)
     edges: dict[tuple[str, str], bool] = field(default_factory=dict)
     activations: dict[str, Activation] = field(default_factory=dict)
+    depths: dict[str, int] = field(default_factory=dict)
     inside: int = 0
+
+    def call(self, path: str, sources: dict[str, bool]) -> None:
+        """A layer is called with what these sources made."""
+        for source, residual in sources.items():
+            self.edges[source, path] = self.edges.get((source, path), True) and residual
+        if path not in self.calls:
+            self.calls[path] = len(self.calls)
+            self.depths[path] = 1 + max((self.depths[source] for source in sources), default=-1)
 
     def sources(self, value: object) -> dict[str, bool]:
         merged: dict[str, bool] = {}
@@ -121,7 +146,7 @@ class _Trace:
 
     def activation(self, name: str, activation_id: str | None, sources: dict[str, bool]) -> None:
         feeding = [layer for layer, residual in sources.items() if not residual] or list(sources)
-        layer = max(feeding, key=lambda key: self.calls[key]) if feeding else None
+        layer = max(feeding, key=lambda key: (self.depths[key], self.calls[key])) if feeding else None
         key = activation_id or f"{layer or 'input'}.{name}"
         suffix = 2
         while activation_id is None and key in self.activations:
@@ -131,13 +156,18 @@ class _Trace:
 
 
 def _added(trace: _Trace, args: Sequence[object]) -> dict[str, bool]:
-    """Origins of an addition: where both sides are tracked and differ, the side that was made earlier is the residual."""
+    """Origins of an addition: the side that went through fewer layers is the residual.
+
+    Two sides of one depth (word and position embeddings) skip nothing, so neither is.
+    """
     sides = [trace.sources(arg) for arg in args if isinstance(arg, Tensor)]
     merged = trace.sources(args)
     if len(sides) != 2 or not sides[0] or not sides[1] or set(sides[0]) == set(sides[1]):
         return merged
-    early = min(sides, key=lambda side: max(trace.calls[layer] for layer in side))
-    late = sides[0] if early is sides[1] else sides[1]
+    depths = [max(trace.depths[layer] for layer in side) for side in sides]
+    if depths[0] == depths[1]:
+        return merged
+    early, late = sides if depths[0] < depths[1] else sides[::-1]
     return {layer: layer not in late or (flag and late[layer]) if layer in early else flag for layer, flag in merged.items()}
 
 
@@ -151,17 +181,18 @@ class _Provenance(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        inputs, name = (args, kwargs or {}), getattr(func, "__name__", "")
+        before = None if self._trace.inside else self._trace.sources(inputs)
         result = func(*args, **(kwargs or {}))
-        if self._trace.inside or not any(True for _ in tensors_of(result)):
+        if before is None:
             return result
-        inputs = (args, kwargs or {})
-        sources = self._trace.sources(inputs)
-        if getattr(func, "__name__", "") in _ADDITIONS:
+        sources = before
+        if name in _ADDITIONS:
             sources = _added(self._trace, args)
-        elif (name := function_activation(func)) and sources:
-            self._trace.activation(name, None, sources)
+        elif (activation := function_activation(func)) and sources:
+            self._trace.activation(activation, None, sources)
         if sources:
-            self._trace.mark(result, sources)
+            self._trace.mark(args[0] if name == "__setitem__" else result, sources)
         return result
 
 
@@ -187,86 +218,155 @@ def _fresh(trace: _Trace, output: Any) -> Any:
     return output
 
 
-def _hook_leaf(path: str, module: nn.Module, trace: _Trace) -> list[Any]:
-    activation = module_activation(module)
+class Tracing:
+    """Watches for the model's next forward pass that builds a graph for backward, and follows its tensors through it.
 
-    def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
-        trace.inside += 1
-        if activation is None:
-            for source, residual in trace.sources((args, kwargs)).items():
-                key = (source, path)
-                trace.edges[key] = trace.edges.get(key, True) and residual
-            trace.calls.setdefault(path, len(trace.calls))
+    `complete` once such a pass has ended well; then `topology()` says what it showed. What is computed stays the same.
+    """
 
-    def after(module_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        trace.inside -= 1
-        if activation is not None:
+    def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+        self._model, self._modules = model, modules
+        self._trace = _Trace()
+        self._wrapping = Wrapping()
+        self._mode: _Provenance | None = None
+        self._handles: list[Any] = []
+        self._lone = next((path for path, module in modules.items() if module is model), None)
+        self._entered: dict[str, bool] = {}
+        self.complete = False
+
+    def attach(self) -> None:
+        """Hook the model's entry and exit."""
+
+        # plain functions: a copy of the model takes hooks along, and a bound method would take the whole recorder
+        def enter(model: nn.Module, args: Any, kwargs: Any) -> None:
+            idle = self._mode is None and not self.complete
+            if idle and model is self._model and torch.is_grad_enabled() and not any(map(is_lazy, model.parameters())):
+                self._enter((args, kwargs))
+
+        def leave(model: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            return self._leave((args, kwargs), output) if model is self._model and self._mode is not None else None
+
+        self._handles = [
+            self._model.register_forward_pre_hook(enter, with_kwargs=True),
+            self._model.register_forward_hook(leave, with_kwargs=True, always_call=True),
+        ]
+
+    def detach(self) -> None:
+        """Take everything off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._restore()
+
+    def _enter(self, inputs: Any) -> None:
+        self._trace = _Trace()
+        self._mode = _Provenance(self._trace)
+        if self._lone is not None:
+            self._trace.call(self._lone, {})
+            self._trace.inside = 1
+        else:
+            self._wrapping.put_on(self._modules.items(), self._stand_in)
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def _leave(self, inputs: Any, output: Any) -> Any:
+        self._restore()
+        self.complete = output is not None  # None: the forward pass raised
+        if self._lone is not None:
+            self._see(self._lone, self._model, inputs, output)
+        self._trace.origins.clear()
+
+    def _restore(self) -> None:
+        self._wrapping.take_off()
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._mode = None
+
+    def _stand_in(self, path: str, module: nn.Module, forward: Forward) -> Forward:
+        make = self._layer if module_activation(module) is None else self._activation
+        return make(path, module, forward)
+
+    def _layer(self, path: str, module: nn.Module, forward: Forward) -> Forward:
+        trace = self._trace
+
+        def followed(*args: Any, **kwargs: Any) -> Any:
+            trace.call(path, trace.sources((args, kwargs)))
+            trace.inside += 1
+            output = _fresh(trace, forward(*args, **kwargs))
+            trace.inside -= 1
+            self._see(path, module, (args, kwargs), output)
+            trace.mark(output, {path: False})
+            return output
+
+        return followed
+
+    def _see(self, path: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        first, result = next(tensors_of(inputs), None), next(tensors_of(output), None)
+        if result is not None:
+            into = channels_of(module, result if first is None else first)
+            self._trace.channels.setdefault(path, (into, channels_of(module, result)))
+
+    def _activation(self, path: str, module: nn.Module, forward: Forward) -> Forward:
+        trace, name = self._trace, module_activation(module) or ""
+
+        def followed(*args: Any, **kwargs: Any) -> Any:
             sources = trace.sources((args, kwargs))
-            trace.activation(activation, path, sources)
+            trace.inside += 1
+            output = forward(*args, **kwargs)
+            trace.inside -= 1
+            trace.activation(name, path, sources)
             trace.mark(output, sources)
             return output
-        inputs, outputs = next(tensors_of((args, kwargs)), None), next(tensors_of(output), None)
-        if outputs is not None and path not in trace.channels:
-            into = channels_of(module_, outputs if inputs is None else inputs)
-            trace.channels[path] = (into, channels_of(module_, outputs))
-        fresh = _fresh(trace, output)
-        trace.mark(fresh, {path: False})
-        return fresh
 
-    return [
-        module.register_forward_pre_hook(before, with_kwargs=True),
-        module.register_forward_hook(after, with_kwargs=True),
-    ]
+        return followed
+
+    def topology(self) -> Topology:
+        """Layers, activations and connections of the pass."""
+        trace = self._trace
+        first = {a.layer_id: a.type for a in reversed(trace.activations.values())}
+        layers = tuple(
+            Layer(
+                layer_id=path,
+                type=type(self._modules[path]).__name__,
+                depth=trace.depths[path],
+                input_channels=trace.channels[path][0],
+                output_channels=trace.channels[path][1],
+                activation_type=first.get(path, "none"),
+                dropout_rate=dropout_of(self._modules[path]),
+                parameter_count=sum(p.numel() for p in self._modules[path].parameters()),
+            )
+            for path in trace.calls
+            if path in trace.channels
+        )
+        known = {layer.layer_id for layer in layers}
+        edges = tuple(Connection(a, b, residual) for (a, b), residual in trace.edges.items() if {a, b} <= known)
+        return Topology(layers, tuple(trace.activations.values()), edges)
 
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode and the caller's random state for one look at the model: training flags and RNG come back as they were."""
+    """Eval mode for one look at the model: training flags, random state (every device's) and buffers come back as they were."""
     flags = {module: module.training for module in model.modules()}
-    state = torch.get_rng_state()
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     model.eval()
     try:
-        yield
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
+            yield
     finally:
         for module, training in flags.items():
             module.training = training
-        torch.set_rng_state(state)
-
-
-def _depths(trace: _Trace) -> dict[str, int]:
-    depths: dict[str, int] = {}
-    for layer in trace.calls:  # first-call order: a source was called before its targets, but for loops
-        sources = [source for source, target in trace.edges if target == layer and source in depths]
-        depths[layer] = 1 + max((depths[source] for source in sources), default=-1)
-    return depths
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
 
 
 def find_topology(model: nn.Module, *args: Any, **kwargs: Any) -> Topology:
-    """Topology of `model` as it runs on these inputs (one forward pass in eval mode; RNG and statistics untouched)."""
-    trace = _Trace()
-    modules = leaves(model)
-    handles = [handle for path, module in modules.items() for handle in _hook_leaf(path, module, trace)]
+    """Topology of `model` as it runs on these inputs: one forward pass in eval mode; RNG, buffers and flags come back."""
+    tracing = Tracing(model, leaves(model))
+    tracing.attach()
     try:
-        with undisturbed(model), torch.enable_grad(), _Provenance(trace):
+        with undisturbed(model), torch.enable_grad():
             model(*args, **kwargs)
     finally:
-        for handle in handles:
-            handle.remove()
-    first = {a.layer_id: a.type for a in reversed(trace.activations.values())}
-    depths = _depths(trace)
-    layers = tuple(
-        Layer(
-            layer_id=path,
-            type=type(modules[path]).__name__,
-            depth=depths[path],
-            input_channels=trace.channels[path][0],
-            output_channels=trace.channels[path][1],
-            activation_type=first.get(path, "none"),
-            dropout_rate=dropout_of(modules[path]),
-            parameter_count=sum(p.numel() for p in modules[path].parameters()),
-        )
-        for path in trace.calls
-        if path in trace.channels
-    )
-    edges = tuple(Connection(source, target, residual) for (source, target), residual in trace.edges.items())
-    return Topology(layers, tuple(trace.activations.values()), edges)
+        tracing.detach()
+    return tracing.topology()

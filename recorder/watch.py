@@ -1,22 +1,27 @@
 """`watch`: a context manager that records any torch module while it trains, without changing a bit of the training.
 
-Every k-th step hooks are attached for that one step, and taken off again; other steps only compare version counters.
-The topology is found on the first forward pass, with that pass's own inputs, in eval mode.
+Every k-th step is looked at (`probe.py`); in the others only version counters are compared. The topology shows in the first
+forward pass of the training itself: no pass is added, so nothing that a model counts or keeps is counted twice.
 """
 
-import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import pairwise
+from operator import attrgetter, ne
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from recorder.measures import Running
-from recorder.observation import Observation, observe
+from recorder.observation import Interval, Observation, observe
 from recorder.probe import Probe
-from recorder.topology import Topology, find_topology, leaves
+from recorder.topology import Topology, Tracing, leaves
+
+_VERSION: Final = attrgetter("_version")
+_ROWS: Final = 64  # steps whose version counters are kept before they are counted
 
 
 class Watch:
@@ -32,19 +37,18 @@ class Watch:
         self.model, self.optimizer, self.every = model, optimizer, every
         self.modules = leaves(model)
         self.topology: Topology | None = None
-        self.example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self.global_step = 0
         self.detailed = False  # what only Urza's records need; off, a measured step is cheaper
         self.running: dict[str, Running] = {}
         self._sink = sink
         self._groups = len(optimizer.param_groups)
         self.parameter_ids = {path: [id(p) for p in module.parameters()] for path, module in self.modules.items()}
-        self._named = {key: path for path, keys in self.parameter_ids.items() for key in keys}
-        self._versions: dict[int, int] = {}
-        self._moved: dict[str, int] = {}
-        self._interval = _Interval()
+        self._parameters = [p for p in model.parameters() if not p.is_inference()]
+        self.lone = next((path for path, module in self.modules.items() if module is model), None)
+        self._interval = _Interval(self)
         self._probe: Probe | None = None
-        self._entry: Any = None
+        self._armed = False
+        self._tracing: Tracing | None = None
 
     def history(self, key: str) -> Running:
         """The running mean and variance kept under `key`."""
@@ -54,79 +58,91 @@ class Watch:
         """The host's own optimizer groups: those that were there when watching began (a seed's come after)."""
         return self.optimizer.param_groups[: self._groups]
 
+    def weights(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Parameters that the optimizer trains now, and all others of the model whose weights have a norm."""
+        trained = [p for group in self.groups() for p in group["params"] if p.requires_grad]
+        own = set(map(id, trained))
+        return trained, [p for p in self._parameters if id(p) not in own and (p.is_floating_point() or p.is_complex())]
+
     def open(self) -> None:
-        """Attach the hook that learns the topology."""
-        self._entry = self.model.register_forward_pre_hook(self._first_forward, with_kwargs=True)
-        self._count_moves()
+        """Wait for the first forward pass, which shows the topology."""
+        self._tracing = Tracing(self.model, self.modules)
+        self._tracing.attach()
         self._interval.begin()
 
     def close(self) -> None:
         """Take every hook off."""
-        if self._entry is not None:
-            self._entry.remove()
-        self._drop_probe()
-
-    def _first_forward(self, model: nn.Module, args: Any, kwargs: Any) -> None:
-        self._entry.remove()
-        self._entry = None
-        self.example = (args, kwargs)
-        self.topology = find_topology(model, *args, **kwargs)
-
-    def _attach(self) -> None:
-        if self.topology is not None:
-            self._probe = Probe(self)
-            self._probe.attach()
-
-    def _drop_probe(self) -> None:
+        if self._tracing is not None:
+            self._tracing.detach()
         if self._probe is not None:
             self._probe.detach()
-            self._probe = None
+        self._armed = False
 
-    def _count_moves(self) -> None:
-        """A layer moved in this step where the optimizer wrote to one of its weights (version counters tell, for free)."""
-        moved = set()
-        for group in self.groups():
-            for parameter in group["params"]:
-                key, version = id(parameter), parameter._version
-                if version != self._versions.get(key, -1) and key in self._versions:
-                    moved.add(self._named.get(key, ""))
-                self._versions[key] = version
-        for name in moved:
-            self._moved[name] = self._moved.get(name, 0) + 1
+    def _learn(self) -> None:
+        if self._tracing is not None and self._tracing.complete:
+            self._tracing.detach()
+            self.topology, self._tracing = self._tracing.topology(), None
+            self._probe = Probe(self)
 
     def step(self, loss: Tensor | float, samples: int) -> Observation | None:
         """Close one training step over `samples` samples; an Observation on every k-th, else None."""
         self.global_step += 1
-        self._count_moves()
         self._interval.add(samples)
+        if self._tracing is not None:
+            self._learn()
         seen = None
-        if self._probe is not None:
-            seen = observe(self, self._probe, float(torch.as_tensor(loss).detach()), self._interval.close(self._moved))
-            self._drop_probe()
-            self._moved = {}
+        if self._armed and self._probe is not None:
+            seen = observe(self, self._probe, float(torch.as_tensor(loss).detach()), self._interval.close())
+            self._probe.detach()
+            self._armed = False
             if self._sink is not None:
                 self._sink(seen)
             self._interval.begin()
-        if (self.global_step + 1) % self.every == 0:
-            self._attach()
+        if self._probe is not None and (self.global_step + 1) % self.every == 0:
+            self._probe.attach()
+            self._armed = True
         return seen
 
 
 class _Interval:
-    """What happened since the last measured step: steps, samples, wall seconds."""
+    """What happened since the last measured step: steps, samples, seconds, and which weights were written to.
 
-    def __init__(self) -> None:
-        self.steps, self.samples, self.started = 0, 0, math.nan
+    Every in-place write counts a tensor's version up; reading it is free.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        everything = {id(p): p for module in watch.modules.values() for p in module.parameters()}
+        self._weights = [p for p in everything.values() if not p.is_inference()]
+        index = {id(p): position for position, p in enumerate(self._weights)}
+        self._layers = {path: [index[key] for key in keys if key in index] for path, keys in watch.parameter_ids.items()}
+        self.begin()
 
     def begin(self) -> None:
-        self.steps, self.samples, self.started = 0, 0, time.perf_counter()
+        self.steps = self.samples = self._last = 0
+        self._rows = [tuple(map(_VERSION, self._weights))]
+        self._patterns: Counter[tuple[bool, ...]] = Counter()
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def add(self, samples: int) -> None:
         self.steps += 1
         self.samples += samples
+        self._last = samples
+        self._rows.append(tuple(map(_VERSION, self._weights)))
+        if len(self._rows) > _ROWS:
+            self._fold()
 
-    def close(self, moved: dict[str, int]) -> tuple[int, int, float, dict[str, int]]:
-        return self.steps, self.samples, time.perf_counter() - self.started, dict(moved)
+    def _fold(self) -> None:
+        self._patterns.update(tuple(map(ne, now, before)) for before, now in pairwise(self._rows))
+        del self._rows[:-1]
+
+    def _moved(self, places: Sequence[int]) -> float:
+        return sum(count for pattern, count in self._patterns.items() if any(pattern[k] for k in places)) / self.steps
+
+    def close(self) -> Interval:
+        self._fold()
+        moved = {path: self._moved(places) for path, places in self._layers.items() if places}
+        seconds, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        return Interval(self.steps, self.samples, self._last, seconds, cpu, moved)
 
 
 @contextmanager

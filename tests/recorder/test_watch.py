@@ -141,7 +141,10 @@ def test_a_frozen_layer_does_not_move_and_has_no_gradient():
     _, looks = train(model, torch.optim.Adam(list(model.parameters()), lr=0.01), steps=8, every=4)
     first, last = looks[-1].layers[0], looks[-1].layers[-1]
     assert not first.HasField("gradient_norm")
-    assert not first.HasField("update_frequency")
+    assert not first.HasField("update_magnitude")
+    assert first.weight_norm > 0
+    assert first.HasField("update_frequency")
+    assert first.update_frequency == 0.0
     assert last.update_frequency == 1.0
 
 

@@ -1,0 +1,163 @@
+"""Gradients, weights and updates of one measured step: a hook a parameter, then a handful of operations over all of them."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from recorder.topology import tensors_of
+
+WEIGHTS: Final = 1024  # elements of a parameter, evenly spread, whose update is compared before and after
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Norms of one step, per parameter id: gradient, weights, update, and -<gradient, update> (first-order loss gain)."""
+
+    gradient: Mapping[int, float] = field(default_factory=dict)
+    weight: Mapping[int, float] = field(default_factory=dict)
+    update: Mapping[int, float] = field(default_factory=dict)
+    gain: Mapping[int, float] = field(default_factory=dict)
+
+
+def total_norm(values: Mapping[int, float], keys: Iterable[int]) -> float | None:
+    """L2 norm over those of `keys` that are known; None where none is."""
+    known = [values[key] for key in keys if key in values]
+    return math.sqrt(sum(value * value for value in known)) if known else None
+
+
+def norms(tensors: Sequence[Tensor]) -> list[float]:
+    """L2 norm of each tensor (any shape, device, float or complex type; a half type is summed in float32)."""
+    if not tensors:
+        return []
+    kinds = {(t.dtype, t.device) for t in tensors}
+    if len(kinds) > 1:
+        return [norms([t])[0] for t in tensors]
+    wide = torch.float32 if tensors[0].dtype in (torch.float16, torch.bfloat16) else None
+    found: list[float] = torch.stack(torch._foreach_norm(list(tensors), 2, wide)).tolist()
+    return found
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """The values of a sparse gradient (summed where an index repeats), or the gradient itself."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+class Sampler:
+    """Evenly spread elements of parameters, at most `WEIGHTS` of each; a parameter without elements has none."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.parameters = [p for p in parameters if p.numel()]
+        self.strides = [-(-p.numel() // WEIGHTS) for p in self.parameters]
+        self.ids = [id(p) for p in self.parameters]
+        self._pointers = [p.data_ptr() for p in self.parameters]
+        self._views = self._look([p.detach() for p in self.parameters])
+        self._sizes = [view.numel() for view in self._views]
+        self._aliased = all(p.is_contiguous() for p in self.parameters)  # the views see every update
+        self._alike = len({(p.dtype, p.device) for p in self.parameters}) == 1
+
+    def fits(self, parameters: Sequence[Tensor]) -> bool:
+        """Whether this sampler still reads these very parameters, in the memory where they lie now."""
+        return [p.data_ptr() for p in parameters if p.numel()] == self._pointers
+
+    def _look(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [tensor.reshape(-1)[::stride] for tensor, stride in zip(tensors, self.strides, strict=True)]
+
+    def take(self) -> list[Tensor]:
+        """The sampled elements now, in few tensors: a copy, which later updates do not reach."""
+        views = self._views if self._aliased else self._look([p.detach() for p in self.parameters])
+        return [torch.cat(views)] if self._alike else [view.clone() for view in views]
+
+    def change(self, before: list[Tensor]) -> list[Tensor]:
+        """Per parameter: sampled elements now less those `before`."""
+        changes = [now - then for now, then in zip(self.take(), before, strict=True)]
+        return list(changes[0].split(self._sizes)) if self._alike else changes
+
+    def gradients(self) -> list[Tensor | None]:
+        """Per parameter: the same elements of its gradient; None where it has none, or a sparse one."""
+        pairs = zip(self.parameters, self.strides, strict=True)
+        return [
+            None if p.grad is None or p.grad.is_sparse else p.grad.detach().reshape(-1)[::stride].clone() for p, stride in pairs
+        ]
+
+
+class Updates:
+    """What backward and the optimizer do to the parameters in one step. `cost_ns` is the time that looking took."""
+
+    def __init__(self) -> None:
+        self.cost_ns = 0
+        self._by_output = True  # backward is noticed by the model's output; else by every parameter
+        self._sampler = Sampler([])
+        self._frozen: dict[int, tuple[int, float]] = {}  # norm of weights that no optimizer moves, and their version
+        self.begin([], [])
+
+    def begin(self, trained: list[Tensor], others: list[Tensor]) -> list[Any]:
+        """Begin a step: of the parameters `trained` by the optimizer everything is measured, of `others` the weights.
+
+        Returns handles of hooks, where some were needed.
+        """
+        self._trained, self._others = trained, others
+        self._gradient: dict[int, float] = {}
+        self._weights: list[float] = []
+        self._before: list[Tensor] | None = None
+        self._slopes: list[Tensor | None] = []
+        self._queued = False
+        self.cost_ns = 0
+        return [] if self._by_output else [p.register_post_accumulate_grad_hook(self._notice) for p in trained]
+
+    def follow(self, output: object) -> None:
+        """Notice the backward that starts from the output of the model's forward."""
+        if not self._by_output:
+            return
+        heads = [tensor for tensor in tensors_of(output) if tensor.requires_grad]
+        for tensor in heads:
+            tensor.register_hook(self._notice)
+
+    def _notice(self, _: Tensor) -> None:
+        if not self._queued:
+            self._queued = True
+            torch.autograd.Variable._execution_engine.queue_callback(self._backward_ended)
+
+    def _backward_ended(self) -> None:
+        """All gradients of this backward are there, nobody has clipped them, and the weights have not moved."""
+        started = time.perf_counter_ns()
+        self._queued = False
+        ready = [p for p in self._trained if p.grad is not None]
+        looked = [_dense(p.grad.detach()) for p in ready if p.grad is not None]
+        first = self._before is None
+        values = norms(looked + [p.detach() for p in self._trained] if first else looked)
+        self._gradient = dict(zip(map(id, ready), values, strict=False))
+        if first:
+            if not self._sampler.fits(self._trained):
+                self._sampler = Sampler(self._trained)
+            self._before, self._weights = self._sampler.take(), values[len(ready) :]
+        self.cost_ns += time.perf_counter_ns() - started
+
+    def before_step(self) -> None:
+        """Look at the gradients as the optimizer is about to see them."""
+        started = time.perf_counter_ns()
+        if self._before is not None:
+            self._slopes = self._sampler.gradients()
+        self.cost_ns += time.perf_counter_ns() - started
+
+    def numbers(self) -> Numbers:
+        """The step's norms, once the optimizer is done. Without a backward, only the weights of `others` are known."""
+        if self._before is None:
+            self._by_output = self._by_output and not any(p.grad is not None for p in self._trained)
+            return Numbers(weight=self._unmoved())
+        weights = dict(zip(map(id, self._trained), self._weights, strict=True)) | self._unmoved()
+        changes, strides, ids = self._sampler.change(self._before), self._sampler.strides, self._sampler.ids
+        update = {key: value * math.sqrt(k) for key, value, k in zip(ids, norms(changes), strides, strict=True)}
+        slopes = zip(ids, self._slopes, changes, strides, strict=False)
+        gain = {key: -k * float(torch.vdot(slope, c).real) for key, slope, c, k in slopes if slope is not None}
+        return Numbers(self._gradient, weights, update, gain)
+
+    def _unmoved(self) -> dict[int, float]:
+        stale = [p for p in self._others if self._frozen.get(id(p), (-1, 0.0))[0] != p._version]
+        for parameter, value in zip(stale, norms([p.detach() for p in stale]), strict=True):
+            self._frozen[id(parameter)] = (parameter._version, value)
+        return {id(p): self._frozen[id(p)][1] for p in self._others}
