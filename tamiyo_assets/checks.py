@@ -12,7 +12,7 @@ from schemas.errors import FeatureError
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.reports import key_of, table_of
 from tamiyo_assets.builds import build_inputs, build_report
-from tamiyo_assets.contract_rules import broken_rules
+from tamiyo_assets.contract_rules import broken_rules, references
 from tamiyo_assets.coverage import ratios
 from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.resources.features import FeatureSource
@@ -43,10 +43,10 @@ def contract_rules(
     context: dg.AssetCheckExecutionContext, ingest: ResourceParam[Ingest], tables: ResourceParam[TableStore]
 ) -> Iterator[dg.AssetCheckResult]:
     """Kept rows against the declaration (ERROR), broken WARN rules and rejected records (WARN)."""
-    blueprints = tables.read("urza.blueprint", columns=["blueprint_id"]).column(0).to_pylist()
-    for check in sorted(context.selected_asset_check_keys):
-        table = TABLES[table_of(check.asset_key)]
-        broken = broken_rules(table, tables.read(table.name), blueprints)
+    checked = {check: TABLES[table_of(check.asset_key)] for check in sorted(context.selected_asset_check_keys)}
+    known = {(name, column): _ids(tables, name, column) for name, column in references(checked.values())}
+    for check, table in checked.items():
+        broken = broken_rules(table, tables.read(table.name), known)
         rejected = ingest.accounting(table.name).rejected
         errors = [rule for rule in broken if rule.severity is Severity.ERROR]
         yield dg.AssetCheckResult(
@@ -57,8 +57,13 @@ def contract_rules(
             description="; ".join(
                 [*(rule.text for rule in broken), *([f"{rejected} records rejected, see `tamiyo rejects`"] if rejected else [])]
             ),
-            metadata={"broken_rules": len(broken), "rejected": rejected},
+            metadata={"broken_rules": len(broken), "rejected": rejected, **{rule.rule: [*rule.examples] for rule in broken}},
         )
+
+
+def _ids(tables: TableStore, name: str, column: str) -> frozenset[str]:
+    """The ids in a column of a table."""
+    return frozenset(tables.read(name, columns=[column]).column(0).unique().drop_null().to_pylist())
 
 
 @dg.multi_asset_check(

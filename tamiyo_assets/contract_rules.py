@@ -1,6 +1,6 @@
 """Kept rows against their table's declaration: which rules are broken, by how many rows, for example by which."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,13 +11,16 @@ from pandera.errors import SchemaErrors
 from schemas.contracts.models import polars_frame
 from schemas.contracts.table import Rule, Severity, Table
 
-# risk scores that each hazard band admits, inclusive
-_BANDS: Final = {"LOW": (0.0, 0.5), "MEDIUM": (0.1, 0.75), "HIGH": (0.3, 1.0), "CRITICAL": (0.6, 1.0)}
+_LISTED: Final = 50  # ids of broken rows that are named
+_SHOWN: Final = 3
+_ROUNDING: Final = 1e-6  # of float32 scores beside their bounds
+
+References = Mapping[tuple[str, str], Collection[str]]  # ids that exist, by (table, column)
 
 
 @dataclass(frozen=True)
 class BrokenRule:
-    """One rule that some kept rows break."""
+    """One rule that some kept rows break. `examples`: their ids or values, the first 50."""
 
     rule: str
     severity: Severity
@@ -27,15 +30,20 @@ class BrokenRule:
     @property
     def text(self) -> str:
         """One line for people."""
-        return f"{self.rule}: {self.cases} rows, e.g. {', '.join(self.examples)}"
+        return f"{self.rule}: {self.cases} rows, e.g. {', '.join(self.examples[:_SHOWN])}"
 
 
-def broken_rules(table: Table, rows: pa.Table, blueprints: Collection[str] = ()) -> list[BrokenRule]:
-    """Every broken rule, ERROR before WARN; [] where all keep. `blueprints`: the ids that Urza has a record of."""
+def references(tables: Iterable[Table]) -> frozenset[tuple[str, str]]:
+    """(table, column) of all ids that rules of `tables` compare with."""
+    return frozenset(rule.refers for table in tables for rule in table.rules if rule.refers is not None)
+
+
+def broken_rules(table: Table, rows: pa.Table, known: References | None = None) -> list[BrokenRule]:
+    """Every broken rule, ERROR before WARN; [] where all keep. `known`: the ids that exist, for all `references`."""
     if not rows.num_rows:
         return []
     frame = polars_frame(rows)
-    return [*_errors(table, frame), *_warnings(table, frame, blueprints)]
+    return [*_errors(table, frame), *_warnings(table, frame, known or {})]
 
 
 def _errors(table: Table, frame: pl.DataFrame) -> Iterator[BrokenRule]:
@@ -49,25 +57,25 @@ def _errors(table: Table, frame: pl.DataFrame) -> Iterator[BrokenRule]:
             yield BrokenRule(f"{table.name}.{column} {check}", Severity.ERROR, count, (str(example),))
 
 
-def _warnings(table: Table, frame: pl.DataFrame, blueprints: Collection[str]) -> Iterator[BrokenRule]:
+def _warnings(table: Table, frame: pl.DataFrame, known: References) -> Iterator[BrokenRule]:
     for rule in table.rules:
-        broken = _condition(table, rule, blueprints) if rule.severity is Severity.WARN else None
+        broken = _condition(table, rule, known) if rule.severity is Severity.WARN else None
         if broken is None:
             continue
         cases = frame.filter(broken)
         if len(cases):
-            examples = cases[rule.columns[0]].cast(pl.String).unique(maintain_order=True).head(3).to_list()
-            yield BrokenRule(f"{table.name} {rule.name}", Severity.WARN, len(cases), tuple(map(str, examples)))
+            named = cases[table.key[0] if rule.bands else rule.columns[0]].cast(pl.String).unique(maintain_order=True)
+            yield BrokenRule(f"{table.name} {rule.name}", Severity.WARN, len(cases), tuple(map(str, named.head(_LISTED))))
 
 
-def _condition(table: Table, rule: Rule, blueprints: Collection[str]) -> pl.Expr | None:
+def _condition(table: Table, rule: Rule, known: References) -> pl.Expr | None:
     """Which rows break a WARN rule; None for a rule that says nothing here."""
     column = pl.col(rule.columns[0])
-    if rule.name == "band_agrees_with_score":
-        score = pl.col("risk_score")
-        inside = [(column == band) & score.is_between(low - 1e-6, high + 1e-6) for band, (low, high) in _BANDS.items()]
-        return column.is_in(list(_BANDS)) & score.is_not_null() & ~pl.any_horizontal(inside)
-    if rule.name == "blueprint_known":
-        return column.is_not_null() & ~column.is_in(list(blueprints))
+    if rule.bands:
+        score = pl.col(rule.columns[1])
+        inside = [(column == band) & score.is_between(low - _ROUNDING, high + _ROUNDING) for band, low, high in rule.bands]
+        return column.is_in([band for band, *_ in rule.bands]) & score.is_not_null() & ~pl.any_horizontal(inside)
+    if rule.refers is not None:
+        return column.is_not_null() & ~column.is_in(list(known.get(rule.refers, ())))
     enum = table.column[rule.columns[0]].enum_spec
     return column.is_not_null() & ~column.is_in(list(enum.short_names.values())) if enum else None

@@ -4,7 +4,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.contracts.table import FLOATS, STRINGS, Column, Folder, Presence, Rule, Severity, Table
+from schemas.contracts.table import FLOATS, STRINGS, Column, Folder, Presence, Table, known
 
 _TEXT: Final = pa.string()
 _INT: Final = pa.int64()
@@ -85,7 +85,7 @@ SEED_STATE: Final = Table(
             path="capabilities.isolation_exemptions",
         ),
     ),
-    warnings=(Rule("blueprint_known", Severity.WARN, "The attached blueprint has an Urza record.", ("blueprint_id",)),),
+    warnings=(known("blueprint_id", "urza.blueprint", "blueprint_id", "The attached blueprint has an Urza record."),),
 )
 
 TABLES: Final = (SEED_STATE,)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from schemas.contracts import FOLDERS, REASONS, TABLES, Column, Table
+from schemas.contracts import FOLDERS, REASONS, TABLES, Column, Rule, Table
 from schemas.contracts.enums import ENUMS
 from schemas.contracts.lock import VERSION
 from schemas.decode.limits import Limits
@@ -69,8 +69,15 @@ def _table(table: Table) -> Iterator[str]:
         yield _row(f"`{column.name}`", column.type, column.unit, column.presence.value, null, values, column.description)
     yield ""
     for rule in table.rules:
-        yield f"- {rule.severity}: `{rule.name}`: {rule.description}"
+        yield f"- {rule.severity}: `{rule.name}`: {rule.description}{_demands(rule)}"
     yield ""
+
+
+def _demands(rule: Rule) -> str:
+    """What a rule compares with."""
+    if rule.refers is not None:
+        return f" `{rule.columns[0]}` occurs in `{rule.refers[0]}.{rule.refers[1]}`."
+    return "".join(f" {band}: {low:g}..{high:g}." for band, low, high in rule.bands)
 
 
 def _values(column: Column) -> str:

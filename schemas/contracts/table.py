@@ -73,12 +73,24 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """One contract rule: its name, severity, what it demands, and the columns that it reads."""
+    """One contract rule: its name, severity, what it demands, and the columns that it reads.
+
+    `refers`: table and column in which the first column's value must occur. `bands`: by value of the first column, the range
+    (inclusive) that it admits for the second.
+    """
 
     name: str
     severity: Severity
     description: str
     columns: tuple[str, ...]
+    refers: tuple[str, str] | None = None
+    bands: tuple[tuple[str, float, float], ...] = ()
+
+
+def known(column: str, table: str, refers: str, description: str) -> Rule:
+    """The WARN rule `<what>_known` that ids in `column` occur in column `refers` of another table."""
+    name = f"{refers.removesuffix('_id')}_known"
+    return Rule(name, Severity.WARN, description, (column,), refers=(table, refers))
 
 
 @dataclass(frozen=True)

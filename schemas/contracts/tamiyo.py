@@ -4,7 +4,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.contracts.table import ATTRIBUTES, FLOATS, Column, Folder, Presence, Table
+from schemas.contracts.table import ATTRIBUTES, FLOATS, Column, Folder, Presence, Table, known
 
 _TEXT: Final = pa.string()
 _INT: Final = pa.int64()
@@ -19,6 +19,9 @@ COMMAND: Final = Table(
     key=("command_id",),
     event_time="issued_at_ns",
     message="AdaptationCommand",
+    warnings=(
+        known("seed_operation_blueprint_id", "urza.blueprint", "blueprint_id", "The blueprint to use has an Urza record."),
+    ),
     columns=(
         Column("command_id", _TEXT, "The command.", nullable=False),
         Column("issued_at_ns", _INT, "When it was given.", "ns since 1970", _SENT, path="issued_at"),
@@ -55,6 +58,10 @@ FIELD_REPORT: Final = Table(
     event_time="issued_at_ns",
     scope="training_run_id",
     message="FieldReport",
+    warnings=(
+        known("blueprint_id", "urza.blueprint", "blueprint_id", "The grafted blueprint has an Urza record."),
+        known("command_id", "tamiyo.command", "command_id", "The command that is reported on was exported."),
+    ),
     columns=(
         Column("training_run_id", _TEXT, "The host run.", nullable=False),
         Column("report_id", _TEXT, "The report; ids start again in every process.", nullable=False),

@@ -4,7 +4,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.contracts.table import Column, Folder, Presence, Table
+from schemas.contracts.table import Column, Folder, Presence, Table, known
 
 _TEXT: Final = pa.string()
 _F32: Final = pa.float32()
@@ -19,6 +19,7 @@ KERNEL: Final = Table(
     event_time="issued_at_ns",
     nullable_key=("issued_at_ns",),
     by_arrival=True,
+    warnings=(known("blueprint_id", "urza.blueprint", "blueprint_id", "The blueprint has an Urza record."),),
     message="KernelCatalogUpdate",
     columns=(
         Column("blueprint_id", _TEXT, "The blueprint.", nullable=False),

@@ -4,7 +4,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.contracts.table import FLOATS, Column, Folder, Presence, Table
+from schemas.contracts.table import FLOATS, Column, Folder, Presence, Table, known
 
 _TEXT: Final = pa.string()
 _INT: Final = pa.int64()
@@ -17,6 +17,7 @@ SYSTEM_STATE: Final = Table(
     event_time="timestamp_ns",
     scope="training_run_id",
     message="SystemStatePacket",
+    warnings=(known("blueprint_id", "urza.blueprint", "blueprint_id", "The host model's graph has an Urza record."),),
     columns=(
         Column("training_run_id", _TEXT, "The host run.", nullable=False),
         Column("packet_id", _TEXT, "The packet, unique within its run.", nullable=False),

@@ -4,7 +4,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.contracts.table import STRINGS, Column, Folder, Presence, Rule, Severity, Table
+from schemas.contracts.table import STRINGS, Column, Folder, Presence, Rule, Severity, Table, known
 
 _TEXT: Final = pa.string()
 _INT: Final = pa.int64()
@@ -41,11 +41,11 @@ BSDS: Final = Table(
         Rule(
             "band_agrees_with_score",
             Severity.WARN,
-            "Each hazard band admits a range of risk scores, as producers use them: LOW up to 0.5, MEDIUM 0.1 to 0.75, "
-            "HIGH 0.3 to 1, CRITICAL from 0.6.",
+            "Each hazard band admits a range of risk scores, as producers use them.",
             ("hazard_band", "risk_score"),
+            bands=(("LOW", 0.0, 0.5), ("MEDIUM", 0.1, 0.75), ("HIGH", 0.3, 1.0), ("CRITICAL", 0.6, 1.0)),
         ),
-        Rule("blueprint_known", Severity.WARN, "The blueprint has an Urza record.", ("blueprint_id",)),
+        known("blueprint_id", "urza.blueprint", "blueprint_id", "The blueprint has an Urza record."),
     ),
 )
 
