@@ -26,11 +26,15 @@ def check_group(path: Path, group: Any, index: int, limits: Limits) -> None:
     """Raise Unreadable where row group `index` (its metadata: `group`) is beyond the limits."""
     if group.num_rows > limits.parquet_row_group_rows:
         _refuse("parquet_row_group_rows", limits.parquet_row_group_rows, group.num_rows)
-    columns = [group.column(number) for number in range(group.num_columns)]
-    unpacked = sum(column.total_uncompressed_size for column in columns)
+    size = path.stat().st_size
+    unpacked = group.total_byte_size
     if unpacked > limits.unpacked_bytes:
         _refuse("unpacked_bytes", limits.unpacked_bytes, unpacked)
-    size = path.stat().st_size
+    if unpacked > max(limits.chunk_bytes, limits.compression_ratio * size):
+        _refuse("compression_ratio", limits.compression_ratio, unpacked // size)
+    _probe(path, index)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    unpacked = sum(column.total_uncompressed_size for column in columns)
     if unpacked > max(limits.chunk_bytes, limits.compression_ratio * size):
         _refuse("compression_ratio", limits.compression_ratio, unpacked // size)
     most = _TEXTS * limits.chunk_bytes
@@ -41,12 +45,18 @@ def check_group(path: Path, group: Any, index: int, limits: Limits) -> None:
             _refuse("chunk_bytes", limits.chunk_bytes, found)
 
 
+def _probe(path: Path, index: int) -> None:
+    """Read one row of every column: damaged metadata of a column is an error here, and the end of the process elsewhere."""
+    with pq.ParquetFile(path, pre_buffer=False) as source:
+        next(source.iter_batches(batch_size=1, row_groups=[index]), None)
+
+
 def _suspects(path: Path, index: int, columns: list[Any], most: int) -> list[str]:
     """The columns whose texts could take more than `most` bytes, were each the longest one of the dictionary."""
     large = {c.path_in_schema: c.num_values for c in columns if c.total_uncompressed_size * c.num_values > most}
     found = []
     for name, values in large.items():
-        with pq.ParquetFile(path, read_dictionary=[name]) as source:
+        with pq.ParquetFile(path, read_dictionary=[name], pre_buffer=False) as source:
             first = next(source.iter_batches(batch_size=1, row_groups=[index], columns=[name]))
         longest = _longest(first.column(0))
         if longest is None or longest * values > most:
