@@ -38,7 +38,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 proto:
-	protoc --proto_path=schemas/leyline --python_out=schemas/leyline --pyi_out=schemas/leyline schemas/leyline/leyline.proto
+	protoc --proto_path=. --python_out=. --pyi_out=. schemas/leyline/leyline.proto
 
 soak: $(STAMP)
 	SOAK_FILES=$(SOAK_FILES) $(BIN)/python -m pytest -m soak $(ARGS)
