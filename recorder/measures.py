@@ -1,11 +1,11 @@
 """The formulas behind every measured number, on small slices of tensors.
 
-All inputs are detached float tensors with samples in dimension 0; results are Python floats. Non-finite values pass
+All inputs are detached float tensors; results are Python floats. Non-finite values pass
 through: a contract table makes them missing and names them.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,7 @@ TINY: Final = 1e-12
 
 @dataclass(frozen=True)
 class ActivationMeasure:
-    """One look at an activation. Shares lie in 0..1; gradients are norms over the sampled rows."""
+    """One look at an activation. Shares lie in 0..1; gradients are norms over the whole gradient."""
 
     saturation_rate: float
     saturation_events: float
@@ -65,9 +65,9 @@ class Running:
 
 @dataclass(slots=True)
 class ActivationTrace:
-    """One activation in one step: sampled units before and after its first call, and the gradients there after backward.
+    """One activation in one step: sampled units before and after its first call, and the norms of the gradients there.
 
-    Tensors have sampled rows first. `stride` is how many units each sampled one stands for; `units` how many a row has.
+    Samples have rows first. `stride` is how many units each sampled one stands for; `units` how many a row has.
     """
 
     calls: int = 0
@@ -79,53 +79,61 @@ class ActivationTrace:
     gradient_out: Tensor | None = None
 
 
-def nonlinearity(count: float, x: float, y: float, xx: float, yy: float, xy: float) -> float:
-    """1 - R² of the best affine fit of outputs y on inputs x (0 = acts linearly), from sums over `count` elements."""
-    power = (xx - x * x / count) * (yy - y * y / count)
-    return 0.0 if power <= TINY else min(1.0, max(0.0, 1.0 - (xy - x * y / count) ** 2 / power))
+def _nonlinearity(x: Tensor, y: Tensor) -> Tensor:
+    """1 - R² of the best affine fit of each row of `y` on that of `x` (both [n, elements]), [n]; NaN where sizes differ."""
+    if x.shape != y.shape:
+        return torch.full((len(x),), math.nan, dtype=y.dtype, device=y.device)
+    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
+    power = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(y, dim=1)
+    return torch.where(power > TINY, 1.0 - ((x * y).sum(1) / power).square(), 0.0)
 
 
-def _products(parts: Mapping[str, Tensor]) -> Callable[[str, str], float]:
-    """Sum of the products of any two parts (all of one size) in float64, from one matrix product.
+def measure_alike(name: str, before: Tensor, after: Tensor) -> list[list[float]]:
+    """Measures of n activations of one type and shape, from their samples [n, rows, ...], one list each of
 
-    Few different operations: each is cold again by the next measured step, and that is most of what it costs.
+    saturation_rate (share of elements in a flat region), saturation_events (units, that is positions of a row, saturated in
+    every sampled row), nonlinearity_strength (`_nonlinearity`), mean_output. A few operations over all of them: each
+    operation is cold again by the next measured step, and that is most of what it costs.
     """
-    rows = torch.cat([part.reshape(1, -1) for part in parts.values()]).double()
-    sums, place = (rows @ rows.T).tolist(), {name: k for k, name in enumerate(parts)}
-    return lambda a, b: float(sums[place[a]][place[b]])
+    count = len(before)
+    flat, y = saturated(name, before, after), after.reshape(count, -1).float()
+    columns = [
+        flat.reshape(count, -1).float().mean(1),
+        flat.all(1).reshape(count, -1).float().sum(1),
+        _nonlinearity(before.reshape(count, -1).float(), y),
+        y.mean(1),
+    ]
+    return [list(row) for row in zip(*torch.stack(columns).tolist(), strict=True)]
 
 
-def measure_activation(name: str, trace: ActivationTrace) -> ActivationMeasure | None:
-    """Measure activation `name` by one step's trace; None where it has no samples.
+def measure_activations(looks: Mapping[str, tuple[str, ActivationTrace]]) -> dict[str, ActivationMeasure]:
+    """Measure activations by id, each (type, trace); those without samples are left out.
 
-    saturation_rate: share of elements in a flat region. saturation_events: units (positions of one row) saturated in
-    every sampled row, a count. nonlinearity_strength: see `nonlinearity`; None where inputs and outputs differ in number.
-    mean_output: mean of the outputs. Counts are multiplied by the trace's stride, gradient norms by its root.
+    Saturation events are multiplied by the trace's stride. Gradient norms are over the whole gradient.
     """
-    x, y = trace.before, trace.after
-    if x is None or y is None:
-        return None
-    flat = saturated(name, x, y)
-    known = {"one": torch.ones_like(y), "flat": flat.to(y.dtype), "x": x, "y": y}
-    gradients = {"in": trace.gradient_in, "out": trace.gradient_out}
-    known |= {key: part for key, part in gradients.items() if part is not None}
-    of = _products({key: part for key, part in known.items() if part.numel() == y.numel()})
-    powers = {key: of(key, key) if key in known and known[key].numel() == y.numel() else None for key in gradients}
-    if x.numel() != y.numel() and trace.gradient_in is not None:
-        powers["in"] = float(torch.linalg.vector_norm(trace.gradient_in.float())) ** 2
-    into, out = (None if power is None else math.sqrt(power * trace.stride) for power in powers.values())
-    count, total = of("one", "one"), of("one", "y")
-    same = x.numel() == y.numel()
-    return ActivationMeasure(
-        saturation_rate=of("one", "flat") / count,
-        saturation_events=float(flat.all(dim=0).sum()) * trace.stride,
-        nonlinearity_strength=(
-            nonlinearity(count, of("one", "x"), total, of("x", "x"), of("y", "y"), of("x", "y")) if same else None
-        ),
-        mean_output=total / count,
-        gradient_out=out,
-        gradient_in=into,
-    )
+    alike: dict[object, list[str]] = {}
+    for key, (name, trace) in looks.items():
+        if trace.before is not None and trace.after is not None:
+            before, after = trace.before, trace.after
+            alike.setdefault((name, before.shape, after.shape, after.dtype, after.device), []).append(key)
+    measures = {}
+    for keys in alike.values():
+        traces = [looks[key][1] for key in keys]
+        samples = [
+            [part for part in parts if part is not None] for parts in ((t.before for t in traces), (t.after for t in traces))
+        ]
+        rows = measure_alike(looks[keys[0]][0], *map(torch.stack, samples))
+        for key, trace, (rate, events, strength, mean) in zip(keys, traces, rows, strict=True):
+            into, out = (None if norm is None else float(norm) for norm in (trace.gradient_in, trace.gradient_out))
+            measures[key] = ActivationMeasure(
+                saturation_rate=rate,
+                saturation_events=events * trace.stride,
+                nonlinearity_strength=None if math.isnan(strength) else max(0.0, strength),
+                mean_output=mean,
+                gradient_out=out,
+                gradient_in=into,
+            )
+    return measures
 
 
 def stability(history: Running, mean_output: float) -> float | None:

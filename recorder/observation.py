@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from recorder.measures import convergence_rate, measure_activation, stability
+from recorder.measures import convergence_rate, measure_activations, stability
 from recorder.probe import Probe
 from recorder.updates import Numbers, total_norm
 from schemas.leyline import leyline_pb2 as pb
@@ -96,10 +96,11 @@ def _layer(watch: "Watch", probe: Probe, numbers: Numbers, path: str, interval: 
 
 def _activations(watch: "Watch", probe: Probe) -> Iterator[pb.ActivationTelemetry]:
     types = {a.activation_id: a.type for a in watch.topology.activations} if watch.topology else {}
-    known = {key: trace for key, trace in probe.activations.items() if key in types}
-    seen = [(key, trace.calls, measure_activation(types[key], trace)) for key, trace in known.items()]
-    total = sum(measure.gradient_out or 0.0 for _, _, measure in seen if measure is not None)
-    for key, calls, measure in seen:
+    known = {key: (types[key], trace) for key, trace in probe.activations.items() if key in types}
+    measures = measure_activations(known)
+    total = sum(measure.gradient_out or 0.0 for measure in measures.values())
+    for key, (_, trace) in known.items():
+        calls, measure = trace.calls, measures.get(key)
         if measure is None:
             yield pb.ActivationTelemetry(activation_id=key, activation_frequency=calls)
             continue

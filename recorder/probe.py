@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from recorder.activations import function_activation, module_activation
 from recorder.measures import ROWS, UNITS, ActivationTrace
 from recorder.topology import tensors_of
-from recorder.updates import Updates
+from recorder.updates import Updates, norm_of
 from recorder.wrapping import Forward, Wrapping
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class Probe:
 
                 def keep(gradient: Tensor) -> None:
                     if _measurable(gradient):
-                        trace.gradient_in = _sample(gradient, trace.stride)
+                        trace.gradient_in = norm_of(gradient.data)
 
                 inputs.register_hook(keep)
         self.cost_ns += time.perf_counter_ns() - started
@@ -240,7 +240,7 @@ class Probe:
 
                 def keep(gradient: Tensor) -> None:
                     if _measurable(gradient):
-                        trace.gradient_out = _sample(gradient, trace.stride)
+                        trace.gradient_out = norm_of(gradient.data)
 
                 output.register_hook(keep)
         self.cost_ns += time.perf_counter_ns() - started

@@ -30,6 +30,13 @@ def total_norm(values: Mapping[int, float], keys: Iterable[int]) -> float | None
     return math.sqrt(sum(value * value for value in known)) if known else None
 
 
+def norm_of(tensor: Tensor) -> Tensor:
+    """L2 norm of a tensor, without a graph; a half type is summed in float32."""
+    half = tensor.dtype in (torch.float16, torch.bfloat16)
+    found: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.float32 if half else None)
+    return found
+
+
 def norms(tensors: Sequence[Tensor]) -> list[float]:
     """L2 norm of each tensor (any shape, device, float or complex type; a half type is summed in float32)."""
     if not tensors:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from recorder.measures import Running
 from recorder.observation import Interval, Observation, observe
 from recorder.probe import Probe
-from recorder.topology import Topology, Tracing, leaves
+from recorder.topology import Topology, Tracing, is_lazy, leaves
 
 _VERSION: Final = attrgetter("_version")
 _ROWS: Final = 64  # steps whose version counters are kept before they are counted
@@ -43,7 +43,7 @@ class Watch:
         self._sink = sink
         self._groups = len(optimizer.param_groups)
         self.parameter_ids = {path: [id(p) for p in module.parameters()] for path, module in self.modules.items()}
-        self._parameters = [p for p in model.parameters() if not p.is_inference()]
+        self._parameters = [p for p in model.parameters() if _counted(p)]
         self.lone = next((path for path, module in self.modules.items() if module is model), None)
         self._interval = _Interval(self)
         self._probe: Probe | None = None
@@ -62,7 +62,8 @@ class Watch:
         """Parameters that the optimizer trains now, and all others of the model whose weights have a norm."""
         trained = [p for group in self.groups() for p in group["params"] if p.requires_grad]
         own = set(map(id, trained))
-        return trained, [p for p in self._parameters if id(p) not in own and (p.is_floating_point() or p.is_complex())]
+        others = [p for p in self._parameters if id(p) not in own and not is_lazy(p)]
+        return trained, [p for p in others if p.is_floating_point() or p.is_complex()]
 
     def open(self) -> None:
         """Wait for the first forward pass, which shows the topology."""
@@ -104,6 +105,11 @@ class Watch:
         return seen
 
 
+def _counted(parameter: Tensor) -> bool:
+    """Whether writes to a parameter are counted: those made in inference mode have no version."""
+    return is_lazy(parameter) or not parameter.is_inference()
+
+
 class _Interval:
     """What happened since the last measured step: steps, samples, seconds, and which weights were written to.
 
@@ -112,7 +118,7 @@ class _Interval:
 
     def __init__(self, watch: Watch) -> None:
         everything = {id(p): p for module in watch.modules.values() for p in module.parameters()}
-        self._weights = [p for p in everything.values() if not p.is_inference()]
+        self._weights = [p for p in everything.values() if _counted(p)]
         index = {id(p): position for position, p in enumerate(self._weights)}
         self._layers = {path: [index[key] for key in keys if key in index] for path, keys in watch.parameter_ids.items()}
         self.begin()
