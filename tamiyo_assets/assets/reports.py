@@ -32,13 +32,14 @@ def contract_columns(table: Table) -> dg.TableSchema:
     columns = []
     for field in table.arrow_schema:
         declared = table.column.get(field.name)
-        is_key = field.name in table.key and field.name not in table.nullable_key
         columns.append(
             dg.TableColumn(
                 name=field.name,
                 type=str(field.type),
                 description=_described(declared.description, declared.unit) if declared else "where the kept copy came from",
-                constraints=dg.TableColumnConstraints(nullable=not is_key, other=_bounds(table, field.name)),
+                constraints=dg.TableColumnConstraints(
+                    nullable=declared is None or declared.nullable, other=_bounds(table, field.name)
+                ),
             )
         )
     return dg.TableSchema(columns)

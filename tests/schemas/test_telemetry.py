@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from schemas.contracts.telemetry import SYSTEMS
 from schemas.leyline import leyline_pb2 as pb
 from tests.schemas.decoding import binpb, decode, decode_lines
 
@@ -38,6 +41,13 @@ def test_every_part_becomes_a_row_with_its_index(tmp_path: Path) -> None:
     span = result.row("telemetry.span")
     assert span["end_time_ns"] - span["start_time_ns"] == 1_000_000_000
     assert result.balanced()
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_telemetry_of_every_source_becomes_metrics_and_events(tmp_path: Path, system: str) -> None:
+    record = PACKET | {"source_subsystem": system, "metrics": [{"name": "m"}], "events": [{"description": "e"}]}
+    result = decode_lines(tmp_path, f"{system}/telemetry", record)
+    assert [result.row(name)["source"] for name in ("telemetry.metric", "telemetry.event")] == [system] * 2
 
 
 def test_a_packet_without_an_id_is_one_reject(tmp_path: Path) -> None:
