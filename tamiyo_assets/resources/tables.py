@@ -7,6 +7,7 @@ which exports it holds; cumulative counts travel as transactions too, since thes
 import json
 import re
 import shutil
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ ABSENT = -1  # pinned version of a table that was never written
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _RETRIES = 100  # several steps of one run commit at once
 _HISTORY = 50
+_PREFIX = 32  # characters of a run's name that are compared with a file's statistics
 _FOREIGN_KEYS = frozenset(
     {
         "timestamp",
@@ -44,7 +46,8 @@ _FOREIGN_KEYS = frozenset(
 )
 _UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hardly repeat
 # a pinned version needs its commit log: `maintenance` cleans logs, and only where no pin is older
-_CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
+# opening a table reads the commits since the newest checkpoint, one by one: many small exports are many commits
+_CONFIGURATION = {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10"}
 
 
 def known_schema(name: str) -> pa.Schema | None:
@@ -149,7 +152,11 @@ class TableStore:
             schema = pa.schema([schema.field(column) for column in columns])
         condition = ds.field(SCOPE).isin(list(runs)) if runs is not None else None
         with _named(self.path(name)):
-            dataset = table.to_pyarrow_dataset()
+            if runs is None:
+                dataset = table.to_pyarrow_dataset()
+            else:
+                paths = [str(self.path(name) / file) for file in _files_of(table, runs)]
+                dataset = ds.dataset(paths, schema=pa.schema(table.schema().to_arrow()), format="parquet")
             present = [column for column in schema.names if column in dataset.schema.names]
             for batch in dataset.to_batches(columns=present, filter=condition):
                 yield from _conform(pa.Table.from_batches([batch]), schema).to_batches()
@@ -270,6 +277,27 @@ def _named(path: Path) -> Iterator[None]:
             f"table {path}: expected a readable Delta table, found: {failure}; "
             "`tamiyo doctor --repair` removes it, and the next run builds it again from the exports"
         ) from failure
+
+
+def _files_of(table: DeltaTable, runs: Sequence[str]) -> list[str]:
+    """Files whose statistics do not rule out rows of `runs`; a table of many small files is costly to open as a whole."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    names = actions.schema.names
+    files = actions.column("path").to_pylist()
+    if f"min.{SCOPE}" not in names or f"max.{SCOPE}" not in names:
+        return files
+    # statistics of long texts may be cut off
+    wanted = sorted({run[:_PREFIX] for run in runs})
+    bounds = zip(actions.column(f"min.{SCOPE}").to_pylist(), actions.column(f"max.{SCOPE}").to_pylist(), strict=True)
+    return [file for file, (low, high) in zip(files, bounds, strict=True) if _may_hold(low, high, wanted)]
+
+
+def _may_hold(low: str | None, high: str | None, wanted: Sequence[str]) -> bool:
+    """Whether any of the sorted names lies within the bounds; None: no bound is known."""
+    if low is None or high is None:
+        return True
+    place = bisect_left(wanted, low[:_PREFIX])
+    return place < len(wanted) and wanted[place] <= high[:_PREFIX]
 
 
 def _layout(schema: pa.Schema) -> WriterProperties:
