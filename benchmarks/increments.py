@@ -2,7 +2,7 @@
 
 Two stores, of 2 and of N training runs, one export a run, ingested one after the other. Then exports are added to both in turn,
 each followed by a refresh as a process of its own would do it (nothing is remembered but what is on disk): a new run, later
-packets of a stored run, and stored packets delivered again beside new ones. The least CPU seconds of each kind, and their ratio.
+packets of a stored run, and stored packets delivered again beside new ones. The least CPU time of each kind, and the ratio.
 """
 
 import argparse

@@ -283,7 +283,7 @@ def _files_of(table: DeltaTable, runs: Sequence[str]) -> list[str]:
     """Files whose statistics do not rule out rows of `runs`; a table of many small files is costly to open as a whole."""
     actions = pa.table(table.get_add_actions(flatten=True))
     names = actions.schema.names
-    files = actions.column("path").to_pylist()
+    files: list[str] = actions.column("path").to_pylist()
     if f"min.{SCOPE}" not in names or f"max.{SCOPE}" not in names:
         return files
     # statistics of long texts may be cut off

@@ -144,3 +144,15 @@ def test_digests_of_a_pinned_set_do_not_see_later_commits(store: TableStore) -> 
     assert versions.at({name: first}) == pinned
     assert versions.at({}) == before
     assert len({digests[name] for digests in (before, pinned, versions.at(store.versions()))}) == 3
+
+
+def test_batches_of_some_runs_leave_no_row_of_theirs_out(store: TableStore) -> None:
+    names = ["a", "b", "run-" + "x" * 100 + "1", "run-" + "x" * 100 + "2", "\u00e9", "z'"]
+    for number, name in enumerate(names):
+        store.write("features.layer", rows(name, number), append=True)
+    store.write("features.layer", pa.concat_tables([rows("b", 100), rows("z'", 101)]), append=True)
+    for wanted in ([name] for name in names):
+        found = pa.Table.from_batches(list(store.batches("features.layer", runs=wanted)), schema=SCHEMA)
+        assert sorted(found.column("value").to_pylist()) == values(store, runs=wanted)
+    assert list(store.batches("features.layer", runs=["m"])) == []
+    assert sum(batch.num_rows for batch in store.batches("features.layer", columns=["value"])) == 8
