@@ -58,7 +58,7 @@ def _what(runs: Mapping[str, Run], pairs: Pairs) -> list[str]:
         datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M")
         for ns in (min(r.first_ns for r in runs.values()), max(r.last_ns for r in runs.values()))
     )
-    splits = Counter(split_of(run.host) for run in runs.values() if run.data_set != HELD_OUT_DATA_SET)
+    splits: Counter[str] = Counter(split_of(run.host) for run in runs.values() if run.data_set != HELD_OUT_DATA_SET)
     splits["held out"] = len(runs) - sum(splits.values())
     measured = sum(map(len, pairs.values()))
     kernels = len({pair.kernel for pair in pairs})

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv
 
 from recorder.data import DATA_SETS
-from recorder.hosts import ARCHITECTURES, build_host, draw_host, fits
+from recorder.hosts import ARCHITECTURES, HELD, build_host, draw_host, fits
 from recorder.watch import watch
 
 EDGES = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])
@@ -171,5 +171,5 @@ def test_a_data_set_has_what_it_says_and_shares_do_not_overlap(name):
     if data.vocabulary:
         assert int(examples.inputs.max()) < data.vocabulary
     host = build_host(draw_host(5, 2, name, "mlp", stress=False))
-    assert len(host.share.validation) == len(host.share.test) == 297
+    assert len(host.share.validation) == len(host.share.test) == HELD
     assert len(host.share.train) == host.spec.samples
