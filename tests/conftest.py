@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.exports import part_of
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -23,6 +25,12 @@ def repository() -> Path:
 def sample() -> Path:
     """The committed sample of recorded training."""
     return REPOSITORY / "recorder" / "sample"
+
+
+@pytest.fixture(scope="session")
+def some_hosts(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's kernels and its last two batches of hosts: a small export, of every data set and architecture."""
+    return part_of(sample, tmp_path_factory.mktemp("some") / "exports", batches=2)
 
 
 @pytest.fixture(scope="session")

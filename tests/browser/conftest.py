@@ -9,9 +9,9 @@ from tests.browser.webserver import Webserver
 
 
 @pytest.fixture(scope="session")
-def webserver(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Iterator[Webserver]:
-    """The webserver of a fresh home that reads the committed sample."""
+def webserver(tmp_path_factory: pytest.TempPathFactory, some_hosts: Path) -> Iterator[Webserver]:
+    """The webserver of a fresh home that reads a part of the committed sample."""
     root = tmp_path_factory.mktemp("webserver")
-    found = Webserver(home=root / "home", exports=sample, dagster_home=root / "dagster")
+    found = Webserver(home=root / "home", exports=some_hosts, dagster_home=root / "dagster")
     yield found
     found.close()

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
+import zstandard
+from google.protobuf import json_format
 
 from gnn.features.registries import Registries, load, refresh
 from gnn.features.registry_keys import observed_keys
@@ -12,6 +14,7 @@ from gnn.features.sources import Sources
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import decode_file
 from schemas.decode.merge import merge
+from schemas.leyline import leyline_pb2
 
 
 def recorded_tables(root: Path) -> Sources:
@@ -33,17 +36,8 @@ def recorded_registries(directory: Path, tables: Mapping[str, pa.Table]) -> Regi
     return load(directory)
 
 
-def delimited(path: Path) -> Iterator[bytes]:
-    """Messages of a `.binpb` file."""
-    data, place = path.read_bytes(), 0
-    while place < len(data):
-        length = shift = 0
-        while True:
-            byte = data[place]
-            place += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80:
-                break
-        yield data[place : place + length]
-        place += length
+def serialized_packets(root: Path) -> Iterator[bytes]:
+    """The packets of an exports root that has them as compressed JSON lines, each as the bytes of its protobuf message."""
+    for path in sorted((root / "tolaria" / "system_state").glob("*.ndjson.zst")):
+        for line in zstandard.decompress(path.read_bytes()).splitlines():
+            yield json_format.Parse(line, leyline_pb2.SystemStatePacket()).SerializeToString()

@@ -1,6 +1,5 @@
 """Settings of small pipelines: everything real, but a model that trains in a second."""
 
-import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -27,17 +26,6 @@ TINY = TrainingConfig(
         head_hidden=16,
     ),
 )
-
-
-def few_hosts(sample: Path, exports: Path, *, without: str = "") -> Path:
-    """Copy the sample's kernels and its last batch of hosts to `exports`, without the folder of one system."""
-    batches = sorted({path.name.partition(".")[0] for path in (sample / "tolaria" / "system_state").iterdir()})
-
-    def left_out(folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if name == without or (name.partition(".")[0] in batches[:-1])}
-
-    shutil.copytree(sample, exports, ignore=left_out)
-    return exports
 
 
 def settings(root: Path, exports: Path, webhook: str | None = None) -> Settings:

@@ -11,7 +11,8 @@ from tamiyo_assets.execution import Outcome
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.sensors import check_alert_failure_sensor, check_alert_success_sensor
 from tamiyo_assets.settings import Settings
-from tests.tamiyo_assets.pipelines import few_hosts, run, settings
+from tests.exports import part_of
+from tests.tamiyo_assets.pipelines import run, settings
 from tests.tamiyo_assets.webhook import Webhook
 
 pytestmark = pytest.mark.pipeline
@@ -39,7 +40,7 @@ def _tick(found: Settings, outcome: Outcome) -> None:
 def test_a_broken_coverage_reaches_the_webhook_once_and_passes_when_healed(
     tmp_path: Path, sample: Path, webhook: Webhook
 ) -> None:
-    exports = few_hosts(sample, tmp_path / "exports", without="urabrask")
+    exports = part_of(sample, tmp_path / "exports", without="urabrask")
     found = settings(tmp_path, exports, webhook.address)
     broken = run(found)
     assert not broken.ok

@@ -75,7 +75,7 @@ def esper(esper_exports: Path, tmp_path_factory: pytest.TempPathFactory) -> Stra
 def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Straight:
     if request.param == "the existing system":
         return request.getfixturevalue("esper")  # type: ignore[no-any-return]
-    return straight_of(request.getfixturevalue("sample"), tmp_path_factory.mktemp("sample"))
+    return straight_of(request.getfixturevalue("some_hosts"), tmp_path_factory.mktemp("sample"))
 
 
 def shuffled(source: Path, root: Path, chance: random.Random) -> None:

@@ -1,4 +1,4 @@
-"""One run of everything on the committed sample, and a second one that changes nothing."""
+"""One run of everything on a part of the committed sample, and a second one that changes nothing."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.pipeline
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Settings:
-    return settings(tmp_path_factory.mktemp("run"), sample)
+def pipeline(tmp_path_factory: pytest.TempPathFactory, some_hosts: Path) -> Settings:
+    return settings(tmp_path_factory.mktemp("run"), some_hosts)
 
 
 @pytest.fixture(scope="module")

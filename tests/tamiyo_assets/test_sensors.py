@@ -13,7 +13,8 @@ from tamiyo_assets.jobs import kasmina_job, urabrask_job
 from tamiyo_assets.partitions import RANGE_END, RANGE_START, TRAINING_RUNS, range_tags
 from tamiyo_assets.sensors import kasmina_exports_sensor, urabrask_exports_sensor
 from tamiyo_assets.settings import Settings
-from tests.tamiyo_assets.pipelines import few_hosts, settings
+from tests.exports import part_of
+from tests.tamiyo_assets.pipelines import settings
 
 SEED = {"seed_id": "seed-new", "training_run_id": "run-new", "timestamp_ns": "1", "stage": "SEED_STAGE_DORMANT", "alpha": 0.5}
 
@@ -21,7 +22,7 @@ SEED = {"seed_id": "seed-new", "training_run_id": "run-new", "timestamp_ns": "1"
 @pytest.fixture
 def found(tmp_path: Path, sample: Path) -> Settings:
     """A pipeline whose exports are a copy of a part of the sample."""
-    return settings(tmp_path, few_hosts(sample, tmp_path / "exports"))
+    return settings(tmp_path, part_of(sample, tmp_path / "exports"))
 
 
 @pytest.fixture

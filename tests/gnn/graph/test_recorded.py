@@ -22,7 +22,7 @@ from gnn.graph.builder import GraphBuilder
 from schemas.features import COVERAGE_KEYS, RELATIONS
 from schemas.leyline import leyline_pb2
 from tests.gnn.graph.test_parity import assert_same, graph_of
-from tests.gnn.recorded import delimited, recorded_registries, recorded_tables
+from tests.gnn.recorded import recorded_registries, recorded_tables, serialized_packets
 from tests.gnn.tables import FixedNorms
 
 RUNS = 20
@@ -45,8 +45,8 @@ def recorded(root: Path, workplace: Path) -> Recorded:
 
 
 @pytest.fixture(scope="module")
-def training(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    return recorded(sample, tmp_path_factory.mktemp("registries"))
+def training(some_hosts: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    return recorded(some_hosts, tmp_path_factory.mktemp("registries"))
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,9 @@ def test_replaying_serialized_packets_is_bit_equal_across_restarts(training: Rec
     chosen = features.block.packets.runs[:RUNS]
     assert len(chosen) == RUNS
     packets = {}
-    for path in sorted((training.root / "tolaria" / "system_state").glob("*.binpb")):
-        for data in delimited(path):
-            message = leyline_pb2.SystemStatePacket.FromString(data)
-            packets[message.training_run_id, message.packet_id] = data
+    for data in serialized_packets(training.root):
+        message = leyline_pb2.SystemStatePacket.FromString(data)
+        packets[message.training_run_id, message.packet_id] = data
     seeds = training.tables["kasmina.seed_state"]
     exported = seeds.filter(pc.equal(seeds["source"], "export"))
     offline, metadata = to_batch(features), Metadata(training.tables, norms=FixedNorms(), registries=training.registries)
