@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from schemas.contracts import TABLES, Table
 from schemas.decode.merge import merge
 from tamiyo_assets.accounting import Tally, tally
-from tamiyo_assets.resources.tables import SCOPE, TableStore
+from tamiyo_assets.resources.pruning import SCOPE
+from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.staging import Staged, Staging, key_hashes
 
 GROUP_ROWS = 500_000  # staged rows that are merged at once

@@ -21,7 +21,8 @@ from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
 from tamiyo_assets.ledger import Entry, Ledger, present
 from tamiyo_assets.replaying.plan import finish
 from tamiyo_assets.resources.exports import Export, Exports, Scan, Unplaced
-from tamiyo_assets.resources.tables import SCOPE, TableStore
+from tamiyo_assets.resources.pruning import SCOPE
+from tamiyo_assets.resources.tables import HeldTables, TableStore
 from tamiyo_assets.staging import Staging
 
 Progress = Callable[[str, int, int], None]  # (export file, exports done, exports in all)
@@ -97,16 +98,17 @@ class Ingest:
         report = IngestReport()
         with lock(self.home / INGEST_LOCK):
             finish(self.home, self.tables)
+            tables = self.tables.held()
             scan = self.exports.scan(folders)
             report.unplaced = scan.unplaced
             ledger = Ledger(self.home)
             ledger.record(scan)
             arrivals = present(ledger.entries(), scan.folders)
-            plans = {name: self._pending(FOLDERS[name], scan, arrivals) for name in scan.folders}
+            plans = {name: _pending(tables, FOLDERS[name], scan, arrivals) for name in scan.folders}
             done, count = 0, sum(len(plan) for plan in plans.values())
             for name, plan in plans.items():
                 for batch in _batches(plan):
-                    self._ingest(FOLDERS[name], batch, report)
+                    self._ingest(tables, FOLDERS[name], batch, report)
                     done += len(batch)
                     if progress is not None:
                         progress(batch[-1].export.file, done, count)
@@ -134,32 +136,7 @@ class Ingest:
                     found.update(rows.column(SCOPE).unique().to_pylist())
         return sorted(run for run in found if run is not None)
 
-    def _pending(self, folder: Folder, scan: Scan, arrivals: Mapping[tuple[str, str], Entry]) -> list[_Pending]:
-        """The exports of `folder` that some table lacks, in the order of their arrival."""
-        here = {e.identity: e for e in scan.exports if e.folder == folder.path}
-        entries = sorted((arrivals[folder.path, identity] for identity in here), key=lambda entry: entry.seq)
-        if not entries:
-            return []
-        lacking: dict[str, set[str]] = {}
-        again: dict[str, set[str]] = {}
-        for name in _targets(folder):
-            table = self.tables.open(name)
-            mark = -1 if table is None else (table.transaction_version(_mark(folder)) or -1)
-            for entry in entries:
-                if entry.seq <= mark:
-                    continue
-                known = None if table is None else table.transaction_version(export_key(folder, entry.identity))
-                if known is None or (known < entry.scan and name in TABLES and TABLES[name].by_arrival):
-                    lacking.setdefault(entry.identity, set()).add(name)
-                    if known is not None:
-                        again.setdefault(entry.identity, set()).add(name)
-        return [
-            _Pending(here[e.identity], e, frozenset(lacking[e.identity]), frozenset(again.get(e.identity, ())))
-            for e in entries
-            if e.identity in lacking
-        ]
-
-    def _ingest(self, folder: Folder, batch: Sequence[_Pending], report: IngestReport) -> None:
+    def _ingest(self, tables: HeldTables, folder: Folder, batch: Sequence[_Pending], report: IngestReport) -> None:
         """Decode a batch of exports to disk, then commit it table by table, the rejects first."""
         remaining = list(batch)
         while remaining:
@@ -173,26 +150,60 @@ class Ingest:
                     report.vanished.append(changed.pending.export.file)
                     remaining.remove(changed.pending)
                     continue
-                self._commit(folder, remaining, staging, decoded, report)
+                _commit(tables, folder, remaining, staging, decoded, report)
                 report.exports[folder.path] = report.exports.get(folder.path, 0) + len(remaining)
                 report.unknown_fields = total([report.unknown_fields, decoded.unknown_fields])
                 return
 
-    def _commit(
-        self, folder: Folder, batch: Sequence[_Pending], staging: Staging, decoded: _Decoded, report: IngestReport
-    ) -> None:
-        for name in _targets(folder):
-            keys = {export_key(folder, p.export.identity): p.entry.scan for p in batch if name in p.tables}
-            if not keys:
+
+def _pending(tables: TableStore, folder: Folder, scan: Scan, arrivals: Mapping[tuple[str, str], Entry]) -> list[_Pending]:
+    """The exports of `folder` that some table lacks, in the order of their arrival."""
+    here = {e.identity: e for e in scan.exports if e.folder == folder.path}
+    entries = sorted((arrivals[folder.path, identity] for identity in here), key=lambda entry: entry.seq)
+    if not entries:
+        return []
+    lacking: dict[str, set[str]] = {}
+    again: dict[str, set[str]] = {}
+    for name in _targets(folder):
+        table = tables.open(name)
+        mark = -1 if table is None else (table.transaction_version(_mark(folder)) or -1)
+        for entry in entries:
+            if entry.seq <= mark:
                 continue
-            mark = {_mark(folder): max(p.entry.seq for p in batch)}
-            order = Commit(name, keys | mark, decoded.tallies.get(name, Tally()))
-            if name in TABLES:
-                version, runs = commit_rows(self.tables, staging, order)
-                report.runs.setdefault(name, set()).update(runs)
-            else:
-                version = commit_rejects(self.tables, staging, order)
-            report.versions[name] = version
+            known = None if table is None else table.transaction_version(export_key(folder, entry.identity))
+            if known is None or (known < entry.scan and name in TABLES and TABLES[name].by_arrival):
+                lacking.setdefault(entry.identity, set()).add(name)
+                if known is not None:
+                    again.setdefault(entry.identity, set()).add(name)
+    return [
+        _Pending(here[e.identity], e, frozenset(lacking[e.identity]), frozenset(again.get(e.identity, ())))
+        for e in entries
+        if e.identity in lacking
+    ]
+
+
+def _commit(
+    tables: HeldTables,
+    folder: Folder,
+    batch: Sequence[_Pending],
+    staging: Staging,
+    decoded: _Decoded,
+    report: IngestReport,
+) -> None:
+    """Commit staged rows to every table that lacks one of the exports, the rejects first."""
+    for name in _targets(folder):
+        keys = {export_key(folder, p.export.identity): p.entry.scan for p in batch if name in p.tables}
+        if not keys:
+            continue
+        tables.renew(name)
+        mark = {_mark(folder): max(p.entry.seq for p in batch)}
+        order = Commit(name, keys | mark, decoded.tallies.get(name, Tally()))
+        if name in TABLES:
+            version, runs = commit_rows(tables, staging, order)
+            report.runs.setdefault(name, set()).update(runs)
+        else:
+            version = commit_rejects(tables, staging, order)
+        report.versions[name] = version
 
 
 def _decode(folder: Folder, group: Sequence[_Pending], staging: Staging, decoded: _Decoded, limits: Limits) -> None:

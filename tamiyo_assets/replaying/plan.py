@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.decode.merge import merge
 from tamiyo_assets.accounting import Tally, tally
-from tamiyo_assets.resources.tables import SCOPE, TableStore
+from tamiyo_assets.resources.pruning import SCOPE
+from tamiyo_assets.resources.tables import TableStore
 
 DIRECTORY: Final = "replay"
 PLAN: Final = "plan.json"

@@ -7,7 +7,6 @@ which exports it holds; cumulative counts travel as transactions too, since thes
 import json
 import re
 import shutil
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,22 +15,22 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from gnn.publish import ensure_dir, lock, publish_file
 from gnn.strict_json import read_object
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
+from tamiyo_assets.resources.layout import layout
+from tamiyo_assets.resources.pruning import SCOPE, files_of
 
-SCOPE = "training_run_id"
 PINS = "pins"
 CREATION_LOCK = ".creation.lock"
 ABSENT = -1  # pinned version of a table that was never written
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _RETRIES = 100  # several steps of one run commit at once
 _HISTORY = 50
-_PREFIX = 32  # characters of a run's name that are compared with a file's statistics
 _FOREIGN_KEYS = frozenset(
     {
         "timestamp",
@@ -44,7 +43,6 @@ _FOREIGN_KEYS = frozenset(
         "version",
     }
 )
-_UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hardly repeat
 # a pinned version needs its commit log: `maintenance` cleans logs, and only where no pin is older
 # opening a table reads the commits since the newest checkpoint, one by one: many small exports are many commits
 _CONFIGURATION = {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10"}
@@ -135,7 +133,7 @@ class TableStore:
             return schema.empty_table()
         condition = ds.field(SCOPE).isin(list(runs)) if runs is not None else None
         with _named(self.path(name)):
-            dataset = table.to_pyarrow_dataset()
+            dataset = self._dataset(name, table, runs)
             present = [column for column in schema.names if column in dataset.schema.names]
             rows = dataset.to_table(columns=present, filter=condition)
         return _conform(rows, schema)
@@ -152,11 +150,7 @@ class TableStore:
             schema = pa.schema([schema.field(column) for column in columns])
         condition = ds.field(SCOPE).isin(list(runs)) if runs is not None else None
         with _named(self.path(name)):
-            if runs is None:
-                dataset = table.to_pyarrow_dataset()
-            else:
-                paths = [str(self.path(name) / file) for file in _files_of(table, runs)]
-                dataset = ds.dataset(paths, schema=pa.schema(table.schema().to_arrow()), format="parquet")
+            dataset = self._dataset(name, table, runs)
             present = [column for column in schema.names if column in dataset.schema.names]
             for batch in dataset.to_batches(columns=present, filter=condition):
                 yield from _conform(pa.Table.from_batches([batch]), schema).to_batches()
@@ -167,7 +161,15 @@ class TableStore:
         if table is None:
             return 0
         with _named(self.path(name)):
-            return int(table.to_pyarrow_dataset().count_rows())
+            return int(self._dataset(name, table).count_rows())
+
+    def _dataset(self, name: str, table: DeltaTable, runs: Sequence[str] | None = None) -> ds.Dataset:
+        """The files of a table, or those that may hold rows of `runs`.
+
+        Not the library's own dataset, which makes an expression of the statistics of every column of every file: 1 ms a file.
+        """
+        paths = [str(self.path(name) / file) for file in files_of(table, runs)]
+        return ds.dataset(paths, schema=pa.schema(table.schema().to_arrow()), format="parquet")
 
     def files(self, name: str, version: int | None = None) -> list[Path]:
         """Parquet files of one version."""
@@ -208,22 +210,37 @@ class TableStore:
             max_commit_retries=_RETRIES,
             app_transactions=[Transaction(key, number) for key, number in (transactions or {}).items()],
         )
-        if self.open(name) is None:
+        table = self.open(name)
+        if table is None:
             # two first commits at once would both define the table
             with lock(self.root / CREATION_LOCK):
-                if self.open(name) is None:
-                    return self._commit(path, rows, mode="append", configuration=_CONFIGURATION, properties=properties)
+                table = self.open(name)
+                if table is None:
+                    return self._commit(path, None, rows, mode="append", configuration=_CONFIGURATION, properties=properties)
         if runs is None and not append:
-            return self._commit(path, rows, mode="overwrite", schema_mode="overwrite", properties=properties)
+            return self._commit(path, table, rows, mode="overwrite", schema_mode="overwrite", properties=properties)
         if append or not runs:
-            return self._commit(path, rows, mode="append", schema_mode="merge", properties=properties)
-        predicate = _predicate(runs)
-        return self._commit(path, rows, mode="overwrite", schema_mode="merge", predicate=predicate, properties=properties)
+            return self._commit(path, table, rows, mode="append", schema_mode="merge", properties=properties)
+        how = {"mode": "overwrite", "schema_mode": "merge", "predicate": _predicate(runs)}
+        return self._commit(path, table, rows, properties=properties, **how)
 
-    def _commit(self, path: Path, rows: pa.Table | pa.RecordBatchReader, *, properties: CommitProperties, **how: Any) -> int:
+    def _commit(
+        self,
+        path: Path,
+        table: DeltaTable | None,
+        rows: pa.Table | pa.RecordBatchReader,
+        *,
+        properties: CommitProperties,
+        **how: Any,
+    ) -> int:
+        """Commit to `table`, which is at the new version afterwards; None: make one at `path`."""
         with _named(path):
-            write_deltalake(path, rows, commit_properties=properties, writer_properties=_layout(rows.schema), **how)
-            return DeltaTable(path, without_files=True).version()
+            write_deltalake(table or path, rows, commit_properties=properties, writer_properties=layout(rows.schema), **how)
+            return 0 if table is None else table.version()
+
+    def held(self) -> "HeldTables":
+        """These tables for one piece of work that alone changes rows meanwhile: each is opened once."""
+        return HeldTables(self.home, self.schemas)
 
     def at(self, versions: Mapping[str, int]) -> "PinnedTables":
         """These tables at fixed versions, for a build to read one set of them; the others as they are now."""
@@ -265,6 +282,34 @@ class PinnedTables(TableStore):
         raise StorageError(f"table {name}: expected no write to a pinned set of tables; write to the store itself")
 
 
+@dataclass(frozen=True)
+class HeldTables(TableStore):
+    """Tables that are opened once and then follow their own commits: opening reads the log of all commits since a checkpoint.
+
+    The holder holds the lock of whoever changes rows. Only compaction may commit beside it, which `renew` finds.
+    """
+
+    _tables: dict[str, DeltaTable] = field(default_factory=dict, repr=False, compare=False)
+
+    def open(self, name: str, version: int | None = None) -> DeltaTable | None:
+        """The table as it was when it was first opened, renewed or last written by this holder; or at a given version."""
+        if version is not None:
+            return super().open(name, version)
+        if name not in self._tables:
+            table = super().open(name)
+            if table is None:
+                return None
+            self._tables[name] = table
+        return self._tables[name]
+
+    def renew(self, name: str) -> None:
+        """Read what was committed to a table since it was opened."""
+        table = self._tables.get(name)
+        if table is not None:
+            with _named(self.path(name)):
+                table.update_incremental()
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Turn the storage library's errors into StorageError with the table's path and what to do."""
@@ -277,55 +322,6 @@ def _named(path: Path) -> Iterator[None]:
             f"table {path}: expected a readable Delta table, found: {failure}; "
             "`tamiyo doctor --repair` removes it, and the next run builds it again from the exports"
         ) from failure
-
-
-def _files_of(table: DeltaTable, runs: Sequence[str]) -> list[str]:
-    """Files whose statistics do not rule out rows of `runs`; a table of many small files is costly to open as a whole."""
-    actions = pa.table(table.get_add_actions(flatten=True))
-    names = actions.schema.names
-    files: list[str] = actions.column("path").to_pylist()
-    if f"min.{SCOPE}" not in names or f"max.{SCOPE}" not in names:
-        return files
-    # statistics of long texts may be cut off
-    wanted = sorted({run[:_PREFIX] for run in runs})
-    bounds = zip(actions.column(f"min.{SCOPE}").to_pylist(), actions.column(f"max.{SCOPE}").to_pylist(), strict=True)
-    return [file for file, (low, high) in zip(files, bounds, strict=True) if _may_hold(low, high, wanted)]
-
-
-def _may_hold(low: str | None, high: str | None, wanted: Sequence[str]) -> bool:
-    """Whether any of the sorted names lies within the bounds; None: no bound is known."""
-    if low is None or high is None:
-        return True
-    place = bisect_left(wanted, low[:_PREFIX])
-    return place < len(wanted) and wanted[place] <= high[:_PREFIX]
-
-
-def _layout(schema: pa.Schema) -> WriterProperties:
-    """How Parquet files are written: texts by dictionary, since they repeat; numbers plainly, since measured ones do not.
-
-    A dictionary of measured numbers costs half of the whole write and is given up when it is full.
-    """
-    texts = [path for one in schema if one.name not in _UNIQUE for path in _texts(one.name, one.type)]
-    return WriterProperties(
-        compression="ZSTD",
-        compression_level=1,
-        default_column_properties=ColumnProperties(dictionary_enabled=False),
-        column_properties={path: ColumnProperties(dictionary_enabled=True) for path in texts},
-    )
-
-
-def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
-    """Paths of the Parquet leaves below a column that hold text."""
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
-        yield path
-    elif pa.types.is_map(kind):
-        yield from _texts(f"{path}.key_value.key", kind.key_type)
-        yield from _texts(f"{path}.key_value.value", kind.item_type)
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        yield from _texts(f"{path}.list.element", kind.value_type)
-    elif pa.types.is_struct(kind):
-        for one in kind:
-            yield from _texts(f"{path}.{one.name}", one.type)
 
 
 def _predicate(runs: Sequence[str]) -> str:
