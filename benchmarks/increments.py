@@ -1,8 +1,9 @@
 """What one more export costs, in a store of few and of many training runs: `python -m benchmarks.increments [--runs N]`.
 
-Two stores, of 2 and of N training runs, one export a run, ingested one after the other. Then exports are added to both in turn,
-each followed by a refresh as a process of its own would do it (nothing is remembered but what is on disk): a new run, later
-packets of a stored run, and stored packets delivered again beside new ones. The least CPU time of each kind, and the ratio.
+Two stores, of 2 and of N training runs, one export a run, ingested one after the other (with `--together`: by one refresh).
+Then exports are added to both in turn, each followed by a refresh as a process of its own would do it (nothing is remembered
+but what is on disk): a new run, later packets of a stored run, and stored packets delivered again beside as many new ones.
+The medians of CPU and wall time of each kind, and their ratios.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from benchmarks.packets import FOLDER
 from schemas.leyline import leyline_pb2 as pb
@@ -19,7 +21,8 @@ from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.tables import TableStore
 
-KINDS = ("new run", "later packets", "delivered again")
+NEW, LATER, AGAIN = "new run", "later packets", "delivered again"
+KINDS = (NEW, LATER, AGAIN)
 
 
 def export(run: str, first: int, count: int) -> bytes:
@@ -39,52 +42,62 @@ def export(run: str, first: int, count: int) -> bytes:
 
 @dataclass
 class Site:
-    """One store with its exports. `costs`: CPU seconds of the refreshes by kind of export."""
+    """One store with its exports. `costs`: CPU and wall seconds of the refreshes by kind of export."""
 
     root: Path
     packets: int
-    costs: dict[str, list[float]] = field(default_factory=dict)
+    costs: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
-    def add(self, name: str, content: bytes, kind: str = "") -> None:
-        """Put an export and refresh."""
+    def put(self, name: str, content: bytes) -> None:
+        """Put an export."""
         path = self.root / "exports" / FOLDER.path / f"{name}.wal"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+    def refresh(self, kind: str = "") -> None:
+        """Refresh as a process of its own."""
         home = self.root / "home"
-        start = time.process_time()
+        start = time.process_time(), time.perf_counter()
         Ingest(home, Exports(self.root / "exports"), TableStore(home)).refresh()
-        self.costs.setdefault(kind, []).append(time.process_time() - start)
+        self.costs.setdefault(kind, []).append((time.process_time() - start[0], time.perf_counter() - start[1]))
 
-    def fill(self, runs: int) -> None:
-        """Ingest an export of each of `runs` runs, one after the other."""
+    def fill(self, runs: int, *, together: bool) -> None:
+        """Ingest an export of each of `runs` runs, one after the other or together."""
         for number in range(runs):
-            self.add(f"run-{number:03d}", export(f"run-{number:03d}", 0, self.packets))
+            self.put(f"run-{number:03d}", export(f"run-{number:03d}", 0, self.packets))
+            if not together or number == runs - 1:
+                self.refresh()
 
-    def round(self, number: int) -> None:
-        """Add one export of each kind."""
+    def add(self, kind: str, number: int) -> None:
+        """Add the export of one kind and refresh."""
         size = self.packets
-        self.add(f"new-{number}", export(f"new-{number}", 0, size), KINDS[0])
-        self.add(f"later-{number}", export("run-000", (2 * number + 1) * size, size), KINDS[1])
-        self.add(f"again-{number}", export("run-001", size * number + size // 2, size), KINDS[2])
+        if kind == NEW:
+            self.put(f"new-{number}", export(f"new-{number}", 0, size))
+        elif kind == LATER:
+            self.put(f"later-{number}", export("run-000", (2 * number + 1) * size, size))
+        else:
+            self.put(f"again-{number}", export("run-001", (number + 1) * size // 2, size))
+        self.refresh(kind)
 
 
-def measure(runs: int, packets: int, rounds: int) -> dict[str, object]:
-    """Least CPU milliseconds by kind in both stores, and the ratios."""
+def measure(runs: int, packets: int, rounds: int, *, together: bool = False) -> dict[str, object]:
+    """Median milliseconds by kind in both stores, and the ratios."""
     root = Path(tempfile.mkdtemp())
     try:
         few, many = Site(root / "few", packets), Site(root / "many", packets)
-        few.fill(2)
-        many.fill(runs)
+        few.fill(2, together=together)
+        many.fill(runs, together=together)
         for number in range(rounds):
-            few.round(number)
-            many.round(number)
+            for kind in KINDS:
+                few.add(kind, number)
+                many.add(kind, number)
     finally:
         shutil.rmtree(root)
-    found: dict[str, object] = {"runs": runs, "packets": packets, "rounds": rounds}
+    found: dict[str, object] = {"runs": runs, "packets": packets, "rounds": rounds, "together": together}
     for kind in KINDS:
-        least = [min(site.costs[kind]) for site in (few, many)]
-        milliseconds = [round(1000 * cost, 1) for cost in least]
-        found[kind] = {"2 runs ms": milliseconds[0], f"{runs} runs ms": milliseconds[1], "ratio": round(least[1] / least[0], 2)}
+        for clock, name in enumerate(("cpu", "wall")):
+            a, b = (1000 * median(cost[clock] for cost in site.costs[kind]) for site in (few, many))
+            found[f"{kind}, {name}"] = {"2 runs ms": round(a, 1), f"{runs} runs ms": round(b, 1), "ratio": round(b / a, 2)}
     return found
 
 
@@ -93,9 +106,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--packets", type=int, default=1_000, help="packets of one export")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--together", action="store_true", help="fill the stores by one refresh")
     options = parser.parse_args()
-    print(json.dumps(measure(options.runs, options.packets, options.rounds), indent=1))
+    print(json.dumps(measure(options.runs, options.packets, options.rounds, together=options.together), indent=1))
 
 
 if __name__ == "__main__":

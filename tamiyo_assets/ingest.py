@@ -99,11 +99,10 @@ class Ingest:
         with lock(self.home / INGEST_LOCK):
             finish(self.home, self.tables)
             tables = self.tables.held()
+            self.exports.recall(self.home)
             scan = self.exports.scan(folders)
             report.unplaced = scan.unplaced
-            ledger = Ledger(self.home)
-            ledger.record(scan)
-            arrivals = present(ledger.entries(), scan.folders)
+            arrivals = present(Ledger(self.home).record(scan), scan.folders)
             plans = {name: _pending(tables, FOLDERS[name], scan, arrivals) for name in scan.folders}
             done, count = 0, sum(len(plan) for plan in plans.values())
             for name, plan in plans.items():
@@ -112,6 +111,8 @@ class Ingest:
                     done += len(batch)
                     if progress is not None:
                         progress(batch[-1].export.file, done, count)
+            if report.wrote:
+                self.exports.note(self.home, scan)
         return report
 
     def accounting(self, name: str) -> Accounting:

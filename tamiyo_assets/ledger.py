@@ -73,7 +73,7 @@ class Ledger:
         )
 
     def record(self, scan: Scan) -> list[Entry]:
-        """Append what arrived and what is gone since the scan before; nothing is written where that is nothing."""
+        """All events, after appending what arrived and what is gone since the scan before; where that is nothing, none is."""
         entries = self.entries()
         before = present(entries, scan.folders)
         now: dict[tuple[str, str], Export] = {}
@@ -82,14 +82,14 @@ class Ledger:
         arrived = sorted((e for key, e in now.items() if key not in before), key=_place)
         gone = sorted((e for key, e in before.items() if key not in now), key=_place)
         if not arrived and not gone:
-            return []
+            return entries
         number = 1 + max((e.scan for e in entries), default=0)
         at = datetime.now(UTC).isoformat(timespec="seconds")
         new = [Entry(0, number, "arrived", e.digest, e.folder, e.file, e.size, at) for e in arrived]
         new += [Entry(0, number, "gone", e.digest, e.folder, e.file, e.size, at) for e in gone]
         numbered = [_numbered(entry, len(entries) + place) for place, entry in enumerate(new, start=1)]
         self._append(numbered)
-        return numbered
+        return [*entries, *numbered]
 
     def _append(self, entries: Iterable[Entry]) -> None:
         data = b"".join(json.dumps(asdict(entry)).encode("ascii") + b"\n" for entry in entries)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from gnn.publish import publish_file
 from schemas.contracts import TABLES
 from schemas.digest import table_digest
-from tamiyo_assets.resources.exports import file_digest
+from tamiyo_assets.resources.digests import file_digest
 from tamiyo_assets.resources.tables import ABSENT, TableStore
 
 RUN = "training_run_id"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tamiyo_assets.doctor.bundles import examine_bundles
+from tamiyo_assets.doctor.exports import examine_digests
 from tamiyo_assets.doctor.finding import Finding
 from tamiyo_assets.doctor.published import examine_norms, examine_registries, examine_warehouse
 from tamiyo_assets.doctor.tables import examine_ledger, examine_pins, examine_tables
@@ -23,6 +24,7 @@ def examine(home: Path, *, exports: Exports | None = None, repair: bool = False)
         *examine_registries(home, repair=repair),
         *examine_norms(home, repair=repair),
         *examine_ledger(home),
+        *examine_digests(home, repair=repair),
         *examine_tables(home, tables, exports, repair=repair),
         *examine_pins(home, tables, repair=repair),
         *examine_bundles(home, repair=repair),

@@ -1,6 +1,5 @@
 """The exports root: which finished export files lie in which contract folder, each known by the SHA-256 of its bytes."""
 
-import hashlib
 import os
 import stat
 import time
@@ -10,13 +9,11 @@ from pathlib import Path
 
 from schemas.contracts import FOLDERS
 from schemas.errors import StorageError
+from tamiyo_assets.resources.digests import DigestMemory, Signature, file_digest, signature_of
 
 SNAPSHOTS = "simic/registry_snapshot"
 
-_BLOCK = 1 << 20
 _SETTLED_NS = 2_000_000_000  # a file younger than this may change again within one tick of its file system's clock
-
-Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode: an unchanged one saves hashing the bytes again
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Export:
     def unchanged(self) -> bool:
         """Whether the file still is the one that was hashed."""
         try:
-            return _signature(self.path.stat()) == self.signature
+            return signature_of(self.path.stat()) == self.signature
         except OSError:
             return False
 
@@ -75,7 +72,7 @@ class Exports:
 
     root: Path
     is_sample: bool = False
-    _hashes: dict[Path, tuple[Signature, str]] = field(default_factory=dict, repr=False, compare=False)
+    _digests: DigestMemory = field(default_factory=DigestMemory, repr=False, compare=False)
 
     def scan(self, folders: Iterable[str] | None = None) -> Scan:
         """The exports of `folders` (None: of all). StorageError where the root is no readable directory."""
@@ -89,58 +86,61 @@ class Exports:
             raise StorageError(f"folders {sorted(unknown)}: expected some of {', '.join(FOLDERS)}")
         exports: list[Export] = []
         unplaced: list[Unplaced] = []
-        for path in _files(self.root):
-            file = path.relative_to(self.root).as_posix()
-            folder = file.rpartition("/")[0]
-            if folder not in FOLDERS:
-                unplaced.append(Unplaced(file, "no contract has this folder"))
-            elif not path.name.endswith(FOLDERS[folder].extensions):
-                unplaced.append(Unplaced(file, f"expected one of {', '.join(FOLDERS[folder].extensions)}"))
-            elif folder in wanted:
-                found = self._export(path, file, folder)
+        for folder, names in _files(self.root):
+            for name in names:
+                found = self._look(folder, name, wanted)
                 if isinstance(found, Export):
                     exports.append(found)
                 elif found is not None:
                     unplaced.append(found)
         return Scan(tuple(exports), tuple(unplaced), tuple(sorted(wanted)))
 
+    def recall(self, home: Path) -> None:
+        """Take over the digests that an earlier process noted in a home."""
+        self._digests.recall(home, self.root)
+
+    def note(self, home: Path, scan: Scan) -> None:
+        """Note the digests of what was found in a home, for later processes."""
+        self._digests.forget(scan.folders, (export.file for export in scan.exports))
+        self._digests.note(home, self.root)
+
+    def _look(self, folder: str, name: str, wanted: frozenset[str]) -> Export | Unplaced | None:
+        """What file `name` of `folder` is; None where it is an export of a folder that is not wanted."""
+        file = f"{folder}/{name}" if folder else name
+        if folder not in FOLDERS:
+            return Unplaced(file, "no contract has this folder")
+        if not name.endswith(FOLDERS[folder].extensions):
+            return Unplaced(file, f"expected one of {', '.join(FOLDERS[folder].extensions)}")
+        return self._export(self.root / file, file, folder) if folder in wanted else None
+
     def _export(self, path: Path, file: str, folder: str) -> Export | Unplaced | None:
         """The export at `path`; None where it vanished or changed while it was looked at: the next scan sees it."""
+        now = time.time_ns()
         try:
             before = path.stat()
             if not stat.S_ISREG(before.st_mode):
                 return Unplaced(file, "not a regular file")
-            signature = _signature(before)
-            known = self._hashes.get(path)
-            digest = known[1] if known is not None and known[0] == signature else file_digest(path)
-            if _signature(path.stat()) != signature:
-                return None
+            signature = signature_of(before)
+            digest = self._digests.known(file, signature)
+            if digest is None:
+                digest = file_digest(path)
+                if signature_of(path.stat()) != signature:
+                    return None
+                if max(before.st_mtime_ns, before.st_ctime_ns) + _SETTLED_NS < now:
+                    self._digests.learn(file, signature, digest)
         except FileNotFoundError:
             return Unplaced(file, "a link to nothing") if path.is_symlink() else None
         except OSError as failure:
             return Unplaced(file, f"not readable: {failure.strerror}")
-        if max(before.st_mtime_ns, before.st_ctime_ns) + _SETTLED_NS < time.time_ns():
-            self._hashes[path] = (signature, digest)
         return Export(path, file, folder, digest, before.st_size, signature)
 
 
-def _signature(status: os.stat_result) -> Signature:
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+def _files(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders below `root` (relative to it, with `/`) and their finished files, sorted.
 
-
-def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """Finished files below `root`, sorted; names that start with `.` or end in `.tmp` are still being written."""
+    Names that start with `.` or end in `.tmp` are still being written.
+    """
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and not name.endswith(".tmp"):
-                yield Path(folder, name)
+        relative = Path(folder).relative_to(root).as_posix()
+        yield relative.removeprefix("."), sorted(f for f in files if not f.startswith(".") and not f.endswith(".tmp"))
