@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from tamiyo_assets.assets.bundle import PROMOTION
+from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.definitions import build_definitions
 from tamiyo_assets.evaluations import failed_checks
@@ -109,7 +110,17 @@ def _execute(settings: Settings, instance: dg.DagsterInstance, job_name: str, st
         run_config={"loggers": {"progress": {}}},
         tags=range_tags(known, set(known)),
         raise_on_error=False,
+        asset_selection=_without_graphs(definitions) if job_name == everything_job.name and not known else None,
     )
+
+
+def _without_graphs(definitions: dg.Definitions) -> list[dg.AssetKey]:
+    """What can be made of exports that hold no training run: all but the graphs, the model and its bundle.
+
+    Dagster runs no partitioned asset that reads a partitioned one without a partition.
+    """
+    selection = dg.AssetSelection.all() - dg.AssetSelection.assets(DATASET).downstream()
+    return sorted(selection.resolve(definitions.resolve_asset_graph()))
 
 
 def _failed_steps(outcomes: list[dg.ExecuteInProcessResult]) -> dict[str, str]:

@@ -69,7 +69,8 @@ def _model(summary: Summary, console: Console) -> None:
     for reason, count in summary.unusable_reports.items():
         console.print(f"  {count:,} field reports gave no label: {reason}")
     if summary.build is None:
-        console.print("Bundle: none was built.")
+        why = "" if summary.training_runs else ": the exports hold no training run, and graphs are made of its states"
+        console.print(f"Bundle: none was built{why}.")
         return
     _figures(summary.build, console)
     untrained = {head: why for head, why in summary.build.heads.items() if why != "trained"}

@@ -63,7 +63,7 @@ def materialized(
     context: dg.AssetExecutionContext, key: dg.AssetKey, version: TableVersion, metadata: Mapping[str, Any] | None = None
 ) -> dg.MaterializeResult[None]:
     """The asset's result: data version by content; for a partitioned asset each training run's own digest and rows too."""
-    if context.assets_def.specs_by_key[key].partitions_def is not None:
+    if context.assets_def.specs_by_key[key].partitions_def is not None and _has_partitions(context):
         for run in context.partition_keys:
             part = version.run(run)
             context.add_asset_metadata({DIGEST: part.digest, PARTITION_ROWS: part.rows}, asset_key=key, partition_key=run)
@@ -72,6 +72,11 @@ def materialized(
         data_version=dg.DataVersion(version.digest),
         metadata={ROWS: version.rows, DIGEST: version.digest, **(metadata or {})},
     )
+
+
+def _has_partitions(context: dg.AssetExecutionContext) -> bool:
+    """Whether the run selects any partition: where the exports hold no training run there is none to select."""
+    return bool(context.has_partition_key or context.has_partition_key_range)
 
 
 def _described(description: str, unit: str) -> str:

@@ -96,3 +96,17 @@ def test_a_second_run_changes_nothing(pipeline: Settings, outcome: Outcome) -> N
     assert data_versions(pipeline) == versions
     assert _files(pipeline.home) == files
     assert TableStore(pipeline.home).versions() == commits
+
+
+def test_exports_without_a_training_run_give_tables_and_registries_but_no_graph(tmp_path: Path) -> None:
+    folder = tmp_path / "exports" / "tolaria" / "system_state"
+    folder.mkdir(parents=True)
+    (folder / "a.ndjson").write_text('{"packet_id": "p", "timestamp_ns": "1"}\n')
+    found = settings(tmp_path, tmp_path / "exports")
+    outcome = run(found)
+    assert outcome.ok and outcome.build_id is None
+    assert summarize(found, outcome, seconds=0.0).build is None
+    with duckdb.connect(str(found.home / "warehouse.duckdb"), read_only=True) as warehouse:
+        assert warehouse.execute("select reason from rejects.tolaria_system_state").fetchall() == [("missing_training_run_id",)]
+        assert warehouse.execute("select count(*) from tolaria.system_state").fetchone() == (0,)
+    assert not (found.home / "bundles").exists()
