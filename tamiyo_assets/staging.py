@@ -1,7 +1,12 @@
-"""Rows on disk between decoding and committing, so that an export larger than memory passes through in chunks."""
+"""Rows between decoding and committing: in memory up to a bound, the rest on disk, so that exports of any size pass through.
+
+They are hashed, counted and packed by a thread of their own, since Arrow and polars do that while Python decodes what is next.
+"""
 
 import shutil
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
@@ -14,9 +19,11 @@ import pyarrow.compute as pc
 
 from gnn.publish import ensure_dir
 from schemas.contracts import TABLES
-from tamiyo_assets.resources.tables import SCOPE
+from tamiyo_assets.resources.pruning import SCOPE
 
 STAGING = "staging"
+MEMORY_BYTES = 384 << 20  # of rows that are decoded, which are held in memory before others go to disk
+_WAITING = 2  # chunks that decoding may be ahead of staging
 
 
 class Part(Protocol):
@@ -33,32 +40,54 @@ class Part(Protocol):
         """Which rows of a batch belong to it (boolean)."""
 
 
+@dataclass
+class Memory:
+    """Bytes that may still be held in memory. `known`: addresses of buffers that are held; batches share many."""
+
+    left: int
+    known: set[int] = field(default_factory=set)
+
+    def take(self, batch: pa.RecordBatch) -> bool:
+        """Whether the batch fits; its buffers are held from then on."""
+        buffers = {one.address: one.size for column in batch.columns for one in column.buffers() if one is not None}
+        added = buffers.keys() - self.known
+        size = sum(buffers[address] for address in added)
+        if size > self.left:
+            return False
+        self.left -= size
+        self.known |= added
+        return True
+
+
 class Staged:
-    """The rows of one table in an Arrow file; written once, then read as often as needed, a batch at a time.
+    """The rows of one table: those that fit into `memory`, then those of an Arrow file; read as often as needed, in batches.
 
     `hashes`: of the keys of the rows in order (uint64), where `key` names the key columns; equal keys have equal hashes within
-    one process.
+    one process. Not for several threads at once.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, key: Sequence[str] = ()) -> None:
-        """Open `path` for rows of `schema`."""
+    def __init__(self, path: Path, schema: pa.Schema, memory: Memory, key: Sequence[str] = ()) -> None:
+        """Rows of `schema`, of which `path` gets what does not fit into memory."""
         self.schema = schema
         self.rows = 0
         self._path = path
+        self._memory = memory
         self._key = list(key)
+        self._held: list[pa.RecordBatch] = []
         self._hashes: list[pl.Series] = []
         self._runs: list[dict[str, int]] = []
-        self._sink = pa.OSFile(str(path), "wb")
-        # a quarter of the bytes, and less time than writing all of them takes
-        options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-        self._writer = pa.ipc.new_file(self._sink, schema, options=options)
+        self._file: _Spill | None = None
 
     def add(self, rows: pa.Table) -> None:
         """Append rows; ArrowInvalid where their schema is another one."""
         for batch in rows.cast(self.schema).to_batches():
             if batch.num_rows == 0:
                 continue
-            self._writer.write_batch(batch)
+            if self._file is None and self._memory.take(batch):
+                self._held.append(batch)
+            else:
+                self._file = self._file or _Spill(self._path, self.schema)
+                self._file.writer.write_batch(batch)
             self.rows += batch.num_rows
             self._runs.append(_counts(batch))
             if self._key:
@@ -66,27 +95,33 @@ class Staged:
 
     def close(self) -> None:
         """Finish writing."""
-        self._writer.close()
-        self._sink.close()
+        if self._file is not None:
+            self._file.close()
 
     def hashes(self) -> pl.Series:
         """Hashes of the rows' keys, in order."""
         return pl.concat(self._hashes) if self._hashes else pl.Series(dtype=pl.UInt64)
 
     def batches(self, part: Part | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows of one part (None: all) in the order in which they were added.
+        """The rows of one part (None: all) in the order in which they were added."""
+        runs = None if part is None else part.runs
+        wanted = [runs is None or not runs.isdisjoint(counts) for counts in self._runs]
+        for number, batch in self._chosen(wanted):
+            whole = part is None or (runs is not None and runs.issuperset(self._runs[number]))
+            yield batch if whole or part is None else batch.filter(part.holds(batch))
 
-        Read, not mapped: pages of a mapped file would count as memory of this process.
-        """
+    def _chosen(self, wanted: Sequence[bool]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The wanted batches and their numbers."""
+        held = len(self._held)
+        yield from ((number, batch) for number, batch in enumerate(self._held) if wanted[number])
+        if self._file is None:
+            return
+        # read, not mapped: pages of a mapped file would count as memory of this process
         with pa.OSFile(str(self._path)) as source:
             reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
-            for number in range(reader.num_record_batches):
-                runs = None if part is None else part.runs
-                if runs is not None and runs.isdisjoint(self._runs[number]):
-                    continue
-                batch = reader.get_batch(number)
-                whole = part is None or (runs is not None and runs.issuperset(self._runs[number]))
-                yield batch if whole or part is None else batch.filter(part.holds(batch))
+            for number in range(held, len(wanted)):
+                if wanted[number]:
+                    yield number, reader.get_batch(number - held)
 
     def runs(self) -> dict[str, int]:
         """Rows by training run."""
@@ -103,6 +138,22 @@ class Staged:
     def reader(self) -> pa.RecordBatchReader:
         """All rows as a stream."""
         return pa.RecordBatchReader.from_batches(self.schema, self.batches())
+
+
+class _Spill:
+    """An Arrow file that is being written."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        """Open `path` for rows of `schema`."""
+        self._sink = pa.OSFile(str(path), "wb")
+        # a quarter of the bytes, and less time than writing all of them takes
+        options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+        self.writer = pa.ipc.new_file(self._sink, schema, options=options)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self.writer.close()
+        self._sink.close()
 
 
 def key_hashes(batch: pa.RecordBatch | pa.Table, key: Sequence[str]) -> pl.Series:
@@ -127,6 +178,10 @@ class Staging:
     schemas: Mapping[str, pa.Schema]
     _open: dict[str, Staged] = field(default_factory=dict)
     _folder: Path = field(default=Path())
+    _memory: Memory = field(default_factory=lambda: Memory(MEMORY_BYTES))
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "staging"))
+    _waiting: deque[Future[None]] = field(default_factory=deque)
+    _files: int = 0
 
     def __enter__(self) -> "Staging":
         """Make the directory; the caller holds the ingest lock, so that older ones are leftovers."""
@@ -138,24 +193,32 @@ class Staging:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Remove the directory with all rows."""
+        self._thread.shutdown(cancel_futures=True)
         for staged in self._open.values():
             staged.close()
         shutil.rmtree(self.home / STAGING, ignore_errors=True)
 
     def add(self, name: str, rows: pa.Table) -> None:
-        """Append rows of table `name`."""
+        """Append rows of table `name`. What went wrong with earlier rows is raised here or by `take`."""
         if name not in self._open:
             self._open[name] = self.fresh(name)
-        self._open[name].add(rows)
+        self._settle(_WAITING - 1)
+        self._waiting.append(self._thread.submit(self._open[name].add, rows))
 
     def fresh(self, name: str) -> Staged:
-        """A new file for rows of table `name`."""
-        number = len(list(self._folder.iterdir()))
+        """Room for rows of table `name`."""
+        self._files += 1
         key = TABLES[name].key if name in TABLES else ()
-        return Staged(self._folder / f"{number:04d}.arrow", self.schemas[name], key)
+        return Staged(self._folder / f"{self._files:04d}.arrow", self.schemas[name], self._memory, key)
 
     def take(self, name: str) -> Staged:
         """The finished rows of table `name`, none where nothing was added."""
+        self._settle(0)
         staged = self._open.pop(name, None) or self.fresh(name)
         staged.close()
         return staged
+
+    def _settle(self, most: int) -> None:
+        """Wait until at most `most` chunks are on their way."""
+        while len(self._waiting) > most:
+            self._waiting.popleft().result()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.contracts import REJECT_SCHEMA, TABLES, Folder, Reason
+from schemas.decode.constant import nulls, repeated
 from schemas.decode.limits import Limits
 
 
@@ -149,8 +150,8 @@ def typed_columns(name: str, columns: dict[str, Any], origin: Origin, digest: st
     schema = TABLES[name].arrow_schema
     rows = len(origin.positions)
     provenance = {
-        "arrival": pa.nulls(rows, pa.int64()),
-        "export_digest": pa.repeat(pa.scalar(digest, pa.string()), rows),
+        "arrival": nulls(rows, pa.int64()),
+        "export_digest": repeated(digest, rows),
         "position": pa.array(origin.positions, pa.int64()),
     }
     return pa.Table.from_arrays([(columns | provenance)[field.name] for field in schema], schema=schema)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from schemas.contracts import Column, Presence, Reason
 from schemas.contracts.enums import EnumSpec
+from schemas.decode.constant import nulls
 
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
@@ -62,12 +63,14 @@ def null_where(array: pa.Array, mask: Mask) -> pa.Array:
     if not marked:
         return array
     if marked == len(array):
-        return pa.nulls(len(array), array.type)
+        return nulls(len(array), array.type)
     return pc.if_else(pa.array(mask), pa.scalar(None, array.type), array)
 
 
 def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
     """The contract column of `raw`, of the declared type; what does not fit is noted in `found`."""
+    if raw.null_count == len(raw) and column.presence is not Presence.ZERO_OK:
+        return nulls(len(raw), column.type)
     if column.enum_spec is not None:
         return _enum(column, column.enum_spec, raw, found)
     if pa.types.is_map(column.type):

@@ -17,6 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from schemas.contracts.enums import ENUMS
 from schemas.decode.batches import arrow_schema
 from schemas.decode.columns import Mask, truth
+from schemas.decode.constant import nulls
 from schemas.decode.json_layout import TIMESTAMP, Layout
 
 _TIME: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$"
@@ -69,10 +70,10 @@ def _fields(layout: Layout, columns: dict[str, pa.Array], rows: Rows, reading: R
     for one in arrow_schema(layout.message):
         declared = layout.fields.get(one.name)
         if declared is None:
-            found[one.name] = pa.nulls(len(rows), one.type)
+            found[one.name] = nulls(len(rows), one.type)
         else:
             array = columns.get(layout.key(one.name))
-            array = pa.nulls(len(rows), layout.type_of(declared)) if array is None else array
+            array = nulls(len(rows), layout.type_of(declared)) if array is None else array
             found[one.name] = _field(layout, declared, one.type, array, rows, reading)
     return found
 
@@ -206,4 +207,4 @@ def _time(kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> p
         return text.cast(kind)
     except pa.ArrowInvalid:
         reading.suspect(rows, plain)
-        return pa.nulls(len(array), kind)
+        return nulls(len(array), kind)

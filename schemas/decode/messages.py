@@ -15,6 +15,7 @@ from schemas.decode.batches import message_class, to_batch
 from schemas.decode.canonical import canonical_json
 from schemas.decode.collector import Collector, Origin
 from schemas.decode.columns import truth
+from schemas.decode.constant import repeated
 from schemas.decode.rows import count_faults, decode_columns, emit, explode, field_of, shape_table
 from schemas.decode.seeds import seed_columns
 from schemas.decode.telemetry import decode_telemetry
@@ -43,10 +44,6 @@ def decode_batch(collector: Collector, message: str, batch: pa.RecordBatch, orig
     _DECODERS[message](collector, batch, origin, payloads)
 
 
-def _constant(value: str, rows: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), rows)
-
-
 def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
     name = "tolaria.system_state"
     columns, found = shape_table(TABLES[name], field_of(batch), batch.num_rows, {})
@@ -63,7 +60,7 @@ def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _
     seeds, owners, _index = explode(batch.column("seed_states"), good)
     if len(owners):
         derived = {key: column.take(pa.array(owners)) for key, column in packet.items()}
-        derived["source"] = _constant("packet", len(owners))
+        derived["source"] = repeated("packet", len(owners))
         seed_columns(collector, field_of(seeds), origin.take(owners), derived)
 
 
@@ -74,16 +71,16 @@ def _completion(columns: dict[str, Any]) -> npt.NDArray[np.bool_]:
 
 
 def _seed_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
-    seed_columns(collector, field_of(batch), origin, {"source": _constant("export", batch.num_rows)})
+    seed_columns(collector, field_of(batch), origin, {"source": repeated("export", batch.num_rows)})
 
 
 def _bsds(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
-    decode_columns(collector, "urabrask.bsds", field_of(batch), origin, {"source": _constant("bsds", batch.num_rows)})
+    decode_columns(collector, "urabrask.bsds", field_of(batch), origin, {"source": repeated("bsds", batch.num_rows)})
 
 
 def _bsds_issued(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
     sheets = batch.column("bsds")
-    derived = {"source": _constant("issued", batch.num_rows)}
+    derived = {"source": repeated("issued", batch.num_rows)}
     decode_columns(collector, "urabrask.bsds", field_of(sheets), origin, derived)
 
 
@@ -94,7 +91,7 @@ def _bsds_failed(collector: Collector, batch: pa.RecordBatch, origin: Origin, _:
 
 
 def _kernel(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
-    decode_columns(collector, "tezzeret.kernel", field_of(batch), origin, {"source": _constant("update", batch.num_rows)})
+    decode_columns(collector, "tezzeret.kernel", field_of(batch), origin, {"source": repeated("update", batch.num_rows)})
 
 
 def _command(collector: Collector, batch: pa.RecordBatch, origin: Origin, payloads: Sequence[bytes]) -> None:

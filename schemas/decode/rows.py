@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from schemas.contracts import TABLES, Presence, Reason, Table
 from schemas.decode.collector import Collector, Origin, typed_columns
 from schemas.decode.columns import Findings, Mask, shape_column, truth
+from schemas.decode.constant import nulls
 from schemas.decode.limits import Limits
 
 RawColumn = Callable[[str], pa.Array | None]
@@ -38,10 +39,10 @@ def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, p
         if column.name in derived:
             columns[column.name] = derived[column.name].cast(column.type)
         elif column.presence is Presence.DERIVED:
-            columns[column.name] = pa.nulls(rows, column.type)
+            columns[column.name] = nulls(rows, column.type)
         else:
             array = raw(column.field_path)
-            columns[column.name] = shape_column(column, pa.nulls(rows, column.type) if array is None else array, found)
+            columns[column.name] = shape_column(column, nulls(rows, column.type) if array is None else array, found)
     return columns, found
 
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from schemas.contracts import TABLES, Column, Presence
 from schemas.decode.collector import Collector, Origin
 from schemas.decode.columns import map_entries, null_where, truth
+from schemas.decode.constant import nulls
 from schemas.decode.rows import RawColumn, emit, shape_table
 
 _NAME: Final = "kasmina.seed_state"
@@ -69,7 +70,7 @@ class MapColumn:
     def values(self, name: str) -> pa.Array:
         """The entry `name` of each map as float64, NULL where there is none."""
         if name not in self._names:
-            return pa.nulls(self._rows, pa.float64())
+            return nulls(self._rows, pa.float64())
         hits = np.flatnonzero(self._codes == self._names.index(name))
         values = np.zeros(self._rows, np.float64)
         absent = np.ones(self._rows, np.bool_)

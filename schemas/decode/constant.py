@@ -1,0 +1,17 @@
+"""Arrow arrays of one value, made once per length: most columns of most chunks are alike, and Arrow arrays never change."""
+
+from functools import lru_cache
+
+import pyarrow as pa
+
+
+@lru_cache(maxsize=128)
+def nulls(rows: int, kind: pa.DataType) -> pa.Array:
+    """`rows` NULLs of type `kind`."""
+    return pa.nulls(rows, kind)
+
+
+@lru_cache(maxsize=16)
+def repeated(text: str, rows: int) -> pa.Array:
+    """`rows` copies of a string."""
+    return pa.repeat(pa.scalar(text, pa.string()), rows)
