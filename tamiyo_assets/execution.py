@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import pyarrow.compute as pc
 
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE
+from tamiyo_assets.assets.telemetry import WAREHOUSE, publish_warehouse
 from tamiyo_assets.definitions import build_definitions
 from tamiyo_assets.evaluations import failed_checks
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.jobs import everything_job, ingest_job
 from tamiyo_assets.partitions import TRAINING_RUNS, range_tags
 from tamiyo_assets.resources.alerts import Alert, AlertOutbox
+from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 
 _ENDED = frozenset({"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"})
@@ -70,6 +73,8 @@ def run_everything(settings: Settings, step: Step) -> Outcome:
             outcomes.append(_execute(settings, instance, job_name, step))
             if not outcomes[-1].success and job_name == ingest_job.name:
                 break
+        if not _metadata(outcomes[-1], WAREHOUSE):
+            publish_warehouse(settings.home)  # a check blocked what is downstream: what was committed is shown all the same
         failed = [check for result in outcomes for check in failed_checks(instance, result.run_id)]
     alerts = AlertOutbox(settings.home, settings.alert_webhook)
     alerts.queue(failed)
@@ -110,14 +115,21 @@ def _execute(settings: Settings, instance: dg.DagsterInstance, job_name: str, st
         run_config={"loggers": {"progress": {}}},
         tags=range_tags(known, set(known)),
         raise_on_error=False,
-        asset_selection=_without_graphs(definitions) if job_name == everything_job.name and not known else None,
+        asset_selection=_without_graphs(definitions) if job_name == everything_job.name and not _has_states(settings) else None,
     )
 
 
-def _without_graphs(definitions: dg.Definitions) -> list[dg.AssetKey]:
-    """What can be made of exports that hold no training run: all but the graphs, the model and its bundle.
+def _has_states(settings: Settings) -> bool:
+    """Whether any training state was kept."""
+    completion = TableStore(settings.home).read("tolaria.system_state", columns=["is_completion"]).column(0)
+    return pc.any(pc.invert(completion), min_count=1).as_py() is True
 
-    Dagster runs no partitioned asset that reads a partitioned one without a partition.
+
+def _without_graphs(definitions: dg.Definitions) -> list[dg.AssetKey]:
+    """What can be made of exports that hold no training state: all but the graphs, the model and its bundle.
+
+    Where not even a seed names a training run there is no partition, and Dagster runs no partitioned asset that reads
+    another one without a partition.
     """
     selection = dg.AssetSelection.all() - dg.AssetSelection.assets(DATASET).downstream()
     return sorted(selection.resolve(definitions.resolve_asset_graph()))

@@ -69,7 +69,7 @@ def _model(summary: Summary, console: Console) -> None:
     for reason, count in summary.unusable_reports.items():
         console.print(f"  {count:,} field reports gave no label: {reason}")
     if summary.build is None:
-        why = "" if summary.training_runs else ": the exports hold no training run, and graphs are made of its states"
+        why = "" if summary.training_runs else ": Tolaria sent no training state to make a graph of"
         console.print(f"Bundle: none was built{why}.")
         return
     _figures(summary.build, console)

@@ -12,6 +12,7 @@ import duckdb
 from gnn.publish import beside, ensure_dir, lock, publish_built, sweep
 from schemas.contracts import FOLDERS, TABLES
 from tamiyo_assets.accounting import feeds
+from tamiyo_assets.derived import DERIVED
 from tamiyo_assets.resources.tables import TableStore
 
 WAREHOUSE = "warehouse.duckdb"
@@ -61,7 +62,7 @@ def publish(home: Path, tables: TableStore) -> Path:
             connection.execute("USE warehouse")
             for schema in SCHEMAS:
                 connection.execute(f"CREATE SCHEMA {_name(schema)}")
-            for name in sorted({*contract_names(), *tables.names()}):
+            for name in sorted({*contract_names(), *DERIVED, *tables.names()}):
                 connection.execute(view_sql(connection, tables, name))
             connection.execute("USE memory")
             connection.execute("DETACH warehouse")
@@ -77,7 +78,8 @@ def view_sql(connection: duckdb.DuckDBPyConnection, tables: TableStore, name: st
         paths = ", ".join(_text(str(file.resolve())) for file in files)
         source = f"SELECT * FROM read_parquet([{paths}], union_by_name = true)"
     else:
-        empty = connection.from_arrow(tables.schema(name).empty_table())
+        columns = DERIVED[name] if name in DERIVED and not tables.exists(name) else tables.schema(name)
+        empty = connection.from_arrow(columns.empty_table())
         typed = zip(empty.columns, empty.types, strict=True)
         source = f"SELECT {', '.join(f'CAST(NULL AS {kind}) AS {_name(column)}' for column, kind in typed)} WHERE false"
     return f"CREATE SCHEMA IF NOT EXISTS {_name(schema)}; CREATE VIEW {_name(schema)}.{_name(table)} AS {source}"

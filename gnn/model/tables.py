@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,34 +13,8 @@ from gnn.model.evaluation import Gaps, value_interval
 from gnn.model.examples import KEYS
 from gnn.model.figures import probabilities, reliability
 from gnn.model.predictions import Predictions
+from gnn.model.table_schemas import CALIBRATION, EVALUATION, PREDICTIONS, RISK_COLUMNS
 from gnn.model.targets import Floats, Labels
-
-_KEY_FIELDS: Final = [pa.field(name, pa.int64() if name == "horizon" else pa.string()) for name in KEYS]
-_RISKS: Final = tuple(f"risk_{name}" for name in RISK_CLASSES)
-PREDICTIONS: Final = pa.schema(
-    [
-        *_KEY_FIELDS,
-        pa.field("model", pa.string()),
-        pa.field("split", pa.string()),
-        *(pa.field(name, pa.float64()) for name in ("value", "value_low", "value_high", *_RISKS, "policy_logit")),
-    ]
-)
-EVALUATION: Final = pa.schema(
-    [
-        *(pa.field(name, pa.string()) for name in ("model", "split", "metric")),
-        *(pa.field(name, pa.float64()) for name in ("value", "low", "high")),
-    ]
-)
-CALIBRATION: Final = pa.schema(
-    [
-        pa.field("bin", pa.int64()),
-        pa.field("confidence", pa.float64()),
-        pa.field("accuracy", pa.float64()),
-        pa.field("count", pa.int64()),
-        pa.field("stage", pa.string()),
-        pa.field("split", pa.string()),
-    ]
-)
 
 
 def empty_tables() -> dict[str, pa.Table]:
@@ -61,8 +34,8 @@ def prediction_rows(
     if predictions.risk_logits is not None:
         risks = probabilities(predictions.risk_logits, calibration.temperature)
     numbers = {"value": predictions.value, "value_low": low, "value_high": high, "policy_logit": predictions.logit}
-    numbers |= {column: risks[:, place] for place, column in enumerate(_RISKS)}
-    columns = {field.name: keys[field.name] for field in _KEY_FIELDS}
+    numbers |= {column: risks[:, place] for place, column in enumerate(RISK_COLUMNS)}
+    columns = {key: keys[key] for key in KEYS}
     columns |= {"model": pa.array([name] * count, pa.string()), "split": pa.array([split] * count, pa.string())}
     columns |= {column: pa.array(values, pa.float64(), from_pandas=True) for column, values in numbers.items()}
     return pa.table([columns[field.name] for field in PREDICTIONS], schema=PREDICTIONS)

@@ -11,7 +11,8 @@ from schemas.features import GROUPS, NodeType, Relation
 from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registry_key
-from tamiyo_assets.assets.reports import COLUMNS, feature_columns, key_of, materialized
+from tamiyo_assets.assets.reports import COLUMNS, arrow_columns, feature_columns, key_of, materialized
+from tamiyo_assets.derived import DERIVED
 from tamiyo_assets.partitions import SINGLE_RUN, training_runs
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.versions import Versions
@@ -62,6 +63,7 @@ def features(
     owners=_OWNER,
     partitions_def=training_runs,
     backfill_policy=SINGLE_RUN,
+    metadata={COLUMNS: arrow_columns(DERIVED["coverage.by_key"])},
     description="Per training run and feature: measured elements of all elements, and the system that sends it.",
 )
 def coverage_by_key(
@@ -81,6 +83,7 @@ def coverage_by_key(
     group_name="features",
     kinds={"deltalake"},
     owners=_OWNER,
+    metadata={COLUMNS: arrow_columns(DERIVED["coverage.by_family"])},
     description="Coverage summed over the keys of each node type and relation.",
 )
 def coverage_by_family(
@@ -100,6 +103,7 @@ def coverage_by_family(
     group_name="features",
     kinds={"deltalake"},
     owners=_OWNER,
+    metadata={COLUMNS: arrow_columns(DERIVED["coverage.gaps"])},
     description="What is missing, since when, and which system should have sent it.",
 )
 def coverage_gaps(

@@ -9,6 +9,7 @@ import dagster as dg
 from dagster import ResourceParam
 
 from gnn.publish import ensure_dir, lock, switch_link
+from schemas.errors import FeatureError
 from schemas.features import GROUPS
 from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.reports import key_of, materialized
@@ -17,6 +18,7 @@ from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.versions import RunVersion, TableVersion, Versions
 
 DATASET = key_of("graphs.dataset")
+_ONE_A_GRAPH = "features.context"
 _CURRENT = "current"
 _KEPT = 2
 
@@ -37,6 +39,8 @@ def dataset(
     """Write the dataset of the current inputs where there is none, and point `current` at it."""
     from gnn.graph.files import read_header, write_dataset
 
+    if not versions.of(_ONE_A_GRAPH).rows:
+        raise FeatureError(f"{_ONE_A_GRAPH}: expected at least one training state, found none; ask Tolaria for its packets")
     inputs = source.inputs(versions)
     directory = source.dataset_directory(versions)
     with lock(directory.parent / ".lock"):
@@ -72,7 +76,7 @@ def _newest(directory: Path) -> dict[str, dg.MarkdownMetadataValue]:
 def _runs(source: FeatureSource, versions: Versions, shared: dict[str, str]) -> dict[str, RunVersion]:
     """Per run: what its graphs are made of, its own feature rows with the registries and norms that encode them."""
     tables = [versions.of(group.table) for group in GROUPS]
-    graphs = versions.of("features.context")  # one row a graph
+    graphs = versions.of(_ONE_A_GRAPH)
     found = {}
     for run, part in graphs.runs.items():
         content = json.dumps([shared, [table.run(run).digest for table in tables]], sort_keys=True)

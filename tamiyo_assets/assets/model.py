@@ -12,8 +12,9 @@ from tamiyo_assets import lineage
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registries_directory, registry_key
-from tamiyo_assets.assets.reports import ROWS, key_of, materialized
+from tamiyo_assets.assets.reports import COLUMNS, ROWS, arrow_columns, key_of, materialized
 from tamiyo_assets.builds import build_inputs, build_report
+from tamiyo_assets.derived import DERIVED
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
@@ -36,6 +37,7 @@ _DESCRIPTIONS = {
     group_name="model",
     kinds={"deltalake"},
     owners=_OWNER,
+    metadata={COLUMNS: arrow_columns(DERIVED["training.examples"])},
     description="One row a measured outcome: packet, seed, kernel and horizon, with its uplift, risk class and split.",
 )
 def examples(
@@ -67,6 +69,7 @@ def examples(
                 kinds={"pytorch", "deltalake"},
                 owners=_OWNER,
                 description=_DESCRIPTIONS[name],
+                metadata={COLUMNS: arrow_columns(DERIVED[name])},
             )
             for name in RESULTS
         ),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
@@ -23,6 +24,7 @@ _OWNER = ["team:tamiyo"]
 _SHOWN = 50
 FEATURE_COVERAGE = "telemetry.feature_coverage"
 VERSIONS = "operations.versions"
+WAREHOUSE = key_of("operations.warehouse")
 _VERSIONS_SCHEMA = pa.schema(
     [("table", pa.string()), ("training_run", pa.string()), ("digest", pa.string()), ("rows", pa.int64())]
 )
@@ -82,7 +84,7 @@ def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Ve
 
 
 @dg.asset(
-    key=key_of("operations.warehouse"),
+    key=WAREHOUSE,
     deps=[key_of(VERSIONS), key_of(FEATURE_COVERAGE)],
     group_name="telemetry",
     kinds={"duckdb"},
@@ -92,16 +94,21 @@ def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Ve
 def warehouse(
     settings: ResourceParam[Settings], tables: ResourceParam[TableStore], versions: ResourceParam[Versions]
 ) -> dg.MaterializeResult[None]:
-    """Build the file aside and replace it, in a process of its own (see `tamiyo_assets.warehouse`)."""
-    command = [sys.executable, "-m", "tamiyo_assets.warehouse", str(settings.home)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StorageError(f"warehouse of {settings.home}: expected to publish it, found: {done.stderr[-2000:]}")
+    """Build the file aside and replace it."""
+    publish_warehouse(settings.home)
     contents = json.dumps([[name, versions.of(name).digest] for name in tables.names()])
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hashlib.sha256(contents.encode()).hexdigest()),
         metadata={"path": dg.MetadataValue.path(settings.home / "warehouse.duckdb"), "tables": len(tables.names())},
     )
+
+
+def publish_warehouse(home: Path) -> None:
+    """Publish the warehouse in a process of its own (see `tamiyo_assets.warehouse`); StorageError with what it said."""
+    command = [sys.executable, "-m", "tamiyo_assets.warehouse", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StorageError(f"warehouse of {home}: expected to publish it, found: {done.stderr[-2000:]}")
 
 
 TELEMETRY_ASSETS = (feature_coverage, table_versions, warehouse)

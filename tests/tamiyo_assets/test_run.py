@@ -98,15 +98,38 @@ def test_a_second_run_changes_nothing(pipeline: Settings, outcome: Outcome) -> N
     assert TableStore(pipeline.home).versions() == commits
 
 
-def test_exports_without_a_training_run_give_tables_and_registries_but_no_graph(tmp_path: Path) -> None:
-    folder = tmp_path / "exports" / "tolaria" / "system_state"
+@pytest.mark.parametrize(
+    "seeds", [[], [{"seed_id": "s", "training_run_id": "r", "timestamp_ns": "5"}]], ids=["no run", "seeds only"]
+)
+def test_exports_without_a_training_state_give_tables_and_registries_but_no_graph(tmp_path: Path, seeds: list[object]) -> None:
+    folder = tmp_path / "exports" / "kasmina" / "seed_state"
     folder.mkdir(parents=True)
-    (folder / "a.ndjson").write_text('{"packet_id": "p", "timestamp_ns": "1"}\n')
+    (folder / "a.ndjson").write_text("".join(f"{json.dumps(record)}\n" for record in [*seeds, {"seed_id": "without a run"}]))
     found = settings(tmp_path, tmp_path / "exports")
     outcome = run(found)
     assert outcome.ok and outcome.build_id is None
     assert summarize(found, outcome, seconds=0.0).build is None
     with duckdb.connect(str(found.home / "warehouse.duckdb"), read_only=True) as warehouse:
-        assert warehouse.execute("select reason from rejects.tolaria_system_state").fetchall() == [("missing_training_run_id",)]
-        assert warehouse.execute("select count(*) from tolaria.system_state").fetchone() == (0,)
+        assert warehouse.execute("select reason from rejects.kasmina_seed_state").fetchall() == [("missing_training_run_id",)]
+        for name, rows in {
+            "kasmina.seed_state": len(seeds),
+            "features.seed": 0,
+            "coverage.by_key": 0,
+            "training.predictions": 0,
+        }.items():
+            assert warehouse.execute(f"select count(*) from {name}").fetchone() == (rows,)
     assert not (found.home / "bundles").exists()
+
+
+def test_a_conflict_with_simic_keeps_graphs_from_being_made_and_the_warehouse_shows_the_rest(tmp_path: Path) -> None:
+    folder = tmp_path / "exports" / "simic" / "registry_snapshot"
+    folder.mkdir(parents=True)
+    (folder / "hazard_class_registry.json").write_text('{"LOW": 2}')
+    (folder / "optimizer_family_registry.json").write_text('{"lion": 9}')
+    found = settings(tmp_path, tmp_path / "exports")
+    outcome = run(found)
+    assert [(check.asset, check.check) for check in outcome.errors] == [("registries/hazard_class", "simic_conflict")]
+    with duckdb.connect(str(found.home / "warehouse.duckdb"), read_only=True) as warehouse:
+        assert warehouse.execute("select count(*) from simic.registry_snapshot").fetchone() == (2,)
+        assert warehouse.execute("select index from registries.hazard_class where key = 'LOW'").fetchone() == (1,)
+        assert warehouse.execute("select index from registries.optimizer_family where key = 'lion'").fetchone() == (9,)
