@@ -54,10 +54,7 @@ class Tally:
 
 def tally(tables: TableStore, name: str) -> Tally:
     """The counts of the newest commit of a table; zeros where it was never written."""
-    table = tables.open(name)
-    if table is None:
-        return Tally()
-    return Tally(*((table.transaction_version(key) or 0) for key in (_READ, _DUPLICATES, _REJECTED)))
+    return Tally(*(number or 0 for number in tables.transactions(name, (_READ, _DUPLICATES, _REJECTED))))
 
 
 def feeds(folder: Folder) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ Each commit of a table carries, as app transactions, the exports that it holds, 
 the cumulative counts. Rejects are committed first. A refresh with nothing new writes nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from schemas.decode import Decoded, Limits, decode_file
 from schemas.decode.files import extension_of
 from schemas.decode.together import SMALL_BYTES, Source, decode_together
 from schemas.errors import ContractError
-from tamiyo_assets.accounting import Accounting, Tally, accounting, export_key, feeds, total
+from tamiyo_assets.accounting import Accounting, Tally, accounting, export_key, total
 from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
-from tamiyo_assets.ledger import Entry, Ledger, present
+from tamiyo_assets.ledger import Ledger
+from tamiyo_assets.pending import Pending, mark_of, plans_of, targets_of
 from tamiyo_assets.replaying.plan import finish
-from tamiyo_assets.resources.exports import Export, Exports, Scan, Unplaced
+from tamiyo_assets.resources.exports import Export, Exports, Unplaced
 from tamiyo_assets.resources.pruning import SCOPE
 from tamiyo_assets.resources.tables import HeldTables, TableStore
 from tamiyo_assets.staging import Staging
@@ -52,20 +53,10 @@ class IngestReport:
         return bool(self.versions)
 
 
-@dataclass(frozen=True)
-class _Pending:
-    """One export with the tables that do not hold it yet. `again`: a later arrival of bytes that they hold."""
-
-    export: Export
-    entry: Entry
-    tables: frozenset[str]
-    again: frozenset[str]
-
-
 class _Changed(Exception):
     """An export that is not what was hashed any more."""
 
-    def __init__(self, pending: _Pending) -> None:
+    def __init__(self, pending: Pending) -> None:
         super().__init__(pending.export.file)
         self.pending = pending
 
@@ -102,8 +93,7 @@ class Ingest:
             self.exports.recall(self.home)
             scan = self.exports.scan(folders)
             report.unplaced = scan.unplaced
-            arrivals = present(Ledger(self.home).record(scan), scan.folders)
-            plans = {name: _pending(tables, FOLDERS[name], scan, arrivals) for name in scan.folders}
+            plans = plans_of(tables, scan, Ledger(self.home).record(scan))
             done, count = 0, sum(len(plan) for plan in plans.values())
             for name, plan in plans.items():
                 for batch in _batches(plan):
@@ -137,11 +127,11 @@ class Ingest:
                     found.update(rows.column(SCOPE).unique().to_pylist())
         return sorted(run for run in found if run is not None)
 
-    def _ingest(self, tables: HeldTables, folder: Folder, batch: Sequence[_Pending], report: IngestReport) -> None:
+    def _ingest(self, tables: HeldTables, folder: Folder, batch: Sequence[Pending], report: IngestReport) -> None:
         """Decode a batch of exports to disk, then commit it table by table, the rejects first."""
         remaining = list(batch)
         while remaining:
-            with Staging(self.home, {name: _stored(name) for name in _targets(folder)}) as staging:
+            with Staging(self.home, {name: _stored(name) for name in targets_of(folder)}) as staging:
                 decoded = _Decoded()
                 try:
                     for group in _groups(folder, remaining):
@@ -157,47 +147,21 @@ class Ingest:
                 return
 
 
-def _pending(tables: TableStore, folder: Folder, scan: Scan, arrivals: Mapping[tuple[str, str], Entry]) -> list[_Pending]:
-    """The exports of `folder` that some table lacks, in the order of their arrival."""
-    here = {e.identity: e for e in scan.exports if e.folder == folder.path}
-    entries = sorted((arrivals[folder.path, identity] for identity in here), key=lambda entry: entry.seq)
-    if not entries:
-        return []
-    lacking: dict[str, set[str]] = {}
-    again: dict[str, set[str]] = {}
-    for name in _targets(folder):
-        table = tables.open(name)
-        mark = -1 if table is None else (table.transaction_version(_mark(folder)) or -1)
-        for entry in entries:
-            if entry.seq <= mark:
-                continue
-            known = None if table is None else table.transaction_version(export_key(folder, entry.identity))
-            if known is None or (known < entry.scan and name in TABLES and TABLES[name].by_arrival):
-                lacking.setdefault(entry.identity, set()).add(name)
-                if known is not None:
-                    again.setdefault(entry.identity, set()).add(name)
-    return [
-        _Pending(here[e.identity], e, frozenset(lacking[e.identity]), frozenset(again.get(e.identity, ())))
-        for e in entries
-        if e.identity in lacking
-    ]
-
-
 def _commit(
     tables: HeldTables,
     folder: Folder,
-    batch: Sequence[_Pending],
+    batch: Sequence[Pending],
     staging: Staging,
     decoded: _Decoded,
     report: IngestReport,
 ) -> None:
     """Commit staged rows to every table that lacks one of the exports, the rejects first."""
-    for name in _targets(folder):
+    for name in targets_of(folder):
         keys = {export_key(folder, p.export.identity): p.entry.scan for p in batch if name in p.tables}
         if not keys:
             continue
         tables.renew(name)
-        mark = {_mark(folder): max(p.entry.seq for p in batch)}
+        mark = {mark_of(folder): max(p.entry.seq for p in batch)}
         order = Commit(name, keys | mark, decoded.tallies.get(name, Tally()))
         if name in TABLES:
             version, runs = commit_rows(tables, staging, order)
@@ -207,10 +171,10 @@ def _commit(
         report.versions[name] = version
 
 
-def _decode(folder: Folder, group: Sequence[_Pending], staging: Staging, decoded: _Decoded, limits: Limits) -> None:
+def _decode(folder: Folder, group: Sequence[Pending], staging: Staging, decoded: _Decoded, limits: Limits) -> None:
     """Stage the rows and rejects of exports for the tables that lack them; _Changed where a file is another by then."""
     one = group[0]
-    targets = frozenset(_targets(folder))
+    targets = frozenset(targets_of(folder))
     try:
         for chunk in _chunks(folder, [pending.export for pending in group], limits):
             for name, rows in (*chunk.tables.items(), *chunk.rejects.items()):
@@ -235,15 +199,15 @@ def _chunks(folder: Folder, exports: Sequence[Export], limits: Limits) -> Iterab
     return decode_together([Source(export.path, export.file, export.digest) for export in exports], folder, limits)
 
 
-def _raise_changed(group: Sequence[_Pending]) -> None:
+def _raise_changed(group: Sequence[Pending]) -> None:
     for pending in group:
         if not pending.export.unchanged():
             raise _Changed(pending) from None
 
 
-def _groups(folder: Folder, batch: Sequence[_Pending]) -> Iterable[list[_Pending]]:
+def _groups(folder: Folder, batch: Sequence[Pending]) -> Iterable[list[Pending]]:
     """Cut a batch into exports that are decoded at once: large ones alone, small ones of one kind and arrival together."""
-    small: dict[tuple[object, ...], list[_Pending]] = {}
+    small: dict[tuple[object, ...], list[Pending]] = {}
     for pending in batch:
         if pending.export.size > SMALL_BYTES:
             yield [pending]
@@ -261,24 +225,13 @@ def _arrived(rows: pa.Table, arrival: int) -> pa.Table:
     return rows.set_column(place, rows.schema.field(place), pa.repeat(pa.scalar(arrival, pa.int64()), rows.num_rows))
 
 
-def _targets(folder: Folder) -> list[str]:
-    """Tables to commit for files of `folder`, rejects first."""
-    rejects = {folder.reject_table, *(folder.reject_table_of(name) for name in feeds(folder))}
-    return [*sorted(rejects), *feeds(folder)]
-
-
 def _stored(name: str) -> pa.Schema:
     return TABLES[name].arrow_schema if name in TABLES else REJECT_SCHEMA
 
 
-def _mark(folder: Folder) -> str:
-    """App transaction whose version is the ledger's seq up to which a table holds everything of a folder."""
-    return f"{folder.path}:ledger"
-
-
-def _batches(plan: Sequence[_Pending]) -> Iterable[list[_Pending]]:
+def _batches(plan: Sequence[Pending]) -> Iterable[list[Pending]]:
     """Cut a plan into batches of at most `BATCH_BYTES`, of at least one export."""
-    batch: list[_Pending] = []
+    batch: list[Pending] = []
     size = 0
     for pending in plan:
         if batch and size + pending.export.size > BATCH_BYTES:

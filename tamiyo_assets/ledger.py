@@ -129,3 +129,13 @@ def present(entries: Iterable[Entry], folders: Iterable[str]) -> Mapping[tuple[s
         else:
             found.pop(key, None)
     return found
+
+
+def first_arrivals(entries: Iterable[Entry], folders: Iterable[str]) -> dict[tuple[str, str], int]:
+    """(folder, identity) -> `seq` of its first arrival in one of `folders`."""
+    wanted = frozenset(folders)
+    found: dict[tuple[str, str], int] = {}
+    for entry in entries:
+        if entry.folder in wanted and entry.event == "arrived":
+            found.setdefault((entry.folder, entry.identity), entry.seq)
+    return found

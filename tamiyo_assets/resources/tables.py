@@ -22,6 +22,7 @@ from gnn.publish import ensure_dir, lock, publish_file
 from gnn.strict_json import read_object
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
+from tamiyo_assets.resources.commit_log import commit_file, newest_version, transactions_in
 from tamiyo_assets.resources.layout import layout
 from tamiyo_assets.resources.pruning import SCOPE, files_of
 
@@ -186,8 +187,21 @@ class TableStore:
 
     def transaction(self, name: str, key: str) -> int | None:
         """Number that the newest commit with transaction `key` gave it; None where there is none."""
+        return self.transactions(name, [key])[0]
+
+    def transactions(self, name: str, keys: Sequence[str]) -> list[int | None]:
+        """The same for several keys. Looks into the newest commit first, which costs a hundredth of opening the table."""
+        path = self.path(name)
+        version = self._newest(name)
+        newest = {} if version is None else transactions_in(path, version)
+        if all(key in newest for key in keys):
+            return [newest[key] for key in keys]
         table = self.open(name)
-        return None if table is None else table.transaction_version(key)
+        return [None if table is None else table.transaction_version(key) for key in keys]
+
+    def _newest(self, name: str) -> int | None:
+        """The version that `open` would give, where that is known without opening."""
+        return newest_version(self.path(name))
 
     def write(
         self,
@@ -277,6 +291,11 @@ class PinnedTables(TableStore):
         wanted = self.pinned.get(name) if version is None else version
         return None if wanted == ABSENT else super().open(name, wanted)
 
+    def _newest(self, name: str) -> int | None:
+        """The pinned version; None where the table has none."""
+        version = self.pinned.get(name)
+        return super()._newest(name) if version is None else (None if version == ABSENT else version)
+
     def write(self, name: str, rows: pa.Table | pa.RecordBatchReader, **how: Any) -> int:
         """Refused: StorageError."""
         raise StorageError(f"table {name}: expected no write to a pinned set of tables; write to the store itself")
@@ -302,10 +321,14 @@ class HeldTables(TableStore):
             self._tables[name] = table
         return self._tables[name]
 
+    def _newest(self, name: str) -> int | None:
+        """The version of the table that is held."""
+        return self._tables[name].version() if name in self._tables else super()._newest(name)
+
     def renew(self, name: str) -> None:
         """Read what was committed to a table since it was opened."""
         table = self._tables.get(name)
-        if table is not None:
+        if table is not None and commit_file(self.path(name), table.version() + 1).exists():
             with _named(self.path(name)):
                 table.update_incremental()
 

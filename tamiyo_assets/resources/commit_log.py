@@ -1,0 +1,32 @@
+"""The newest commit of a Delta table, read from its log without opening the table."""
+
+import json
+import re
+from pathlib import Path
+
+LOG = "_delta_log"
+_COMMIT = re.compile(r"([0-9]{20})\.json")
+
+
+def commit_file(table: Path, version: int) -> Path:
+    """The file of one commit."""
+    return table / LOG / f"{version:020d}.json"
+
+
+def newest_version(table: Path) -> int | None:
+    """The newest version that has its commit file; None where there is no log, or only a checkpoint."""
+    try:
+        names = [path.name for path in (table / LOG).iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return max((int(found[1]) for name in names if (found := _COMMIT.fullmatch(name))), default=None)
+
+
+def transactions_in(table: Path, version: int) -> dict[str, int]:
+    """App transactions of one commit by key; none where its file is gone or damaged (opening the table tells which)."""
+    try:
+        lines = commit_file(table, version).read_bytes().splitlines()
+        actions = [json.loads(line)["txn"] for line in lines if line.startswith(b'{"txn"')]
+        return {action["appId"]: int(action["version"]) for action in actions}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
