@@ -62,7 +62,7 @@ class TamiyoPolicy:
     @classmethod
     def load(
         cls,
-        path: Path,
+        path: Path | str,
         config: ServingConfig | None = None,
         *,
         home: Path | None = None,
@@ -72,7 +72,7 @@ class TamiyoPolicy:
 
         `home` is where `compile_status.json` is kept; None keeps none.
         """
-        report = preflight(path)
+        report = preflight(Path(path))
         if report.bundle is None or not report.clean:
             raise BundleRejected(f"bundle {path}: " + "; ".join(str(m) for m in report.mismatches))
         return cls(report.bundle, config, home=home, clock=clock)

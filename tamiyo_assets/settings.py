@@ -1,14 +1,16 @@
 """Where things are and how strict the checks are: resolved once, from options, the environment and the defaults."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gnn.model.config import TrainingConfig
 from schemas.decode import Limits
-from schemas.errors import ContractError, TamiyoError
+from schemas.errors import ContractError, StorageError, TamiyoError
 
 SAMPLE = Path(__file__).resolve().parents[1] / "recorder" / "sample"
 DEFAULT_HOME = Path("var/tamiyo")
@@ -41,7 +43,7 @@ def resolve(*, exports: Path | None = None, home: Path | None = None, environmen
     """Settings from options first, then `TAMIYO_*` variables, then the defaults of the house.
 
     Where no exports root is named and `var/exports` is absent or empty, the committed sample is read. `TAMIYO_LIMITS` is a JSON
-    object of bounds on what decoders accept; ContractError where it names another one or a bad value.
+    object of bounds on what decoders accept; ContractError where it names another one, or where any value is a bad one.
     """
     env = os.environ if environment is None else environment
     named_home = home or _path(env, "TAMIYO_HOME")
@@ -55,10 +57,21 @@ def resolve(*, exports: Path | None = None, home: Path | None = None, environmen
         exports_are_sample=is_sample,
         dagster_home=(_path(env, "DAGSTER_HOME") or default_dagster).absolute(),
         alert_webhook=env.get("TAMIYO_ALERT_WEBHOOK") or None,
-        mandatory_coverage=float(env.get("TAMIYO_MANDATORY_COVERAGE") or 1.0),
-        family_coverage=float(env.get("TAMIYO_FAMILY_COVERAGE") or 0.70),
+        mandatory_coverage=_share(env, "TAMIYO_MANDATORY_COVERAGE", 1.0),
+        family_coverage=_share(env, "TAMIYO_FAMILY_COVERAGE", 0.70),
         limits=_limits(env.get("TAMIYO_LIMITS") or "{}"),
     )
+
+
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name) or str(default)
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.0 <= share <= 1.0:
+        raise ContractError(f"{name}: expected a number from 0 to 1, found {text!r}; leave it away for {default}")
+    return share
 
 
 def _limits(text: str) -> Limits:
@@ -68,6 +81,19 @@ def _limits(text: str) -> Limits:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or text[:80]!r}: {one['msg']}" for one in error.errors())
         raise ContractError(
             f"TAMIYO_LIMITS: expected a JSON object of {', '.join(Limits.model_fields)}, found {wrong}"
+        ) from None
+
+
+def require_home(settings: Settings) -> None:
+    """Make the home; raise StorageError where it can't be written to."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=settings.home):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"home {settings.home}: expected a directory that can be written to, found: {error.strerror}; "
+            "pass --home DIR or set TAMIYO_HOME"
         ) from None
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
@@ -39,25 +39,47 @@ ExportsRoot = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
+class Refused(TamiyoError):
+    """A command ends with this message and status."""
+
+    def __init__(self, message: str, status: Exit) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def reported(command: Callable[P, None]) -> Callable[P, None]:
-    """End a command that raises one of our errors with its message and status, instead of a traceback."""
+    """End a command that raises one of our errors, or can't use a file, with a message and status instead of a traceback.
+
+    The message goes to stderr; with `--json` it is the one object on stdout too.
+    """
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-        except ExportsMissing as error:
-            fail(str(error), Exit.USAGE)
-        except TamiyoError as error:
-            fail(str(error), Exit.REFUSED)
+        except (TamiyoError, OSError) as error:
+            message = _named(error) if isinstance(error, OSError) else str(error)
+            if kwargs.get("as_json"):
+                print_json({"error": message})
+            Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(_status(error)) from None
 
     return wrapped
 
 
-def fail(message: str, status: Exit) -> None:
-    """Print a message to stderr and end with a status."""
-    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(status)
+def _status(error: TamiyoError | OSError) -> Exit:
+    if isinstance(error, Refused):
+        return error.status
+    return Exit.USAGE if isinstance(error, ExportsMissing) else Exit.REFUSED
+
+
+def _named(error: OSError) -> str:
+    return f"{error.filename or 'a file'}: expected to read or write it, found: {error.strerror or error}; name another place"
+
+
+def fail(message: str, status: Exit) -> NoReturn:
+    """End the command; see `reported`."""
+    raise Refused(message, status)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, quiet_dagster, reported
-from tamiyo_assets.settings import Settings, require_exports, resolve
+from tamiyo_assets.settings import Settings, require_exports, require_home, resolve
 
 if TYPE_CHECKING:
     from tamiyo_assets.execution import Outcome
@@ -36,6 +36,7 @@ def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False)
     """Exit status 0; 1 where an ERROR check or a step failed; 2 where there is no exports root."""
     settings = resolve(exports=exports, home=home)
     require_exports(settings)
+    require_home(settings)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small graphs: two threads stall each other
     console = Console(quiet=as_json)
     if settings.exports_are_sample:

@@ -60,6 +60,23 @@ def test_what_is_refused_is_status_1_without_a_traceback(arguments: list[str], t
     assert "Traceback" not in found.output and "expected" in found.output
 
 
+@pytest.mark.parametrize("arguments", [["coverage"], ["promote", "no-such-build"], ["rollback"], ["lineage", "0" * 64]])
+def test_what_is_refused_is_one_json_object_where_that_is_asked_for(arguments: list[str], tmp_path: Path) -> None:
+    found = tamiyo(*arguments, "--home", str(tmp_path), "--json")
+    assert found.exit_code == 1
+    assert "expected" in json.loads(found.stdout)["error"]
+
+
+def test_a_place_that_can_t_be_used_is_named_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    found = tamiyo("run", "--exports", str(exports), "--home", str(tmp_path / "file"))
+    assert (found.exit_code, "expected a directory that can be written to" in found.output) == (1, True)
+    found = tamiyo("record", "--exports", str(tmp_path / "file"), "--hosts", "1", "--json")
+    assert found.exit_code == 1 and "file" in json.loads(found.stdout)["error"]
+
+
 def test_an_unknown_registry_is_a_bad_argument(tmp_path: Path) -> None:
     assert tamiyo("registry", "show", "colours", "--home", str(tmp_path)).exit_code == 2
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from schemas.decode import Limits
-from schemas.errors import ContractError
-from tamiyo_assets.settings import SAMPLE, ExportsMissing, require_exports, resolve
+from schemas.errors import ContractError, StorageError
+from tamiyo_assets.settings import SAMPLE, ExportsMissing, require_exports, require_home, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +54,18 @@ def test_limits_of_decoding_are_configured_and_checked() -> None:
     for wrong, named in (("{", "{"), ('{"string_bytes": 0}', "string_bytes"), ('{"strings": 1}', "strings")):
         with pytest.raises(ContractError, match=named):
             resolve(environment={"TAMIYO_LIMITS": wrong})
+
+
+@pytest.mark.parametrize("name", ["TAMIYO_MANDATORY_COVERAGE", "TAMIYO_FAMILY_COVERAGE"])
+def test_a_threshold_that_is_no_share_is_named(name: str) -> None:
+    assert resolve(environment={name: "0.5"}).model_dump()[name.removeprefix("TAMIYO_").lower()] == 0.5
+    for wrong in ("most", "1.5", "nan"):
+        with pytest.raises(ContractError, match=f"{name}: expected a number from 0 to 1, found '{wrong}'"):
+            resolve(environment={name: wrong})
+
+
+def test_a_home_that_can_t_be_written_to_is_named(tmp_path: Path) -> None:
+    require_home(resolve(home=tmp_path / "new", environment={}))
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file: expected a directory that can be written to, found: .*; pass --home"):
+        require_home(resolve(home=tmp_path / "file", environment={}))
