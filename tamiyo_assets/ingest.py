@@ -5,7 +5,9 @@ the cumulative counts. Rejects are committed first. A refresh with nothing new w
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,6 +32,7 @@ Progress = Callable[[str, int, int], None]  # (export file, exports done, export
 
 INGEST_LOCK = ".ingest.lock"
 BATCH_BYTES = 512 << 20  # exports decoded before their tables are committed
+_COMMITS = 2  # tables that are written at once: most of a write is done outside Python
 
 
 @dataclass
@@ -155,20 +158,22 @@ def _commit(
     decoded: _Decoded,
     report: IngestReport,
 ) -> None:
-    """Commit staged rows to every table that lacks one of the exports, the rejects first."""
+    """Commit staged rows to every table that lacks one of the exports: the rejects first, then the tables, two at a time."""
+    orders = []
     for name in targets_of(folder):
         keys = {export_key(folder, p.export.identity): p.entry.scan for p in batch if name in p.tables}
-        if not keys:
-            continue
-        tables.renew(name)
-        mark = {mark_of(folder): max(p.entry.seq for p in batch)}
-        order = Commit(name, keys | mark, decoded.tallies.get(name, Tally()))
-        if name in TABLES:
-            version, runs = commit_rows(tables, staging, order)
-            report.runs.setdefault(name, set()).update(runs)
-        else:
-            version = commit_rejects(tables, staging, order)
-        report.versions[name] = version
+        if keys:
+            mark = {mark_of(folder): max(p.entry.seq for p in batch)}
+            orders.append(Commit(name, keys | mark, decoded.tallies.get(name, Tally())))
+    for order in orders:
+        tables.renew(order.name)
+        if order.name not in TABLES:
+            report.versions[order.name] = commit_rejects(tables, staging, order)
+    of_rows = [order for order in orders if order.name in TABLES]
+    with ThreadPoolExecutor(_COMMITS, "commit") as threads:
+        for order, (version, runs) in zip(of_rows, threads.map(partial(commit_rows, tables, staging), of_rows), strict=True):
+            report.runs.setdefault(order.name, set()).update(runs)
+            report.versions[order.name] = version
 
 
 def _decode(folder: Folder, group: Sequence[Pending], staging: Staging, decoded: _Decoded, limits: Limits) -> None:

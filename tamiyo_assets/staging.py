@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count as numbers
 from pathlib import Path
 from tempfile import mkdtemp
+from threading import Lock
 from types import TracebackType
 from typing import Protocol
 
@@ -46,17 +48,19 @@ class Memory:
 
     left: int
     known: set[int] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def take(self, batch: pa.RecordBatch) -> bool:
         """Whether the batch fits; its buffers are held from then on."""
         buffers = {one.address: one.size for column in batch.columns for one in column.buffers() if one is not None}
-        added = buffers.keys() - self.known
-        size = sum(buffers[address] for address in added)
-        if size > self.left:
-            return False
-        self.left -= size
-        self.known |= added
-        return True
+        with self._lock:
+            added = buffers.keys() - self.known
+            size = sum(buffers[address] for address in added)
+            if size > self.left:
+                return False
+            self.left -= size
+            self.known |= added
+            return True
 
 
 class Staged:
@@ -172,7 +176,10 @@ def _counts(batch: pa.RecordBatch) -> dict[str, int]:
 
 @dataclass
 class Staging:
-    """A directory for one batch of exports, gone afterwards; leftovers of a killed process go with the next batch."""
+    """A directory for one batch of exports, gone afterwards; leftovers of a killed process go with the next batch.
+
+    Rows are added by one thread; different tables may be taken by several.
+    """
 
     home: Path
     schemas: Mapping[str, pa.Schema]
@@ -181,7 +188,8 @@ class Staging:
     _memory: Memory = field(default_factory=lambda: Memory(MEMORY_BYTES))
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "staging"))
     _waiting: deque[Future[None]] = field(default_factory=deque)
-    _files: int = 0
+    _taking: Lock = field(default_factory=Lock)
+    _files: Iterator[int] = field(default_factory=numbers)
 
     def __enter__(self) -> "Staging":
         """Make the directory; the caller holds the ingest lock, so that older ones are leftovers."""
@@ -207,13 +215,13 @@ class Staging:
 
     def fresh(self, name: str) -> Staged:
         """Room for rows of table `name`."""
-        self._files += 1
         key = TABLES[name].key if name in TABLES else ()
-        return Staged(self._folder / f"{self._files:04d}.arrow", self.schemas[name], self._memory, key)
+        return Staged(self._folder / f"{next(self._files):04d}.arrow", self.schemas[name], self._memory, key)
 
     def take(self, name: str) -> Staged:
         """The finished rows of table `name`, none where nothing was added."""
-        self._settle(0)
+        with self._taking:
+            self._settle(0)
         staged = self._open.pop(name, None) or self.fresh(name)
         staged.close()
         return staged
