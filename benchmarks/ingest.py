@@ -3,8 +3,8 @@
 For the same packets (with eight metrics and two seeds each) in each format, CPU and wall seconds of reading with nothing else
 (DuckDB's typed `read_json` and `read_parquet` into Arrow; framing and upb's parsing of each record), and of the whole of
 `Ingest.refresh` into an empty home: hashing, ledger, decoding, validation, rejects, staging, merge and the Delta commits of
-every table. Both in this process, in turn; the least time of each counts, since a shared machine only ever adds to it. CPU
-seconds are those of all threads of the process. Peak memory is that of refreshes in processes of their own, of which each
+every table. Both in this process, in turn; ratios are of the medians. CPU seconds are those of all threads of the process: an
+ingest has three beside each other, a bare upb one, DuckDB's readers as many as there are cores. Peak memory is that of refreshes in processes of their own, of which each
 reads one file, of N packets and of `--large` packets.
 """
 
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import duckdb
@@ -94,11 +95,11 @@ def cost(work: Callable[[Path], None], path: Path) -> Cost:
 
 
 def compare(path: Path, rounds: int) -> dict[str, Any]:
-    """Least costs of the bare reader, of decoding alone and of the whole refresh, in turn, and their ratios."""
+    """Median costs of the bare reader, of decoding alone and of the whole refresh, in turn, and their ratios."""
     works = {"bare": bare, "decode": decode, "ingest": refresh}
     costs = [{name: cost(work, path) for name, work in works.items()} for _ in range(rounds)]
-    cpu = {name: min(one[name].cpu for one in costs) for name in works}
-    wall = {name: min(one[name].wall for one in costs) for name in works}
+    cpu = {name: median(one[name].cpu for one in costs) for name in works}
+    wall = {name: median(one[name].wall for one in costs) for name in works}
     return {
         "MiB": round(path.stat().st_size / 2**20, 1),
         "cpu_s": {name: round(value, 2) for name, value in cpu.items()},
@@ -143,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--packets", type=int, default=1_000_000)
     parser.add_argument("--large", type=int, default=0, help="packets of a second file, for peak memory only")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", type=Path, help="ingest this file and print the peak memory in MiB")
     options = parser.parse_args()
     if options.only is not None:
