@@ -4,8 +4,8 @@ For the same packets (with eight metrics and two seeds each) in each format, CPU
 (DuckDB's typed `read_json` and `read_parquet` into Arrow; framing and upb's parsing of each record), and of the whole of
 `Ingest.refresh` into an empty home: hashing, ledger, decoding, validation, rejects, staging, merge and the Delta commits of
 every table. Both in this process, in turn; ratios are of the medians. CPU seconds are those of all threads of the process: an
-ingest has three beside each other, a bare upb one, DuckDB's readers as many as there are cores. Peak memory is that of refreshes in processes of their own, of which each
-reads one file, of N packets and of `--large` packets.
+ingest has up to three at work, upb one, DuckDB's readers as many as there are cores. Peak memory is that of refreshes in
+processes of their own, of which each reads one file, of N packets and of `--large` packets.
 """
 
 import argparse
