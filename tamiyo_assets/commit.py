@@ -103,7 +103,13 @@ def _write(
     said = tally(tables, order.name).plus(order.tally).plus(Tally(duplicates=duplicates))
     transactions = {**order.transactions, **said.transactions()}
     return tables.write(
-        order.name, rows.reader(), runs=runs, append=append, transactions=transactions, metadata=said.metadata()
+        order.name,
+        rows.reader(),
+        runs=runs,
+        append=append,
+        transactions=transactions,
+        metadata=said.metadata(),
+        count=rows.rows,
     )
 
 

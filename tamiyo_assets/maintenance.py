@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
+from tamiyo_assets.resources.layout import FILES, stored_bytes
 from tamiyo_assets.resources.tables import TableStore
 
 RETENTION = timedelta(days=7)
 LOG_RETENTION = timedelta(days=30)
 SMALL_FILES = 16  # a table with fewer files is not worth a rewrite
+SMALLEST_FILE = 128 << 10  # bytes
 LONG_LOG = 200  # commits in a log that is worth cleaning
 RETRIES = 20
 
@@ -51,7 +53,9 @@ def _compact(table: DeltaTable) -> int:
     if len(table.file_uris()) < SMALL_FILES:
         return 0
     try:
-        result = table.optimize.compact(commit_properties=CommitProperties(max_commit_retries=RETRIES))
+        # about as large as a commit makes them, so that replacing a run's rows does not rewrite those of all runs
+        size = max(SMALLEST_FILE, stored_bytes(table) // FILES)
+        result = table.optimize.compact(target_size=size, commit_properties=CommitProperties(max_commit_retries=RETRIES))
     except CommitFailedError:
         # somebody rewrote a file that was being merged: theirs counts, and the next time merges again
         table.update_incremental()

@@ -1,10 +1,16 @@
 """How the Parquet files of a table are written."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import pyarrow as pa
-from deltalake import ColumnProperties, WriterProperties
+from deltalake import ColumnProperties, DeltaTable, WriterProperties
 
+FILES: Final = (
+    64  # files that a large table of training runs is cut into: replacing one run rewrites those that hold rows of it
+)
+SMALLEST: Final = 1 << 20  # bytes, as the writer estimates them, that are never cut
+_ROW_BYTES: Final = 128  # of a row in a file, roughly
 _UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hardly repeat
 
 
@@ -20,6 +26,16 @@ def layout(schema: pa.Schema) -> WriterProperties:
         default_column_properties=ColumnProperties(dictionary_enabled=False),
         column_properties={path: ColumnProperties(dictionary_enabled=True) for path in texts},
     )
+
+
+def file_bytes(table: DeltaTable | None, rows: int) -> int:
+    """The size at which a new file begins, for a table that gets `rows` rows more."""
+    return max(SMALLEST, (stored_bytes(table) + rows * _ROW_BYTES) // FILES)
+
+
+def stored_bytes(table: DeltaTable | None) -> int:
+    """Bytes of a table's files."""
+    return 0 if table is None else sum(pa.table(table.get_add_actions()).column("size_bytes").to_pylist())
 
 
 def _texts(path: str, kind: pa.DataType) -> Iterator[str]:

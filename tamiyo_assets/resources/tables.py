@@ -23,7 +23,7 @@ from gnn.strict_json import read_object
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 from tamiyo_assets.resources.commit_log import commit_file, newest_version, transactions_in
-from tamiyo_assets.resources.layout import layout
+from tamiyo_assets.resources.layout import file_bytes, layout
 from tamiyo_assets.resources.pruning import SCOPE, files_of
 
 PINS = "pins"
@@ -212,10 +212,12 @@ class TableStore:
         transactions: Mapping[str, int] | None = None,
         metadata: Mapping[str, str] | None = None,
         append: bool = False,
+        count: int = 0,
     ) -> int:
         """Replace the rows of `runs` (None: of the whole table), or append, in one commit; the new version number.
 
-        `transactions` and `metadata` become part of the same commit. Readers see the version before or this one.
+        `transactions` and `metadata` become part of the same commit. Readers see the version before or this one. `count`: about
+        how many rows a stream has.
         """
         path = self.path(name)
         ensure_dir(path)
@@ -224,19 +226,19 @@ class TableStore:
             max_commit_retries=_RETRIES,
             app_transactions=[Transaction(key, number) for key, number in (transactions or {}).items()],
         )
+        common: dict[str, Any] = {"count": count, "properties": properties}
         table = self.open(name)
         if table is None:
             # two first commits at once would both define the table
             with lock(self.root / CREATION_LOCK):
                 table = self.open(name)
                 if table is None:
-                    return self._commit(path, None, rows, mode="append", configuration=_CONFIGURATION, properties=properties)
+                    return self._commit(path, None, rows, mode="append", configuration=_CONFIGURATION, **common)
         if runs is None and not append:
-            return self._commit(path, table, rows, mode="overwrite", schema_mode="overwrite", properties=properties)
+            return self._commit(path, table, rows, mode="overwrite", schema_mode="overwrite", **common)
         if append or not runs:
-            return self._commit(path, table, rows, mode="append", schema_mode="merge", properties=properties)
-        how = {"mode": "overwrite", "schema_mode": "merge", "predicate": _predicate(runs)}
-        return self._commit(path, table, rows, properties=properties, **how)
+            return self._commit(path, table, rows, mode="append", schema_mode="merge", **common)
+        return self._commit(path, table, rows, mode="overwrite", schema_mode="merge", predicate=_predicate(runs), **common)
 
     def _commit(
         self,
@@ -244,11 +246,14 @@ class TableStore:
         table: DeltaTable | None,
         rows: pa.Table | pa.RecordBatchReader,
         *,
+        count: int,
         properties: CommitProperties,
         **how: Any,
     ) -> int:
         """Commit to `table`, which is at the new version afterwards; None: make one at `path`."""
         with _named(path):
+            if SCOPE in rows.schema.names:
+                how["target_file_size"] = file_bytes(table, rows.num_rows if isinstance(rows, pa.Table) else count)
             write_deltalake(table or path, rows, commit_properties=properties, writer_properties=layout(rows.schema), **how)
             return 0 if table is None else table.version()
 
