@@ -12,6 +12,7 @@ from schemas.decode.framing import Chunk
 from schemas.decode.limits import Limits
 from schemas.decode.mending import mend
 from schemas.decode.messages import decode_messages
+from schemas.decode.nested import nested_unknown_fields
 from schemas.decode.wire import unknown_fields
 
 _ISSUED: Final = b"\x0a"
@@ -62,4 +63,5 @@ def _decode(
     errors = decode_messages(collector, message, payloads, origin)
     good = payloads if not errors else [payload for row, payload in enumerate(payloads) if row not in errors]
     collector.count_unknown(unknown_fields(message, good))
+    collector.count_unknown(nested_unknown_fields(message, good))
     return {rows[row]: error for row, error in errors.items()}

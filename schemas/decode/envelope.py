@@ -12,6 +12,7 @@ from schemas.contracts.oona import ROUTES
 from schemas.decode.batches import message_class
 from schemas.decode.collector import Collector, Origin
 from schemas.decode.messages import decode_messages
+from schemas.decode.nested import nested_unknown_fields
 from schemas.decode.wire import unknown_fields
 
 ENVELOPE: Final = "BusEnvelope"
@@ -51,4 +52,5 @@ def _decode_carried(collector: Collector, kind: str, carried: list[tuple[int, by
         inner.reject_record(where.record(row), Reason.INVALID_PROTOBUF, error)
     good = [payload for row, payload in enumerate(payloads) if row not in errors]
     inner.count_unknown(unknown_fields(message, good))
+    inner.count_unknown(nested_unknown_fields(message, good))
     collector.absorb(inner)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.contracts import REASONS, REJECT_SCHEMA, Reason
+from schemas.decode.nested import SAMPLED
 from schemas.leyline import leyline_pb2 as pb
 from tests.schemas.decoding import DIGEST, binpb, decode, decode_lines
 
@@ -118,6 +119,16 @@ def test_undeclared_fields_are_ignored_and_counted(tmp_path: Path) -> None:
     wire = decode(tmp_path, "tolaria/system_state", "x.binpb", binpb([drifted_bytes, message]))
     assert len(wire.rows(STATES)) == 2
     assert wire.unknown_fields == {"SystemStatePacket.200": 3, "SystemStatePacket.201": 1}
+
+
+def test_undeclared_fields_of_nested_messages_are_counted_in_a_sample(tmp_path: Path) -> None:
+    seed = pb.SeedState(seed_id="s", stage=1).SerializeToString() + b"\xc0\x0c\x01" + b"\xca\x0c\x03abc"
+    message = pb.SystemStatePacket(packet_id="p", training_run_id="r", timestamp_ns=7).SerializeToString()
+    drifted = message + b"\x42" + bytes([len(seed)]) + seed + b"\x42" + bytes([len(seed)]) + seed
+    few = decode(tmp_path, "tolaria/system_state", "few.binpb", binpb([drifted, message, drifted]))
+    assert few.unknown_fields == {"SeedState.200 (in a sample)": 4, "SeedState.201 (in a sample)": 4}
+    many = decode(tmp_path, "tolaria/system_state", "many.binpb", binpb([drifted] * 1_000))
+    assert many.unknown_fields == {f"SeedState.{number} (in a sample)": 2 * SAMPLED for number in (200, 201)}
 
 
 def test_the_last_of_a_repeated_map_key_counts_and_entries_are_sorted(tmp_path: Path) -> None:
