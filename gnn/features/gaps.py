@@ -82,7 +82,8 @@ def _expected_but_empty(features: FeatureSet, featured: Featured) -> list[str | 
     """Per run: None where the node type or relation has elements or need not have any, else the system to ask.
 
     A run without seeds is no gap, nor is a seed's relation there. Where an end of a relation has no nodes, the system that
-    should have sent those is asked; elsewhere "", which stands for each attribute's own system.
+    should have sent those is asked; elsewhere Urza, whose graphs hold the links inside a host, or for a seed's relation "",
+    which stands for each attribute's own system.
     """
     packets, declaration = features.block.packets, featured.declaration
     counts = _per_run(features, featured.group.ptr)
@@ -96,7 +97,7 @@ def _expected_but_empty(features: FeatureSet, featured: Featured) -> list[str | 
         if counts[code] or "seed" in lacking:
             found.append(None)
         else:
-            found.append(_NOBODY_SENT[lacking[0]] if lacking else "")
+            found.append(_NOBODY_SENT[lacking[0]] if lacking else "" if "seed" in ends else "urza")
     return found
 
 

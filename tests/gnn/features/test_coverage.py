@@ -97,6 +97,16 @@ def test_a_run_without_layers_is_a_gap_of_urza_and_one_without_seeds_is_none() -
     assert not [row for row in found.to_pylist() if row["key"].startswith(("seed.", "edges.seed_", "edges.context_seed"))]
 
 
+def test_links_inside_a_host_that_nobody_sent_are_a_gap_of_urza() -> None:
+    world = small_world(2)
+    for name in ("urza.layer", "urza.activation", "urza.parameter", "urza.connection", "urza.activation_parameter"):
+        world.pop(name)
+    found = gaps(build(world))
+    activates = rows_of(found, key="edges.layer_activates.activation_frequency")
+    assert [(row["system"], row["elements"]) for row in activates] == [("urza", 0)]
+    assert {row["system"] for row in rows_of(found) if row["reason"].startswith("no elements")} == {"urza"}
+
+
 def test_telemetry_that_was_not_sent_is_a_gap_of_tolaria_since_its_first_packet() -> None:
     world = small_world(3)
     sent = [row for row in world["tolaria.connection_telemetry"].to_pylist() if row["packet_id"] == "run-a-0"]
