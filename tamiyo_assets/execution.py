@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 import pyarrow.compute as pc
 
+from tamiyo_assets.accounting import total
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE
@@ -15,7 +16,7 @@ from tamiyo_assets.assets.telemetry import WAREHOUSE, publish_warehouse
 from tamiyo_assets.definitions import build_definitions
 from tamiyo_assets.evaluations import failed_checks
 from tamiyo_assets.instance import open_instance
-from tamiyo_assets.jobs import everything_job, ingest_job
+from tamiyo_assets.jobs import EXPORTS, everything_job, ingest_job
 from tamiyo_assets.partitions import TRAINING_RUNS, range_tags
 from tamiyo_assets.resources.alerts import Alert, AlertOutbox
 from tamiyo_assets.resources.tables import TableStore
@@ -28,13 +29,17 @@ Step = Callable[[str, int, int], None]  # step name, steps done, steps in all
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the runs said: failed checks of both severities, failed steps with their error, and the run ids."""
+    """What the runs said: failed checks of both severities, failed steps with their error, and the run ids.
+
+    `unknown_fields`: fields and enum values of the exports read in this run that no contract declares, with their counts.
+    """
 
     failed_checks: tuple[Alert, ...]
     failed_steps: Mapping[str, str]
     run_ids: tuple[str, ...]
     build_id: str | None = None
     refusal: str = ""
+    unknown_fields: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -86,6 +91,7 @@ def run_everything(settings: Settings, step: Step) -> Outcome:
         run_ids=tuple(result.run_id for result in outcomes),
         build_id=_metadata(outcomes[-1], BUNDLE).get("build_id"),
         refusal=promotion.get("refusal") or "",
+        unknown_fields=total([_metadata(result, EXPORTS).get("unknown_fields", {}) for result in outcomes]),
     )
 
 

@@ -59,6 +59,7 @@ class Summary(_Frozen):
     training_runs: int
     rows: dict[str, int]
     rejects: list[Rejected]
+    unknown_fields: dict[str, int]
     coverage: float | None
     families: list[Family]
     mandatory_under: dict[str, float]
@@ -83,6 +84,7 @@ def summarize(settings: Settings, outcome: Outcome, seconds: float) -> Summary:
         training_runs=_training_runs(tables),
         rows={name: count for name in TABLES if (count := tables.count(name))},
         rejects=rejects_by_reason(tables),
+        unknown_fields=dict(sorted(outcome.unknown_fields.items(), key=lambda item: (-item[1], item[0]))),
         coverage=mean_over_keys(by_key) if by_key is not None else None,
         families=_families(by_key),
         mandatory_under=_mandatory_under(by_key, settings.mandatory_coverage),

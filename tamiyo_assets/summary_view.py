@@ -20,6 +20,7 @@ def render(summary: Summary, console: Console) -> None:
     )
     _tables(summary, console)
     _rejects(summary, console)
+    _drift(summary, console)
     _coverage(summary, console)
     _model(summary, console)
     _checks(summary, console)
@@ -46,6 +47,16 @@ def _rejects(summary: Summary, console: Console) -> None:
     for reject in summary.rejects:
         table.add_row(reject.table, reject.reason, f"{reject.records:,}")
     console.print(table)
+
+
+def _drift(summary: Summary, console: Console) -> None:
+    """What the exports read in this run hold and no contract declares."""
+    if not summary.unknown_fields:
+        return
+    shown = list(summary.unknown_fields.items())[:_WORST_SHOWN]
+    more = f", and {len(summary.unknown_fields) - len(shown)} more" if len(summary.unknown_fields) > len(shown) else ""
+    listed = ", ".join(f"{name} {count:,}" for name, count in shown)
+    console.print(f"Drift: fields and enum values that no contract declares: {listed}{more}.", highlight=False)
 
 
 def _coverage(summary: Summary, console: Console) -> None:

@@ -104,11 +104,14 @@ def test_a_second_run_changes_nothing(pipeline: Settings, outcome: Outcome) -> N
 def test_exports_without_a_training_state_give_tables_and_registries_but_no_graph(tmp_path: Path, seeds: list[object]) -> None:
     folder = tmp_path / "exports" / "kasmina" / "seed_state"
     folder.mkdir(parents=True)
-    (folder / "a.ndjson").write_text("".join(f"{json.dumps(record)}\n" for record in [*seeds, {"seed_id": "without a run"}]))
+    (folder / "a.ndjson").write_text(
+        "".join(f"{json.dumps(record)}\n" for record in [*seeds, {"seed_id": "without a run", "colour": 3}])
+    )
     found = settings(tmp_path, tmp_path / "exports")
     outcome = run(found)
     assert outcome.ok and outcome.build_id is None
-    assert summarize(found, outcome, seconds=0.0).build is None
+    summary = summarize(found, outcome, seconds=0.0)
+    assert (summary.build, summary.unknown_fields) == (None, {"SeedState.colour": 1})
     with duckdb.connect(str(found.home / "warehouse.duckdb"), read_only=True) as warehouse:
         assert warehouse.execute("select reason from rejects.kasmina_seed_state").fetchall() == [("missing_training_run_id",)]
         for name, rows in {
