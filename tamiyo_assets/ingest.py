@@ -114,10 +114,9 @@ class Ingest:
 
     def run_ids(self) -> list[str]:
         """All training runs that have states or seeds, sorted."""
-        found: set[str] = set()
-        for name in ("tolaria.system_state", "kasmina.seed_state"):
-            found.update(self.tables.read(name, columns=[SCOPE]).column(SCOPE).unique().to_pylist())
-        return sorted(run for run in found if run is not None)
+        tables = self.tables.held()
+        files = [tables.runs_by_file(name) for name in ("tolaria.system_state", "kasmina.seed_state")]
+        return sorted({run for runs_by_file in files for runs in runs_by_file.values() for run in runs if run is not None})
 
     def runs_in(self, export: Export) -> list[str]:
         """Training runs that an export has rows of, sorted; it is decoded for that."""

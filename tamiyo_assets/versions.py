@@ -6,7 +6,7 @@ that an untouched table is not read again.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,13 @@ class Versions:
         self._tables = tables
 
     def of(self, name: str) -> TableVersion:
-        """The current version of a table, read anew only where the table has a newer commit."""
-        version, commit = self._tables.version(name), self._tables.commit(name)
-        known = self._noted(name)
+        """The current version of a table. Of one that has a newer commit, what changed is read: all rows of the training runs
+        that its new files and those that are gone have rows of.
+        """
+        tables = self._tables.held()
+        known, commit = self._noted(name), tables.commit(name)
         if not known or known["commit"] != commit:
-            files = {path.name: file_digest(path) for path in self._tables.files(name, version)}
-            known = _describe(name, self._tables.read(name, version=version)) | {"commit": commit, "files": files}
+            known = _renewed(tables, name, known, commit) | {"commit": commit}
             publish_file(self._directory / f"{name}.json", json.dumps(known).encode())
         runs = {run: RunVersion(digest, rows) for run, (digest, rows) in known["runs"].items()}
         return TableVersion(name, known["digest"], known["rows"], runs)
@@ -113,12 +114,56 @@ class Versions:
         return self.of(name)
 
 
+def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: str | None) -> dict[str, Any]:
+    """What is to be remembered of a table, of which `known` is remembered from an earlier commit."""
+    paths = {path.name: path for path in tables.files(name)}
+    same = known.get("held") is not None and _identity(known["commit"]) == _identity(commit)
+    noted: dict[str, str] = known["files"] if same else {}
+    files = {file: noted.get(file) or file_digest(path) for file, path in paths.items()}
+    if same and files == noted:
+        return {**known}
+    touched = _touched(tables, name, known, paths.keys()) if same else None
+    if touched is not None:
+        rows = tables.read(name, runs=sorted(touched))
+        kept = {run: part for run, part in known["runs"].items() if run not in touched}
+        described = _of_runs(kept | _runs(name, rows))
+    else:
+        described = _describe(name, tables.read(name))
+    held = {file: runs for file, runs in (known["held"] if same else {}).items() if file in paths}
+    if described["runs"]:
+        held |= tables.runs_by_file(name, paths.keys() - held.keys())
+    return described | {"files": files, "held": held}
+
+
+def _touched(tables: TableStore, name: str, known: Mapping[str, Any], files: Set[str]) -> set[str] | None:
+    """Training runs that files which are new or gone have rows of; None where rows do not belong to runs."""
+    held: dict[str, list[str | None]] = known["held"]
+    if not known["runs"] or held.keys() != known["files"].keys():
+        return None
+    new = tables.runs_by_file(name, files - held.keys())
+    touched = {run for runs in (*new.values(), *(held[file] for file in held.keys() - files)) for run in runs}
+    return None if None in touched else {run for run in touched if run is not None}
+
+
+def _identity(commit: str | None) -> str:
+    """The part of a commit's name that stays for as long as the table is not built anew."""
+    return (commit or "").partition("@")[0]
+
+
 def _describe(name: str, rows: pa.Table) -> dict[str, Any]:
     if not _belongs_to_runs(name, rows):
         return {"digest": _digest(name, rows), "rows": rows.num_rows, "runs": {}}
-    runs = {run: (_digest(name, part), part.num_rows) for run, part in by_run(rows).items()}
+    return _of_runs(_runs(name, rows))
+
+
+def _runs(name: str, rows: pa.Table) -> dict[str, tuple[str, int]]:
+    """Digest and rows of each training run."""
+    return {run: (_digest(name, part), part.num_rows) for run, part in by_run(rows).items()}
+
+
+def _of_runs(runs: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
     digest = hashlib.sha256(json.dumps(sorted((run, d) for run, (d, _) in runs.items())).encode()).hexdigest()
-    return {"digest": digest, "rows": rows.num_rows, "runs": runs}
+    return {"digest": digest, "rows": sum(rows for _, rows in runs.values()), "runs": dict(runs)}
 
 
 def _belongs_to_runs(name: str, rows: pa.Table) -> bool:

@@ -7,7 +7,7 @@ from dagster import ResourceParam
 
 from schemas.contracts import FOLDERS, TABLES
 from schemas.contracts.table import Table
-from tamiyo_assets.accounting import feeds
+from tamiyo_assets.accounting import feeds, tally
 from tamiyo_assets.assets.reports import COLUMNS, contract_columns, key_of, materialized
 from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.jobs import EXPORTS
@@ -70,12 +70,12 @@ def table_asset(table: Table) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, ingest: ResourceParam[Ingest], versions: ResourceParam[Versions]
     ) -> dg.MaterializeResult[None]:
         ingest.refresh(folders_of(table))
-        counts = ingest.accounting(table.name)
+        said = tally(ingest.tables, table.name)
         return materialized(
             context,
             key_of(table.name),
             versions.of(table.name),
-            {"rows_read": counts.rows_read, "duplicates": counts.duplicates, "rejected": counts.rejected},
+            {"rows_read": said.rows_read, "duplicates": said.duplicates, "rejected": said.rejected},
         )
 
     return contract_table

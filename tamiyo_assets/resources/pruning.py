@@ -1,9 +1,11 @@
-"""Which files of a table may hold rows of some training runs, by the statistics in its log alone."""
+"""Which files of a table hold rows of which training runs, by the statistics in its log as far as these tell."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 SCOPE = "training_run_id"
@@ -12,15 +14,38 @@ _PREFIX = 32  # characters of a run's name that are compared with a file's stati
 
 def files_of(table: DeltaTable, runs: Sequence[str] | None) -> list[str]:
     """Names of the files whose statistics do not rule out rows of `runs`; of all files where `runs` is None."""
-    actions = pa.table(table.get_add_actions(flatten=True))
-    names = actions.schema.names
-    files: list[str] = actions.column("path").to_pylist()
-    if runs is None or f"min.{SCOPE}" not in names or f"max.{SCOPE}" not in names:
-        return files
+    bounds = _bounds(table)
+    if runs is None:
+        return list(bounds)
     # statistics of long texts may be cut off
     wanted = sorted({run[:_PREFIX] for run in runs})
-    bounds = zip(actions.column(f"min.{SCOPE}").to_pylist(), actions.column(f"max.{SCOPE}").to_pylist(), strict=True)
-    return [file for file, (low, high) in zip(files, bounds, strict=True) if _may_hold(low, high, wanted)]
+    return [file for file, (low, high) in bounds.items() if _may_hold(low, high, wanted)]
+
+
+def runs_in(table: DeltaTable, folder: Path, files: Collection[str]) -> dict[str, list[str | None]]:
+    """Training runs by file, for those of `files` (in `folder`) that belong to the table; None: rows that name no run.
+
+    A file of one run is not read.
+    """
+    bounds = _bounds(table)
+    return {file: _runs_in(folder / file, *bounds[file]) for file in files if file in bounds}
+
+
+def _runs_in(path: Path, low: str | None, high: str | None) -> list[str | None]:
+    if low is not None and low == high and len(low) < _PREFIX:
+        return [low]
+    found: list[str | None] = pq.read_table(path, columns=[SCOPE]).column(SCOPE).unique().to_pylist()
+    return found
+
+
+def _bounds(table: DeltaTable) -> dict[str, tuple[str | None, str | None]]:
+    """Least and greatest training run by file; None where the log does not say, or rows name no run."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    wanted = [f"{which}.{SCOPE}" for which in ("min", "max", "null_count")]
+    if not set(wanted) <= set(actions.schema.names):
+        return dict.fromkeys(actions.column("path").to_pylist(), (None, None))
+    columns = (actions.column(column).to_pylist() for column in ("path", *wanted))
+    return {file: (None, None) if nulls != 0 else (low, high) for file, low, high, nulls in zip(*columns, strict=True)}
 
 
 def _may_hold(low: str | None, high: str | None, wanted: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ which exports it holds; cumulative counts travel as transactions too, since thes
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 from tamiyo_assets.resources.commit_log import commit_file, newest_version, transactions_in
 from tamiyo_assets.resources.layout import file_bytes, layout
-from tamiyo_assets.resources.pruning import SCOPE, files_of
+from tamiyo_assets.resources.pruning import SCOPE, files_of, runs_in
 
 PINS = "pins"
 CREATION_LOCK = ".creation.lock"
@@ -95,6 +95,9 @@ class TableStore:
 
     def version(self, name: str) -> int | None:
         """Newest version number; None where the table was never written."""
+        newest = self._newest(name)
+        if newest is not None:
+            return newest
         table = self.open(name)
         return None if table is None else table.version()
 
@@ -105,7 +108,7 @@ class TableStore:
 
     def versions(self) -> dict[str, int]:
         """Newest version number of every table."""
-        return {name: table.version() for name in self.names() if (table := self.open(name)) is not None}
+        return {name: version for name in self.names() if (version := self.version(name)) is not None}
 
     def schema(self, name: str) -> pa.Schema:
         """Arrow schema of the table; StorageError where it was never written and nobody declared it."""
@@ -176,6 +179,14 @@ class TableStore:
         """Parquet files of one version."""
         table = self.open(name, version)
         return [] if table is None else sorted(self.path(name) / uri.rsplit("/", 1)[-1] for uri in table.file_uris())
+
+    def runs_by_file(self, name: str, files: Collection[str] | None = None) -> dict[str, list[str | None]]:
+        """Training runs that files of the newest version (None: all of them) have rows of, by file name; None: of no run."""
+        table = self.open(name)
+        if table is None:
+            return {}
+        with _named(self.path(name)):
+            return runs_in(table, self.path(name), files_of(table, None) if files is None else files)
 
     def metadata(self, name: str) -> dict[str, str]:
         """Custom metadata of the newest commit that wrote rows; compaction and vacuum write none."""
@@ -258,7 +269,7 @@ class TableStore:
             return 0 if table is None else table.version()
 
     def held(self) -> "HeldTables":
-        """These tables for one piece of work that alone changes rows meanwhile: each is opened once."""
+        """These tables for one piece of work: each is opened once, and stays as it is then but for what this work writes."""
         return HeldTables(self.home, self.schemas)
 
     def at(self, versions: Mapping[str, int]) -> "PinnedTables":
@@ -301,6 +312,10 @@ class PinnedTables(TableStore):
         version = self.pinned.get(name)
         return super()._newest(name) if version is None else (None if version == ABSENT else version)
 
+    def held(self) -> "HeldTables":
+        """Refused: StorageError."""
+        raise StorageError("a pinned set of tables: expected to be read as it is; hold the store itself")
+
     def write(self, name: str, rows: pa.Table | pa.RecordBatchReader, **how: Any) -> int:
         """Refused: StorageError."""
         raise StorageError(f"table {name}: expected no write to a pinned set of tables; write to the store itself")
@@ -310,7 +325,7 @@ class PinnedTables(TableStore):
 class HeldTables(TableStore):
     """Tables that are opened once and then follow their own commits: opening reads the log of all commits since a checkpoint.
 
-    The holder holds the lock of whoever changes rows. Only compaction may commit beside it, which `renew` finds.
+    A holder that writes holds the lock of whoever changes rows. Only compaction may commit beside it, which `renew` finds.
     """
 
     _tables: dict[str, DeltaTable] = field(default_factory=dict, repr=False, compare=False)
