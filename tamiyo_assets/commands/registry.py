@@ -1,5 +1,6 @@
 """`tamiyo registry list | show | diff | retire`: the vocabularies and how they grew."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -34,10 +35,14 @@ group = typer.Typer(help=_EXAMPLES, no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    group.command("list")(reported(list_registries))
-    group.command("show")(reported(show))
-    group.command("diff")(reported(diff))
-    group.command("retire")(reported(retire))
+    commands: dict[str, tuple[Callable[..., None], str]] = {
+        "list": (list_registries, "tamiyo registry list --json"),
+        "show": (show, "tamiyo registry show layer_type"),
+        "diff": (diff, "tamiyo registry diff seed 1 2"),
+        "retire": (retire, "tamiyo registry retire seed seed-7"),
+    }
+    for name, (command, example) in commands.items():
+        group.command(name, help=f"{command.__doc__}\n\nExamples:\n\n    {example}")(reported(command))
     app.add_typer(group, name="registry")
 
 

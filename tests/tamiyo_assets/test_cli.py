@@ -10,7 +10,8 @@ from tamiyo_assets.cli import app
 
 COMMANDS = (
     ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["alerts"], ["doctor"],
-    ["lineage"], ["registry"], ["graph", "show"],
+    ["lineage"], ["registry"], ["registry", "list"], ["registry", "show"], ["registry", "diff"], ["registry", "retire"],
+    ["graph", "show"],
 )  # fmt: skip
 
 
@@ -23,7 +24,7 @@ def test_each_command_explains_itself_with_examples(command: list[str]) -> None:
     found = tamiyo(*command, "--help")
     assert found.exit_code == 0
     assert "Examples:" in found.output
-    assert f"tamiyo {command[0]}" in found.output
+    assert f"tamiyo {' '.join(command)}" in found.output.partition("Examples:")[2]
 
 
 def test_no_exports_root_is_status_2_and_says_what_to_do(tmp_path: Path) -> None:
