@@ -1,0 +1,178 @@
+"""What one more export costs does not depend on what is stored: tables opened, files hashed, files written, runs digested."""
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import tamiyo_assets.resources.layout as layout_module
+import tamiyo_assets.resources.tables as tables_module
+import tamiyo_assets.versions as versions_module
+from schemas.contracts import FOLDERS, TABLES
+from schemas.errors import StorageError
+from tamiyo_assets.maintenance import SMALL_FILES, maintain
+from tamiyo_assets.pending import targets_of
+from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.versions import Versions
+from tests.tamiyo_assets.test_ingest import Site, packet
+
+FOLDER = "tolaria/system_state"
+STATES = "tolaria.system_state"
+SCHEMA = TABLES[STATES].arrow_schema
+
+
+def states(run: str, *steps: int, loss: float = 0.5) -> pa.Table:
+    found = [
+        {"training_run_id": run, "packet_id": f"p{step}", "timestamp_ns": step, "training_loss": loss, "is_completion": False}
+        for step in steps
+    ]
+    return pa.Table.from_pylist([row | {"export_digest": "d", "position": 0} for row in found], SCHEMA)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> TableStore:
+    return TableStore(tmp_path)
+
+
+class Opened:
+    """Counts the tables that are opened while it is in place of `DeltaTable`."""
+
+    def __init__(self) -> None:
+        self.tables: Counter[str] = Counter()
+
+    def __call__(self, path: Path, **how: object) -> tables_module.DeltaTable:
+        self.tables[f"{path.parent.name}.{path.name}"] += 1
+        return OPEN(path, **how)  # type: ignore[arg-type]
+
+
+OPEN = tables_module.DeltaTable
+
+
+def one_more(tmp_path: Path, runs: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Counter[str], dict[str, int]]:
+    """Tables opened, and files that came and went by table, when an export is added to a store of some runs."""
+    site = Site(tmp_path / f"{kind}-{runs}")
+    for number in range(runs):
+        site.put(f"{FOLDER}/{number}.ndjson", packet(f"r{number:03d}", 1), packet(f"r{number:03d}", 2))
+        site.ingest.refresh()
+    before = {name: set(site.tables.files(name)) for name in site.tables.names()}
+    digests = Versions(site.home, site.tables).of(STATES).runs
+    run, steps = {"new run": ("x", (1,)), "later packets": ("r000", (3,)), "delivered again": ("r000", (2, 3))}[kind]
+    site.put(f"{FOLDER}/more.ndjson", *(packet(run, step, training_loss=0.25) for step in steps))
+    opened = Opened()
+    with monkeypatch.context() as patch:
+        patch.setattr(tables_module, "DeltaTable", opened)
+        site.ingest.refresh()
+    assert site.balanced()
+    after = Versions(site.home, site.tables).of(STATES).runs
+    assert {one for one in after if after[one] != digests.get(one)} == {run}
+    return opened.tables, {name: len(before[name] ^ set(site.tables.files(name))) for name in before}
+
+
+@pytest.mark.parametrize("kind", ["new run", "later packets", "delivered again"])
+def test_as_many_tables_are_opened_and_files_written_whatever_is_stored(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, many = (one_more(tmp_path, runs, kind, monkeypatch) for runs in (2, 12))
+    assert few == many
+    opened, files = few
+    assert opened == dict.fromkeys(targets_of(FOLDERS[FOLDER]), 1)
+    assert 0 < sum(files.values()) <= 9
+
+
+def test_a_refresh_with_nothing_new_opens_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(tmp_path)
+    site.put(f"{FOLDER}/a.ndjson", packet("a", 1))
+    site.ingest.refresh()
+    opened = Opened()
+    monkeypatch.setattr(tables_module, "DeltaTable", opened)
+    assert not site.ingest.refresh().wrote
+    assert not opened.tables
+
+
+def test_replacing_a_run_leaves_most_files_of_others(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout_module, "SMALLEST", 1 << 16)
+    store.write(STATES, pa.concat_tables([states(f"r{run:02d}", *range(2000)) for run in range(40)]))
+    before = set(store.files(STATES))
+    assert 5 < len(before) < 40
+    store.write(STATES, states("r07", 1, 2, loss=0.25), runs=["r07"])
+    assert len(before - set(store.files(STATES))) <= 2
+    assert store.count(STATES) == 39 * 2000 + 2
+    by_file = store.runs_by_file(STATES)
+    assert sorted({run for runs in by_file.values() for run in runs if run}) == [f"r{run:02d}" for run in range(40)]
+
+
+def test_a_held_table_follows_its_own_commits_and_finds_compaction(store: TableStore) -> None:
+    for number in range(SMALL_FILES):
+        store.write(STATES, states(f"r{number:02d}", 1), append=True)
+    held = store.held()
+    assert held.count(STATES) == SMALL_FILES
+    (done,) = maintain(store)
+    assert done.merged == SMALL_FILES
+    assert (held.version(STATES), store.version(STATES)) == (SMALL_FILES - 1, SMALL_FILES)
+    held.renew(STATES)
+    held.write(STATES, states("r03", 1, 2), runs=["r03"], transactions={"seen": 7})
+    assert held.count(STATES) == store.count(STATES) == SMALL_FILES + 1
+    assert held.transaction(STATES, "seen") == store.transaction(STATES, "seen") == 7
+
+
+def test_pinned_tables_can_not_be_held(store: TableStore) -> None:
+    with pytest.raises(StorageError, match="pinned"):
+        store.at({}).held()
+
+
+def test_transactions_are_those_of_the_newest_commit_that_has_them(store: TableStore) -> None:
+    store.write(STATES, states("a", 1), transactions={"one": 1, "two": 1})
+    store.write(STATES, states("a", 2), append=True, transactions={"two": 2})
+    for number in range(12):
+        store.write(STATES, states("a", 3 + number), append=True)
+    assert store.transactions(STATES, ["one", "two", "three"]) == [1, 2, None]
+    pinned = store.at({STATES: 0})
+    assert pinned.transactions(STATES, ["one", "two"]) == [1, 1]
+    newest = sorted((store.path(STATES) / "_delta_log").glob("*.json"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-20])
+    with pytest.raises(StorageError, match="doctor"):
+        store.transaction(STATES, "one")
+
+
+def test_digests_of_what_changed_are_those_of_the_whole_table(store: TableStore, tmp_path: Path) -> None:
+    chance = random.Random(1)
+    versions = Versions(store.home, store)
+    for number in range(30):
+        names = chance.sample("abcdef", chance.randint(1, 3))
+        rows = pa.concat_tables([states(name, *chance.sample(range(9), chance.randint(0, 4)), loss=number) for name in names])
+        kind = chance.choice(["append", "replace", "replace", "nothing", "whole", "compact"])
+        if kind == "compact":
+            OPEN(store.path(STATES)).optimize.compact()
+        elif kind == "nothing":
+            store.write(STATES, SCHEMA.empty_table(), append=True)
+        else:
+            store.write(STATES, rows, runs=names if kind == "replace" else None, append=kind == "append")
+        if chance.random() < 0.7:
+            assert versions.of(STATES) == Versions(tmp_path / f"fresh-{number}", store).of(STATES)
+
+
+def test_only_the_runs_that_a_commit_touched_are_digested(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run in "abcd":
+        store.write(STATES, states(run, 1, 2), append=True)
+    versions = Versions(store.home, store)
+    before = versions.of(STATES)
+    store.write(STATES, states("b", 1), runs=["b"])
+    digested: list[str] = []
+    by_run = versions_module.by_run
+    monkeypatch.setattr(versions_module, "by_run", lambda rows: [digested.extend(found := by_run(rows)), found][1])
+    after = versions.of(STATES)
+    assert digested == ["b"]
+    assert {run for run in after.runs if after.runs[run] != before.runs[run]} == {"b"}
+
+
+def test_a_derived_table_that_gets_rows_of_no_run_is_digested_whole(store: TableStore, tmp_path: Path) -> None:
+    schema = pa.schema([("training_run_id", pa.string()), ("value", pa.int64())])
+    versions = Versions(store.home, store)
+    store.write("features.layer", pa.table({"training_run_id": ["a", "b"], "value": [1, 2]}, schema=schema))
+    assert set(versions.of("features.layer").runs) == {"a", "b"}
+    store.write("features.layer", pa.table({"training_run_id": ["a", None], "value": [3, 4]}, schema=schema), append=True)
+    found = versions.of("features.layer")
+    assert found == Versions(tmp_path / "fresh", store).of("features.layer")
+    assert (found.rows, dict(found.runs)) == (4, {})
