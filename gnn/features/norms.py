@@ -23,6 +23,7 @@ from schemas.features import EWMA_METRICS, PRIOR_METRICS
 NORMS = "gnn_norms.json"
 VERSIONS = "gnn_norms"
 LOCK = ".gnn_norms.lock"
+_OLDER = "older.json"
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,24 @@ _ADVICE = "`tamiyo doctor` puts the newest kept version back"
 
 
 def load(home: Path) -> Norms | None:
-    """The published norms of a home; None where there are none yet."""
+    """The published norms of a home; None where there are none yet, or only an older system's."""
     path = home / NORMS
-    return from_json(path) if path.exists() else None
+    return from_json(path) if path.exists() and not is_older(home) else None
+
+
+def is_older(home: Path) -> bool:
+    """Whether the norms of a home are an older system's: a mean and a var per metric, none of our scalars, no version kept."""
+    if any((home / VERSIONS).glob("[0-9]*.json")):
+        return False
+    try:
+        parsed = read_object(home / NORMS, NormsError)
+    except NormsError:
+        return False
+    return (
+        "schema" not in parsed
+        and bool(parsed)
+        and all(isinstance(e, dict) and {"mean", "var"} <= e.keys() for e in parsed.values())
+    )
 
 
 def version_file(home: Path, version: int) -> Path:
@@ -122,7 +138,10 @@ def version_file(home: Path, version: int) -> Path:
 
 
 def publish(home: Path, norms: Norms) -> Norms:
-    """Publish `norms` as the next version, kept first and current then; what is current already stays as it is."""
+    """Publish `norms` as the next version, kept first and current then; what is current already stays as it is.
+
+    An older system's file is kept beside the versions: its states are nothing that a run of ours starts from.
+    """
     ensure_dir(home)
     with lock(home / LOCK):
         sweep(home / VERSIONS)
@@ -133,6 +152,8 @@ def publish(home: Path, norms: Norms) -> Norms:
         number = 1 if current is None else current.version + 1
         new = Norms(norms.priors, norms.metrics, number)
         data = new.to_json()
+        if current is None and (home / NORMS).exists():
+            publish_file(home / VERSIONS / _OLDER, (home / NORMS).read_bytes())
         publish_file(version_file(home, number), data)
         publish_file(home / NORMS, data)
         return new

@@ -24,7 +24,7 @@ def examine_norms(home: Path, *, repair: bool) -> Iterator[Finding]:
     """Damage of the norms file and its kept versions."""
     path = home / norms.NORMS
     kept = sorted(((home / norms.VERSIONS).glob("*.json")), key=lambda p: int(p.stem) if p.stem.isdigit() else -1)
-    if not path.exists() and not kept:
+    if (not path.exists() and not kept) or norms.is_older(home):
         return
     with lock(home / norms.LOCK):
         try:

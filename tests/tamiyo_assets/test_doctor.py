@@ -13,6 +13,7 @@ from schemas.artifacts import PriorNorm
 from schemas.contracts import TABLES
 from tamiyo_assets import warehouse
 from tamiyo_assets.doctor import examine
+from tamiyo_assets.doctor.published import examine_norms
 from tamiyo_assets.doctor.tables import examine_tables
 from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.resources.exports import Exports
@@ -134,6 +135,13 @@ def test_norms_are_put_back(small: Home, name: str, harm: Callable[[Path], None]
     current = norms.load(home.path)
     assert current is not None
     assert (current.version, current.priors["momentum"].mean) == (2, 0.5)
+
+
+def test_an_older_systems_norms_are_no_damage_before_or_after_they_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "gnn_norms.json").write_text('{"loss": {"mean": 1.0, "var": 2.0}}')
+    assert list(examine_norms(tmp_path, repair=True)) == []
+    norms.publish(tmp_path, norms.Norms.default())
+    assert list(examine_norms(tmp_path, repair=True)) == []
 
 
 def test_an_old_version_of_the_norms_that_is_gone_is_said(small: Home) -> None:

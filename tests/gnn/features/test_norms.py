@@ -95,3 +95,20 @@ def test_damage_names_the_file(tmp_path: Path, old: bytes, new: bytes) -> None:
         load(tmp_path)
     with pytest.raises(NormsError, match=r"gnn_norms\.json"):
         publish(tmp_path, Norms.of({}, SEEN))
+
+
+def test_an_older_systems_norms_are_kept_and_replaced_by_version_1(tmp_path: Path) -> None:
+    older = b'{"loss": {"mean": 1.0, "var": 2.0}, "gradient_norm": {"mean": 0.5, "var": 0.1, "count": 7}}'
+    (tmp_path / NORMS).write_bytes(older)
+    assert load(tmp_path) is None
+    assert publish(tmp_path, Norms.of({}, SEEN)).version == 1
+    assert (tmp_path / "gnn_norms" / "older.json").read_bytes() == older
+    assert load(tmp_path) == from_json(version_file(tmp_path, 1))
+
+
+@pytest.mark.parametrize("text", ["{}", '{"loss": {"mean": 1.0}}', '{"loss": {"mean": 1.0, "var": 2.0}', '{"loss": 1.0}'])
+def test_what_is_no_norms_file_of_anybody_is_an_error_and_not_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / NORMS).write_text(text)
+    with pytest.raises(NormsError, match=r"gnn_norms\.json"):
+        publish(tmp_path, Norms.default())
+    assert (tmp_path / NORMS).read_text() == text
