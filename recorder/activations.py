@@ -59,7 +59,7 @@ def saturated(name: str, before: Tensor, after: Tensor) -> Tensor:
     smooth rectifiers (gelu, silu, mish, elu, selu, celu, softplus): input under -3; leaky ones: input under 0.
     """
     if name in ("relu", "relu6", "hardswish"):
-        flat = after == 0
+        flat = after.eq(0)  # `==` would go through Python
         return flat | (after >= 6.0) if name == "relu6" else flat
     if name in ("tanh", "sigmoid"):
         return before.abs() > FLAT_EDGE

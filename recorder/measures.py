@@ -5,9 +5,10 @@ through: a contract table makes them missing and names them.
 """
 
 import math
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +21,7 @@ DECAY: Final = 0.1  # weight of the newest value in running means and variances
 TINY: Final = 1e-12
 
 
-@dataclass(frozen=True)
-class ActivationMeasure:
+class ActivationMeasure(NamedTuple):
     """One look at an activation. Shares lie in 0..1; gradients are norms over the whole gradient."""
 
     saturation_rate: float
@@ -47,15 +47,15 @@ class Running:
     variance: float = 0.0
     count: int = 0
 
-    def add(self, value: float) -> None:
-        """Take one value in; a non-finite one leaves the state untouched."""
-        if not math.isfinite(value):
-            return
-        delta = value - self.mean
-        weight = max(DECAY, 1.0 / (self.count + 1))
-        self.mean += weight * delta
-        self.variance = (1.0 - weight) * (self.variance + weight * delta * delta)
-        self.count += 1
+    def add(self, value: float) -> float | None:
+        """Take one value in, and answer with the known variance; a non-finite one leaves the state untouched."""
+        if math.isfinite(value):
+            delta = value - self.mean
+            weight = max(DECAY, 1.0 / (self.count + 1))
+            self.mean += weight * delta
+            self.variance = (1.0 - weight) * (self.variance + weight * delta * delta)
+            self.count += 1
+        return self.variance if self.count > 1 else None
 
     @property
     def known_variance(self) -> float | None:
@@ -79,31 +79,51 @@ class ActivationTrace:
     gradient_out: Tensor | None = None
 
 
-def _nonlinearity(x: Tensor, y: Tensor) -> Tensor:
-    """1 - R² of the best affine fit of each row of `y` on that of `x` (both [n, elements]), [n]; NaN where sizes differ."""
-    if x.shape != y.shape:
-        return torch.full((len(x),), math.nan, dtype=y.dtype, device=y.device)
-    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
-    power = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(y, dim=1)
-    return torch.where(power > TINY, 1.0 - ((x * y).sum(1) / power).square(), 0.0)
+def _single(value: float) -> float:
+    """The float32 nearest to `value`. Of one operation on two float32 numbers that is what float32 arithmetic gives."""
+    return array("f", (value,))[0]
 
 
-def measure_alike(name: str, before: Tensor, after: Tensor) -> list[list[float]]:
-    """Measures of n activations of one type and shape, from their samples [n, rows, ...], one list each of
+def _nonlinearity(norm_in: float, norm_out: float, product: float) -> float:
+    """1 - R² of the best affine fit of outputs on inputs, from the norms and the inner product of both, centred (float32)."""
+    power = _single(norm_in * norm_out)
+    share = _single(product / power) if power > TINY else 1.0
+    return _single(1.0 - _single(share * share))
+
+
+def _spread(both: Tensor, count: int) -> tuple[list[float], list[float]]:
+    """Of n inputs and then n outputs [2n, elements]: the outputs' means, and what is not linear between the two.
+
+    One operation over all of them instead of one for each side: an operation is cold again by the next measured step, and
+    that is most of what it costs.
+    """
+    means = both.mean(1, keepdim=True)
+    both.sub_(means)
+    powers = torch.linalg.vector_norm(both, dim=1).tolist()
+    products = torch.mul(*both.split(count)).sum(1).tolist()
+    strengths = list(map(_nonlinearity, powers[:count], powers[count:], products))
+    return [mean for (mean,) in means.tolist()[count:]], strengths
+
+
+def measure_alike(name: str, before: list[Tensor], after: list[Tensor]) -> Iterator[tuple[float, float, float | None, float]]:
+    """Measures of n activations of one type and shape, from their samples (n of [rows, ...] each):
 
     saturation_rate (share of elements in a flat region), saturation_events (units, that is positions of a row, saturated in
-    every sampled row), nonlinearity_strength (`_nonlinearity`), mean_output. A few operations over all of them: each
-    operation is cold again by the next measured step, and that is most of what it costs.
+    every sampled row), nonlinearity_strength (`_nonlinearity`; None where the sizes differ), mean_output.
     """
-    count = len(before)
-    flat, y = saturated(name, before, after), after.reshape(count, -1).float()
-    columns = [
-        flat.reshape(count, -1).float().mean(1),
-        flat.all(1).reshape(count, -1).float().sum(1),
-        _nonlinearity(before.reshape(count, -1).float(), y),
-        y.mean(1),
-    ]
-    return [list(row) for row in zip(*torch.stack(columns).tolist(), strict=True)]
+    count = len(after)
+    strengths: Sequence[float | None] = [None] * count
+    if before[0].shape == after[0].shape:
+        both = torch.stack(before + after)
+        flat = saturated(name, *both.split(count))
+        means, strengths = _spread(both.reshape(2 * count, -1).float(), count)
+    else:
+        outputs = torch.stack(after)
+        flat = saturated(name, torch.stack(before), outputs)
+        means = outputs.reshape(count, -1).float().mean(1).tolist()
+    rows, size = flat.shape[1], flat.numel() // count
+    seen = flat.sum(1).reshape(count, -1).tolist()
+    return zip([sum(units) / size for units in seen], [units.count(rows) for units in seen], strengths, means, strict=True)
 
 
 def measure_activations(looks: Mapping[str, tuple[str, ActivationTrace]]) -> dict[str, ActivationMeasure]:
@@ -111,27 +131,24 @@ def measure_activations(looks: Mapping[str, tuple[str, ActivationTrace]]) -> dic
 
     Saturation events are multiplied by the trace's stride. Gradient norms are over the whole gradient.
     """
-    alike: dict[object, list[str]] = {}
+    alike: dict[object, list[tuple[str, Tensor, Tensor]]] = {}
     for key, (name, trace) in looks.items():
         if trace.before is not None and trace.after is not None:
             before, after = trace.before, trace.after
-            alike.setdefault((name, before.shape, after.shape, after.dtype, after.device), []).append(key)
+            alike.setdefault((name, before.shape, after.shape, after.dtype, after.device), []).append((key, before, after))
     measures = {}
-    for keys in alike.values():
-        traces = [looks[key][1] for key in keys]
-        samples = [
-            [part for part in parts if part is not None] for parts in ((t.before for t in traces), (t.after for t in traces))
-        ]
-        rows = measure_alike(looks[keys[0]][0], *map(torch.stack, samples))
-        for key, trace, (rate, events, strength, mean) in zip(keys, traces, rows, strict=True):
-            into, out = (None if norm is None else float(norm) for norm in (trace.gradient_in, trace.gradient_out))
+    for group in alike.values():
+        rows = measure_alike(looks[group[0][0]][0], [before for _, before, _ in group], [after for *_, after in group])
+        for (key, *_), (rate, events, strength, mean) in zip(group, rows, strict=True):
+            trace = looks[key][1]
+            into, out = trace.gradient_in, trace.gradient_out
             measures[key] = ActivationMeasure(
                 saturation_rate=rate,
                 saturation_events=events * trace.stride,
-                nonlinearity_strength=None if math.isnan(strength) else max(0.0, strength),
+                nonlinearity_strength=None if strength is None or math.isnan(strength) else max(0.0, strength),
                 mean_output=mean,
-                gradient_out=out,
-                gradient_in=into,
+                gradient_out=None if out is None else out.item(),
+                gradient_in=None if into is None else into.item(),
             )
     return measures
 

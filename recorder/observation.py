@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,8 +61,7 @@ class Observation:
         self.metrics["hook_latency_ms"] = self.metrics.get("hook_latency_ms", 0.0) + milliseconds
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """The steps since the last measured one: how many, their samples and those of the measured step alone, wall and process
     CPU seconds, and per layer the share of steps in which its weights were written to."""
 
@@ -76,12 +75,12 @@ class Interval:
 
 def _layer(watch: "Watch", probe: Probe, numbers: Numbers, path: str, interval: Interval) -> pb.LayerTelemetry:
     trace, keys = probe.layers.get(path), watch.parameter_ids[path]
-    gradient, weight, update = (total_norm(part, keys) for part in (numbers.gradient, numbers.weight, numbers.update))
-    variance = None
+    gradient = weight = update = variance = None
+    if keys:
+        gradient, weight = total_norm(numbers.gradient, keys), total_norm(numbers.weight, keys)
+        update = total_norm(numbers.update, keys)
     if gradient is not None:
-        history = watch.history(f"layer/{path}")
-        history.add(gradient)
-        variance = history.known_variance
+        variance = watch.history(f"layer/{path}").add(gradient)
     return pb.LayerTelemetry(
         layer_id=path,
         gradient_norm=gradient,
@@ -98,7 +97,7 @@ def _activations(watch: "Watch", probe: Probe) -> Iterator[pb.ActivationTelemetr
     types = {a.activation_id: a.type for a in watch.topology.activations} if watch.topology else {}
     known = {key: (types[key], trace) for key, trace in probe.activations.items() if key in types}
     measures = measure_activations(known)
-    total = sum(measure.gradient_out or 0.0 for measure in measures.values())
+    total = sum([measure.gradient_out or 0.0 for measure in measures.values()])
     for key, (_, trace) in known.items():
         calls, measure = trace.calls, measures.get(key)
         if measure is None:
@@ -138,13 +137,16 @@ def group_id(index: int, group: Mapping[str, Any]) -> str:
 def _group(watch: "Watch", numbers: Numbers, index: int, steps: int) -> pb.ParameterTelemetry:
     group = watch.groups()[index]
     keys = [id(p) for p in group["params"]]
-    gradient, weight, update = (total_norm(part, keys) for part in (numbers.gradient, numbers.weight, numbers.update))
+    gradient, weight, update = (
+        total_norm(numbers.gradient, keys),
+        total_norm(numbers.weight, keys),
+        total_norm(numbers.update, keys),
+    )
     history = watch.history(f"group/{index}")
     before = history.mean if history.count else 0.0
     variance = rate = None
     if gradient is not None:
-        history.add(gradient)
-        variance, rate = history.known_variance, convergence_rate(before, history.mean, steps)
+        variance, rate = history.add(gradient), convergence_rate(before, history.mean, steps)
     return pb.ParameterTelemetry(
         parameter_id=group_id(index, group),
         optimizer_family=optimizer_family(watch.optimizer),
@@ -176,12 +178,12 @@ def _influence(watch: "Watch", numbers: Numbers) -> dict[tuple[str, int], tuple[
     group's weights there, and the first-order loss gain of their update."""
     links = {}
     for index, group in enumerate(watch.groups()):
-        keys = {id(p) for p in group["params"]}
-        whole = total_norm(numbers.gradient, list(keys))
+        keys = [id(p) for p in group["params"]]  # in order: a sum of floats depends on it
+        own, whole = set(keys), total_norm(numbers.gradient, keys)
         for activation in watch.topology.activations if watch.topology else ():
             if activation.layer_id is None:
                 continue
-            here = [key for key in watch.parameter_ids[activation.layer_id] if key in keys]
+            here = [key for key in watch.parameter_ids[activation.layer_id] if key in own]
             part, weight = total_norm(numbers.gradient, here), total_norm(numbers.weight, here)
             if part is not None and weight is not None and whole:
                 gain = sum(numbers.gain.get(key, 0.0) for key in here)
@@ -194,14 +196,13 @@ def _metrics(watch: "Watch", numbers: Numbers, loss: float, interval: Interval) 
     gradient = total_norm(numbers.gradient, numbers.gradient)
     losses, gradients = watch.history("loss"), watch.history("gradient_norm")
     losses.add(loss)
-    if gradient is not None:
-        gradients.add(gradient)
+    variance = gradients.known_variance if gradient is None else gradients.add(gradient)
     seconds = interval.seconds
     metrics = {
         "loss": loss,
         "loss_ewma": losses.mean if losses.count else None,
         "gradient_norm": gradient,
-        "grad_var": gradients.known_variance,
+        "grad_var": variance,
         "optimizer_lr": float(group["lr"]) if "lr" in group else None,
         "optimizer_momentum": momentum_of(group),
         "samples_per_s": interval.samples / seconds if seconds > 0 else None,
@@ -225,13 +226,13 @@ def observe(watch: "Watch", probe: Probe, loss: float, interval: Interval) -> Ob
         metrics=_metrics(watch, numbers, loss, interval),
         layers=tuple([_layer(watch, probe, numbers, path, interval) for path in paths]),
         activations=tuple(_activations(watch, probe)),
-        parameters=tuple(_group(watch, numbers, index, interval.steps) for index in range(len(watch.groups()))),
+        parameters=tuple([_group(watch, numbers, index, interval.steps) for index in range(len(watch.groups()))]),
         connections=tuple(_connections(watch, probe)),
         latency_ms={path: trace.busy / 1e6 for path, trace in layers.items()},
         output_rms={path: _rms(trace.output) for path, trace in layers.items()} if watch.detailed else {},
         activation_cost={key: float(trace.units) for key, trace in probe.activations.items()},
         influence=_influence(watch, numbers) if watch.detailed else {},
     )
-    hooks = probe.cost_ns + probe.updates.cost_ns + sum(trace.hooks for trace in layers.values())
+    hooks = probe.cost_ns + probe.updates.cost_ns + sum([trace.hooks for trace in layers.values()])
     observation.add_cost((hooks + time.perf_counter_ns() - started) / 1e6)
     return observation

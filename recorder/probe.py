@@ -8,6 +8,7 @@ nor is what gradient checkpointing runs again during backward, nor a copy of the
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -40,10 +41,14 @@ class LayerTrace:
     hooks: int = 0
 
 
-def _sample(tensor: Tensor, stride: int) -> Tensor:
-    """The first rows, and every `stride`-th unit of each; a copy, which later changes in place do not reach."""
-    rows = tensor.data[:ROWS]
-    return (rows if stride == 1 else rows.flatten(1)[:, ::stride]).clone()
+def _sample(tensor: Tensor, units: int, stride: int) -> Tensor:
+    """The first rows, and every `stride`-th of their `units` units; a copy, which later changes in place do not reach."""
+    if stride == 1:
+        return tensor.data[:ROWS].clone()
+    if tensor.is_contiguous():  # the same in one operation
+        shape = (min(ROWS, tensor.shape[0]), -(-units // stride))
+        return tensor.data.as_strided(shape, (units, stride)).clone()
+    return tensor.data[:ROWS].flatten(1)[:, ::stride].clone()
 
 
 def _measurable(tensor: Tensor) -> bool:
@@ -55,6 +60,12 @@ def _measurable(tensor: Tensor) -> bool:
         and tensor.layout is torch.strided
         and not is_functorch_wrapped_tensor(tensor)
     )
+
+
+def _gradient_norm(gradient: Tensor) -> Tensor | None:
+    """Norm of the whole gradient at a measurable tensor; None where autograd hands over something that has none."""
+    plain = gradient.layout is torch.strided and not is_functorch_wrapped_tensor(gradient)
+    return norm_of(gradient.data) if plain else None
 
 
 class _Functional(TorchFunctionMode):
@@ -97,6 +108,10 @@ class Probe:
         self._functional = [(a.type, a.activation_id) for a in activations if a.functional]
         self._whole = {a.activation_id for a in activations if a.type == "glu"}  # its halves must stay apart
         self._cursor = 0
+        self._parts = [
+            (module, partial(self._layer if module_activation(module) is None else self._activation, path))
+            for path, module in watch.modules.items()
+        ]
 
     def attach(self) -> None:
         """Wait for the step: hook the model's entry and exit, its parameters and the optimizer."""
@@ -133,7 +148,7 @@ class Probe:
         self._active = True
         self._cursor = self.inside = 0
         if self._watch.lone is None:
-            self._wrapping.put_on(self._watch.modules.items(), self._stand_in)
+            self._wrapping.put_on(self._parts)
         if self._functional:
             self._mode = _Functional(self)
             self._mode.__enter__()  # type: ignore[no-untyped-call]
@@ -165,17 +180,15 @@ class Probe:
             return self._functional[self._cursor - 1][1]
         return None
 
-    def _stand_in(self, path: str, module: nn.Module, forward: Forward) -> Forward:
-        make = self._layer if module_activation(module) is None else self._activation
-        return make(path, forward)
-
     def _layer(self, path: str, forward: Forward) -> Forward:
+        clock = time.perf_counter_ns
+
         def timed(*args: Any, **kwargs: Any) -> Any:
-            entered = time.perf_counter_ns()
+            entered = clock()
             self.inside += 1
             trace = self._begin_layer(path, entered)
             output = forward(*args, **kwargs)
-            ended = time.perf_counter_ns()
+            ended = clock()
             self.inside -= 1
             self._end_layer(trace, ended, output)
             return output
@@ -202,7 +215,8 @@ class Probe:
     def _activation(self, path: str, forward: Forward) -> Forward:
         def seen(*args: Any, **kwargs: Any) -> Any:
             self.inside += 1
-            trace = self.begin_activation(path, next(tensors_of((args, kwargs)), None))
+            first = args[0] if args and type(args[0]) is Tensor else next(tensors_of((args, kwargs)), None)
+            trace = self.begin_activation(path, first)
             output = forward(*args, **kwargs)
             self.inside -= 1
             self.end_activation(trace, output)
@@ -218,14 +232,13 @@ class Probe:
             trace = self.activations[key] = ActivationTrace()
         trace.calls += 1
         if trace.calls == 1 and isinstance(inputs, Tensor) and _measurable(inputs):
-            trace.units = inputs.numel() // len(inputs)
+            trace.units = inputs.numel() // inputs.shape[0]
             trace.stride = 1 if key in self._whole else -(-trace.units // UNITS)
-            trace.before = _sample(inputs, trace.stride)
+            trace.before = _sample(inputs, trace.units, trace.stride)
             if inputs.requires_grad:
 
                 def keep(gradient: Tensor) -> None:
-                    if _measurable(gradient):
-                        trace.gradient_in = norm_of(gradient.data)
+                    trace.gradient_in = _gradient_norm(gradient)
 
                 inputs.register_hook(keep)
         self.cost_ns += time.perf_counter_ns() - started
@@ -235,12 +248,11 @@ class Probe:
         """Of the step's first call, keep sampled outputs, and the gradient there when backward comes."""
         started = time.perf_counter_ns()
         if trace.calls == 1 and trace.before is not None and isinstance(output, Tensor) and _measurable(output):
-            trace.after = _sample(output, trace.stride)
+            trace.after = _sample(output, output.numel() // output.shape[0], trace.stride)
             if output.requires_grad:
 
                 def keep(gradient: Tensor) -> None:
-                    if _measurable(gradient):
-                        trace.gradient_out = norm_of(gradient.data)
+                    trace.gradient_out = _gradient_norm(gradient)
 
                 output.register_hook(keep)
         self.cost_ns += time.perf_counter_ns() - started

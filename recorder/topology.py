@@ -7,6 +7,7 @@ provenance (the layers whose output they are made of) through a `TorchFunctionMo
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -265,7 +266,7 @@ class Tracing:
             self._trace.call(self._lone, {})
             self._trace.inside = 1
         else:
-            self._wrapping.put_on(self._modules.items(), self._stand_in)
+            self._wrapping.put_on((module, partial(self._stand_in, path, module)) for path, module in self._modules.items())
         self._mode.__enter__()  # type: ignore[no-untyped-call]
 
     def _leave(self, inputs: Any, output: Any) -> Any:

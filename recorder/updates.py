@@ -3,8 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,20 +13,23 @@ from recorder.topology import tensors_of
 WEIGHTS: Final = 1024  # elements of a parameter, evenly spread, whose update is compared before and after
 
 
-@dataclass(frozen=True)
-class Numbers:
+class Numbers(NamedTuple):
     """Norms of one step, per parameter id: gradient, weights, update, and -<gradient, update> (first-order loss gain)."""
 
-    gradient: Mapping[int, float] = field(default_factory=dict)
-    weight: Mapping[int, float] = field(default_factory=dict)
-    update: Mapping[int, float] = field(default_factory=dict)
-    gain: Mapping[int, float] = field(default_factory=dict)
+    gradient: Mapping[int, float]
+    weight: Mapping[int, float]
+    update: Mapping[int, float]
+    gain: Mapping[int, float]
 
 
 def total_norm(values: Mapping[int, float], keys: Iterable[int]) -> float | None:
     """L2 norm over those of `keys` that are known; None where none is."""
-    known = [values[key] for key in keys if key in values]
-    return math.sqrt(sum(value * value for value in known)) if known else None
+    total = None
+    for key in keys:
+        value = values.get(key)
+        if value is not None:
+            total = value * value if total is None else total + value * value
+    return None if total is None else math.sqrt(total)
 
 
 def norm_of(tensor: Tensor) -> Tensor:
@@ -45,8 +47,9 @@ def norms(tensors: Sequence[Tensor]) -> list[float]:
     if len(kinds) > 1:
         return [norms([t])[0] for t in tensors]
     wide = torch.float32 if tensors[0].dtype in (torch.float16, torch.bfloat16) else None
-    found: list[float] = torch.stack(torch._foreach_norm(list(tensors), 2, wide)).tolist()
-    return found
+    found = torch._foreach_norm(list(tensors), 2, wide)
+    values: list[float] = [n.item() for n in found] if tensors[0].device.type == "cpu" else torch.stack(found).tolist()
+    return values
 
 
 def _dense(gradient: Tensor) -> Tensor:
@@ -62,34 +65,46 @@ class Sampler:
         self.strides = [-(-p.numel() // WEIGHTS) for p in self.parameters]
         self.ids = [id(p) for p in self.parameters]
         self._pointers = [p.data_ptr() for p in self.parameters]
-        self._views = self._look([p.detach() for p in self.parameters])
-        self._sizes = [view.numel() for view in self._views]
+        self._views = self._look()
         self._aliased = all(p.is_contiguous() for p in self.parameters)  # the views see every update
-        self._alike = len({(p.dtype, p.device) for p in self.parameters}) == 1
+        self._before, self._now = self._room(), self._room()
 
     def fits(self, parameters: Sequence[Tensor]) -> bool:
         """Whether this sampler still reads these very parameters, in the memory where they lie now."""
         return [p.data_ptr() for p in parameters if p.numel()] == self._pointers
 
-    def _look(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [tensor.reshape(-1)[::stride] for tensor, stride in zip(tensors, self.strides, strict=True)]
+    def _look(self) -> list[Tensor]:
+        return [p.detach().reshape(-1)[::stride] for p, stride in zip(self.parameters, self.strides, strict=True)]
 
-    def take(self) -> list[Tensor]:
-        """The sampled elements now, in few tensors: a copy, which later updates do not reach."""
-        views = self._views if self._aliased else self._look([p.detach() for p in self.parameters])
-        return [torch.cat(views)] if self._alike else [view.clone() for view in views]
+    def _room(self) -> list[Tensor]:
+        """Memory for one look: a piece a parameter, all of them in one tensor, which comes last, where their types agree."""
+        if len({(p.dtype, p.device) for p in self.parameters}) != 1:
+            return [torch.empty_like(view, memory_format=torch.contiguous_format) for view in self._views]
+        sizes = [view.numel() for view in self._views]
+        whole = torch.empty(sum(sizes), dtype=self._views[0].dtype, device=self._views[0].device)
+        return [*whole.split(sizes), whole]
 
-    def change(self, before: list[Tensor]) -> list[Tensor]:
-        """Per parameter: sampled elements now less those `before`."""
-        changes = [now - then for now, then in zip(self.take(), before, strict=True)]
-        return list(changes[0].split(self._sizes)) if self._alike else changes
+    def _fill(self, room: list[Tensor]) -> None:
+        if self.parameters:
+            torch._foreach_copy_(room[: len(self.parameters)], self._views if self._aliased else self._look())
+
+    def take(self) -> None:
+        """Keep the sampled elements as they are now."""
+        self._fill(self._before)
+
+    def change(self) -> list[Tensor]:
+        """Per parameter: sampled elements now less those taken last; overwritten by the next call."""
+        self._fill(self._now)
+        count = len(self.parameters)
+        first = count if len(self._now) > count else 0  # the whole, or every piece
+        for now, then in zip(self._now[first:], self._before[first:], strict=True):
+            now.sub_(then)
+        return self._now[:count]
 
     def gradients(self) -> list[Tensor | None]:
         """Per parameter: the same elements of its gradient; None where it has none, or a sparse one."""
         pairs = zip(self.parameters, self.strides, strict=True)
-        return [
-            None if p.grad is None or p.grad.is_sparse else p.grad.detach().reshape(-1)[::stride].clone() for p, stride in pairs
-        ]
+        return [None if p.grad is None or p.grad.is_sparse else p.grad.reshape(-1)[::stride].clone() for p, stride in pairs]
 
 
 class Updates:
@@ -110,7 +125,7 @@ class Updates:
         self._trained, self._others = trained, others
         self._gradient: dict[int, float] = {}
         self._weights: list[float] = []
-        self._before: list[Tensor] | None = None
+        self._taken = False
         self._slopes: list[Tensor | None] = []
         self._queued = False
         self.cost_ns = 0
@@ -120,9 +135,9 @@ class Updates:
         """Notice the backward that starts from the output of the model's forward."""
         if not self._by_output:
             return
-        heads = [tensor for tensor in tensors_of(output) if tensor.requires_grad]
-        for tensor in heads:
-            tensor.register_hook(self._notice)
+        for tensor in (output,) if type(output) is Tensor else tensors_of(output):
+            if tensor.requires_grad:
+                tensor.register_hook(self._notice)
 
     def _notice(self, _: Tensor) -> None:
         if not self._queued:
@@ -133,31 +148,32 @@ class Updates:
         """All gradients of this backward are there, nobody has clipped them, and the weights have not moved."""
         started = time.perf_counter_ns()
         self._queued = False
-        ready = [p for p in self._trained if p.grad is not None]
-        looked = [_dense(p.grad.detach()) for p in ready if p.grad is not None]
-        first = self._before is None
-        values = norms(looked + [p.detach() for p in self._trained] if first else looked)
-        self._gradient = dict(zip(map(id, ready), values, strict=False))
-        if first:
-            if not self._sampler.fits(self._trained):
-                self._sampler = Sampler(self._trained)
-            self._before, self._weights = self._sampler.take(), values[len(ready) :]
+        with torch.inference_mode():  # the cheapest way to call an operation
+            gradients = {id(p): _dense(p.grad) for p in self._trained if p.grad is not None}
+            values = norms([*gradients.values(), *(() if self._taken else self._trained)])
+            self._gradient = dict(zip(gradients, values, strict=False))
+            if not self._taken:
+                if not self._sampler.fits(self._trained):
+                    self._sampler = Sampler(self._trained)
+                self._sampler.take()
+                self._taken, self._weights = True, values[len(gradients) :]
         self.cost_ns += time.perf_counter_ns() - started
 
     def before_step(self) -> None:
         """Look at the gradients as the optimizer is about to see them."""
         started = time.perf_counter_ns()
-        if self._before is not None:
-            self._slopes = self._sampler.gradients()
+        if self._taken:
+            with torch.inference_mode():
+                self._slopes = self._sampler.gradients()
         self.cost_ns += time.perf_counter_ns() - started
 
     def numbers(self) -> Numbers:
         """The step's norms, once the optimizer is done. Without a backward, only the weights of `others` are known."""
-        if self._before is None:
+        if not self._taken:
             self._by_output = self._by_output and not any(p.grad is not None for p in self._trained)
-            return Numbers(weight=self._unmoved())
+            return Numbers({}, self._unmoved(), {}, {})
         weights = dict(zip(map(id, self._trained), self._weights, strict=True)) | self._unmoved()
-        changes, strides, ids = self._sampler.change(self._before), self._sampler.strides, self._sampler.ids
+        changes, strides, ids = self._sampler.change(), self._sampler.strides, self._sampler.ids
         update = {key: value * math.sqrt(k) for key, value, k in zip(ids, norms(changes), strides, strict=True)}
         slopes = zip(ids, self._slopes, changes, strides, strict=False)
         gain = {key: -k * float(torch.vdot(slope, c).real) for key, slope, c, k in slopes if slope is not None}
@@ -165,6 +181,6 @@ class Updates:
 
     def _unmoved(self) -> dict[int, float]:
         stale = [p for p in self._others if self._frozen.get(id(p), (-1, 0.0))[0] != p._version]
-        for parameter, value in zip(stale, norms([p.detach() for p in stale]), strict=True):
+        for parameter, value in zip(stale, norms(stale), strict=True):
             self._frozen[id(parameter)] = (parameter._version, value)
         return {id(p): self._frozen[id(p)][1] for p in self._others}

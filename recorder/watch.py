@@ -5,7 +5,6 @@ forward pass of the training itself: no pass is added, so nothing that a model c
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -44,6 +43,8 @@ class Watch:
         self._groups = len(optimizer.param_groups)
         self.parameter_ids = {path: [id(p) for p in module.parameters()] for path, module in self.modules.items()}
         self._parameters = [p for p in model.parameters() if _counted(p)]
+        self._own: list[int] | None = None  # ids of trained parameters, and all that are not
+        self._others: list[Tensor] = []
         self.lone = next((path for path, module in self.modules.items() if module is model), None)
         self._interval = _Interval(self)
         self._probe: Probe | None = None
@@ -52,7 +53,10 @@ class Watch:
 
     def history(self, key: str) -> Running:
         """The running mean and variance kept under `key`."""
-        return self.running.setdefault(key, Running())
+        found = self.running.get(key)
+        if found is None:
+            found = self.running[key] = Running()
+        return found
 
     def groups(self) -> Sequence[dict[str, Any]]:
         """The host's own optimizer groups: those that were there when watching began (a seed's come after)."""
@@ -61,9 +65,12 @@ class Watch:
     def weights(self) -> tuple[list[Tensor], list[Tensor]]:
         """Parameters that the optimizer trains now, and all others of the model whose weights have a norm."""
         trained = [p for group in self.groups() for p in group["params"] if p.requires_grad]
-        own = set(map(id, trained))
-        others = [p for p in self._parameters if id(p) not in own and not is_lazy(p)]
-        return trained, [p for p in others if p.is_floating_point() or p.is_complex()]
+        own = list(map(id, trained))
+        if own != self._own:
+            taken = set(own)
+            others = [p for p in self._parameters if id(p) not in taken and not is_lazy(p)]
+            self._own, self._others = own, [p for p in others if p.is_floating_point() or p.is_complex()]
+        return trained, self._others
 
     def open(self) -> None:
         """Wait for the first forward pass, which shows the topology."""
@@ -85,6 +92,11 @@ class Watch:
             self.topology, self._tracing = self._tracing.topology(), None
             self._probe = Probe(self)
 
+    def _observe(self, probe: Probe, loss: Tensor | float) -> Observation:
+        value, interval = loss.item() if isinstance(loss, Tensor) else float(loss), self._interval.close()
+        with torch.inference_mode():  # the cheapest way to call an operation
+            return observe(self, probe, value, interval)
+
     def step(self, loss: Tensor | float, samples: int) -> Observation | None:
         """Close one training step over `samples` samples; an Observation on every k-th, else None."""
         self.global_step += 1
@@ -93,7 +105,7 @@ class Watch:
             self._learn()
         seen = None
         if self._armed and self._probe is not None:
-            seen = observe(self, self._probe, float(torch.as_tensor(loss).detach()), self._interval.close())
+            seen = self._observe(self._probe, loss)
             self._probe.detach()
             self._armed = False
             if self._sink is not None:
@@ -126,7 +138,7 @@ class _Interval:
     def begin(self) -> None:
         self.steps = self.samples = self._last = 0
         self._rows = [tuple(map(_VERSION, self._weights))]
-        self._patterns: Counter[tuple[bool, ...]] = Counter()
+        self._patterns: dict[tuple[bool, ...], int] = {}
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def add(self, samples: int) -> None:
@@ -138,11 +150,15 @@ class _Interval:
             self._fold()
 
     def _fold(self) -> None:
-        self._patterns.update(tuple(map(ne, now, before)) for before, now in pairwise(self._rows))
+        for before, now in pairwise(self._rows):
+            pattern = tuple(map(ne, now, before))
+            self._patterns[pattern] = self._patterns.get(pattern, 0) + 1
         del self._rows[:-1]
 
     def _moved(self, places: Sequence[int]) -> float:
-        return sum(count for pattern, count in self._patterns.items() if any(pattern[k] for k in places)) / self.steps
+        return (
+            sum([count for pattern, count in self._patterns.items() if True in map(pattern.__getitem__, places)]) / self.steps
+        )
 
     def close(self) -> Interval:
         self._fold()

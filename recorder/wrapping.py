@@ -18,12 +18,11 @@ class Wrapping:
     def __init__(self) -> None:
         self._worn: list[tuple[nn.Module, Forward | None]] = []
 
-    def put_on(self, modules: Iterable[tuple[str, nn.Module]], make: Callable[[str, nn.Module, Forward], Forward]) -> None:
-        """Replace each module's forward by `make(path, module, its forward)`."""
-        for path, module in modules:
+    def put_on(self, modules: Iterable[tuple[nn.Module, Callable[[Forward], Forward]]]) -> None:
+        """Replace each module's forward by what its function makes of it."""
+        for module, make in modules:
             own = vars(module).get("forward")
-            stand_in = make(path, module, module.forward)
-            vars(module)["forward"] = stand_in  # past Module.__setattr__, which has nothing to do here but costs time
+            vars(module)["forward"] = make(module.forward)  # past Module.__setattr__, which costs time and does nothing here
             self._worn.append((module, own))
 
     def take_off(self) -> None:
