@@ -1,9 +1,10 @@
-"""The closing summary on a terminal."""
+"""The closing summary on a terminal. Text comes from exports: the console must not read markup in it."""
 
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tamiyo_assets.summary import Build, Summary
 
@@ -24,7 +25,7 @@ def render(summary: Summary, console: Console) -> None:
     _coverage(summary, console)
     _model(summary, console)
     _checks(summary, console)
-    console.print("\n[bold]Next[/bold]")
+    console.print("\nNext", style="bold")
     for line in summary.next:
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     console.print(f"Done in {summary.seconds:.0f} s.", highlight=False)
@@ -115,13 +116,11 @@ def _interval(figure: Any, missing: str | None) -> tuple[str, str]:
 
 def _checks(summary: Summary, console: Console) -> None:
     for step, error in summary.failed_steps.items():
-        console.print(f"[red]failed step[/red] {step}: {error}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("failed step", "red"), f" {step}: {error}"), soft_wrap=True)
     if not summary.failed_checks:
         console.print("Checks: all passed.")
         return
     console.print(f"Checks: {len(summary.failed_checks)} failed.")
     for check in sorted(summary.failed_checks, key=lambda c: (c.severity, c.asset)):
         color = "red" if check.severity == "ERROR" else "yellow"
-        console.print(
-            f"  [{color}]{check.severity}[/{color}] {check.asset} {check.check}: {check.description}", highlight=False
-        )
+        console.print(Text.assemble("  ", (check.severity, color), f" {check.asset} {check.check}: {check.description}"))

@@ -42,5 +42,5 @@ def alerts(home: Home = None, retry: Retry = False, as_json: AsJson = False) -> 
         for entry in entries:
             alert = entry.alert
             table.add_row(entry.status, alert["severity"], alert["asset"], alert["check"], alert["description"])
-        Console().print(table if entries else "no alerts")
+        Console(markup=False).print(table if entries else "no alerts")
     raise typer.Exit(Exit.REFUSED if pending else Exit.OK)

@@ -68,10 +68,10 @@ def preflight(bundle: Bundle, against: Against = None, home: Home = None, as_jso
     if as_json:
         print_json(report.to_object())
     elif report.clean:
-        Console().print(f"{bundle}: clean", highlight=False)
+        Console(markup=False).print(f"{bundle}: clean", highlight=False)
     else:
         for mismatch in report.mismatches:
-            Console().print(str(mismatch), style="red", markup=False, highlight=False, soft_wrap=True)
+            Console(markup=False).print(str(mismatch), style="red", highlight=False, soft_wrap=True)
     raise typer.Exit(Exit.OK if report.clean else Exit.REFUSED)
 
 
@@ -96,6 +96,8 @@ def _show(report: "PromotionReport", as_json: bool) -> None:
         print_json(report.to_object())
         return
     state = "serves now" if report.changed else "was serving already"
-    Console().print(f"{report.build_id} {state}; before: {report.previous or 'none'}", highlight=False, soft_wrap=True)
+    Console(markup=False).print(
+        f"{report.build_id} {state}; before: {report.previous or 'none'}", highlight=False, soft_wrap=True
+    )
     for gate, why in report.waived.items():
-        Console().print(f"  gate {gate} waived: {why}", highlight=False)
+        Console(markup=False).print(f"  gate {gate} waived: {why}", highlight=False)

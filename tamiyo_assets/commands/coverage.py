@@ -42,7 +42,7 @@ def coverage(home: Home = None, run: Run = None, below: Below = 1.1, as_json: As
         ratio = "no element" if row["ratio"] is None else f"{row['ratio']:.3f}"
         mandatory = "mandatory" if row["mandatory"] else ""
         table.add_row(row["key"], row["system"], mandatory, f"{row['measured']:,}", f"{row['elements']:,}", ratio)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _rows(home: Home, run: str | None) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ def doctor(home: Home = None, exports: ExportsRoot = None, repair: Repair = Fals
     if as_json:
         print_json({"home": str(settings.home), "findings": [asdict(finding) for finding in found]})
     else:
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False)
         for finding in found:
             console.print(finding.problem, style="yellow" if finding.repaired else "red", markup=False, soft_wrap=True)
             console.print(f"  {finding.repaired or 'not repaired'}", markup=False, soft_wrap=True)

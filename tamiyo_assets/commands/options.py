@@ -61,7 +61,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             message = _named(error) if isinstance(error, OSError) else str(error)
             if kwargs.get("as_json"):
                 print_json({"error": message})
-            Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+            Console(stderr=True, markup=False).print(message, style="red", highlight=False, soft_wrap=True)
             raise typer.Exit(_status(error)) from None
 
     return wrapped

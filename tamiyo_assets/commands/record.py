@@ -22,6 +22,8 @@ Examples:
     tamiyo record --exports var/exports --minutes 10 --seed 7 --workers 2
 
     tamiyo record --minutes 5 --format ndjson.zst
+
+    tamiyo record --hosts 12 --compile-backend inductor
 """
 
 Root = Annotated[
@@ -32,6 +34,14 @@ Minutes = Annotated[float | None, typer.Option("--minutes", min=0.1, help="Stop 
 Hosts = Annotated[int | None, typer.Option("--hosts", min=1, help="Stop after this many hosts.", show_default=False)]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Host i of a seed is always the same host.")]
 Format = Annotated[str, typer.Option("--format", help="mixed, binpb, wal, ndjson, ndjson.gz, ndjson.zst or parquet.")]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--compile-backend",
+        metavar="NAME",
+        help="What torch.compile compiles kernels and hosts with; `inductor` needs a C++ compiler and 3 to 20 s a module.",
+    ),
+]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that record at once.")]
 
 
@@ -47,20 +57,22 @@ def record(
     seed: Seed = 1,
     format: Format = "mixed",
     workers: Workers = 1,
+    compile_backend: Backend = "aot_eager",
     as_json: AsJson = False,
 ) -> None:
     """Exit status 0; 1 where the recording was refused; 2 for arguments that make no plan."""
     from recorder.plan import RecordPlan
     from recorder.record import record as carry_out
 
-    console = Console(quiet=as_json)
+    console = Console(quiet=as_json, markup=False)
     asked = {"minutes": minutes, "hosts": hosts, "seed": seed, "format": format, "workers": workers}
+    asked["compile_backend"] = compile_backend
     try:
         plan = RecordPlan.model_validate(
             {"exports": exports or Path(os.environ.get("TAMIYO_EXPORTS") or DEFAULT_EXPORTS), **asked}
         )
     except ValidationError as error:
-        fail("; ".join(f"--{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()), Exit.USAGE)
+        fail("; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors()), Exit.USAGE)
         return
     files = carry_out(plan, lambda progress: console.print(str(progress), highlight=False, soft_wrap=True))
     if as_json:

@@ -68,7 +68,7 @@ def list_registries(home: Home = None, as_json: AsJson = False) -> None:
     for row in found:
         used = f"{row['size'] / row['capacity']:.1%}"
         table.add_row(row["name"], str(row["version"]), str(row["size"]), str(row["capacity"]), used, str(row["retired"]))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def show(name: Name, home: Home = None, as_json: AsJson = False) -> None:
@@ -83,7 +83,7 @@ def show(name: Name, home: Home = None, as_json: AsJson = False) -> None:
     table = Table("index", "key", "", box=None)
     for key, index in sorted(registry.entries.items(), key=lambda entry: entry[1]):
         table.add_row(str(index), key, "retired" if key in registry.retired else "")
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def diff(name: Name, older: Older, newer: Newer, home: Home = None, as_json: AsJson = False) -> None:
@@ -102,7 +102,7 @@ def diff(name: Name, older: Older, newer: Newer, home: Home = None, as_json: AsJ
         print_json({"name": name, "from": older, "to": newer, "added": added})
         return
     for key, index in sorted(added.items(), key=lambda entry: entry[1]):
-        Console().print(f"+ {index} {key}", markup=False, highlight=False)
+        Console(markup=False).print(f"+ {index} {key}", highlight=False)
 
 
 def retire(name: Name, key: Key, home: Home = None) -> None:
@@ -110,7 +110,7 @@ def retire(name: Name, key: Key, home: Home = None) -> None:
     from gnn.features.registries import retire as mark
 
     mark(resolve(home=home).home / "registries", name, key)
-    Console().print(f"registry {name}: {key} is retired", markup=False, highlight=False)
+    Console(markup=False).print(f"registry {name}: {key} is retired", highlight=False)
 
 
 def _known(name: str) -> None:

@@ -88,7 +88,7 @@ def _count(settings: Settings, as_json: bool) -> None:
     shown = Table("table", "reason", "records", box=None)
     for count in counts:
         shown.add_row(count.table, count.reason, f"{count.records:,}")
-    Console().print(shown if counts else "no rejects")
+    Console(markup=False).print(shown if counts else "no rejects")
 
 
 def _records(settings: Settings, table: str | None, reason: str | None) -> Iterator[dict[str, Any]]:
@@ -111,7 +111,7 @@ def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     for row in rows:
         where = f"{row['file']} at {row['position']}"
-        Console().print(f"{where}: {row['reason']}: {row['message']}", markup=False, highlight=False, soft_wrap=True)
+        Console(markup=False).print(f"{where}: {row['reason']}: {row['message']}", highlight=False, soft_wrap=True)
 
 
 def _save(rows: list[dict[str, Any]], folder: Path, as_json: bool) -> None:
@@ -125,7 +125,7 @@ def _save(rows: list[dict[str, Any]], folder: Path, as_json: bool) -> None:
         print_json({"saved": saved})
         return
     for name, where in saved.items():
-        Console().print(f"{name}: {where}", markup=False, highlight=False, soft_wrap=True)
+        Console(markup=False).print(f"{name}: {where}", highlight=False, soft_wrap=True)
 
 
 def _replay(settings: Settings, table: str | None, reason: str | None, as_json: bool) -> None:
@@ -142,7 +142,7 @@ def _replay(settings: Settings, table: str | None, reason: str | None, as_json: 
     shown = Table("table", "reason", "healed", "still rejected", box=None)
     for one in done.rejects:
         shown.add_row(one.table, one.reason, f"{one.healed:,}", f"{one.failing:,}")
-    console = Console()
+    console = Console(markup=False)
     console.print(shown if done.rejects else "no rejects")
     for name, rows in sorted(done.gained.items()):
         console.print(f"{name}: {rows:+,} rows", highlight=False)

@@ -38,7 +38,7 @@ def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False)
     require_exports(settings)
     require_home(settings)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small graphs: two threads stall each other
-    console = Console(quiet=as_json)
+    console = Console(quiet=as_json, markup=False)
     if settings.exports_are_sample:
         console.print("No exports were named and var/exports has none: reading the committed sample recorder/sample.")
     started = time.monotonic()

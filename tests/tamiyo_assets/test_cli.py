@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from gnn.features.registries import refresh
 from tamiyo_assets.cli import app
 
 COMMANDS = (
@@ -76,6 +77,12 @@ def test_a_place_that_can_t_be_used_is_named_without_a_traceback(tmp_path: Path)
     assert (found.exit_code, "expected a directory that can be written to" in found.output) == (1, True)
     found = tamiyo("record", "--exports", str(tmp_path / "file"), "--hosts", "1", "--json")
     assert found.exit_code == 1 and "file" in json.loads(found.stdout)["error"]
+
+
+def test_keys_with_square_brackets_are_shown_letter_by_letter(tmp_path: Path) -> None:
+    refresh(tmp_path / "registries", {"layer_type": {"[/red] blocks[0]"}})
+    found = tamiyo("registry", "show", "layer_type", "--home", str(tmp_path))
+    assert (found.exit_code, "[/red] blocks[0]" in found.output) == (0, True)
 
 
 def test_an_unknown_registry_is_a_bad_argument(tmp_path: Path) -> None:
