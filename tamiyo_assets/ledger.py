@@ -54,7 +54,11 @@ class Ledger:
             return []
         data = self.path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
-        entries = [self._entry(number, line) for number, line in enumerate(whole.splitlines(), start=1)]
+        lines = whole.splitlines()
+        try:
+            entries = [Entry(**one) for one in json.loads(b"[" + b",".join(lines) + b"]")]
+        except (ValueError, TypeError):
+            entries = [self._entry(number, line) for number, line in enumerate(lines, start=1)]
         for number, entry in enumerate(entries, start=1):
             if entry.seq != number:
                 raise self._damaged(number, f"expected seq {number}, found {entry.seq}")

@@ -1,4 +1,4 @@
-"""How the Parquet files of a table are written."""
+"""How the files of a table are written: its Parquet files, and its log."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -6,12 +6,27 @@ from typing import Final
 import pyarrow as pa
 from deltalake import ColumnProperties, DeltaTable, WriterProperties
 
+from tamiyo_assets.resources.pruning import SCOPE
+
 FILES: Final = (
     64  # files that a large table of training runs is cut into: replacing one run rewrites those that hold rows of it
 )
 SMALLEST: Final = 1 << 20  # bytes, as the writer estimates them, that are never cut
 _ROW_BYTES: Final = 128  # of a row in a file, roughly
 _UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hardly repeat
+
+
+def configuration(schema: pa.Schema) -> dict[str, str]:
+    """Properties of a new table.
+
+    A pinned version needs its commit log: `maintenance` cleans logs, and only where no pin is older. Opening a table reads the
+    commits since the newest checkpoint one by one, and many small exports are many commits. It reads the statistics of every
+    file too: only those of the training run tell which files to read.
+    """
+    statistics = (
+        {"delta.dataSkippingStatsColumns": SCOPE} if SCOPE in schema.names else {"delta.dataSkippingNumIndexedCols": "0"}
+    )
+    return {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10", **statistics}
 
 
 def layout(schema: pa.Schema) -> WriterProperties:

@@ -23,7 +23,7 @@ from gnn.strict_json import read_object
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 from tamiyo_assets.resources.commit_log import commit_file, newest_version, transactions_in
-from tamiyo_assets.resources.layout import file_bytes, layout
+from tamiyo_assets.resources.layout import configuration, file_bytes, layout
 from tamiyo_assets.resources.pruning import SCOPE, files_of, runs_in
 
 PINS = "pins"
@@ -44,9 +44,6 @@ _FOREIGN_KEYS = frozenset(
         "version",
     }
 )
-# a pinned version needs its commit log: `maintenance` cleans logs, and only where no pin is older
-# opening a table reads the commits since the newest checkpoint, one by one: many small exports are many commits
-_CONFIGURATION = {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10"}
 
 
 def known_schema(name: str) -> pa.Schema | None:
@@ -244,7 +241,7 @@ class TableStore:
             with lock(self.root / CREATION_LOCK):
                 table = self.open(name)
                 if table is None:
-                    return self._commit(path, None, rows, mode="append", configuration=_CONFIGURATION, **common)
+                    return self._commit(path, None, rows, mode="append", configuration=configuration(rows.schema), **common)
         if runs is None and not append:
             return self._commit(path, table, rows, mode="overwrite", schema_mode="overwrite", **common)
         if append or not runs:
@@ -348,7 +345,7 @@ class HeldTables(TableStore):
     def renew(self, name: str) -> None:
         """Read what was committed to a table since it was opened."""
         table = self._tables.get(name)
-        if table is not None and commit_file(self.path(name), table.version() + 1).exists():
+        if table is not None and Path(commit_file(self.path(name), table.version() + 1)).exists():
             with _named(self.path(name)):
                 table.update_incremental()
 

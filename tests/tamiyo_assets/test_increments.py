@@ -14,6 +14,7 @@ from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import StorageError
 from tamiyo_assets.maintenance import SMALL_FILES, maintain
 from tamiyo_assets.pending import targets_of
+from tamiyo_assets.resources.commit_log import newest_version
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.versions import Versions
 from tests.tamiyo_assets.test_ingest import Site, packet
@@ -176,3 +177,30 @@ def test_a_derived_table_that_gets_rows_of_no_run_is_digested_whole(store: Table
     found = versions.of("features.layer")
     assert found == Versions(tmp_path / "fresh", store).of("features.layer")
     assert (found.rows, dict(found.runs)) == (4, {})
+
+
+def test_the_newest_version_is_known_without_opening(store: TableStore) -> None:
+    path = store.path(STATES)
+    assert newest_version(path) is None
+    for number in range(23):
+        store.write(STATES, states("a", number), append=True)
+        assert newest_version(path) == OPEN(path).version() == number
+    for old in range(19):
+        (path / "_delta_log" / f"{old:020d}.json").unlink()
+    assert newest_version(path) == 22
+    for late in range(19, 23):
+        (path / "_delta_log" / f"{late:020d}.json").unlink()
+    assert newest_version(path) is None
+    assert store.version(STATES) == 19  # that of the checkpoint
+
+
+def test_the_log_of_a_table_holds_statistics_of_the_training_run_alone(store: TableStore) -> None:
+    store.write(STATES, pa.concat_tables([states("b", 1), states("a", 1)]))
+    store.write("telemetry.metric", TABLES["telemetry.metric"].empty())
+    store.write(
+        "telemetry.metric", pa.Table.from_pylist([{"packet_id": "p", "index": 0}], TABLES["telemetry.metric"].arrow_schema)
+    )
+    names = {name: pa.table(OPEN(store.path(name)).get_add_actions(flatten=True)) for name in (STATES, "telemetry.metric")}
+    kept = {name: sorted(c for c in found.schema.names if c.startswith(("min.", "max."))) for name, found in names.items()}
+    assert kept == {STATES: ["max.training_run_id", "min.training_run_id"], "telemetry.metric": []}
+    assert names[STATES].column("num_records").to_pylist() == [2]
