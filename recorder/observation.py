@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from recorder.devices import gpu_percent
 from recorder.measures import convergence_rate, measure_activations, stability
 from recorder.probe import Probe
 from recorder.updates import Numbers, total_norm
@@ -206,6 +207,7 @@ def _metrics(watch: "Watch", numbers: Numbers, loss: float, interval: Interval) 
         "optimizer_lr": float(group["lr"]) if "lr" in group else None,
         "optimizer_momentum": momentum_of(group),
         "samples_per_s": interval.samples / seconds if seconds > 0 else None,
+        "gpu_util_percent": gpu_percent(watch.device),
         "cpu_util_percent": 100.0 * interval.cpu_seconds / seconds / CORES if seconds > 0 else None,
     }
     return {name: value for name, value in metrics.items() if value is not None}

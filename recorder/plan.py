@@ -1,10 +1,11 @@
 """What a recording shall be: pydantic configuration, and the hosts that follow from it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from recorder.compiling import USUAL_BACKEND, known_backend
 from recorder.data import DATA_SETS
 from recorder.grid import Grid
 from recorder.hosts import ARCHITECTURES, HostSpec, draw_host, fits
@@ -42,8 +43,8 @@ class RecordPlan(BaseModel):
     long_every: int = Field(default=10, ge=0, description="every how many hosts the long horizon is measured; 0 = never")
     sheet_hosts: int = Field(default=6, ge=1, description="training hosts whose outcomes make the kernels' sheets")
     stress_share: float = Field(default=0.15, ge=0, le=1)
-    compile_backend: str = Field(
-        default="aot_eager", description="torch.compile backend that kernels and hosts really go through"
+    compile_backend: Annotated[str, AfterValidator(known_backend)] = Field(
+        default=USUAL_BACKEND, description="torch.compile backend that kernels and hosts really go through"
     )
     data_sets: tuple[str, ...] = tuple(DATA_SETS)
     architectures: tuple[str, ...] = tuple(ARCHITECTURES)

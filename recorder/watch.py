@@ -58,6 +58,11 @@ class Watch:
             found = self.running[key] = Running()
         return found
 
+    @property
+    def device(self) -> torch.device | None:
+        """Where the model's first parameter is now; None for a model without any."""
+        return self._parameters[0].device if self._parameters else None
+
     def groups(self) -> Sequence[dict[str, Any]]:
         """The host's own optimizer groups: those that were there when watching began (a seed's come after)."""
         return self.optimizer.param_groups[: self._groups]

@@ -1,14 +1,19 @@
 """Watching: the training stays the same bit for bit, and the numbers are what their definitions say."""
 
 import contextlib
+import math
+import statistics
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from recorder.devices import gpu_percent
 from recorder.observation import Observation
-from recorder.watch import watch
+from recorder.watch import Watch, watch
 
 
 class Mixed(nn.Module):
@@ -166,3 +171,85 @@ def test_every_hook_is_gone_afterwards():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert not optimizer._optimizer_step_pre_hooks
     assert not any(p._post_accumulate_grad_hooks for p in model.parameters() if p._post_accumulate_grad_hooks)
+
+
+def step_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Observation, list[Tensor], list[Tensor]]:
+    """The measured second step of a training, the weights before its update, and its gradients."""
+    inputs, targets = torch.randn(20, 8), torch.randint(0, 3, (20,))
+    with watch(model, optimizer, every=2) as seen:
+        for _ in range(2):
+            before = [p.detach().clone() for p in model.parameters()]
+            optimizer.zero_grad()
+            loss = cross_entropy(model(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            look = seen.step(loss, 20)
+    assert look is not None
+    return look, before, [p.grad.clone() for p in model.parameters()]
+
+
+def test_each_parameter_group_has_its_own_numbers():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    first, second = list(model[0].parameters()), list(model[2].parameters())
+    groups = [{"params": first, "name": "body"}, {"params": second, "lr": 0.02, "momentum": 0.9}]
+    look, before, gradients = step_of(model, torch.optim.SGD(groups, lr=0.5))
+    body, head = look.parameters
+    assert (body.parameter_id, head.parameter_id) == ("body", "group-1")
+    assert body.optimizer_family == head.optimizer_family == "sgd"
+    assert (body.learning_rate, head.learning_rate) == (pytest.approx(0.5), pytest.approx(0.02))
+    assert (body.momentum, head.momentum) == (pytest.approx(0.0), pytest.approx(0.9))
+    after = list(model.parameters())
+    for group, part in ((body, slice(0, 2)), (head, slice(2, 4))):
+        weight = torch.cat([w.flatten() for w in before[part]]).norm().item()
+        change = torch.cat([(a.detach() - b).flatten() for a, b in zip(after[part], before[part], strict=True)]).norm().item()
+        assert group.update_magnitude == pytest.approx(change / weight, rel=1e-4)
+    plain = torch.cat([g.flatten() for g in gradients[:2]]).norm().item()  # without momentum, the update is rate * gradient
+    assert body.update_magnitude * torch.cat([w.flatten() for w in before[:2]]).norm().item() == pytest.approx(
+        0.5 * plain, 1e-4
+    )
+    assert look.metrics["optimizer_lr"] == pytest.approx(0.5)
+
+
+def test_a_groups_history_is_of_its_own_gradients():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    groups = [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 1e-4}]
+    optimizer = torch.optim.Adam(groups, lr=0.01)
+    norms: list[tuple[float, ...]] = []
+    handle = optimizer.register_step_pre_hook(
+        lambda *_: norms.append(tuple(math.hypot(*(p.grad.norm().item() for p in g["params"])) for g in optimizer.param_groups))
+    )
+    _, looks = train(model, optimizer, steps=6, every=2)
+    handle.remove()
+    seen = [norms[k] for k in (1, 3, 5)]
+    for index, group in enumerate(looks[-1].parameters):
+        one, two, three = (values[index] for values in seen)
+        assert group.gradient_variance == pytest.approx(statistics.pvariance([one, two, three]), rel=1e-4)
+        before, now = (one + two) / 2, (one + two + three) / 3
+        assert group.convergence_rate == pytest.approx(math.log(before / now) / 2, rel=1e-3, abs=1e-6)
+    assert not looks[0].parameters[0].HasField("gradient_variance")
+
+
+def test_gpu_use_is_missing_without_a_gpu_and_the_drivers_word_with_one(monkeypatch):
+    model = nn.Linear(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert "gpu_util_percent" not in step_of(model, optimizer)[0].metrics
+    gpu = torch.device("cuda", 1)
+    monkeypatch.setattr(Watch, "device", gpu)
+    monkeypatch.setattr(torch.cuda, "utilization", {gpu: 37}.__getitem__)
+    assert step_of(model, optimizer)[0].metrics["gpu_util_percent"] == 37.0
+
+
+class Refused(Exception):
+    """Stands for the driver's own error, which is no RuntimeError."""
+
+
+@pytest.mark.parametrize("fault", [ModuleNotFoundError("pynvml"), RuntimeError("no driver"), Refused("Not Supported")])
+def test_a_driver_that_does_not_tell_leaves_gpu_use_missing(monkeypatch, fault):
+    def ask(device: torch.device) -> int:
+        raise fault
+
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=Refused))
+    monkeypatch.setattr(torch.cuda, "utilization", ask)
+    assert gpu_percent(torch.device("cuda", 0)) is None

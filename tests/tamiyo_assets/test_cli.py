@@ -36,7 +36,14 @@ def test_no_exports_root_is_status_2_and_says_what_to_do(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run", "--nonsense"], ["record", "--minutes", "-1"], ["record", "--format", "xml"], ["nothing"]]
+    "arguments",
+    [
+        ["run", "--nonsense"],
+        ["record", "--minutes", "-1"],
+        ["record", "--format", "xml"],
+        ["record", "--compile-backend", "no-such-backend"],
+        ["nothing"],
+    ],
 )
 def test_bad_arguments_are_status_2(arguments: list[str]) -> None:
     assert tamiyo(*arguments).exit_code == 2
