@@ -62,17 +62,30 @@ def graph_rows(graph: Plain) -> Iterator[GraphRows]:
     """Rows of every table of the graph. Raises BadRecord where one of its lists is no list."""
     graph.count_others(_GRAPH)
     layers = _elements(graph, "layers", "urza.layer", _layer)
-    yield layers
     guards = {row["layer_id"] for row in layers.rows if row["is_placeholder"]}
     guarded = {row["index"] for row in layers.rows if row["is_placeholder"]}
     activations = _elements(graph, "activations", "urza.activation", _activation)
     for row in activations.rows:
         owner = row["layer_id"]
         row["is_placeholder"] = owner in guards if owner else row["index"] in guarded
+    _complete(layers.rows, activations.rows, listed="activations" in graph.values)
+    yield layers
     yield activations
     yield _elements(graph, "parameters", "urza.parameter", _parameter)
     yield _connections(graph)
     yield _elements(graph, "activation_parameters", "urza.activation_parameter", _influence)
+
+
+def _complete(layers: list[Row], activations: list[Row], *, listed: bool) -> None:
+    """Activation types of layers that state none: that of the layer's listed activation, else `none`.
+
+    A record of which no part speaks of activations says nothing about them: its layers keep NULL.
+    """
+    if not listed and not any(row["activation_type"] for row in layers):
+        return
+    owned = {row["layer_id"]: row["type"] for row in reversed(activations) if row["layer_id"]}
+    for row in layers:
+        row["activation_type"] = row["activation_type"] or owned.get(row["layer_id"], _NO_ACTIVATION)
 
 
 def layer_names(graph: Plain) -> list[str | None]:

@@ -56,6 +56,21 @@ def test_the_graph_becomes_rows(tmp_path: Path) -> None:
     assert (influence["influence"], influence["magnitude"], influence["effect"]) == (0.5, None, -1.0)
 
 
+def test_a_layer_without_an_activation_has_none_where_the_record_speaks_of_activations(tmp_path: Path) -> None:
+    def types(name: str, **graph: Any) -> list[str | None]:
+        (tmp_path / name).mkdir()
+        result = urza(tmp_path / name, extras={"graph_metadata": graph})
+        return [row["activation_type"] for row in result.rows("urza.layer")]
+
+    silent = {"layer_id": "l1", "type": "Linear"}
+    relu = {"activation_id": "a0", "type": "relu", "layer_id": "l1"}
+    assert types("beside", layers=[{"layer_id": "l0", "activation": "relu"}, silent]) == ["relu", "none"]
+    assert types("listed", layers=[silent], activations=[relu]) == ["relu"]
+    assert types("no-type", layers=[silent], activations=[{"activation_id": "a0", "layer_id": "l1"}]) == [None]
+    assert types("empty", layers=[silent], activations=[]) == ["none"]
+    assert types("nothing", layers=[silent]) == [None]
+
+
 def test_monitors_in_every_spelling(tmp_path: Path) -> None:
     row = with_graph(tmp_path).row("urza.blueprint")
     found = [(one["seed"], one["layer_id"], one["weight"]) for one in row["monitors"]]
