@@ -134,27 +134,26 @@ def _fault() -> pl.Expr:
 
 
 def _aggregate(reports: pl.DataFrame, config: TrainingConfig) -> pl.DataFrame:
-    """Replicates to one row a key: mean uplift, its standard error, the worst replicate's risk class."""
+    """Replicates to one row a key: mean uplift, its standard error, the worst replicate's risk class.
+
+    Replicates with any blending method count alike; `blending_method` is the most frequent one, of equals the first by name.
+    """
     ordered = reports.with_columns(pl.col("horizon_steps").cast(pl.Int64).alias("horizon"))
     ordered = ordered.sort(*KEYS, "blending_method", "replicate", "report_id", nulls_last=True)
     count = pl.col("u").count()
     reported = (pl.col("se") ** 2).mean().sqrt()  # already the standard error of the mean over the replicates
     spread = pl.col("u").std() / count.sqrt()
-    rows = (
-        _usual_method(ordered)
-        .group_by(*KEYS, maintain_order=True)
-        .agg(
-            pl.col("layer_id").drop_nulls().first(),
-            pl.col("u").mean(),
-            pl.col("uplift_test").mean().alias("u_test"),
-            pl.when(pl.col("se").count() > 0).then(reported).when(count > 1).then(spread).alias("se"),
-            pl.len().cast(pl.Int64).alias("replicates"),
-            pl.col("u").first().alias("u_first"),
-            pl.col("u").get(1, null_on_oob=True).alias("u_second"),
-            pl.col("risk").max(),
-            pl.col("blending_method").first(),
-            pl.col("host", "data_set", "architecture").first(),
-        )
+    rows = ordered.group_by(*KEYS, maintain_order=True).agg(
+        pl.col("layer_id").drop_nulls().first(),
+        pl.col("u").mean(),
+        pl.col("uplift_test").mean().alias("u_test"),
+        pl.when(pl.col("se").count() > 0).then(reported).when(count > 1).then(spread).alias("se"),
+        pl.len().cast(pl.Int64).alias("replicates"),
+        pl.col("u").first().alias("u_first"),
+        pl.col("u").get(1, null_on_oob=True).alias("u_second"),
+        pl.col("risk").max(),
+        pl.col("blending_method").drop_nulls().mode().sort().first(),
+        pl.col("host", "data_set", "architecture").first(),
     )
     split = [_split(host, name, config) for host, name in zip(rows["host"], rows["data_set"], strict=True)]
     return rows.join(_by_method(ordered), on=list(KEYS), how="left", maintain_order="left").with_columns(
@@ -162,20 +161,6 @@ def _aggregate(reports: pl.DataFrame, config: TrainingConfig) -> pl.DataFrame:
         pl.Series("split", split, dtype=pl.String),
         pl.Series("risk_class", [RISK_CLASSES[risk] for risk in rows["risk"]], dtype=pl.String),
     )
-
-
-def _usual_method(reports: pl.DataFrame) -> pl.DataFrame:
-    """Of each key, the reports of one blending method: the state's usual one, so that kernels are compared alike.
-
-    Where a key lacks that method, its own most frequent one is kept; equals go by name.
-    """
-    state, method = ["training_run_id", "packet_id"], "blending_method"
-    counted = reports.with_columns(
-        pl.len().over(*state, method).alias("in_state"), pl.len().over(*KEYS, method).alias("in_key")
-    )
-    ranked = counted.sort("in_state", "in_key", method, descending=[True, True, False], nulls_last=True, maintain_order=True)
-    chosen = ranked.select(*KEYS, method).unique(list(KEYS), keep="first", maintain_order=True)
-    return reports.join(chosen, on=[*KEYS, method], how="semi", nulls_equal=True, maintain_order="left")
 
 
 def _by_method(reports: pl.DataFrame) -> pl.DataFrame:

@@ -39,12 +39,14 @@ def test_replicates_are_averaged_and_the_worst_one_sets_the_risk() -> None:
     assert (row["u_first"], row["u_second"]) == pytest.approx(tuple(us), rel=1e-6)
 
 
-def test_other_blending_methods_are_kept_apart_from_the_usual_one() -> None:
+def test_every_blending_method_counts_and_each_is_also_kept_apart() -> None:
     commands = [command(), command("c-2", "cosine"), command("c-3", None)]
     other = report("r-2", command_id="c-2", treated_delta=-0.3)
-    found = rows(report(), other, report("r-3", blueprint_id="kernel-scale"), commands=commands)
+    again = report("r-4", metrics={"replicate": 1.0})
+    found = rows(report(), again, other, report("r-3", blueprint_id="kernel-scale"), commands=commands)
     assert [row["blending_method"] for row in found] == ["linear", "linear"]
-    assert found[0]["u"] == pytest.approx(math.log(0.9 / 0.8), rel=1e-6)
+    linear, cosine = math.log(0.9 / 0.8), math.log(0.9 / 0.7)
+    assert (found[0]["u"], found[0]["replicates"]) == (pytest.approx((2 * linear + cosine) / 3, rel=1e-6), 3)
     assert {m["method"]: round(m["u"], 4) for m in found[0]["by_method"]} == {"linear": 0.1178, "cosine": 0.2513}
     (unnamed,) = rows(report(command_id="c-3"), commands=commands)
     assert (unnamed["blending_method"], unnamed["by_method"]) == (None, None)
