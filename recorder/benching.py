@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recorder.sheets import Benchmark
-from recorder.topology import tensors_of, undisturbed
+from recorder.tensors import tensors_of
+from recorder.tracing import undisturbed
 
 _RUNS: Final = 20
 

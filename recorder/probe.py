@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from recorder.activations import function_activation, module_activation
 from recorder.measures import ROWS, UNITS, ActivationTrace
-from recorder.topology import tensors_of
+from recorder.tensors import tensors_of
 from recorder.updates import Updates, norm_of
 from recorder.wrapping import Forward, Wrapping
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from recorder.topology import tensors_of
+from recorder.tensors import tensors_of
 
 WEIGHTS: Final = 1024  # elements of a parameter, evenly spread, whose update is compared before and after
 

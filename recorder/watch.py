@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from recorder.measures import Running
 from recorder.observation import Interval, Observation, observe
 from recorder.probe import Probe
-from recorder.topology import Topology, Tracing, is_lazy, leaves
+from recorder.tensors import is_lazy
+from recorder.topology import Topology, leaves
+from recorder.tracing import Tracing
 
 _VERSION: Final = attrgetter("_version")
 _ROWS: Final = 64  # steps whose version counters are kept before they are counted

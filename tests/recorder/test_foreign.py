@@ -259,7 +259,7 @@ def test_recurrent_networks_by_hand():
 
 
 if __name__ == "__main__":  # the table of docs/recorder.md
-    from recorder.topology import find_topology
+    from recorder.tracing import find_topology
 
     for title, example in CASES.items():
         host = example.build()
