@@ -40,7 +40,8 @@ class IngestReport:
     """What one refresh did.
 
     `exports`: new ones by folder. `versions`: tables that got a new version. `runs`: training runs touched per table.
-    `vanished`: files that changed or went while they were read.
+    `unknown_fields`: times that an undeclared field was seen, by folder and field. `vanished`: files that changed or went
+    while they were read.
     """
 
     exports: dict[str, int] = field(default_factory=dict)
@@ -145,7 +146,8 @@ class Ingest:
                     continue
                 _commit(tables, folder, remaining, staging, decoded, report)
                 report.exports[folder.path] = report.exports.get(folder.path, 0) + len(remaining)
-                report.unknown_fields = total([report.unknown_fields, decoded.unknown_fields])
+                drift = {f"{folder.path} {name}": count for name, count in decoded.unknown_fields.items()}
+                report.unknown_fields = total([report.unknown_fields, drift])
                 return
 
 

@@ -111,7 +111,7 @@ def test_exports_without_a_training_state_give_tables_and_registries_but_no_grap
     outcome = run(found)
     assert outcome.ok and outcome.build_id is None
     summary = summarize(found, outcome, seconds=0.0)
-    assert (summary.build, summary.unknown_fields) == (None, {"SeedState.colour": 1})
+    assert (summary.build, summary.unknown_fields) == (None, {"kasmina/seed_state SeedState.colour": 1})
     with duckdb.connect(str(found.home / "warehouse.duckdb"), read_only=True) as warehouse:
         assert warehouse.execute("select reason from rejects.kasmina_seed_state").fetchall() == [("missing_training_run_id",)]
         for name, rows in {
