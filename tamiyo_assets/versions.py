@@ -117,7 +117,9 @@ class Versions:
 def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: str | None) -> dict[str, Any]:
     """What is to be remembered of a table, of which `known` is remembered from an earlier commit."""
     paths = {path.name: path for path in tables.files(name)}
-    same = known.get("held") is not None and _identity(known["commit"]) == _identity(commit)
+    columns = str(tables.schema(name).remove_metadata()) if commit else ""
+    # digests of rows with other columns are no part of this version's
+    same = known.get("columns") == columns and _identity(known["commit"]) == _identity(commit)
     noted: dict[str, str] = known["files"] if same else {}
     files = {file: noted.get(file) or file_digest(path) for file, path in paths.items()}
     if same and files == noted:
@@ -132,7 +134,7 @@ def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: st
     held = {file: runs for file, runs in (known["held"] if same else {}).items() if file in paths}
     if described["runs"]:
         held |= tables.runs_by_file(name, paths.keys() - held.keys())
-    return described | {"files": files, "held": held}
+    return described | {"files": files, "held": held, "columns": columns}
 
 
 def _touched(tables: TableStore, name: str, known: Mapping[str, Any], files: Set[str]) -> set[str] | None:

@@ -11,7 +11,7 @@ from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, prin
 from tamiyo_assets.settings import resolve
 
 _DOCTOR = """
-Check everything in the home: registries, norms, tables, pins, bundles, the ledger, the warehouse.
+Check everything in the home: registries, norms, tables, pins, bundles, the ledger, noted digests of exports, the warehouse.
 
 Examples:
 

@@ -37,8 +37,9 @@ def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, r
     damaged = {name: problem for name in tables.names() if (problem := _damage(home, tables, name)) is not None}
     if not damaged or not repair:
         return [Finding(f"table {name}", problem) for name, problem in damaged.items()]
-    together = _with_rejects(tables, set(damaged))
-    done = {name: _remove(home, tables, name) for name in sorted(together)}
+    with lock(home / INGEST_LOCK):
+        together = _with_rejects(tables, set(damaged))
+        done = {name: _remove(home, tables, name) for name in sorted(together)}
     rebuilt = _rebuild(home, tables, exports)
     return [Finding(f"table {name}", problem, f"{done[name]}; {rebuilt}") for name, problem in damaged.items()]
 

@@ -179,6 +179,17 @@ def test_a_derived_table_that_gets_rows_of_no_run_is_digested_whole(store: Table
     assert (found.rows, dict(found.runs)) == (4, {})
 
 
+def test_a_table_that_gets_a_column_is_digested_whole(store: TableStore, tmp_path: Path) -> None:
+    versions = Versions(store.home, store)
+    for run in "ab":
+        store.write("features.layer", pa.table({"training_run_id": [run], "value": [1]}), append=True)
+    old = versions.of("features.layer").run("a")
+    store.write("features.layer", pa.table({"training_run_id": ["b"], "value": [3], "more": [4]}), runs=["b"])
+    found = versions.of("features.layer")
+    assert found == Versions(tmp_path / "fresh", store).of("features.layer")
+    assert found.run("a") != old
+
+
 def test_the_newest_version_is_known_without_opening(store: TableStore) -> None:
     path = store.path(STATES)
     assert newest_version(path) is None
