@@ -1,7 +1,7 @@
 """Tezzeret's part: really compile a module with `torch.compile`, and say what came of it.
 
 The usual backend is `aot_eager`: whole-graph capture and autograd tracing without code generation, about a second a module,
-where `inductor` takes three to twenty and needs a C++ compiler. The record names it.
+where `inductor` takes up to twenty and needs a C++ compiler. The record names it.
 """
 
 import hashlib

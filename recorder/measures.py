@@ -100,7 +100,7 @@ def _spread(both: Tensor, count: int) -> tuple[list[float], list[float]]:
     means = both.mean(1, keepdim=True)
     both.sub_(means)
     powers = torch.linalg.vector_norm(both, dim=1).tolist()
-    products = torch.mul(*both.split(count)).sum(1).tolist()
+    products = torch.mul(*both.chunk(2)).sum(1).tolist()
     strengths = list(map(_nonlinearity, powers[:count], powers[count:], products))
     return [mean for (mean,) in means.tolist()[count:]], strengths
 
@@ -115,8 +115,8 @@ def measure_alike(name: str, before: list[Tensor], after: list[Tensor]) -> Itera
     strengths: Sequence[float | None] = [None] * count
     if before[0].shape == after[0].shape:
         both = torch.stack(before + after)
-        flat = saturated(name, *both.split(count))
-        means, strengths = _spread(both.reshape(2 * count, -1).float(), count)
+        flat = saturated(name, *both.chunk(2))
+        means, strengths = _spread(both.flatten(1) if both.dtype is torch.float32 else both.flatten(1).float(), count)
     else:
         outputs = torch.stack(after)
         flat = saturated(name, torch.stack(before), outputs)

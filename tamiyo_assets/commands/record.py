@@ -39,7 +39,7 @@ Backend = Annotated[
     typer.Option(
         "--compile-backend",
         metavar="NAME",
-        help="What torch.compile compiles kernels and hosts with; `inductor` needs a C++ compiler and 3 to 20 s a module.",
+        help="What torch.compile compiles kernels and hosts with; `inductor` needs a C++ compiler and up to 20 s a module.",
     ),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that record at once.")]
