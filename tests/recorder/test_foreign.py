@@ -15,6 +15,7 @@ from torch_geometric.nn import GATConv, GCNConv
 from recorder.observation import Observation
 from recorder.topology import Topology
 from recorder.watch import watch
+from tests.recorder.models import Unet
 
 RING = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])
 IDS = torch.randint(0, 50, (2, 7), generator=torch.Generator().manual_seed(0))
@@ -29,20 +30,6 @@ class Graph(nn.Module):
 
     def forward(self, nodes: Tensor, edge_index: Tensor) -> Tensor:
         result: Tensor = self.second(torch.relu(self.first(nodes, edge_index)), edge_index)
-        return result
-
-
-class Unet(nn.Module):
-    """Down, up, and a concatenation across."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.down, self.deep = nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.Conv2d(4, 4, 3, padding=1)
-        self.up, self.leave = nn.ConvTranspose2d(4, 4, 2, stride=2), nn.Conv2d(5, 1, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        deep = self.up(torch.relu(self.deep(torch.relu(self.down(images)))))
-        result: Tensor = self.leave(torch.cat([images, deep], dim=1))
         return result
 
 
