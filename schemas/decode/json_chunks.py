@@ -15,8 +15,8 @@ from schemas.decode.json_layout import Layout
 from schemas.decode.messages import decode_batch
 
 _SAMPLES: Final = 8
-_NULL: Final[tuple[bytes, ...]] = (b"null",)
-_WORDS: Final[tuple[bytes, ...]] = (b"null", b'NaN"', b'Infinity"')
+_NULL: Final = b"null"
+_WORDS: Final[tuple[bytes, ...]] = (_NULL, b'NaN"', b'Infinity"')
 _BLOCK: Final = 2 * 1024 * 1024  # what one core's cache holds
 _FEW: Final = 32  # lines that are not worth another attempt
 Rows = npt.NDArray[np.int64]
@@ -28,7 +28,7 @@ class JsonReader:
     def __init__(self, message: str) -> None:
         self._layout = Layout(message)
         self._message = message
-        self._odd = _NULL
+        self._odd: tuple[bytes, ...] = ()
 
     def decode(self, collector: Collector, origin: Origin) -> Rows:
         """Decode the lines that can be read at once; the rows of those that are left to the careful path, sorted."""
@@ -96,8 +96,10 @@ class JsonReader:
 
     def _decode(self, collector: Collector, table: pa.Table, origin: Origin, rows: Rows) -> Rows:
         """Decode a parsed table; positions in it of the rows that only the careful path can judge."""
-        reading = Reading(np.zeros(table.num_rows, np.bool_))
+        reading = Reading.of(table.num_rows)
         batch = to_record_batch(self._layout, table, reading)
+        doubts = np.flatnonzero(reading.doubts)
+        reading.suspect(doubts, np.array([_NULL in origin.raw(row) for row in rows[doubts].tolist()], np.bool_))
         suspects = np.flatnonzero(reading.suspects)
         collector.count_unknown(reading.drift())
         if len(suspects):

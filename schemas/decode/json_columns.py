@@ -26,15 +26,29 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass
 class Reading:
-    """One parsed chunk: suspect rows, and where undeclared keys occur."""
+    """One parsed chunk: suspect rows, those in which a null may stand where none may, and where undeclared keys occur.
+
+    Arrow reads a key with null as one that is absent; of a map's and of an undeclared key that is not the same.
+    """
 
     suspects: Mask
+    doubts: Mask
     extras: dict[str, list[Rows]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, count: int) -> "Reading":
+        """That of a chunk of `count` rows before any is looked at."""
+        return cls(np.zeros(count, np.bool_), np.zeros(count, np.bool_))
 
     def suspect(self, rows: Rows, mask: Mask) -> None:
         """Mark the rows of the values in `mask`."""
         if mask.any():
             self.suspects[rows[mask]] = True
+
+    def doubt(self, rows: Rows, mask: Mask) -> None:
+        """Mark the rows of the absent values in `mask`."""
+        if mask.any():
+            self.doubts[rows[mask]] = True
 
     def drift(self) -> dict[str, int]:
         """Times that each undeclared key occurs in rows that are no suspects."""
@@ -65,7 +79,9 @@ def _fields(layout: Layout, columns: dict[str, pa.Array], rows: Rows, reading: R
     for key in layout.extras.keys() & columns.keys():
         if pa.types.is_floating(columns[key].type):
             reading.suspect(rows, truth(pc.invert(pc.is_finite(columns[key]))))
-        reading.extras.setdefault(f"{layout.message}.{key[:80]}", []).append(rows[truth(pc.is_valid(columns[key]))])
+        sent = truth(pc.is_valid(columns[key]))
+        reading.doubt(rows, ~sent)
+        reading.extras.setdefault(f"{layout.message}.{key[:80]}", []).append(rows[sent])
     found: dict[str, pa.Array] = {}
     for one in arrow_schema(layout.message):
         declared = layout.fields.get(one.name)
@@ -126,6 +142,7 @@ def _map(one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, r
     for index in range(len(names)):
         valid[:, index] = truth(pc.is_valid(array.field(index)))
     lengths = valid.sum(axis=1)
+    reading.doubt(rows, (lengths < len(names)) & truth(pc.is_valid(array)))
     owner, column = np.nonzero(valid)
     keys = pa.DictionaryArray.from_arrays(pa.array(column.astype(np.int32)), pa.array(names, pa.string())).cast(pa.string())
     value = one.message_type.fields_by_name["value"]

@@ -104,6 +104,22 @@ def test_a_long_file_with_odd_lines_here_and_there(tmp_path: Path) -> None:
     assert fast.unknown_fields == careful.unknown_fields == {"SeedState.colour": 1}
 
 
+def test_a_null_where_none_may_stand_is_not_taken_for_an_absent_key(tmp_path: Path) -> None:
+    usual = {"training_run_id": "r", "mood": 1, "alpha": 0.5, "metrics": {"alpha": 1, "loss": 2}, "monitored_layers": ["l"]}
+    seeds: list[dict[str, Any]] = [usual | {"seed_id": f"s{n}", "timestamp_ns": n + 1} for n in range(500)]
+    seeds[3]["metrics"] = {"alpha": 1}
+    seeds[5]["metrics"] = {"alpha": None, "loss": 2}
+    seeds[7]["mood"] = None
+    seeds[8] |= {"alpha": None, "metrics": None}
+    seeds[9]["monitored_layers"] = [None]
+    del seeds[11]["mood"]
+    text = "".join(f"{json.dumps(seed)}\n" for seed in seeds).encode()
+    fast, careful = (read(tmp_path, "kasmina/seed_state", text, flag) for flag in (True, False))
+    assert fast.content() == careful.content()
+    assert fast.reasons == careful.reasons == ["bad_value", "bad_value"]
+    assert fast.unknown_fields == careful.unknown_fields
+
+
 def test_a_record_with_a_million_names_is_read_in_bounded_memory(tmp_path: Path) -> None:
     seed = {"seed_id": "s", "training_run_id": "r", "timestamp_ns": 1}
     wide = [seed | {"timestamp_ns": n + 1, "metrics": {f"m{n}-{m}": m for m in range(300)}} for n in range(100)]
