@@ -21,6 +21,7 @@ from schemas.errors import ContractError
 from tamiyo_assets.accounting import Accounting, Tally, accounting, export_key, total
 from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
 from tamiyo_assets.ledger import Ledger
+from tamiyo_assets.memory import kept_memory
 from tamiyo_assets.pending import Pending, mark_of, plans_of, targets_of
 from tamiyo_assets.replaying.plan import finish
 from tamiyo_assets.resources.exports import Export, Exports, Unplaced
@@ -91,7 +92,7 @@ class Ingest:
     def refresh(self, folders: Iterable[str] | None = None, progress: Progress | None = None) -> IngestReport:
         """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
         report = IngestReport()
-        with lock(self.home / INGEST_LOCK):
+        with lock(self.home / INGEST_LOCK), kept_memory():
             finish(self.home, self.tables)
             tables = self.tables.held()
             self.exports.recall(self.home)

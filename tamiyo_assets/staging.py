@@ -24,7 +24,7 @@ from schemas.contracts import TABLES
 from tamiyo_assets.resources.pruning import SCOPE
 
 STAGING = "staging"
-MEMORY_BYTES = 384 << 20  # of rows that are decoded, which are held in memory before others go to disk
+MEMORY_BYTES = 128 << 20  # of rows that are decoded, which are held in memory before others go to disk
 _WAITING = 2  # chunks that decoding may be ahead of staging
 
 
