@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import DecodeError
 
 from schemas.contracts import REASONS, REJECT_SCHEMA, Reason
 from schemas.decode.nested import SAMPLED
@@ -129,6 +130,18 @@ def test_undeclared_fields_of_nested_messages_are_counted_in_a_sample(tmp_path: 
     assert few.unknown_fields == {"SeedState.200 (in a sample)": 4, "SeedState.201 (in a sample)": 4}
     many = decode(tmp_path, "tolaria/system_state", "many.binpb", binpb([drifted] * 1_000))
     assert many.unknown_fields == {f"SeedState.{number} (in a sample)": 2 * SAMPLED for number in (200, 201)}
+
+
+def test_bytes_that_only_one_of_the_parsers_takes_cost_nothing(tmp_path: Path) -> None:
+    message = pb.SystemStatePacket(packet_id="p", training_run_id="r", timestamp_ns=7).SerializeToString()
+    overlong_tag, mismatched_group = message + b"\xc0\x8c\x80\x80\x80\x00\x01", message + b"\xc3\x0c\x08\x01\xcc\x0c"
+    for odd in (overlong_tag, mismatched_group):
+        with pytest.raises(DecodeError):
+            pb.SystemStatePacket.FromString(odd)
+    result = decode(tmp_path, "tolaria/system_state", "x.binpb", binpb([overlong_tag, message, mismatched_group]))
+    assert result.balanced()
+    assert len(result.rows(STATES)) + len(result.reasons) == 3
+    assert set(result.reasons) <= {"invalid_protobuf"}
 
 
 def test_the_last_of_a_repeated_map_key_counts_and_entries_are_sorted(tmp_path: Path) -> None:
