@@ -8,9 +8,8 @@ from deltalake import ColumnProperties, DeltaTable, WriterProperties
 
 from tamiyo_assets.resources.pruning import SCOPE
 
-FILES: Final = (
-    64  # files that a large table of training runs is cut into: replacing one run rewrites those that hold rows of it
-)
+# files that a large table of training runs is cut into: replacing one run rewrites those that hold rows of it
+FILES: Final = 64
 SMALLEST: Final = 1 << 20  # bytes, as the writer estimates them, that are never cut
 _ROW_BYTES: Final = 128  # of a row in a file, roughly
 _UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hardly repeat
