@@ -1,0 +1,18 @@
+"""The script `tamiyo`, and `python -m tamiyo_assets`: Ctrl-C while modules are imported is told like any later one."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    try:
+        from tamiyo_assets.cli import app
+
+        app()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
