@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, resource_tracker
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -207,6 +207,7 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     They start with SIGINT blocked: Ctrl-C reaches every process of a terminal, and only this one is to answer it.
     """
     others = set(active_children())
+    resource_tracker.ensure_running()  # its start unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_prepare)

@@ -12,6 +12,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        # CPython ends by SIGINT itself, whatever the status, if the last `exec` of a string was interrupted, as of a dataclass
+        exec("")
 
 
 if __name__ == "__main__":

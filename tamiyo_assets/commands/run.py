@@ -66,7 +66,7 @@ def _with_progress(settings: Settings, console: Terminal) -> "Outcome":
         TextColumn("{task.completed}/{task.total} {task.description}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("exports", total=None)
 
         def step(name: str, done: int, total: int) -> None:
