@@ -27,8 +27,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not soak' -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 ui: $(STAMP)
-	mkdir -p $(DAGSTER_HOME)
-	test -f $(DAGSTER_HOME)/dagster.yaml || cp dagster.yaml $(DAGSTER_HOME)/dagster.yaml
+	$(BIN)/python -m tamiyo_assets.instance $(DAGSTER_HOME)
 	$(BIN)/dagster instance migrate
 	$(BIN)/dagster dev --workspace workspace.yaml $(ARGS)
 

@@ -21,6 +21,7 @@ from tamiyo_assets.resources.digests import file_digest
 from tamiyo_assets.resources.tables import ABSENT, TableStore
 
 RUN = "training_run_id"
+VERSIONS = "operations.versions"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Versions:
         """Digests of `tables`, remembered under `home`."""
         self._directory = home / "digests"
         self._tables = tables
+        self._published: dict[str, dict[str, str]] | None = None
 
     def of(self, name: str) -> TableVersion:
         """The current version of a table. Of one that has a newer commit, what changed is read: all rows of the training runs
@@ -64,6 +66,25 @@ class Versions:
             publish_file(self._directory / f"{name}.json", json.dumps(known).encode())
         runs = {run: RunVersion(digest, rows) for run, (digest, rows) in known["runs"].items()}
         return TableVersion(name, known["digest"], known["rows"], runs)
+
+    def published(self) -> Mapping[str, Mapping[str, str]]:
+        """Table -> training run -> digest, as `operations.versions` had them when this was first asked."""
+        if self._published is None:
+            rows = (
+                self._tables.read(VERSIONS, columns=["table", "training_run", "digest"])
+                if self._tables.exists(VERSIONS)
+                else None
+            )
+            self._published = {}
+            for row in rows.to_pylist() if rows is not None else ():
+                self._published.setdefault(row["table"], {})[row["training_run"]] = row["digest"]
+        return self._published
+
+    def changed_runs(self, version: TableVersion) -> list[str]:
+        """Training runs whose share of the table differs from what was last published, those that are gone included; sorted."""
+        before = {run: digest for run, digest in self.published().get(version.name, {}).items() if run is not None}
+        now = {run: part.digest for run, part in version.runs.items()}
+        return sorted(run for run in {*before, *now} if before.get(run) != now.get(run))
 
     def at(self, versions: Mapping[str, int]) -> dict[str, str]:
         """Content digest of every contract table at the given Delta versions; a table that is not among them is empty.

@@ -11,9 +11,9 @@ from schemas.features import GROUPS, NodeType, Relation
 from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registry_key
-from tamiyo_assets.assets.reports import COLUMNS, arrow_columns, feature_columns, key_of, materialized
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, arrow_columns, feature_columns, key_of
+from tamiyo_assets.coverage import mean_over_keys, ratios
 from tamiyo_assets.derived import DERIVED
-from tamiyo_assets.partitions import SINGLE_RUN, training_runs
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.versions import Versions
 
@@ -51,8 +51,9 @@ def features(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """One table per node type and relation."""
     selected = [(name, rows) for name, rows in source.tables().items() if key_of(name) in context.selected_asset_keys]
+    reporter = Reporter(context, versions)
     for name, rows in selected:
-        yield materialized(context, key_of(name), versions.write(name, rows))
+        yield reporter.table(versions.write(name, rows))
 
 
 @dg.asset(
@@ -61,8 +62,6 @@ def features(
     group_name="features",
     kinds={"deltalake"},
     owners=_OWNER,
-    partitions_def=training_runs,
-    backfill_policy=SINGLE_RUN,
     metadata={COLUMNS: arrow_columns(DERIVED["coverage.by_key"])},
     description="Per training run and feature: measured elements of all elements, and the system that sends it.",
 )
@@ -74,7 +73,9 @@ def coverage_by_key(
 
     rows = source.by_key()
     shown = {"heat_map": png(heat_map(rows), "coverage by key and training run")}
-    return materialized(context, key_of("coverage.by_key"), versions.write("coverage.by_key", rows), shown)
+    mean = mean_over_keys(rows)
+    figure = {"coverage": mean} if mean is not None else {}
+    return Reporter(context, versions).table(versions.write("coverage.by_key", rows), figure | shown)
 
 
 @dg.asset(
@@ -94,7 +95,8 @@ def coverage_by_family(
 
     rows = source.by_family()
     shown = {"trend": png(trend(rows), "coverage by family, run by run")}
-    return materialized(context, key_of("coverage.by_family"), versions.write("coverage.by_family", rows), shown)
+    figures = {row["family"]: row["ratio"] for row in ratios(rows, ["family"])}
+    return Reporter(context, versions).table(versions.write("coverage.by_family", rows), figures | shown)
 
 
 @dg.asset(
@@ -112,9 +114,7 @@ def coverage_gaps(
     """One row a run and key with missing elements, with the reason."""
     rows = source.gaps()
     systems = rows.group_by("system").aggregate([("missing", "sum")]).to_pylist()
-    return materialized(
-        context,
-        key_of("coverage.gaps"),
+    return Reporter(context, versions).table(
         versions.write("coverage.gaps", rows),
         {"missing_by_system": dg.MetadataValue.json({row["system"]: row["missing_sum"] for row in systems})},
     )

@@ -10,7 +10,7 @@ from gnn.features.norms import Norms, publish
 from gnn.features.priors import fit_priors
 from gnn.features.run_norms import SCHEMA, newest_observations, run_norms
 from tamiyo_assets.assets.images import png
-from tamiyo_assets.assets.reports import COLUMNS, DIGEST, ROWS, arrow_columns, key_of, materialized
+from tamiyo_assets.assets.reports import COLUMNS, DIGEST, ROWS, Reporter, arrow_columns, key_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.sources import read_contracts, training_hosts
@@ -67,20 +67,21 @@ def norms(
     from gnn.features.pictures import bands
     from gnn.features.sources import Sources
 
+    reporter = Reporter(context, versions)
     contracts = Sources(read_contracts(tables))
     rows = run_norms(contracts["tolaria.system_state"])
     ewma = versions.write("norms.ewma", rows)
     if EWMA in context.selected_asset_keys:
-        yield materialized(context, EWMA, ewma, {"bands": png(bands(rows), "mean and band of each metric per run")})
+        yield reporter.table(ewma, {"bands": png(bands(rows), "mean and band of each metric per run")})
     hosts = training_hosts(contracts, settings.training.held_out_data_set)
     published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
     versions.write("norms.current", _rows(published))
     if NORMS in context.selected_asset_keys:
         fitted_on = len(hosts) if hosts is not None else "the whole catalogue"
-        yield dg.MaterializeResult(
-            asset_key=NORMS,
-            data_version=dg.DataVersion(published.digest),
-            metadata={
+        yield reporter.asset(
+            NORMS,
+            published.digest,
+            {
                 ROWS: len(published.metrics) + len(published.priors),
                 DIGEST: published.digest,
                 "version": published.version,

@@ -107,6 +107,14 @@ class TableStore:
         """Newest version number of every table."""
         return {name: version for name in self.names() if (version := self.version(name)) is not None}
 
+    def newest_commits(self) -> dict[str, list[int]]:
+        """Version and time (ns) of the newest commit of every table, which tell whether anything was committed since."""
+        newest = {name: version for name in self.names() if (version := self.version(name)) is not None}
+        files = {name: Path(commit_file(self.path(name), version)) for name, version in newest.items()}
+        return {
+            name: [version, files[name].stat().st_mtime_ns if files[name].exists() else 0] for name, version in newest.items()
+        }
+
     def schema(self, name: str) -> pa.Schema:
         """Arrow schema of the table; StorageError where it was never written and nobody declared it."""
         declared = self.schemas.get(name) or known_schema(name)
