@@ -8,7 +8,8 @@ from dagster import ResourceParam
 
 from gnn.features.norms import Norms, publish
 from gnn.features.priors import fit_priors
-from gnn.features.run_norms import SCHEMA, newest_observations, run_norms
+from gnn.features.run_norms import newest_observations, run_norms
+from gnn.features.table_schemas import EWMA as EWMA_SCHEMA
 from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.reports import COLUMNS, DIGEST, ROWS, arrow_columns, key_of, materialized
 from tamiyo_assets.resources.tables import TableStore
@@ -42,7 +43,7 @@ _CURRENT = pa.schema(
             kinds={"deltalake"},
             owners=["team:tamiyo"],
             description="Each training run's EWMA state of the step metrics after its last packet.",
-            metadata={COLUMNS: arrow_columns(SCHEMA)},
+            metadata={COLUMNS: arrow_columns(EWMA_SCHEMA)},
         ),
         dg.AssetSpec(
             NORMS,
