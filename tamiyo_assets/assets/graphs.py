@@ -11,10 +11,11 @@ from dagster import ResourceParam
 from gnn.publish import ensure_dir, lock, switch_link
 from schemas.errors import FeatureError
 from schemas.features import GROUPS
-from tamiyo_assets.assets.images import png
+from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import key_of, materialized
 from tamiyo_assets.partitions import SINGLE_RUN, training_runs
 from tamiyo_assets.resources.features import FeatureSource
+from tamiyo_assets.settings import Settings
 from tamiyo_assets.versions import RunVersion, TableVersion, Versions
 
 DATASET = key_of("graphs.dataset")
@@ -34,7 +35,10 @@ _KEPT = 2
     description="Every training state as a graph of six node types and eleven relations, memory-mapped for training.",
 )
 def dataset(
-    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    source: ResourceParam[FeatureSource],
+    versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """Write the dataset of the current inputs where there is none, and point `current` at it."""
     from gnn.graph.files import read_header, write_dataset
@@ -57,20 +61,23 @@ def dataset(
         {
             "path": dg.MetadataValue.path(directory),
             "rows": dg.MetadataValue.json(header.rows),
-            **_newest(directory),
+            **_newest(settings.home, directory, header.digest),
             "bytes": sum(record.size for record in header.files.values()),
         },
     )
 
 
-def _newest(directory: Path) -> dict[str, dg.MarkdownMetadataValue]:
+def _newest(home: Path, directory: Path, digest: str) -> dict[str, dg.MetadataValue]:
     """A picture of the newest packet's graph; nothing where there is no graph."""
     from gnn.graph.dataset import GraphDataset
     from gnn.graph.picture import picture_of
 
     graphs = GraphDataset.open(directory)
     numbers = graphs.find("newest")
-    return {"newest_graph": png(picture_of(graphs, numbers[0]), "the newest packet's graph")} if numbers else {}
+    if not numbers:
+        return {}
+    alt = "the newest packet's graph"
+    return picture_metadata(home, "graphs.dataset", "newest_graph", digest, lambda: picture_of(graphs, numbers[0]), alt)
 
 
 def _runs(source: FeatureSource, versions: Versions, shared: dict[str, str]) -> dict[str, RunVersion]:

@@ -10,7 +10,7 @@ from gnn.features.norms import Norms, publish
 from gnn.features.priors import fit_priors
 from gnn.features.run_norms import newest_observations, run_norms
 from gnn.features.table_schemas import EWMA as EWMA_SCHEMA
-from tamiyo_assets.assets.images import png
+from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import COLUMNS, DIGEST, ROWS, arrow_columns, key_of, materialized
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
@@ -72,7 +72,9 @@ def norms(
     rows = run_norms(contracts["tolaria.system_state"])
     ewma = versions.write("norms.ewma", rows)
     if EWMA in context.selected_asset_keys:
-        yield materialized(context, EWMA, ewma, {"bands": png(bands(rows), "mean and band of each metric per run")})
+        alt = "mean and band of each metric per run"
+        shown = picture_metadata(settings.home, ewma.name, "bands", ewma.digest, lambda: bands(rows), alt)
+        yield materialized(context, EWMA, ewma, shown)
     hosts = training_hosts(contracts, settings.training.held_out_data_set)
     published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
     versions.write("norms.current", _rows(published))

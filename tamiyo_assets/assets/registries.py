@@ -1,6 +1,7 @@
 """Registries: one asset each, refreshed together from what upstream says now and from the newest Simic snapshot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -11,7 +12,7 @@ from gnn.features.registries import Change, Registries, load, load_records, refr
 from gnn.features.registry_keys import SOURCES, observed_keys
 from schemas.artifacts import REGISTRIES
 from schemas.errors import RegistryFull
-from tamiyo_assets.assets.images import png
+from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import COLUMNS, ROWS, arrow_columns, key_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
@@ -65,7 +66,10 @@ def registries(
         if tables.version(f"registries.{name}") is None or report.wrote:
             tables.write(f"registries.{name}", registry_rows(current, name))
         if registry_key(name) in context.selected_asset_keys:
-            yield _materialized(change, png(growth(name, records[name]), f"growth of {name}"))
+            digest, draw = f"{change.version}-{change.digest}", partial(growth, name, records[name])
+            alt = f"growth of {name}"
+            shown = picture_metadata(settings.home, f"registries.{name}", "growth", digest, draw, alt, thumbnail=False)
+            yield _materialized(change, shown)
     for check in sorted(context.selected_asset_check_keys):
         change = report[check.asset_key.path[-1]]
         yield dg.AssetCheckResult(
@@ -95,7 +99,7 @@ def registry_rows(current: Registries, name: str) -> pa.Table:
     )
 
 
-def _materialized(change: Change, picture: dg.MarkdownMetadataValue) -> dg.MaterializeResult[None]:
+def _materialized(change: Change, picture: Mapping[str, dg.MetadataValue]) -> dg.MaterializeResult[None]:
     added = dict(list(change.added.items())[:_ADDED_SHOWN])
     return dg.MaterializeResult(
         asset_key=registry_key(change.name),
@@ -108,7 +112,7 @@ def _materialized(change: Change, picture: dg.MarkdownMetadataValue) -> dg.Mater
             "added": len(change.added),
             "added_keys": dg.MetadataValue.json(added),
             "retired": len(change.retired),
-            "growth": picture,
+            **picture,
         },
     )
 
