@@ -70,7 +70,7 @@ class BuildReport:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The numbers of the report by name: `gap_closed` and `gap_closed_lead` (means), `ece` after calibration, and the rest."""
+        """The numbers of the report by name: `gap_closed`, `gap_closed_lead` (means), `ece` (calibrated), and the rest."""
         metrics = self.manifest.metrics
         means = {
             "gap_closed": (metrics.get("gap_closed") or {}).get("model"),

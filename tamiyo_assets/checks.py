@@ -1,4 +1,4 @@
-"""Asset checks: what must hold of the tables. Only `preflight` blocks what is downstream: no fault of one table stops the others."""
+"""Asset checks: what must hold of the tables. Only `preflight` blocks: no fault of one table stops the others."""
 
 from collections.abc import Iterator
 from typing import Any

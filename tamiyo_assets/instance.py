@@ -1,4 +1,4 @@
-"""The Dagster instance of a home: made once, brought up to date, then opened. `python -m tamiyo_assets.instance DIR` does so."""
+"""The Dagster instance of a home: made, brought up to date, opened. `python -m tamiyo_assets.instance DIR` does so."""
 
 import re
 import shutil

@@ -28,7 +28,7 @@ rebuild_job = dg.define_asset_job(
     "rebuild",
     selection=dg.AssetSelection.all() - _TRAINED,
     tags=_TAGS,
-    description="Ingests every export that is pending, and brings everything up to date that depends on exports, but trains nothing.",
+    description="Ingests every pending export and brings all that depends on exports up to date, but trains nothing.",
 )
 
 train_job = dg.define_asset_job(

@@ -106,15 +106,15 @@ class Ledger:
 
 
 def note_rebuilt(home: Path) -> None:
-    """Remember that everything that arrived so far has gone through a whole rebuild; the caller holds the home's writes lock."""
+    """Remember that all that has arrived went through a whole rebuild; the caller holds the lock of the home's writers."""
     publish_file(home / REBUILT, (json.dumps({"seq": _last_arrival(Ledger(home).entries())}) + "\n").encode("ascii"))
 
 
 def is_rebuilt(home: Path, entries: Iterable[Entry]) -> bool:
     """Whether every arrival among `entries` has gone through a whole rebuild. One that was killed or failed does not count."""
     path = home / REBUILT
-    done = read_object(path, StorageError).get("seq", 0) if path.exists() else 0
-    return _last_arrival(entries) <= done
+    done = read_object(path, StorageError).get("seq") if path.exists() else 0
+    return isinstance(done, int) and _last_arrival(entries) <= done
 
 
 def _last_arrival(entries: Iterable[Entry]) -> int:

@@ -68,9 +68,8 @@ def read_pipeline_file(home: Path) -> PipelineFile:
         raise ContractError(f"{path}: expected TOML, found: {error}; mend it, or remove it for the defaults") from None
     unknown = changed.get("gates", {}).keys() - defaults["gates"].keys() if isinstance(changed.get("gates"), dict) else set()
     if unknown:
-        raise ContractError(
-            f"{path}: gates: expected some of {', '.join(defaults['gates'])}, found {', '.join(sorted(unknown))}"
-        )
+        known = ", ".join(defaults["gates"])
+        raise ContractError(f"{path}: gates: expected some of {known}, found {', '.join(sorted(unknown))}")
     try:
         return PipelineFile.model_validate(_over(defaults, changed))
     except ValidationError as error:

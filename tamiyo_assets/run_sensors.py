@@ -1,7 +1,7 @@
 """The sensor of stuck runs: a run whose process is gone, or that is silent for too long, is failed and its lock freed.
 
-Dagster's run monitoring sees a process that never started. It asks the run launcher about the others, and that of plain processes
-has no answer once the code server that started them is gone; a run of `tamiyo run` has no launcher at all.
+Dagster's run monitoring fails a run whose process never started. Of one that did it asks the run launcher, and that of plain
+processes does not answer; a run of `tamiyo run` has no launcher at all.
 """
 
 import os

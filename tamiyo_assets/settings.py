@@ -120,11 +120,9 @@ def require_home(settings: Settings) -> None:
 def require_exports(settings: Settings) -> None:
     """Raise ExportsMissing if the exports root is absent or holds no file."""
     if is_empty(settings.exports):
-        found = (
-            "an empty directory" if settings.exports.is_dir() else "a file" if settings.exports.exists() else "nothing there"
-        )
+        found = "a directory without any" if settings.exports.is_dir() else "no directory"
         raise ExportsMissing(
-            f"exports root {settings.exports}: expected files <system>/<contract>/<file>, found {found}; "
+            f"exports root {settings.exports}: expected a directory with files <system>/<contract>/<file>, found {found}; "
             "pass --exports DIR, set TAMIYO_EXPORTS, or make recordings with `tamiyo record`"
         )
 

@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-from tamiyo_assets.maintenance import maintain
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.writes import WRITES_TAGS
 
@@ -10,6 +9,7 @@ from tamiyo_assets.writes import WRITES_TAGS
 @dg.op(description="Merge small files, delete those that no kept version needs, show the views what is left.")
 def compact_and_vacuum(context: dg.OpExecutionContext, tables: dg.ResourceParam[TableStore]) -> None:
     """Maintain every table; what was done is in the log."""
+    from tamiyo_assets.maintenance import maintain
     from tamiyo_assets.warehouse import WAREHOUSE, publish
 
     done = maintain(tables)

@@ -70,13 +70,10 @@ class Versions:
     def published(self) -> Mapping[str, Mapping[str, str]]:
         """Table -> training run -> digest, as `operations.versions` had them when this was first asked."""
         if self._published is None:
-            rows = (
-                self._tables.read(VERSIONS, columns=["table", "training_run", "digest"])
-                if self._tables.exists(VERSIONS)
-                else None
-            )
+            columns = ["table", "training_run", "digest"]
+            rows = self._tables.read(VERSIONS, columns=columns).to_pylist() if self._tables.exists(VERSIONS) else []
             self._published = {}
-            for row in rows.to_pylist() if rows is not None else ():
+            for row in rows:
                 self._published.setdefault(row["table"], {})[row["training_run"]] = row["digest"]
         return self._published
 

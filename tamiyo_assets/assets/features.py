@@ -8,13 +8,14 @@ from dagster import ResourceParam
 
 from schemas.contracts import TABLES
 from schemas.features import GROUPS, NodeType, Relation
-from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.normalization import NORMS
+from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.registries import registry_key
 from tamiyo_assets.assets.reports import COLUMNS, Reporter, arrow_columns, feature_columns, key_of
 from tamiyo_assets.coverage import mean_over_keys, ratios
 from tamiyo_assets.derived import DERIVED
 from tamiyo_assets.resources.features import FeatureSource
+from tamiyo_assets.settings import Settings
 from tamiyo_assets.versions import Versions
 
 _OWNER = ["team:tamiyo"]
@@ -66,16 +67,22 @@ def features(
     description="Per training run and feature: measured elements of all elements, and the system that sends it.",
 )
 def coverage_by_key(
-    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    source: ResourceParam[FeatureSource],
+    versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """Measured / elements for every key of the declaration."""
     from gnn.graph.heatmap import heat_map
 
     rows = source.by_key()
-    shown = {"heat_map": png(heat_map(rows), "coverage by key and training run")}
+    version = versions.write("coverage.by_key", rows)
+    shown = picture_metadata(
+        settings.home, version.name, "heat_map", version.digest, lambda: heat_map(rows), "coverage by key and training run"
+    )
     mean = mean_over_keys(rows)
     figure = {"coverage": mean} if mean is not None else {}
-    return Reporter(context, versions).table(versions.write("coverage.by_key", rows), figure | shown)
+    return Reporter(context, versions).table(version, figure | shown)
 
 
 @dg.asset(
@@ -88,15 +95,21 @@ def coverage_by_key(
     description="Coverage summed over the keys of each node type and relation.",
 )
 def coverage_by_family(
-    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    source: ResourceParam[FeatureSource],
+    versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """Counts-weighted coverage per family."""
     from gnn.graph.heatmap import trend
 
     rows = source.by_family()
-    shown = {"trend": png(trend(rows), "coverage by family, run by run")}
+    version = versions.write("coverage.by_family", rows)
+    shown = picture_metadata(
+        settings.home, version.name, "trend", version.digest, lambda: trend(rows), "coverage by family, run by run"
+    )
     figures = {row["family"]: row["ratio"] for row in ratios(rows, ["family"])}
-    return Reporter(context, versions).table(versions.write("coverage.by_family", rows), figures | shown)
+    return Reporter(context, versions).table(version, figures | shown)
 
 
 @dg.asset(

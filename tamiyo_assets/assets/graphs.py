@@ -10,11 +10,12 @@ from dagster import ResourceParam
 from gnn.publish import ensure_dir, lock, switch_link
 from schemas.artifacts import REGISTRIES
 from schemas.features import GROUPS
-from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.normalization import NORMS
+from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.registries import registry_key
 from tamiyo_assets.assets.reports import ROWS, Reporter, key_of
 from tamiyo_assets.resources.features import FeatureSource
+from tamiyo_assets.settings import Settings
 from tamiyo_assets.versions import Versions
 
 DATASET: Final = key_of("graphs.dataset")
@@ -34,7 +35,10 @@ _KEPT: Final = 2
     description="Every training state as a graph of six node types and eleven relations, memory-mapped for training.",
 )
 def dataset(
-    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    source: ResourceParam[FeatureSource],
+    versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """Write the dataset of the current inputs if there is none, and point `current` at it. Without states it has no graphs."""
     from gnn.graph.files import read_header, write_dataset
@@ -53,20 +57,23 @@ def dataset(
             ROWS: header.graphs,
             "path": dg.MetadataValue.path(directory),
             "rows": dg.MetadataValue.json(header.rows),
-            **_newest(directory),
+            **_newest(settings.home, directory, header.digest),
             "bytes": sum(record.size for record in header.files.values()),
         },
     )
 
 
-def _newest(directory: Path) -> dict[str, dg.MarkdownMetadataValue]:
+def _newest(home: Path, directory: Path, digest: str) -> dict[str, dg.MetadataValue]:
     """A picture of the newest packet's graph; nothing where there is no graph."""
     from gnn.graph.dataset import GraphDataset
     from gnn.graph.picture import picture_of
 
     graphs = GraphDataset.open(directory)
     numbers = graphs.find("newest")
-    return {"newest_graph": png(picture_of(graphs, numbers[0]), "the newest packet's graph")} if numbers else {}
+    if not numbers:
+        return {}
+    alt = "the newest packet's graph"
+    return picture_metadata(home, "graphs.dataset", "newest_graph", digest, lambda: picture_of(graphs, numbers[0]), alt)
 
 
 def _drop_older(directory: Path) -> None:

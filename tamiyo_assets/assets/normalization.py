@@ -8,8 +8,9 @@ from dagster import ResourceParam
 
 from gnn.features.norms import Norms, publish
 from gnn.features.priors import fit_priors
-from gnn.features.run_norms import SCHEMA, newest_observations, run_norms
-from tamiyo_assets.assets.images import png
+from gnn.features.run_norms import newest_observations, run_norms
+from gnn.features.table_schemas import EWMA as EWMA_SCHEMA
+from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import COLUMNS, DIGEST, ROWS, Reporter, arrow_columns, key_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
@@ -42,7 +43,7 @@ _CURRENT = pa.schema(
             kinds={"deltalake"},
             owners=["team:tamiyo"],
             description="Each training run's EWMA state of the step metrics after its last packet.",
-            metadata={COLUMNS: arrow_columns(SCHEMA)},
+            metadata={COLUMNS: arrow_columns(EWMA_SCHEMA)},
         ),
         dg.AssetSpec(
             NORMS,
@@ -72,7 +73,9 @@ def norms(
     rows = run_norms(contracts["tolaria.system_state"])
     ewma = versions.write("norms.ewma", rows)
     if EWMA in context.selected_asset_keys:
-        yield reporter.table(ewma, {"bands": png(bands(rows), "mean and band of each metric per run")})
+        alt = "mean and band of each metric per run"
+        shown = picture_metadata(settings.home, ewma.name, "bands", ewma.digest, lambda: bands(rows), alt)
+        yield reporter.table(ewma, shown)
     hosts = training_hosts(contracts, settings.training.held_out_data_set)
     published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
     versions.write("norms.current", _rows(published))

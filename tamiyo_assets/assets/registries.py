@@ -1,6 +1,7 @@
 """Registries: one asset each, refreshed together from what upstream says now and from the newest Simic snapshot."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from gnn.features.registries import Change, Registries, load, load_records, refr
 from gnn.features.registry_keys import SOURCES, observed_keys
 from schemas.artifacts import REGISTRIES
 from schemas.errors import RegistryFull
-from tamiyo_assets.assets.images import png
+from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import COLUMNS, ROWS, Reporter, arrow_columns, key_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
@@ -67,8 +68,10 @@ def registries(
     for name, change in report.items():
         versions.write(f"registries.{name}", registry_rows(current, name))
         if registry_key(name) in context.selected_asset_keys:
-            picture = png(growth(name, records[name]), f"growth of {name}")
-            yield reporter.asset(registry_key(name), change.digest, _described(change) | {"growth": picture})
+            digest, draw = f"{change.version}-{change.digest}", partial(growth, name, records[name])
+            alt = f"growth of {name}"
+            shown = picture_metadata(settings.home, f"registries.{name}", "growth", digest, draw, alt, thumbnail=False)
+            yield reporter.asset(registry_key(name), change.digest, _described(change) | shown)
     for check in sorted(context.selected_asset_check_keys):
         change = report[check.asset_key.path[-1]]
         yield dg.AssetCheckResult(

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from gnn.features.tables import feature_schema
+from gnn.features.table_schemas import feature_schema
 from schemas.contracts.table import Table
 from schemas.features import Feature, NodeType, Relation
 from tamiyo_assets.versions import TableVersion, Versions
