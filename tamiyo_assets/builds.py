@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gnn.code_version import code_version
 from gnn.model.config import TrainingConfig
 from gnn.publish import publish_file
 from gnn.strict_json import read_object
@@ -22,7 +23,7 @@ TRAINED: Final = "trained.json"
 
 def build_inputs(source: FeatureSource, versions: Versions, config: TrainingConfig) -> "BuildInputs":
     """Content digests of the tables, registries and norms that `source` read, the code version and the configuration."""
-    from gnn.bundle import BuildInputs, code_version
+    from gnn.bundle import BuildInputs
 
     return BuildInputs(
         tables=versions.at(source.versions()),

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from gnn.publish import publish_file
 from schemas.contracts import TABLES
-from schemas.digest import table_digest
+from schemas.digest import ordered_digest, table_digest
 from tamiyo_assets.resources.digests import file_digest
 from tamiyo_assets.resources.tables import ABSENT, TableStore
 
@@ -63,7 +63,7 @@ class Versions:
         known, commit = self._noted(name), tables.commit(name)
         if not known or known["commit"] != commit:
             known = _renewed(tables, name, known, commit) | {"commit": commit}
-            publish_file(self._directory / f"{name}.json", json.dumps(known).encode())
+            self._note(name, known)
         runs = {run: RunVersion(digest, rows) for run, (digest, rows) in known["runs"].items()}
         return TableVersion(name, known["digest"], known["rows"], runs)
 
@@ -113,23 +113,34 @@ class Versions:
             return {}
         return noted if isinstance(noted, dict) else {}
 
+    def _note(self, name: str, known: Mapping[str, Any]) -> None:
+        publish_file(self._directory / f"{name}.json", json.dumps(known).encode())
+
     def write(self, name: str, rows: pa.Table) -> TableVersion:
         """Replace a derived table by `rows`, touching only the runs (or the table) whose content differs.
 
         Writing what is there already makes no commit, so that a second run changes nothing.
         """
-        fresh = _describe(name, rows)
+        ordered, noted = ordered_digest(rows), self._noted(name)
+        if noted.get("ordered") == ordered and noted.get("commit") == self._tables.commit(name):
+            return self.of(name)
+        self._replace(name, rows, _describe(name, rows))
+        version = self.of(name)
+        self._note(name, self._noted(name) | {"ordered": ordered})
+        return version
+
+    def _replace(self, name: str, rows: pa.Table, fresh: Mapping[str, Any]) -> None:
+        """Commit those of `rows`, which `fresh` describes, that the table does not have."""
         runs: dict[str, tuple[str, int]] = fresh["runs"]
         if self._tables.version(name) is None or not runs:
             if self._tables.version(name) is None or self.of(name).digest != fresh["digest"]:
                 self._tables.write(name, rows)
-            return self.of(name)
+            return
         known = self.of(name).runs
         changed = [r for r in {*runs, *known} if r not in runs or r not in known or known[r].digest != runs[r][0]]
         if changed:
             kept = rows.filter(pc.is_in(rows.column(RUN), value_set=pa.array(changed, pa.string())))
             self._tables.write(name, kept, runs=changed)
-        return self.of(name)
 
 
 def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: str | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from gnn.code_version import code_version
 from gnn.features.norms import Norms
 from gnn.features.norms import load as load_norms
 from gnn.features.registries import Registries
@@ -75,8 +76,6 @@ class FeatureSource:
 
     def inputs(self, versions: Versions) -> dict[str, str]:
         """Content digest of everything that features and graphs are made from, by name."""
-        from gnn.bundle.build_id import code_version
-
         tables = {f"table.{name}": versions.of(name).digest for name in FEATURE_TABLES}
         registries = {f"registry.{name}": digest for name, digest in self.registries().digests().items()}
         return tables | registries | {"norms": self.norms().digest, "code": code_version()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gnn.bundle.build_id import code_version, source_digest
+from gnn.code_version import code_version, source_digest
 
 SOURCE = b'''"""A module."""
 
@@ -60,4 +60,4 @@ def test_what_a_source_does_is_part_of_the_digest(old: bytes, new: bytes) -> Non
 
 def test_the_code_version_is_one_digest_of_all_sources(repository: Path) -> None:
     assert len(code_version()) == 64
-    assert source_digest((repository / "gnn/bundle/build_id.py").read_bytes()) != source_digest(SOURCE)
+    assert source_digest((repository / "gnn/code_version.py").read_bytes()) != source_digest(SOURCE)
