@@ -1,5 +1,6 @@
 """The script `tamiyo`, and `python -m tamiyo_assets`: Ctrl-C while modules are imported is told like any later one."""
 
+import signal
 import sys
 
 
@@ -13,8 +14,8 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     finally:
-        # CPython ends by SIGINT itself, whatever the status, if the last `exec` of a string was interrupted, as of a dataclass
-        exec("")
+        # the status is decided: Ctrl-C while Python shuts down does not change it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

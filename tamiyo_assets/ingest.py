@@ -9,25 +9,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from gnn.publish import lock
 from schemas.contracts import FOLDERS, REJECT_SCHEMA, TABLES, Folder
-from schemas.decode import Decoded, Limits, decode_file
-from schemas.decode.files import extension_of
-from schemas.decode.together import SMALL_BYTES, Source, decode_together
+from schemas.decode import Limits
 from schemas.errors import ContractError
 from tamiyo_assets.accounting import Accounting, Tally, accounting, export_key, total
-from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
 from tamiyo_assets.ledger import Ledger
 from tamiyo_assets.memory import kept_memory
 from tamiyo_assets.pending import Pending, mark_of, plans_of, targets_of
-from tamiyo_assets.replaying.plan import finish
 from tamiyo_assets.resources.exports import Export, Exports, Unplaced
 from tamiyo_assets.resources.pruning import SCOPE
 from tamiyo_assets.resources.tables import HeldTables, TableStore
-from tamiyo_assets.staging import Staging
+
+if TYPE_CHECKING:
+    from schemas.decode import Decoded
+    from tamiyo_assets.staging import Staging
 
 Progress = Callable[[str, int, int], None]  # (export file, exports done, exports in all)
 
@@ -73,7 +73,7 @@ class _Decoded:
     tallies: dict[str, Tally] = field(default_factory=dict)
     unknown_fields: dict[str, int] = field(default_factory=dict)
 
-    def count(self, name: str, chunk: Decoded, *, again: bool) -> None:
+    def count(self, name: str, chunk: "Decoded", *, again: bool) -> None:
         """Add a chunk's counts for one table; rejects of bytes that came before stand in the rejects table already."""
         read, rejected = chunk.rows_read.get(name, 0), chunk.rejected.get(name, 0)
         counted = Tally(rows_read=read - rejected) if again else Tally(rows_read=read, rejected=rejected)
@@ -91,6 +91,8 @@ class Ingest:
 
     def refresh(self, folders: Iterable[str] | None = None, progress: Progress | None = None) -> IngestReport:
         """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
+        from tamiyo_assets.replaying.plan import finish
+
         report = IngestReport()
         with lock(self.home / INGEST_LOCK), kept_memory():
             finish(self.home, self.tables)
@@ -122,6 +124,8 @@ class Ingest:
 
     def runs_in(self, export: Export) -> list[str]:
         """Training runs that an export has rows of, sorted; it is decoded for that."""
+        from schemas.decode import decode_file
+
         found: set[str] = set()
         for chunk in decode_file(
             export.path, FOLDERS[export.folder], file=export.file, digest=export.digest, limits=self.limits
@@ -133,6 +137,8 @@ class Ingest:
 
     def _ingest(self, tables: HeldTables, folder: Folder, batch: Sequence[Pending], report: IngestReport) -> None:
         """Decode a batch of exports to disk, then commit it table by table, the rejects first."""
+        from tamiyo_assets.staging import Staging
+
         remaining = list(batch)
         while remaining:
             with Staging(self.home, {name: _stored(name) for name in targets_of(folder)}) as staging:
@@ -156,11 +162,13 @@ def _commit(
     tables: HeldTables,
     folder: Folder,
     batch: Sequence[Pending],
-    staging: Staging,
+    staging: "Staging",
     decoded: _Decoded,
     report: IngestReport,
 ) -> None:
     """Commit staged rows to every table that lacks one of the exports: the rejects first, then the tables, two at a time."""
+    from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
+
     orders = []
     for name in targets_of(folder):
         keys = {export_key(folder, p.export.identity): p.entry.scan for p in batch if name in p.tables}
@@ -178,7 +186,7 @@ def _commit(
             report.versions[order.name] = version
 
 
-def _decode(folder: Folder, group: Sequence[Pending], staging: Staging, decoded: _Decoded, limits: Limits) -> None:
+def _decode(folder: Folder, group: Sequence[Pending], staging: "Staging", decoded: _Decoded, limits: Limits) -> None:
     """Stage the rows and rejects of exports for the tables that lack them; _Changed where a file is another by then."""
     one = group[0]
     targets = frozenset(targets_of(folder))
@@ -199,8 +207,11 @@ def _decode(folder: Folder, group: Sequence[Pending], staging: Staging, decoded:
     _raise_changed(group)
 
 
-def _chunks(folder: Folder, exports: Sequence[Export], limits: Limits) -> Iterable[Decoded]:
+def _chunks(folder: Folder, exports: Sequence[Export], limits: Limits) -> Iterable["Decoded"]:
     """Decoded chunks of one export, or of many small ones."""
+    from schemas.decode import decode_file
+    from schemas.decode.together import Source, decode_together
+
     if len(exports) == 1:
         return decode_file(exports[0].path, folder, file=exports[0].file, digest=exports[0].digest, limits=limits)
     return decode_together([Source(export.path, export.file, export.digest) for export in exports], folder, limits)
@@ -214,6 +225,9 @@ def _raise_changed(group: Sequence[Pending]) -> None:
 
 def _groups(folder: Folder, batch: Sequence[Pending]) -> Iterable[list[Pending]]:
     """Cut a batch into exports that are decoded at once: large ones alone, small ones of one kind and arrival together."""
+    from schemas.decode.files import extension_of
+    from schemas.decode.together import SMALL_BYTES
+
     small: dict[tuple[object, ...], list[Pending]] = {}
     for pending in batch:
         if pending.export.size > SMALL_BYTES:

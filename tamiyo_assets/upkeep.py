@@ -2,13 +2,14 @@
 
 import dagster as dg
 
-from tamiyo_assets.maintenance import maintain
 from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.writes import WRITES_TAGS
 
 
 @dg.op(description="Merge small files, delete those that no kept version needs, show the views what is left.")
 def compact_and_vacuum(context: dg.OpExecutionContext, tables: dg.ResourceParam[TableStore]) -> None:
     """Maintain every table; what was done is in the log."""
+    from tamiyo_assets.maintenance import maintain
     from tamiyo_assets.warehouse import WAREHOUSE, publish
 
     done = maintain(tables)
@@ -18,17 +19,11 @@ def compact_and_vacuum(context: dg.OpExecutionContext, tables: dg.ResourceParam[
         publish(tables.home, tables)
 
 
-@dg.job(name="maintain_tables", description="Compaction and vacuum of the tables; 7 days and every pinned version are kept.")
+@dg.job(
+    name="maintain_tables",
+    tags=dict(WRITES_TAGS),
+    description="Compaction and vacuum of the tables; 7 days and every pinned version are kept.",
+)
 def maintenance_job() -> None:
     """One op."""
     compact_and_vacuum()
-
-
-maintenance_schedule = dg.ScheduleDefinition(
-    name="maintenance_schedule",
-    job=maintenance_job,
-    cron_schedule="0 4 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Compact and vacuum the tables each night, after the registries were refreshed.",
-)
