@@ -40,7 +40,7 @@ test: $(STAMP)
 ui: $(STAMP)
 	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || \
 	{ echo "port $(PORT) is in use: stop what listens on it, or choose another with PORT=3001" >&2; exit 1; }
-	$(BIN)/python -m tamiyo_assets.instance $(DAGSTER_HOME)
+	$(BIN)/python -m tamiyo_assets.instance "$(DAGSTER_HOME)"
 	$(BIN)/dagster instance migrate
 	$(BIN)/dagster dev --workspace workspace.yaml --port $(PORT) $(ARGS)
 

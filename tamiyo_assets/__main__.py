@@ -16,6 +16,8 @@ def main() -> None:
     finally:
         # the status is decided: Ctrl-C while Python shuts down does not change it
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # `python -m` ends by SIGINT, whatever the status, if the last `exec` of a string, as of a dataclass, was interrupted
+        exec("")
 
 
 if __name__ == "__main__":
