@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import dagster as dg
 import yaml
+from dagster._core.instance.ref import InstanceRef
 
 from gnn.publish import lock, publish_file
 from schemas.errors import StorageError
@@ -15,18 +16,20 @@ from tamiyo_assets.settings import SAMPLE, Settings
 from tamiyo_assets.writes import EXPORTS, HOME, WRITES_TAGS
 
 CONFIGURATION: Final = Path(__file__).resolve().parents[1] / "dagster.yaml"
+_NO_LOGS: Final = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 _MARK: Final = re.compile(rb"# tamiyo-assets instance (\d+)\n")
 
 
 def open_instance(dagster_home: Path) -> dg.DagsterInstance:
     """Open the instance under `dagster_home`, with the `dagster.yaml` of this project.
 
-    A fresh SQLite home that several processes open at once fails in a migration, so it is opened under a lock.
+    A fresh SQLite home that several processes open at once fails in a migration, so it is opened under a lock. Steps that run
+    in this process print where it prints: to capture that into files, Dagster would start four processes a step.
     """
     dagster_home.mkdir(parents=True, exist_ok=True)
     with lock(dagster_home / ".opening.lock"):
         update_configuration(dagster_home)
-        instance = dg.DagsterInstance.from_config(str(dagster_home))
+        instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(dagster_home), overrides={"compute_logs": _NO_LOGS}))
         instance.get_run_records(limit=1)  # touches each storage, which creates its tables
         instance.get_asset_keys(limit=1)
     return instance

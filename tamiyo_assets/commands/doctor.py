@@ -4,10 +4,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from tamiyo_assets.builds import whole_build_id
 from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, reported
+from tamiyo_assets.commands.terminal import Terminal
 from tamiyo_assets.settings import resolve
 
 _DOCTOR = """
@@ -51,39 +50,42 @@ def doctor(home: Home = None, exports: ExportsRoot = None, repair: Repair = Fals
     if as_json:
         print_json({"home": str(settings.home), "findings": [asdict(finding) for finding in found]})
     else:
-        console = Console(highlight=False, markup=False)
+        console = Terminal()
         for finding in found:
-            console.print(finding.problem, style="yellow" if finding.repaired else "red", markup=False, soft_wrap=True)
-            console.print(f"  {finding.repaired or 'not repaired'}", markup=False, soft_wrap=True)
+            console.print(finding.problem, style="yellow" if finding.repaired else "red")
+            console.print(f"  {finding.repaired or 'not repaired'}")
         sound = f"{settings.home}: every digest, version and link is right"
-        console.print(f"{len(found)} found" if found else sound, markup=False, soft_wrap=True)
+        console.print(f"{len(found)} found" if found else sound)
     if any(finding.repaired is None for finding in found):
         raise typer.Exit(Exit.REFUSED)
 
 
 def lineage(build_id: BuildId = None, home: Home = None, as_json: AsJson = False) -> None:
     """The chain from export files to a bundle."""
+    from tamiyo_assets.builds import whole_build_id
     from tamiyo_assets.lineage import builds, chain
 
     where = resolve(home=home).home
+    console = Terminal()
     if build_id is None:
         known = builds(where)
         if as_json:
             print_json({"builds": known})
         for name in [] if as_json else known:
-            typer.echo(name)
+            console.print(name)
         return
     build_id = whole_build_id(where, build_id)
     found = chain(where, build_id)
     if as_json:
         print_json(found)
         return
-    typer.echo(f"build {build_id}\ncode {found['code']}\nnorms {found['norms']}")
+    for name, value in {"build": build_id, "code": found["code"], "norms": found["norms"]}.items():
+        console.print(f"{name} {value}")
     for name, digest in sorted(found["registries"].items()):
-        typer.echo(f"registry {name} {digest}")
+        console.print(f"registry {name} {digest}")
     for name, table in found["tables"].items():
-        typer.echo(f"table {name} {table['digest']} version {'none' if table['version'] is None else table['version']}")
+        console.print(f"table {name} {table['digest']} version {'none' if table['version'] is None else table['version']}")
         for export in table["exports"][:_SHOWN]:
-            typer.echo(f"  export {export['digest']} {', '.join(export['files']) or 'not in the ledger'}")
+            console.print(f"  export {export['digest']} {', '.join(export['files']) or 'not in the ledger'}")
         if len(table["exports"]) > _SHOWN:
-            typer.echo(f"  and {len(table['exports']) - _SHOWN} exports more; --json lists all")
+            console.print(f"  and {len(table['exports']) - _SHOWN} exports more; --json lists all")
