@@ -62,7 +62,7 @@ def read_pipeline_file(home: Path) -> PipelineFile:
     defaults = tomllib.loads(_DEFAULTS.read_text(encoding="utf-8"))
     try:
         changed = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         changed = {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ContractError(f"{path}: expected TOML, found: {error}; mend it, or remove it for the defaults") from None

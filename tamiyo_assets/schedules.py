@@ -30,7 +30,7 @@ def registry_refresh_schedule(settings: ResourceParam[Settings]) -> dg.RunReques
     cron_schedule="0 4 * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Compact and vacuum the tables each night, after the registries were refreshed.",
+    description="Compact and vacuum the tables and prune the runs each night, after the registries were refreshed.",
 )
 def maintenance_schedule(settings: ResourceParam[Settings]) -> dg.RunRequest:
     """A run of `maintain_tables`."""

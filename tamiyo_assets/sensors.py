@@ -31,7 +31,7 @@ from tamiyo_assets.settings import Settings
 from tamiyo_assets.writes import run_tags
 
 _INTERVAL_SECONDS: Final = 10
-_OTHERS: Final = ("tolaria", "urza", "tezzeret", "weatherlight", "simic", "tamiyo", "oona")
+OTHERS: Final = ("tolaria", "urza", "tezzeret", "weatherlight", "simic", "tamiyo", "oona")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
 
 kasmina_exports_sensor = _exports_sensor("kasmina_exports_sensor", ["kasmina"])
 urabrask_exports_sensor = _exports_sensor("urabrask_exports_sensor", ["urabrask"])
-exports_sensor = _exports_sensor("exports_sensor", _OTHERS)
+exports_sensor = _exports_sensor("exports_sensor", OTHERS)
 
 
 @dg.sensor(

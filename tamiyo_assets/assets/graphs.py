@@ -57,21 +57,19 @@ def dataset(
             ROWS: header.graphs,
             "path": dg.MetadataValue.path(directory),
             "rows": dg.MetadataValue.json(header.rows),
-            **_newest(settings.home, directory, header.digest),
+            **(_newest(settings.home, directory, header.digest) if header.graphs else {}),
             "bytes": sum(record.size for record in header.files.values()),
         },
     )
 
 
 def _newest(home: Path, directory: Path, digest: str) -> dict[str, dg.MetadataValue]:
-    """A picture of the newest packet's graph; nothing where there is no graph."""
+    """A picture of the newest packet's graph."""
     from gnn.graph.dataset import GraphDataset
     from gnn.graph.picture import picture_of
 
     graphs = GraphDataset.open(directory)
     numbers = graphs.find("newest")
-    if not numbers:
-        return {}
     alt = "the newest packet's graph"
     return picture_metadata(home, "graphs.dataset", "newest_graph", digest, lambda: picture_of(graphs, numbers[0]), alt)
 

@@ -19,6 +19,7 @@ from tamiyo_assets.assets.model import EXAMPLES, RESULTS
 from tamiyo_assets.assets.reports import COLUMNS, Reporter, arrow_columns, key_of
 from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.ledger import note_rebuilt
+from tamiyo_assets.resources.commit_log import commit_time
 from tamiyo_assets.resources.metrics import BSDS_MISSING, BSDS_PARTIAL, SCHEMA, MetricsFile, Signal, coverage_signals, rows_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
@@ -119,7 +120,8 @@ def publish_warehouse(home: Path, tables: TableStore) -> None:
     It is built in a process of its own (see `tamiyo_assets.warehouse`).
     """
     shown, path = home / "digests" / "warehouse.json", home / "warehouse.duckdb"
-    commits = json.dumps([str(path), tables.newest_commits()]).encode()
+    newest = {name: (version, commit_time(tables.path(name), version)) for name, version in tables.versions().items()}
+    commits = json.dumps([str(path), newest]).encode()
     if path.exists() and shown.exists() and shown.read_bytes() == commits:
         return
     command = [sys.executable, "-m", "tamiyo_assets.warehouse", str(home)]

@@ -1,11 +1,12 @@
 """`tamiyo doctor`: check every digest, version and link of the home; `tamiyo lineage`: what a bundle was made of."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, reported
+from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, quiet_dagster, reported
 from tamiyo_assets.commands.terminal import Terminal
 from tamiyo_assets.settings import resolve
 
@@ -17,6 +18,8 @@ Examples:
     tamiyo doctor
 
     tamiyo doctor --repair
+
+    tamiyo doctor --prune-instance
 """
 _LINEAGE = """
 Print what a bundle was made of, down to the export files; without a build id, list the builds that are known.
@@ -30,6 +33,14 @@ Examples:
 _SHOWN = 12
 
 Repair = Annotated[bool, typer.Option("--repair", help="Put right what can be, and say how.")]
+Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune-instance",
+        help="Instead, make the Dagster instance small: old runs, pictures in events, retired partitions.",
+    ),
+]
+KeepDays = Annotated[int, typer.Option("--keep-days", min=0, help="With --prune-instance: runs that ended later are kept.")]
 BuildId = Annotated[str | None, typer.Argument(help="The build id, or its beginning.", show_default=False)]
 
 
@@ -39,12 +50,22 @@ def register(app: typer.Typer) -> None:
     app.command("lineage", help=_LINEAGE)(reported(lineage))
 
 
-def doctor(home: Home = None, exports: ExportsRoot = None, repair: Repair = False, as_json: AsJson = False) -> None:
+def doctor(
+    home: Home = None,
+    exports: ExportsRoot = None,
+    repair: Repair = False,
+    prune_instance: Prune = False,
+    keep_days: KeepDays = 30,
+    as_json: AsJson = False,
+) -> None:
     """Report what is wrong, and repair it on demand; status 1 where something still is."""
     from tamiyo_assets.doctor import examine
     from tamiyo_assets.resources.exports import Exports
 
     settings = resolve(home=home, exports=exports)
+    if prune_instance:
+        _prune(settings.dagster_home, keep_days, as_json=as_json)
+        return
     root = Exports(settings.exports) if settings.exports.is_dir() else None
     found = examine(settings.home, exports=root, repair=repair)
     if as_json:
@@ -58,6 +79,22 @@ def doctor(home: Home = None, exports: ExportsRoot = None, repair: Repair = Fals
         console.print(f"{len(found)} found" if found else sound)
     if any(finding.repaired is None for finding in found):
         raise typer.Exit(Exit.REFUSED)
+
+
+def _prune(dagster_home: Path, keep_days: int, *, as_json: bool) -> None:
+    """Prune the Dagster instance and print what went and its size before and after."""
+    with quiet_dagster():
+        from tamiyo_assets.doctor.event_log import prune_instance
+
+        done = prune_instance(dagster_home, keep_days)
+    if as_json:
+        print_json({"instance": str(dagster_home), **asdict(done)})
+        return
+    typer.echo(
+        f"{dagster_home}: {done.runs} runs older than {keep_days} days, {done.partition_events} events of retired partitions "
+        f"and the pictures of {done.pictures} events taken out; {done.bytes_before / 1e6:.1f} MB before, "
+        f"{done.bytes_after / 1e6:.1f} MB after"
+    )
 
 
 def lineage(build_id: BuildId = None, home: Home = None, as_json: AsJson = False) -> None:

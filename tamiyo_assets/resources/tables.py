@@ -112,12 +112,6 @@ class TableStore:
         """Newest version number of every table."""
         return {name: version for name in self.names() if (version := self.version(name)) is not None}
 
-    def newest_commits(self) -> dict[str, list[int]]:
-        """Version and time (ns) of the newest commit of every table, which tell whether anything was committed since."""
-        return {
-            name: [version, _modified(Path(commit_file(self.path(name), version)))] for name, version in self.versions().items()
-        }
-
     def schema(self, name: str) -> pa.Schema:
         """Arrow schema of the table; StorageError where it was never written and nobody declared it."""
         declared = self.schemas.get(name) or known_schema(name)
@@ -381,11 +375,6 @@ def _named(path: Path) -> Iterator[None]:
             f"table {path}: expected a readable Delta table, found: {failure}; "
             "`tamiyo doctor --repair` removes it, and the next run builds it again from the exports"
         ) from failure
-
-
-def _modified(path: Path) -> int:
-    """When a file was modified (ns); 0 if it is not there."""
-    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _predicate(runs: Sequence[str]) -> str:
