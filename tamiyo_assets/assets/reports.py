@@ -62,16 +62,16 @@ def arrow_columns(schema: pa.Schema) -> dg.TableSchema:
 def materialized(
     context: dg.AssetExecutionContext, key: dg.AssetKey, version: TableVersion, metadata: Mapping[str, Any] | None = None
 ) -> dg.MaterializeResult[None]:
-    """The asset's result: data version by content; for a partitioned asset each training run's own digest and rows too."""
+    """The asset's result: data version by content; for a partitioned asset each training run's own digest and rows too.
+
+    Metadata of a result is stored with the step's output as well as with the materialization; given to the context, only there.
+    """
     if context.assets_def.specs_by_key[key].partitions_def is not None and _has_partitions(context):
         for run in context.partition_keys:
             part = version.run(run)
             context.add_asset_metadata({DIGEST: part.digest, PARTITION_ROWS: part.rows}, asset_key=key, partition_key=run)
-    return dg.MaterializeResult(
-        asset_key=key,
-        data_version=dg.DataVersion(version.digest),
-        metadata={ROWS: version.rows, DIGEST: version.digest, **(metadata or {})},
-    )
+    context.add_asset_metadata({ROWS: version.rows, DIGEST: version.digest, **(metadata or {})}, asset_key=key)
+    return dg.MaterializeResult(asset_key=key, data_version=dg.DataVersion(version.digest))
 
 
 def _has_partitions(context: dg.AssetExecutionContext) -> bool:
