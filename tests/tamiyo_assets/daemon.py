@@ -4,6 +4,7 @@ As a script it executes one job, to be killed: settings and tags come on standar
 """
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,13 +24,22 @@ from tamiyo_assets.settings import Settings
 EXPORT_SENSORS = (kasmina_exports_sensor, urabrask_exports_sensor, exports_sensor)
 
 
+@dg.logger
+def silent(_: dg.InitLoggerContext) -> logging.Logger:
+    """A logger of nothing."""
+    logger = logging.Logger("silent")
+    logger.addHandler(logging.NullHandler())
+    return logger
+
+
 class Daemon:
     """Sensors with their cursors, over one instance."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings = settings
         self.instance = instance
-        self.definitions = build_definitions(settings)
+        # without Dagster's console: a rebuild has hundreds of events, which pytest would keep and print
+        self.definitions = build_definitions(settings, loggers={"console": silent})
         self.cursors: dict[str, str | None] = {}
         self.run_keys: set[tuple[str, str]] = set()
         self.jobs: list[str] = []
