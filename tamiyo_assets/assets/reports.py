@@ -73,6 +73,7 @@ class Reporter:
         """Read the newest materialization of every selected asset of the step, and the versions that were last published."""
         records = context.instance.get_asset_records([*context.selected_asset_keys])
         events = {record.asset_entry.asset_key: record.asset_entry.last_materialization for record in records}
+        self._context = context
         self._reported = {key: (event.tags or {}).get(DATA_VERSION) for key, event in events.items() if event is not None}
         self._versions = versions
 
@@ -86,12 +87,13 @@ class Reporter:
         return self.asset(key_of(version.name), version.digest, found | dict(metadata or {}))
 
     def asset(self, key: dg.AssetKey, data_version: str, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
-        """The result of an asset whose content has that data version."""
-        return dg.MaterializeResult(
-            asset_key=key,
-            data_version=dg.DataVersion(data_version),
-            metadata={**metadata, CHANGED: self._reported.get(key) != data_version},
-        )
+        """The result of an asset whose content has that data version.
+
+        Metadata of a result is stored with the step's output and with the materialization; given to the context, only there.
+        """
+        changed = self._reported.get(key) != data_version
+        self._context.add_asset_metadata({**metadata, CHANGED: changed}, asset_key=key)
+        return dg.MaterializeResult(asset_key=key, data_version=dg.DataVersion(data_version))
 
 
 def _described(description: str, unit: str) -> str:

@@ -1,5 +1,7 @@
 """Settings of small pipelines: everything real, but a model that trains in a second."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,15 @@ def data_versions(found: Settings) -> dict[str, str]:
                 tags = event.asset_materialization.tags or {}
                 versions[key.to_user_string()] = tags.get("dagster/data_version", "")
     return versions
+
+
+def event_bytes(found: Settings) -> list[int]:
+    """Length of every event of no partition, as it is stored in the database of its run and in the index."""
+    lengths: list[int] = []
+    for path in (found.dagster_home / "history" / "runs").glob("*.db"):
+        with closing(sqlite3.connect(path)) as connection:
+            lengths += [row[0] for row in connection.execute("SELECT length(event) FROM event_logs WHERE partition IS NULL")]
+    return lengths
 
 
 def metadata(found: Settings, key: str) -> dict[str, Any]:

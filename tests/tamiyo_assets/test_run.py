@@ -14,7 +14,7 @@ from tamiyo_assets.execution import Outcome
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.summary import summarize
-from tests.tamiyo_assets.pipelines import data_versions, metadata, run, settings
+from tests.tamiyo_assets.pipelines import data_versions, event_bytes, metadata, run, settings
 
 pytestmark = pytest.mark.pipeline
 
@@ -39,6 +39,7 @@ def _files(root: Path) -> dict[str, bytes | str]:
         if path.is_dir()
     }
     found |= {path.name: path.read_bytes() for path in (root / "registries").glob("*_registry.json")}
+    found |= {f"{path.parent.name}/{path.name}": str(path.stat().st_ino) for path in (root / "pictures").glob("*/*.png")}
     found["current"] = str((root / "current").readlink()) if (root / "current").is_symlink() else ""
     return found
 
@@ -98,7 +99,11 @@ def test_the_warehouse_has_the_tables(pipeline: Settings, outcome: Outcome) -> N
 
 def test_a_second_run_changes_nothing(pipeline: Settings, outcome: Outcome) -> None:
     versions, files, commits = data_versions(pipeline), _files(pipeline.home), TableStore(pipeline.home).versions()
+    events = event_bytes(pipeline)
     again = run(pipeline)
+    assert sum(event_bytes(pipeline)) - sum(events) < 2_000_000, "what one rebuild adds to the event log"
+    assert max(events) < 20_000, "a picture is a file, an event holds a thumbnail"
+    assert "coverage.by_key/heat_map.png" in files and "graphs.dataset/newest_graph.png" in files
     assert again.ok
     assert again.build_id == outcome.build_id
     assert data_versions(pipeline) == versions

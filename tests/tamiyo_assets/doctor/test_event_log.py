@@ -39,7 +39,7 @@ def drawn() -> dg.MaterializeResult[None]:
 
 @dg.asset(key=GROWTH)
 def growth() -> dg.MaterializeResult[None]:
-    return dg.MaterializeResult(metadata={"picture": markdown(200_000), "thumbnail": markdown(9_000)})
+    return dg.MaterializeResult(metadata={"picture": markdown(200_000), "thumbnail": markdown(6_000)})
 
 
 @dg.asset_check(asset=MAP)
@@ -98,7 +98,7 @@ def test_pictures_and_partitions_go_and_what_is_shown_stays(home: Path) -> None:
     assert (done.runs, done.partition_events) == (0, 2 * (2 * 2 * 3) - 2 * 2)  # of 2 rebuilds: 2 types, 2 assets, 3 partitions
     kept = texts(home)
     assert kept.count("a map (picture not kept)") >= 4
-    assert all(len(found[2]) < 30_000 for found in event_log._PICTURE.finditer(kept))
+    assert all(len(found[2]) < 12_000 for found in event_log._PICTURE.finditer(kept))
     assert kept.count("data:image/png;base64") >= 2, "thumbnails stay"
     with open_instance(home / "dagster") as instance:
         assert instance.get_dynamic_partitions(RETIRED_PARTITIONS) == []
@@ -137,7 +137,7 @@ def test_pruning_that_is_killed_is_finished_by_the_next(home: Path, monkeypatch:
             break
     assert killed >= 3 and shown(home) == before
     assert "a map (picture not kept)" in texts(home)
-    assert not [found for found in event_log._PICTURE.finditer(texts(home)) if len(found[2]) >= 30_000]
+    assert not [found for found in event_log._PICTURE.finditer(texts(home)) if len(found[2]) >= 12_000]
 
 
 def test_it_refuses_while_a_run_is_unfinished(home: Path) -> None:
