@@ -111,6 +111,13 @@ def test_a_reader_that_leaves_early_ends_the_output_and_nothing_else(as_json: li
     assert process.wait(timeout=60) == 0
 
 
+def test_what_an_encoding_lacks_is_escaped(tmp_path: Path) -> None:
+    refresh(tmp_path / "registries", {"layer_type": {"größe 層"}})
+    done = piped("registry", "show", "layer_type", "--home", tmp_path, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"gr\xf6\xdfe \u5c64" in done.stdout
+
+
 def test_what_is_printable_stays_as_it_is() -> None:
     assert shown("[/red] größe 層 …") == "[/red] größe 層 …"
     assert shown("a\tb\udcff\u202e") == r"a\tb\udcff\u202e"
