@@ -127,6 +127,16 @@ def test_young_and_unfinished_runs_stay(instance: dg.DagsterInstance) -> None:
     assert instance.has_run(unfinished.run_id) and not instance.has_run(old[0])
 
 
+def test_however_young_they_are_only_so_many_runs_stay(instance: dg.DagsterInstance) -> None:
+    runs = [materialize(instance, str(number), UP, DOWN) for number in range(5)]
+    before = shown(instance)
+    assert prune(instance, most=5).runs == 0
+    assert prune(instance, most=2).runs == 3
+    assert files(instance) == set(runs[3:])
+    assert prune(instance, most=0).runs == 1
+    assert shown(instance) == before
+
+
 def test_events_get_new_numbers_after_retention(instance: dg.DagsterInstance) -> None:
     """A run-status sensor follows the numbers of events: none may be given twice."""
     materialize(instance, "1", UP, DOWN)
