@@ -21,6 +21,7 @@ from tamiyo_assets.resources.run import run_resources
 from tamiyo_assets.sensors import exports_sensor, kasmina_exports_sensor, training_sensor, urabrask_exports_sensor
 from tamiyo_assets.settings import Settings
 
+QUIET = {"loggers": {"silent": {}}}
 EXPORT_SENSORS = (kasmina_exports_sensor, urabrask_exports_sensor, exports_sensor)
 
 
@@ -39,7 +40,7 @@ class Daemon:
         self.settings = settings
         self.instance = instance
         # without Dagster's console: a rebuild has hundreds of events, which pytest would keep and print
-        self.definitions = build_definitions(settings, loggers={"console": silent})
+        self.definitions = build_definitions(settings, loggers={"silent": silent})
         self.cursors: dict[str, str | None] = {}
         self.run_keys: set[tuple[str, str]] = set()
         self.jobs: list[str] = []
@@ -63,7 +64,7 @@ class Daemon:
         name = request.job_name or sensor.job_name
         self.jobs.append(name)
         job = self.definitions.resolve_job_def(name)
-        return job.execute_in_process(instance=self.instance, tags=request.tags, raise_on_error=False)
+        return job.execute_in_process(instance=self.instance, tags=request.tags, run_config=QUIET, raise_on_error=False)
 
     def tick(self, *sensors: dg.SensorDefinition) -> list[str]:
         """Evaluate sensors in turn and execute what each asks for; the names of the jobs, all of which must succeed."""
@@ -123,4 +124,8 @@ if __name__ == "__main__":
     with daemon(found) as one:
         print("begins", flush=True)
         job = one.definitions.resolve_job_def(sys.argv[1])
-        sys.exit(0 if job.execute_in_process(instance=one.instance, tags=order["tags"], raise_on_error=False).success else 1)
+        sys.exit(
+            0
+            if job.execute_in_process(instance=one.instance, tags=order["tags"], run_config=QUIET, raise_on_error=False).success
+            else 1
+        )

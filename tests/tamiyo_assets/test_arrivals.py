@@ -28,7 +28,7 @@ from tamiyo_assets.run_sensors import fail_stuck_runs
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.versions import Versions
 from tests.exports import part_of
-from tests.tamiyo_assets.daemon import EXPORT_SENSORS, Daemon, daemon, killed
+from tests.tamiyo_assets.daemon import EXPORT_SENSORS, QUIET, Daemon, daemon, killed
 from tests.tamiyo_assets.pipelines import run, settings
 
 pytestmark = pytest.mark.pipeline
@@ -286,7 +286,11 @@ def test_the_schedule_adopts_a_new_key_of_a_simic_snapshot(world: World, tmp_pat
         one.tick()
         (exporter.root / "simic/registry_snapshot/optimizer_family_registry.json").write_text('{"lion": 9}')
         schedule = one.definitions.get_schedule_def("registry_refresh_schedule")
-        assert one.definitions.resolve_job_def(schedule.job_name).execute_in_process(instance=one.instance).success
+        assert (
+            one.definitions.resolve_job_def(schedule.job_name)
+            .execute_in_process(instance=one.instance, run_config=QUIET)
+            .success
+        )
         assert load(found.home / "registries")["optimizer_family"].entries["lion"] == 9
         assert one.not_up_to_date().keys() <= {
             "bundle/current", "bundle/tamiyo_gnn_v1", "training/predictions", "training/evaluation", "training/calibration",
