@@ -1,5 +1,8 @@
 """Modes that see every torch function between `push` and `remove`, whatever other modes come and go meanwhile."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
 
@@ -19,3 +22,14 @@ def remove(mode: TorchFunctionMode) -> bool:
     for other in reversed(later):
         _push_mode(other)
     return True
+
+
+@contextmanager
+def away(mode: TorchFunctionMode | None, *, needed: bool) -> Iterator[None]:
+    """Take a mode off for a while, where that is `needed`: code of `torch.compile` would be compiled once more under it."""
+    there = needed and mode is not None and remove(mode)
+    try:
+        yield
+    finally:
+        if there and mode is not None:
+            push(mode)

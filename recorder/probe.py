@@ -23,6 +23,7 @@ from recorder.activations import function_activation, module_activation
 from recorder.faults import Faults, guarded
 from recorder.measures import ROWS, UNITS, ActivationTrace
 from recorder.tensors import tensors_of
+from recorder.topology import is_code
 from recorder.updates import Updates, norm_of
 from recorder.wrapping import Forward, Wrapping, in_backward, is_traced, listen_inside
 
@@ -125,6 +126,7 @@ class Probe:
         self._functional = [(a.type, a.activation_id) for a in activations if a.functional]
         self._whole = {a.activation_id for a in activations if a.type == "glu"}  # its halves must stay apart
         self._cursor = 0
+        self._code = {path for path, module in watch.modules.items() if is_code(module)}
         self._lone = next((path for path, module in watch.modules.items() if module is root), None)
         leaves = [
             (module, partial(self._layer if module_activation(module) is None else self._activation, path))
@@ -185,7 +187,7 @@ class Probe:
         self._thread = get_ident()
         self._cursor = self.inside = 0
         self._inner.put_on()
-        if self._functional:
+        if self._functional and self._lone is None:
             self._mode = _Functional(self)
             modes.push(self._mode)
         self.cost_ns += time.perf_counter_ns() - started
@@ -227,7 +229,11 @@ class Probe:
         trace = self._begin_layer(path, time.perf_counter_ns())
         self.inside += 1
         try:
-            output = forward(*args, **kwargs)
+            if path in self._code:
+                with modes.away(self._mode, needed=True):
+                    output = forward(*args, **kwargs)
+            else:
+                output = forward(*args, **kwargs)
         finally:
             ended = time.perf_counter_ns()
             self.inside -= 1

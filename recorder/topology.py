@@ -73,6 +73,11 @@ class Topology:
         return Topology(layers, activations, self.connections + tuple(others))
 
 
+def is_code(module: nn.Module) -> bool:
+    """Whether a call of this module runs what `torch.compile` made."""
+    return isinstance(module, OptimizedModule) or is_compiled(module)
+
+
 def _is_opaque(module: nn.Module) -> bool:
     return isinstance(module, OPAQUE) or is_compiled(module) or is_parametrized(module)
 

@@ -8,6 +8,7 @@ one's output goes straight into the next.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from recorder.activations import module_activation
 from recorder.faults import Faults, guarded
 from recorder.provenance import Provenance, Trace, fresh
 from recorder.tensors import is_lazy, tensors_of
-from recorder.topology import Connection, Layer, Topology, channels_of, dropout_of, leaves, parameter_count, type_of
+from recorder.topology import Connection, Layer, Topology, channels_of, dropout_of, is_code, leaves, parameter_count, type_of
 from recorder.wrapping import Forward, Wrapping, in_backward, is_traced, listen_inside
 
 Arguments = tuple[Any, ...]
@@ -37,6 +38,7 @@ class Tracing:
         self._model, self._modules = model, modules
         self._whole, self.parts = Trace(), Trace()
         self._mode: Provenance | None = None
+        self._thread = get_ident()
         self._lone = next((path for path, module in modules.items() if module is model), None)
         self._apart = True  # whether calls of leaves now are outside of any pass
         self.complete = self.compiled = False
@@ -61,7 +63,6 @@ class Tracing:
         self.parts = Trace()
 
     def _model_called(self, forward: Forward, args: Arguments, kwargs: Named) -> Any:
-        self._end_mode()  # of a pass that was interrupted
         outside, self._apart = self._apart, False
         following, output = bool(self._begins()), None
         try:
@@ -77,12 +78,13 @@ class Tracing:
 
     @guarded
     def _begins(self) -> bool:
-        ready = not self.complete and torch.is_grad_enabled() and not is_traced()
+        ready = self._mode is None and not self.complete and torch.is_grad_enabled() and not is_traced()
         if not ready or any(map(is_lazy, self._model.parameters())):
             return False
         self._whole = Trace()
-        self._mode = Provenance(self._whole, self.faults)
-        modes.push(self._mode)
+        self._mode, self._thread = Provenance(self._whole, self.faults), get_ident()
+        if self._lone is None:
+            modes.push(self._mode)
         return True
 
     @guarded
@@ -97,6 +99,8 @@ class Tracing:
             self._mode = None
 
     def _leaf_called(self, path: str, module: nn.Module, forward: Forward, args: Arguments, kwargs: Named) -> Any:
+        if self._mode is not None and self._thread != get_ident():
+            return forward(*args, **kwargs)
         if self._mode is None and (not self._apart or self.complete or not torch.is_grad_enabled()):
             return forward(*args, **kwargs)
         if self._mode is None and (in_backward() or is_traced() or any(map(is_lazy, module.parameters()))):
@@ -109,7 +113,8 @@ class Tracing:
         self._call(trace, path, args, kwargs)
         trace.inside += 1
         try:
-            output = forward(*args, **kwargs)
+            with modes.away(self._mode, needed=is_code(module)):
+                output = forward(*args, **kwargs)
         finally:
             trace.inside -= 1
         output = fresh(trace, output)

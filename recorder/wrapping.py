@@ -8,13 +8,14 @@ exactly as if nobody watched.
 
 import sys
 from collections.abc import Callable, Iterable
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import Any, Final
 
 import torch
 from torch import nn
 from torch._C._dynamo.eval_frame import get_eval_frame_callback
 from torch._dynamo.eval_frame import skip_code
+from torch.fx import GraphModule
 from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 
 Forward = Callable[..., Any]
@@ -48,8 +49,8 @@ def in_backward() -> bool:
 class StandIn:
     """Stands in for the call of one module while it is on.
 
-    Passes for a function: `torch.jit.script` leaves function attributes out that it can't compile, and Dynamo follows the one
-    that `__getattr__` shows to it. Pickles and copies as None, for modules that copy their whole `__dict__` themselves.
+    Passes for a function, since `torch.jit.script` leaves out function attributes that it can't compile. Pickles and copies as
+    None, for modules that copy their whole `__dict__` themselves.
     """
 
     def __init__(self, module: nn.Module, listener: Listener, *, inside: bool) -> None:
@@ -58,34 +59,43 @@ class StandIn:
         self.on = self.compiled = False
         self._listener, self._inside = listener, inside
         self._original: Forward = module._call_impl
-
-        def followed(*args: Any, **kwargs: Any) -> Any:
-            return self._original(*args, **kwargs) if torch.compiler.is_compiling() else self(*args, **kwargs)
-
-        self._function = followed
+        own = type(module).__call__ is not nn.Module.__call__ and not isinstance(module, GraphModule)
+        self._placed: Forward = _as_function(self) if own else self
 
     def put_on(self) -> None:
         """Take the place of the module's call."""
         here = vars(self.module)  # past Module.__setattr__, which costs time and does nothing here
-        self.prior, self.on, self.compiled = here.get(_PLACE), True, False
-        self._original = self.module._call_impl if self.prior is None else self.prior
-        here[_PLACE] = self
+        self.on, self.compiled = True, False
+        self._lie_on(here.get(_PLACE))
+        here[_PLACE] = self._placed
+
+    def _lie_on(self, prior: Forward | None) -> None:
+        self.prior = prior
+        self._original = self.module._call_impl if prior is None else prior
 
     def take_off(self) -> None:
-        """Give the module back what it had, unless something else has taken the place since."""
+        """Give the module back what it had; from under another stand-in, or other code, that has taken the place since."""
         self.on = False
-        here, prior = vars(self.module), self.prior
-        if here.get(_PLACE) is self:
-            while type(prior) is StandIn and not prior.on:
-                prior = prior.prior
-            if prior is None:
+        here = vars(self.module)
+        top = here.get(_PLACE)
+        if top is self._placed:
+            if self.prior is None:
                 del here[_PLACE]
             else:
-                here[_PLACE] = prior
+                here[_PLACE] = self.prior
+            return
+        above = _stand_in(top)
+        while above is not None and above.prior is not self._placed:
+            above = _stand_in(above.prior)
+        if above is not None:
+            above._lie_on(self.prior)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Let the listener run the module's call, or its forward alone."""
-        asking = sys._getframe(1)
+        """What torch calls in place of the module's `_call_impl`."""
+        return self.hear(sys._getframe(1), args, kwargs)
+
+    def hear(self, asking: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Let the listener run the module's call, or its forward alone; `asking` is the frame of `nn.Module.__call__`."""
         if asking.f_code is _ASKING:
             caller = asking.f_locals["self"]
             if caller is not self.module:  # a replica that shares the attributes of its original
@@ -99,11 +109,6 @@ class StandIn:
             return listen_inside(self.module, self._original, self._listener, args, kwargs)
         return self._listener(self._original, args, kwargs)
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "_function":
-            raise AttributeError(name)
-        return getattr(self._function, name)
-
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return type(None), ()
 
@@ -113,6 +118,24 @@ class StandIn:
     @property  # type: ignore[misc]
     def __class__(self) -> type:
         return FunctionType
+
+
+def _as_function(stand_in: StandIn) -> Forward:
+    """The stand-in as a function that Dynamo can follow: it reads the attribute of modules with a `__call__` of their own."""
+    module = stand_in.module
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return module._call_impl(*args, **kwargs)
+        return stand_in.hear(sys._getframe(1), args, kwargs)
+
+    called.stand_in = stand_in  # type: ignore[attr-defined]
+    return called
+
+
+def _stand_in(call: Forward | None) -> StandIn | None:
+    found = call if type(call) is StandIn else getattr(call, "stand_in", None)
+    return found if type(found) is StandIn else None
 
 
 def listen_inside(module: nn.Module, call: Forward, listener: Listener, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -167,10 +190,11 @@ class Wrapping:
 
 def is_compiled(module: nn.Module) -> bool:
     """Whether `module.compile()` has put code in the place of its call."""
-    found = vars(module).get(_PLACE)
-    while type(found) is StandIn:
-        found = found.prior
-    return found is not None
+    call = vars(module).get(_PLACE)
+    while (stand_in := _stand_in(call)) is not None:
+        call = stand_in.prior
+    return call is not None
 
 
-skip_code(StandIn.__call__.__code__)  # Dynamo goes on with the frames below, which are the user's, as if it were not there
+for _code in (StandIn.__call__.__code__, StandIn.hear.__code__):
+    skip_code(_code)  # Dynamo goes on with the frames below, which are the user's, as if these were not there
