@@ -299,9 +299,11 @@ def watch(
     Three lines give a recording: `with watch(model, optimizer, sink=...) as seen:` around the loop, and
     `seen.step(loss, len(batch))` after `optimizer.step()`.
 
-    Raises RecordingError where an optimizer has no `param_groups`, or `every` is under 1. Once inside, it raises nothing into
-    the loop: what can't be measured is missing, and told once as a WatchWarning.
+    Raises RecordingError where `model` is no module, an optimizer has no `param_groups`, or `every` is under 1. Once inside, it
+    raises nothing into the loop: what can't be measured is missing, and told once as a WatchWarning.
     """
+    if not isinstance(model, nn.Module):
+        raise RecordingError(f"expected a torch.nn.Module, found {type(model).__name__}")
     if every < 1:
         raise RecordingError(f"expected every >= 1, found {every}")
     watching = Watch(model, _optimizers(optimizer), every=every, sink=sink, follow=follow)
