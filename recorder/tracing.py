@@ -20,7 +20,7 @@ from recorder.faults import Faults, guarded
 from recorder.provenance import Provenance, Trace, fresh
 from recorder.tensors import is_lazy, tensors_of
 from recorder.topology import Connection, Layer, Topology, channels_of, dropout_of, is_code, leaves, parameter_count, type_of
-from recorder.wrapping import Forward, Wrapping, in_backward, is_traced, listen_inside
+from recorder.wrapping import Forward, Wrapping, has_own_call, in_backward, is_traced, listen_inside
 
 Arguments = tuple[Any, ...]
 Named = dict[str, Any]
@@ -43,7 +43,10 @@ class Tracing:
         self._apart = True  # whether calls of leaves now are outside of any pass
         self.complete = self.compiled = False
         parts = [(module, partial(self._leaf_called, path, module)) for path, module in modules.items() if module is not model]
-        self._entry, self._inner = Wrapping([(model, self._model_called)], inside=False), Wrapping(parts, inside=True)
+        self._entry = Wrapping([(model, self._model_called)], inside=False)
+        self._inner = Wrapping([part for part in parts if not has_own_call(part[0])], inside=True)
+        self._shy = Wrapping([part for part in parts if has_own_call(part[0])], inside=True)  # during a pass only
+        self._bold = False  # or at any time, once a step went by without one
 
     def attach(self) -> None:
         """Listen to the calls of the model and of its leaves."""
@@ -53,14 +56,15 @@ class Tracing:
     def detach(self) -> None:
         """Take everything off."""
         self.compiled = self.compiled or self._entry.compiled or self._inner.compiled
-        self._entry.take_off()
-        self._inner.take_off()
+        for wrapping in (self._entry, self._inner, self._shy):
+            wrapping.take_off()
         self._end_mode()
 
     def forget(self) -> None:
         """Begin the parts anew, and let their tensors go."""
         self.compiled = self.compiled or self._entry.compiled or self._inner.compiled
-        self.parts = Trace()
+        self.parts, self._bold = Trace(), True
+        self._shy.put_on()
 
     def _model_called(self, forward: Forward, args: Arguments, kwargs: Named) -> Any:
         outside, self._apart = self._apart, False
@@ -84,6 +88,7 @@ class Tracing:
         self._whole = Trace()
         self._mode, self._thread = Provenance(self._whole, self.faults), get_ident()
         if self._lone is None:
+            self._shy.put_on()
             modes.push(self._mode)
         return True
 
@@ -94,6 +99,8 @@ class Tracing:
         self.complete = output is not None and bool(self._whole.calls)  # None: the forward pass raised
 
     def _end_mode(self) -> None:
+        if not self._bold:
+            self._shy.take_off()
         if self._mode is not None:
             modes.remove(self._mode)
             self._mode = None

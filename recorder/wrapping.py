@@ -46,6 +46,12 @@ def in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
+def has_own_call(module: nn.Module) -> bool:
+    """Whether the module's class has a `__call__` of its own: Dynamo follows it down to the attribute where stand-ins lie, and
+    so compiles once more while one is on."""
+    return type(module).__call__ is not nn.Module.__call__ and not isinstance(module, GraphModule)
+
+
 class StandIn:
     """Stands in for the call of one module while it is on.
 
@@ -59,8 +65,7 @@ class StandIn:
         self.on = self.compiled = False
         self._listener, self._inside = listener, inside
         self._original: Forward = module._call_impl
-        own = type(module).__call__ is not nn.Module.__call__ and not isinstance(module, GraphModule)
-        self._placed: Forward = _as_function(self) if own else self
+        self._placed: Forward = _as_function(self) if has_own_call(module) else self
 
     def put_on(self) -> None:
         """Take the place of the module's call."""
@@ -172,9 +177,10 @@ class Wrapping:
         self._stand_ins = [StandIn(module, listener, inside=inside) for module, listener in modules]
 
     def put_on(self) -> None:
-        """Put all of them on."""
+        """Put on those that are not."""
         for stand_in in self._stand_ins:
-            stand_in.put_on()
+            if not stand_in.on:
+                stand_in.put_on()
 
     def take_off(self) -> None:
         """Take off those that are on."""
