@@ -121,7 +121,9 @@ class Provenance(TorchFunctionMode):
 
 
 def fresh(trace: Trace, output: Any) -> Any:
-    """A layer that returns its input itself (dropout in eval mode) gets a view, so that the input keeps its own origins."""
-    if isinstance(output, Tensor) and id(output) in trace.origins:
-        return output.view_as(output)
-    return output
+    """A layer that returns its input itself (dropout in eval mode) gets a view, so that the input keeps its own origins.
+
+    Not where a view is another thing to work with: without gradients (it may not be written to later), sparse, a subclass.
+    """
+    plain = type(output) is Tensor and output.layout is torch.strided and torch.is_grad_enabled()
+    return output.view_as(output) if plain and id(output) in trace.origins else output

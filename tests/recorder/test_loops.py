@@ -505,3 +505,26 @@ def test_the_sinks_own_error_comes_out_and_the_watch_goes_on():
                 with pytest.raises(OSError, match="disk full"):
                     seen.step(loss, 8)
     assert len(calls) == 3
+
+
+class Passing(nn.Module):
+    """Layers that return their input itself: without gradients and then written to, and sparse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.same, self.leave = nn.Linear(6, 6), nn.Identity(), nn.Linear(6, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            kept = self.same(inputs * 1)
+        kept.add_(self.enter(inputs))
+        sparse = self.same(torch.eye(8).to_sparse() * 2)
+        result: Tensor = self.leave(torch.sparse.mm(sparse, self.same(kept)))
+        return result
+
+
+def test_a_layer_that_returns_its_input_may_be_written_to_as_before():
+    model = Passing()
+    looks, told = steps(model, torch.optim.SGD(model.parameters(), 0.1), 8)
+    assert told == []
+    assert looks[-1].layers[0].gradient_norm > 0
