@@ -4,9 +4,10 @@
 kernels, measures them against controls and writes everything as exports. Imports schemas, and nothing else of this project.
 """
 
+from recorder.faults import WatchWarning
 from recorder.observation import Observation
 from recorder.plan import RecordPlan
 from recorder.record import Progress, record
 from recorder.watch import Watch, watch
 
-__all__ = ["Observation", "Progress", "RecordPlan", "Watch", "record", "watch"]
+__all__ = ["Observation", "Progress", "RecordPlan", "Watch", "WatchWarning", "record", "watch"]

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 
 from recorder.clock import rfc3339
-from recorder.observation import Observation, group_id, momentum_of, optimizer_family
+from recorder.observation import Observation, group_id, momentum_of
 from recorder.topology import Topology
 from recorder.watch import Watch
 from schemas.leyline import leyline_pb2 as pb
@@ -18,12 +18,23 @@ RESOURCE_TIER = "CPU"  # the recorder trains on the CPU
 
 @dataclass(frozen=True)
 class Measured:
-    """A topology, one observation of it, and the watch that made both; `prefix` keeps only the elements below it."""
+    """A topology, one observation of it, and what the watch that made both knew: the layer of each parameter id, the
+    optimizer's groups and family, and the variance of the gradient's norm. `prefix` keeps only the elements below it."""
 
-    watch: Watch
     topology: Topology
     seen: Observation
+    owner: Mapping[int, str]
+    groups: Sequence[Mapping[str, Any]]
+    family: str
+    gradient_variance: float | None
     prefix: str = ""
+
+    @classmethod
+    def of(cls, watch: Watch, topology: Topology, seen: Observation, prefix: str = "") -> "Measured":
+        """What a watch that is still open has measured."""
+        owner = {key: path for path, keys in watch.parameter_ids.items() for key in keys}
+        variance = watch.history("gradient_norm").known_variance
+        return cls(topology, seen, owner, watch.groups(), next(watch.named_groups())[0], variance, prefix)
 
     def keeps(self, element_id: str | None) -> bool:
         """Whether an element belongs to the blueprint."""
@@ -87,9 +98,8 @@ def _activations(measured: Measured) -> list[dict[str, Any]]:
 
 def _groups(measured: Measured) -> list[tuple[int, str, list[Any], list[str]]]:
     """(index, id, parameters, layer ids) of every optimizer group that holds parameters of the blueprint."""
-    owner = {id(p): path for path, module in measured.watch.modules.items() for p in module.parameters()}
-    found = []
-    for index, group in enumerate(measured.watch.groups()):
+    owner, found = measured.owner, []
+    for index, group in enumerate(measured.groups):
         mine = [p for p in group["params"] if measured.keeps(owner.get(id(p), ""))]
         if mine:
             layers = list(dict.fromkeys(owner[id(p)] for p in mine if id(p) in owner))
@@ -157,12 +167,12 @@ def graph_metadata(measured: Measured, blending: Sequence[str]) -> dict[str, Any
 
 
 def _optimizer(measured: Measured) -> dict[str, Any]:
-    group = measured.watch.groups()[0]
+    group = measured.groups[0]
     record = {
-        "family": optimizer_family(measured.watch.optimizer),
+        "family": measured.family,
         "learning_rate": float(group["lr"]),
         "momentum": momentum_of(group),
-        "gradient_variance": measured.watch.history("gradient_norm").known_variance,
+        "gradient_variance": measured.gradient_variance,
     }
     return _finite(record)
 

@@ -118,17 +118,17 @@ def _measure(kernel: Kernel, layout: Layout) -> tuple[Measured, Benchmark, nn.Mo
     optimizer = torch.optim.Adam(groups, lr=1e-3)
     looks: list[Observation] = []
     started = time.perf_counter()
-    with watch(model, optimizer, every=5, sink=looks.append, detailed=True) as seen:
+    with watch(model, optimizer, every=5, sink=looks.append, detailed=True, follow=False) as seen:
         for _ in range(15):
             optimizer.zero_grad()
             loss = mse_loss(model(inputs), targets)
             loss.backward()
             optimizer.step()
             seen.step(loss, len(inputs))
-    step_ms = (time.perf_counter() - started) * 1e3 / 15
-    if seen.topology is None:
-        raise RuntimeError(f"{kernel.blueprint_id}: expected a topology after 15 steps, found none")
-    measured = Measured(seen, seen.topology, looks[-1], prefix="kernel")
+        step_ms = (time.perf_counter() - started) * 1e3 / 15
+        if seen.topology is None:
+            raise RuntimeError(f"{kernel.blueprint_id}: expected a topology after 15 steps, found none")
+        measured = Measured.of(seen, seen.topology, looks[-1], prefix="kernel")
     cost = benchmark(model.kernel, None, model.enter(inputs).detach(), step_ms=step_ms)
     return measured, cost, model.kernel, model.enter(inputs).detach()
 

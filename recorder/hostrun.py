@@ -87,7 +87,7 @@ def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], cl
     machine = Machine()
     run = HostRun(plan, spec, risks, clock, machine, Health(machine), build_host(spec))
     run.host.model.train()
-    with watch(run.host.model, run.host.optimizer, every=plan.every, detailed=True) as seen:
+    with watch(run.host.model, run.host.optimizer, every=plan.every, detailed=True, follow=False) as seen:
         _warm_up(run, seen)
         seen.detailed = False
         while run.step < plan.total_steps and run.losses_finite:
@@ -133,7 +133,7 @@ def _describe(run: HostRun, seen: Watch, looks: list[Observation], step_ms: floa
     sheet = host_sheet(spec.blueprint_id, losses, norms, cost, issued_at_ns=run.clock.now())
     run.emit("urabrask/bsds", sheet)
     if seen.topology is not None:
-        measured = Measured(seen, seen.topology, looks[-1])
+        measured = Measured.of(seen, seen.topology, looks[-1])
         descriptor = host_descriptor(spec, sheet.risk_score)
         monitors = {
             "by_seed_id": {seed.seed_id: list(seed.layers) for seed in run.seeds},

@@ -19,12 +19,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-import torch
 from torch import Tensor
 
 from recorder.devices import gpu_percent
+from recorder.inventory import Interval
 from recorder.measures import convergence_rate, measure_activations, stability
 from recorder.probe import Probe
 from recorder.updates import Numbers, total_norm
@@ -62,33 +62,24 @@ class Observation:
         self.metrics["hook_latency_ms"] = self.metrics.get("hook_latency_ms", 0.0) + milliseconds
 
 
-class Interval(NamedTuple):
-    """The steps since the last measured one: how many, their samples and those of the measured step alone, wall and process
-    CPU seconds, and per layer the share of steps in which its weights were written to."""
-
-    steps: int
-    samples: int
-    last_samples: int
-    seconds: float
-    cpu_seconds: float
-    moved: Mapping[str, float]
-
-
 def _layer(watch: "Watch", probe: Probe, numbers: Numbers, path: str, interval: Interval) -> pb.LayerTelemetry:
     trace, keys = probe.layers.get(path), watch.parameter_ids[path]
     gradient = weight = update = variance = None
+    moved = interval.moved.get(path)
     if keys:
         gradient, weight = total_norm(numbers.gradient, keys), total_norm(numbers.weight, keys)
         update = total_norm(numbers.update, keys)
     if gradient is not None:
         variance = watch.history(f"layer/{path}").add(gradient)
+    if moved == 0.0 and update and watch.follow:
+        moved = None  # written to past autograd, as a fused optimizer does, which counts no version
     return pb.LayerTelemetry(
         layer_id=path,
         gradient_norm=gradient,
         gradient_variance=variance,
         weight_norm=weight,
         update_magnitude=update / weight if update is not None and weight else None,
-        update_frequency=interval.moved.get(path),
+        update_frequency=moved,
         samples_per_s=interval.last_samples * 1e9 / trace.busy if trace is not None and trace.busy else None,
         hook_latency_ms=trace.hooks / 1e6 if trace is not None else None,
     )
@@ -118,16 +109,19 @@ def _activations(watch: "Watch", probe: Probe) -> Iterator[pb.ActivationTelemetr
         history.add(measure.mean_output)
 
 
-def optimizer_family(optimizer: torch.optim.Optimizer) -> str:
-    """Family of an optimizer: its class name in lower case (`sgd`, `adam`, `adamw`, ...)."""
-    return type(optimizer).__name__.lower()
+def number(value: object) -> float | None:
+    """A setting of an optimizer as a number; None where it is none (Adafactor's `lr`)."""
+    if isinstance(value, Tensor):
+        return float(value) if value.numel() == 1 else None
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def momentum_of(group: Mapping[str, Any]) -> float | None:
     """`momentum`, else the first beta; None for a family that has neither."""
     if "momentum" in group:
-        return float(group["momentum"])
-    return float(group["betas"][0]) if "betas" in group else None
+        return number(group["momentum"])
+    betas = group.get("betas")
+    return number(betas[0]) if isinstance(betas, (tuple, list)) and betas else None
 
 
 def group_id(index: int, group: Mapping[str, Any]) -> str:
@@ -135,9 +129,10 @@ def group_id(index: int, group: Mapping[str, Any]) -> str:
     return str(group.get("name") or f"group-{index}")
 
 
-def _group(watch: "Watch", numbers: Numbers, index: int, steps: int) -> pb.ParameterTelemetry:
-    group = watch.groups()[index]
-    keys = [id(p) for p in group["params"]]
+def _group(
+    watch: "Watch", numbers: Numbers, index: int, steps: int, family: str, group: Mapping[str, Any]
+) -> pb.ParameterTelemetry:
+    keys = [id(p) for p in group.get("params", ())]
     gradient, weight, update = (
         total_norm(numbers.gradient, keys),
         total_norm(numbers.weight, keys),
@@ -150,8 +145,8 @@ def _group(watch: "Watch", numbers: Numbers, index: int, steps: int) -> pb.Param
         variance, rate = history.add(gradient), convergence_rate(before, history.mean, steps)
     return pb.ParameterTelemetry(
         parameter_id=group_id(index, group),
-        optimizer_family=optimizer_family(watch.optimizer),
-        learning_rate=float(group["lr"]) if "lr" in group else None,
+        optimizer_family=family,
+        learning_rate=number(group.get("lr")),
         momentum=momentum_of(group),
         gradient_variance=variance,
         convergence_rate=rate,
@@ -179,12 +174,12 @@ def _influence(watch: "Watch", numbers: Numbers) -> dict[tuple[str, int], tuple[
     group's weights there, and the first-order loss gain of their update."""
     links = {}
     for index, group in enumerate(watch.groups()):
-        keys = [id(p) for p in group["params"]]  # in order: a sum of floats depends on it
+        keys = [id(p) for p in group.get("params", ())]  # in order: a sum of floats depends on it
         own, whole = set(keys), total_norm(numbers.gradient, keys)
         for activation in watch.topology.activations if watch.topology else ():
             if activation.layer_id is None:
                 continue
-            here = [key for key in watch.parameter_ids[activation.layer_id] if key in own]
+            here = [key for key in watch.parameter_ids.get(activation.layer_id, ()) if key in own]
             part, weight = total_norm(numbers.gradient, here), total_norm(numbers.weight, here)
             if part is not None and weight is not None and whole:
                 gain = sum(numbers.gain.get(key, 0.0) for key in here)
@@ -192,19 +187,18 @@ def _influence(watch: "Watch", numbers: Numbers) -> dict[tuple[str, int], tuple[
     return links
 
 
-def _metrics(watch: "Watch", numbers: Numbers, loss: float, interval: Interval) -> dict[str, float]:
-    group = watch.groups()[0]
+def _metrics(watch: "Watch", numbers: Numbers, loss: float, interval: Interval, group: Mapping[str, Any]) -> dict[str, float]:
     gradient = total_norm(numbers.gradient, numbers.gradient)
     losses, gradients = watch.history("loss"), watch.history("gradient_norm")
     losses.add(loss)
     variance = gradients.known_variance if gradient is None else gradients.add(gradient)
     seconds = interval.seconds
     metrics = {
-        "loss": loss,
+        "loss": None if math.isnan(loss) else loss,
         "loss_ewma": losses.mean if losses.count else None,
         "gradient_norm": gradient,
         "grad_var": variance,
-        "optimizer_lr": float(group["lr"]) if "lr" in group else None,
+        "optimizer_lr": number(group.get("lr")),
         "optimizer_momentum": momentum_of(group),
         "samples_per_s": interval.samples / seconds if seconds > 0 else None,
         "gpu_util_percent": gpu_percent(watch.device),
@@ -220,15 +214,16 @@ def _rms(output: Tensor | None) -> float:
 def observe(watch: "Watch", probe: Probe, loss: float, interval: Interval) -> Observation:
     """Turn a finished step's probe into an Observation."""
     started = time.perf_counter_ns()
-    numbers, layers = probe.updates.numbers(), probe.layers
-    paths = [layer.layer_id for layer in watch.topology.layers] if watch.topology else []
+    numbers, layers, groups = probe.updates.numbers(), probe.layers, list(watch.named_groups())
+    known = watch.parameter_ids  # a layer that is not there any more is left out
+    paths = [layer.layer_id for layer in watch.topology.layers if layer.layer_id in known] if watch.topology else []
     observation = Observation(
         global_step=watch.global_step,
         loss=loss,
-        metrics=_metrics(watch, numbers, loss, interval),
+        metrics=_metrics(watch, numbers, loss, interval, groups[0][1] if groups else {}),
         layers=tuple([_layer(watch, probe, numbers, path, interval) for path in paths]),
         activations=tuple(_activations(watch, probe)),
-        parameters=tuple([_group(watch, numbers, index, interval.steps) for index in range(len(watch.groups()))]),
+        parameters=tuple([_group(watch, numbers, index, interval.steps, *group) for index, group in enumerate(groups)]),
         connections=tuple(_connections(watch, probe)),
         latency_ms={path: trace.busy / 1e6 for path, trace in layers.items()},
         output_rms={path: _rms(trace.output) for path, trace in layers.items()} if watch.detailed else {},

@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from recorder.activations import function_activation
+from recorder.faults import Faults, guarded
 from recorder.tensors import tensors_of
 from recorder.topology import Activation
 
@@ -87,30 +89,41 @@ def _added(trace: Trace, args: Sequence[object]) -> dict[str, bool]:
 class Provenance(TorchFunctionMode):
     """Carries origins through every torch function that runs between leaf modules."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, faults: Faults) -> None:
         super().__init__()
         self._trace = trace
+        self.faults = faults
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        inputs, name = (args, kwargs or {}), getattr(func, "__name__", "")
-        before = None if self._trace.inside else self._trace.sources(inputs)
+        if torch.compiler.is_compiling() or self._trace.inside:
+            return func(*args, **(kwargs or {}))
+        sources = self._before(args, kwargs)
         result = func(*args, **(kwargs or {}))
-        if before is None:
-            return result
-        sources = before
+        if sources:
+            self._after(func, args, sources, result)
+        return result
+
+    @guarded
+    def _before(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> dict[str, bool]:
+        return self._trace.sources((args, kwargs or {}))
+
+    @guarded
+    def _after(self, func: Callable[..., Any], args: Sequence[Any], sources: dict[str, bool], result: Any) -> None:
+        name = getattr(func, "__name__", "")
         if name in _ADDITIONS:
             sources = _added(self._trace, args)
-        elif (activation := function_activation(func)) and sources:
+        elif activation := function_activation(func):
             self._trace.activation(activation, None, sources)
         if sources:
             self._trace.mark(args[0] if name == "__setitem__" else result, sources)
-        return result
 
 
 def fresh(trace: Trace, output: Any) -> Any:
-    """A layer that returns its input itself (dropout in eval mode) gets a view, so that the input keeps its own origins."""
-    if isinstance(output, Tensor) and id(output) in trace.origins:
-        return output.view_as(output)
-    return output
+    """A layer that returns its input itself (dropout in eval mode) gets a view, so that the input keeps its own origins.
+
+    Not where a view is another thing to work with: without gradients (it may not be written to later), sparse, a subclass.
+    """
+    plain = type(output) is Tensor and output.layout is torch.strided and torch.is_grad_enabled()
+    return output.view_as(output) if plain and id(output) in trace.origins else output

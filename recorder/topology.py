@@ -1,11 +1,16 @@
 """What a model is made of: leaf layers, the activations that follow them, and who feeds whom (`tracing.py` finds it)."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.utils.parametrize import is_parametrized
+
+from recorder.tensors import is_lazy
+from recorder.wrapping import is_compiled
 
 OPAQUE: Final = (  # one leaf, whatever is inside
     nn.MultiheadAttention,
@@ -57,19 +62,51 @@ class Topology:
     activations: tuple[Activation, ...]
     connections: tuple[Connection, ...]
 
+    def joined(self, earlier: "Topology", same: Set[str]) -> "Topology":
+        """This topology, and what an earlier one knows besides: of the modules `same`, which are still the ones that it saw."""
+        new, edges = {layer.layer_id for layer in self.layers}, {(e.source, e.target) for e in self.connections}
+        layers = self.layers + tuple(e for e in earlier.layers if e.layer_id in same and e.layer_id not in new)
+        known, ids = {layer.layer_id for layer in layers}, {a.activation_id for a in self.activations}
+        kept = (a for a in earlier.activations if a.activation_id not in ids and (a.functional or a.activation_id in same))
+        activations = self.activations + tuple(a for a in kept if a.layer_id is None or a.layer_id in known)
+        others = (e for e in earlier.connections if (e.source, e.target) not in edges and {e.source, e.target} <= known)
+        return Topology(layers, activations, self.connections + tuple(others))
+
+
+def is_code(module: nn.Module) -> bool:
+    """Whether a call of this module runs what `torch.compile` made."""
+    return isinstance(module, OptimizedModule) or is_compiled(module)
+
+
+def _is_opaque(module: nn.Module) -> bool:
+    return isinstance(module, OPAQUE) or is_compiled(module) or is_parametrized(module)
+
 
 def leaves(model: nn.Module) -> dict[str, nn.Module]:
-    """Leaf modules by path: those without children, and attention blocks as one; '' becomes the class's name."""
+    """Leaf modules by path: those without children, and attention blocks, parametrized and compiled modules as one; '' becomes
+    the class's name."""
     found: dict[str, nn.Module] = {}
     skip: tuple[str, ...] = ()
     for path, module in model.named_modules():
         if skip and path.startswith(skip):
             continue
-        if isinstance(module, OPAQUE):
-            skip = (*skip, f"{path}.")
-        if isinstance(module, OPAQUE) or next(module.children(), None) is None:
-            found[path or type(module).__name__] = module
+        opaque = _is_opaque(module)
+        if opaque:
+            skip = (*skip, f"{path}." if path else "")
+        if opaque or next(module.children(), None) is None:
+            found[path or type_of(module)] = module
     return found
+
+
+def type_of(module: nn.Module) -> str:
+    """Name of a module's class; of a parametrized one, the class that it had before."""
+    kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
+    return kind.__name__
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Elements of all parameters; one that is still without a shape counts 0."""
+    return sum(p.numel() for p in module.parameters() if not is_lazy(p))
 
 
 def channels_of(module: nn.Module, tensor: Tensor) -> int:

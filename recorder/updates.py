@@ -2,12 +2,14 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
+from recorder.faults import Faults, guarded
 from recorder.tensors import tensors_of
 
 WEIGHTS: Final = 1024  # elements of a parameter, evenly spread, whose update is compared before and after
@@ -71,7 +73,8 @@ class Sampler:
 
     def fits(self, parameters: Sequence[Tensor]) -> bool:
         """Whether this sampler still reads these very parameters, in the memory where they lie now."""
-        return [p.data_ptr() for p in parameters if p.numel()] == self._pointers
+        there = [p for p in parameters if p.numel()]
+        return list(map(id, there)) == self.ids and [p.data_ptr() for p in there] == self._pointers
 
     def _look(self) -> list[Tensor]:
         return [p.detach().reshape(-1)[::stride] for p, stride in zip(self.parameters, self.strides, strict=True)]
@@ -86,7 +89,8 @@ class Sampler:
 
     def _fill(self, room: list[Tensor]) -> None:
         if self.parameters:
-            torch._foreach_copy_(room[: len(self.parameters)], self._views if self._aliased else self._look())
+            seen = self._aliased and self.fits(self.parameters)  # else `p.data` is another tensor since
+            torch._foreach_copy_(room[: len(self.parameters)], self._views if seen else self._look())
 
     def take(self) -> None:
         """Keep the sampled elements as they are now."""
@@ -107,58 +111,120 @@ class Sampler:
         return [None if p.grad is None or p.grad.is_sparse else p.grad.reshape(-1)[::stride].clone() for p, stride in pairs]
 
 
-class Updates:
-    """What backward and the optimizer do to the parameters in one step. `cost_ns` is the time that looking took."""
+Parameters = tuple[list[Tensor], list[Tensor]]
+
+
+class _Unmoved:
+    """Norms of weights that no optimizer moves, computed again only where they were written to.
+
+    A version counter shows that, but for writes past autograd (`p.data.mul_`): those show in sampled elements.
+    """
 
     def __init__(self) -> None:
-        self.cost_ns = 0
-        self._by_output = True  # backward is noticed by the model's output; else by every parameter
         self._sampler = Sampler([])
-        self._frozen: dict[int, tuple[int, float]] = {}  # norm of weights that no optimizer moves, and their version
-        self.begin([], [])
+        self._seen: list[tuple[Tensor, int]] = []
+        self._norms: dict[int, float] = {}
 
-    def begin(self, trained: list[Tensor], others: list[Tensor]) -> list[Any]:
-        """Begin a step: of the parameters `trained` by the optimizer everything is measured, of `others` the weights.
+    def norms(self, parameters: list[Tensor]) -> dict[int, float]:
+        """Norm of each parameter, by id."""
+        if not parameters:
+            return {}
+        same = len(parameters) == len(self._seen) and all(p is q for p, (q, _) in zip(parameters, self._seen, strict=True))
+        if same and self._sampler.fits(parameters):
+            changes = norms(self._sampler.change())
+            moved = {key for key, change in zip(self._sampler.ids, changes, strict=True) if change != 0.0}
+            stale = [p for p, version in self._seen if p._version != version or id(p) in moved]
+        else:
+            self._norms, stale = {}, parameters
+        if stale:
+            self._sampler = Sampler(parameters)
+            self._sampler.take()
+            self._seen = [(p, p._version) for p in parameters]
+            self._norms |= zip(map(id, stale), norms(stale), strict=True)
+        return self._norms
 
-        Returns handles of hooks, where some were needed.
-        """
-        self._trained, self._others = trained, others
+
+class Updates:
+    """What backward and the optimizer do to the parameters in one step. `cost_ns` is the time that looking took.
+
+    `weights` tells, when it is asked: the parameters that the optimizer trains, of which everything is measured, and all
+    others, of which the weights are.
+    """
+
+    def __init__(self, weights: Callable[[], Parameters], faults: Faults) -> None:
+        self.faults = faults
+        self.cost_ns = 0
+        self.by_output = True  # backward is noticed by the model's output; else by every parameter
+        self._weights_now = weights
+        self._sampler = Sampler([])
+        self._unmoved = _Unmoved()
+        self._nodes: list[tuple[Any, Any]] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._trained: list[Tensor] = []
+        self._others: list[Tensor] = []
         self._gradient: dict[int, float] = {}
         self._weights: list[float] = []
-        self._taken = False
+        self._taken = self._queued = False
         self._slopes: list[Tensor | None] = []
-        self._queued = False
         self.cost_ns = 0
-        return [] if self._by_output else [p.register_post_accumulate_grad_hook(self._notice) for p in trained]
 
+    def begin(self) -> None:
+        """Begin a step."""
+        self._reset()
+        if not self.by_output:
+            self.follow_parameters()
+
+    def end(self) -> None:
+        """Take off what `begin` put on, and let the parameters go."""
+        for _, handle in self._nodes:
+            handle.remove()
+        self._nodes.clear()
+        self._trained, self._others = [], []
+
+    @guarded
+    def follow_parameters(self) -> None:
+        """Notice backward at the nodes that accumulate gradients: a hook on a parameter itself would stay in its copies."""
+        for parameter in self._weights_now()[0]:
+            node = get_gradient_edge(parameter).node
+            self._nodes.append((node, node.register_hook(self._notice)))  # kept: a parameter does not hold its node
+
+    @guarded
     def follow(self, output: object) -> None:
         """Notice the backward that starts from the output of the model's forward."""
-        if not self._by_output:
+        if not self.by_output:
             return
         for tensor in (output,) if type(output) is Tensor else tensors_of(output):
-            if tensor.requires_grad:
-                tensor.register_hook(self._notice)
+            if tensor.grad_fn is not None:  # a hook of the graph: one on the tensor would stay on a parameter that is returned
+                tensor.grad_fn.register_prehook(self._notice)
 
-    def _notice(self, _: Tensor) -> None:
+    @guarded
+    def _notice(self, *_: object) -> None:
         if not self._queued:
             self._queued = True
             torch.autograd.Variable._execution_engine.queue_callback(self._backward_ended)
 
+    @guarded
     def _backward_ended(self) -> None:
         """All gradients of this backward are there, nobody has clipped them, and the weights have not moved."""
         started = time.perf_counter_ns()
         self._queued = False
         with torch.inference_mode():  # the cheapest way to call an operation
-            gradients = {id(p): _dense(p.grad) for p in self._trained if p.grad is not None}
-            values = norms([*gradients.values(), *(() if self._taken else self._trained)])
+            if not self._taken:
+                self._trained, self._others = self._weights_now()
+            trained = self._trained
+            gradients = {id(p): _dense(p.grad) for p in trained if p.grad is not None}
+            values = norms([*gradients.values(), *(() if self._taken else trained)])
             self._gradient = dict(zip(gradients, values, strict=False))
             if not self._taken:
-                if not self._sampler.fits(self._trained):
-                    self._sampler = Sampler(self._trained)
+                if not self._sampler.fits(trained):
+                    self._sampler = Sampler(trained)
                 self._sampler.take()
                 self._taken, self._weights = True, values[len(gradients) :]
         self.cost_ns += time.perf_counter_ns() - started
 
+    @guarded
     def before_step(self) -> None:
         """Look at the gradients as the optimizer is about to see them."""
         started = time.perf_counter_ns()
@@ -168,19 +234,15 @@ class Updates:
         self.cost_ns += time.perf_counter_ns() - started
 
     def numbers(self) -> Numbers:
-        """The step's norms, once the optimizer is done. Without a backward, only the weights of `others` are known."""
+        """The step's norms, once the optimizer is done. Without a backward, only the weights of others are known."""
+        trained, others = (self._trained, self._others) if self._taken else self._weights_now()
+        unmoved = self._unmoved.norms(others)
         if not self._taken:
-            self._by_output = self._by_output and not any(p.grad is not None for p in self._trained)
-            return Numbers({}, self._unmoved(), {}, {})
-        weights = dict(zip(map(id, self._trained), self._weights, strict=True)) | self._unmoved()
+            self.by_output = self.by_output and not any(p.grad is not None for p in trained)
+            return Numbers({}, unmoved, {}, {})
+        weights = dict(zip(map(id, self._trained), self._weights, strict=True)) | unmoved
         changes, strides, ids = self._sampler.change(), self._sampler.strides, self._sampler.ids
         update = {key: value * math.sqrt(k) for key, value, k in zip(ids, norms(changes), strides, strict=True)}
         slopes = zip(ids, self._slopes, changes, strides, strict=False)
         gain = {key: -k * float(torch.vdot(slope, c).real) for key, slope, c, k in slopes if slope is not None}
         return Numbers(self._gradient, weights, update, gain)
-
-    def _unmoved(self) -> dict[int, float]:
-        stale = [p for p in self._others if self._frozen.get(id(p), (-1, 0.0))[0] != p._version]
-        for parameter, value in zip(stale, norms(stale), strict=True):
-            self._frozen[id(parameter)] = (parameter._version, value)
-        return {id(p): self._frozen[id(p)][1] for p in self._others}
