@@ -10,7 +10,7 @@ from dagster import ResourceParam
 from schemas.contracts import TABLES, Severity
 from schemas.errors import BundleRejected, FeatureError
 from tamiyo_assets.assets.model import BUNDLE
-from tamiyo_assets.assets.reports import key_of, table_of
+from tamiyo_assets.assets.reports import AFTER_COVERAGE, key_of, table_of
 from tamiyo_assets.builds import build_report, last_trained
 from tamiyo_assets.contract_rules import broken_rules, references
 from tamiyo_assets.coverage import ratios
@@ -36,6 +36,7 @@ _LISTED = 50
         )
         for name in TABLES
     ],
+    op_tags=AFTER_COVERAGE,
     can_subset=True,
 )
 def contract_rules(
@@ -71,6 +72,7 @@ def _ids(tables: TableStore, name: str, column: str) -> frozenset[str]:
         dg.AssetCheckSpec(CONSERVATION, asset=key_of(name), description="rows read = rows kept + duplicates + rejects")
         for name in TABLES
     ],
+    op_tags=AFTER_COVERAGE,
     can_subset=True,
 )
 def conservation(context: dg.AssetCheckExecutionContext, ingest: ResourceParam[Ingest]) -> Iterator[dg.AssetCheckResult]:

@@ -8,9 +8,8 @@ import dagster as dg
 from dagster import ResourceParam
 
 from schemas.errors import PromotionRefused
-from tamiyo_assets.assets.graphs import AFTER_COVERAGE
 from tamiyo_assets.assets.model import BUNDLE
-from tamiyo_assets.assets.reports import Reporter, key_of
+from tamiyo_assets.assets.reports import SLOW, Reporter, key_of
 from tamiyo_assets.builds import last_trained
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.versions import Versions
@@ -26,7 +25,7 @@ SERVING: Final = "serving"
     kinds={"file"},
     owners=["team:tamiyo"],
     output_required=False,
-    op_tags=AFTER_COVERAGE,
+    op_tags=SLOW,
     check_specs=[
         dg.AssetCheckSpec(SERVING, asset=PROMOTION, description="A bundle serves, and was promoted within `max_age` days.")
     ],

@@ -8,9 +8,7 @@ from dagster import ResourceParam
 
 from schemas.contracts import TABLES
 from schemas.features import GROUPS, NodeType, Relation
-from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.pictures import picture_metadata
-from tamiyo_assets.assets.registries import registry_key
 from tamiyo_assets.assets.reports import COLUMNS, Reporter, arrow_columns, feature_columns, key_of
 from tamiyo_assets.coverage import mean_over_keys, ratios
 from tamiyo_assets.derived import DERIVED
@@ -23,11 +21,9 @@ _TABLE_NAME = re.compile(r"[a-z]+\.[a-z_]+")
 
 
 def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
-    """The contract tables that the declaration names as sources of the group's features, and their registries."""
+    """The contract tables that the declaration names as sources of the group's features."""
     named = {name for feature in group.features for name in _TABLE_NAME.findall(feature.source) if name in TABLES}
-    vocabularies = {feature.registry for feature in group.features if feature.registry}
-    tables = [key_of(name) for name in sorted(named | {"tolaria.system_state"})]
-    return [*tables, *(registry_key(name) for name in sorted(vocabularies))]
+    return [key_of(name) for name in sorted(named | {"tolaria.system_state"})]
 
 
 @dg.multi_asset(
@@ -35,7 +31,7 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
     specs=[
         dg.AssetSpec(
             key_of(group.table),
-            deps=[*sources_of(group), NORMS],
+            deps=sources_of(group),
             skippable=True,
             group_name="features",
             kinds={"deltalake"},
@@ -105,9 +101,8 @@ def coverage_by_family(
 
     rows = source.by_family()
     version = versions.write("coverage.by_family", rows)
-    shown = picture_metadata(
-        settings.home, version.name, "trend", version.digest, lambda: trend(rows), "coverage by family, run by run"
-    )
+    alt = "coverage by family, run by run"
+    shown = picture_metadata(settings.home, version.name, "trend", version.digest, lambda: trend(rows), alt, thumbnail=False)
     figures = {row["family"]: row["ratio"] for row in ratios(rows, ["family"])}
     return Reporter(context, versions).table(version, figures | shown)
 

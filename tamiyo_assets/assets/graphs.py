@@ -13,14 +13,12 @@ from schemas.features import GROUPS
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.registries import registry_key
-from tamiyo_assets.assets.reports import ROWS, Reporter, key_of
+from tamiyo_assets.assets.reports import ROWS, SLOW, Reporter, key_of
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.versions import Versions
 
 DATASET: Final = key_of("graphs.dataset")
-# Steps run one after another: those of coverage and its checks, of priority 0, go before what is slow.
-AFTER_COVERAGE: Final = {"dagster/priority": "-10"}
 _CURRENT: Final = "current"
 _KEPT: Final = 2
 
@@ -31,7 +29,7 @@ _KEPT: Final = 2
     group_name="graphs",
     kinds={"pytorch"},
     owners=["team:tamiyo"],
-    op_tags=AFTER_COVERAGE,
+    op_tags=SLOW,
     description="Every training state as a graph of six node types and eleven relations, memory-mapped for training.",
 )
 def dataset(

@@ -11,10 +11,10 @@ from dagster import ResourceParam
 from gnn.publish import lock
 from schemas.artifacts import REGISTRIES
 from tamiyo_assets import lineage
-from tamiyo_assets.assets.graphs import AFTER_COVERAGE, DATASET
+from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registries_directory, registry_key
-from tamiyo_assets.assets.reports import COLUMNS, ROWS, Reporter, arrow_columns, key_of
+from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, arrow_columns, key_of
 from tamiyo_assets.builds import BuildReport, build_inputs, build_report, note_trained
 from tamiyo_assets.derived import DERIVED
 from tamiyo_assets.resources.features import FeatureSource
@@ -41,6 +41,7 @@ _DESCRIPTIONS = {
     group_name="model",
     kinds={"deltalake"},
     owners=_OWNER,
+    op_tags=AFTER_COVERAGE,
     metadata={COLUMNS: arrow_columns(DERIVED["training.examples"])},
     description="One row a measured outcome: packet, seed, kernel and horizon, with its uplift, risk class and split.",
 )
@@ -85,7 +86,7 @@ def examples(
             description="The checkpoint bundle: weights, manifest, registries, norms, golden outputs, a digest each.",
         ),
     ],
-    op_tags=AFTER_COVERAGE,
+    op_tags=SLOW,
 )
 def training(
     context: dg.AssetExecutionContext,

@@ -11,7 +11,7 @@ from gnn.features.priors import fit_priors
 from gnn.features.run_norms import newest_observations, run_norms
 from gnn.features.table_schemas import EWMA as EWMA_SCHEMA
 from tamiyo_assets.assets.pictures import picture_metadata
-from tamiyo_assets.assets.reports import COLUMNS, DIGEST, ROWS, Reporter, arrow_columns, key_of
+from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, arrow_columns, key_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.sources import read_contracts, training_hosts
@@ -56,6 +56,7 @@ _CURRENT = pa.schema(
             metadata={COLUMNS: arrow_columns(_CURRENT)},
         ),
     ],
+    op_tags=AFTER_COVERAGE,
     can_subset=True,
 )
 def norms(
@@ -74,7 +75,7 @@ def norms(
     ewma = versions.write("norms.ewma", rows)
     if EWMA in context.selected_asset_keys:
         alt = "mean and band of each metric per run"
-        shown = picture_metadata(settings.home, ewma.name, "bands", ewma.digest, lambda: bands(rows), alt)
+        shown = picture_metadata(settings.home, ewma.name, "bands", ewma.digest, lambda: bands(rows), alt, thumbnail=False)
         yield reporter.table(ewma, shown)
     hosts = training_hosts(contracts, settings.training.held_out_data_set)
     published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
@@ -86,7 +87,6 @@ def norms(
             published.digest,
             {
                 ROWS: len(published.metrics) + len(published.priors),
-                DIGEST: published.digest,
                 "version": published.version,
                 "fitted_on_hosts": fitted_on,
                 "path": dg.MetadataValue.path(settings.home / "gnn_norms.json"),

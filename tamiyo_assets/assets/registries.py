@@ -14,7 +14,7 @@ from gnn.features.registry_keys import SOURCES, observed_keys
 from schemas.artifacts import REGISTRIES
 from schemas.errors import RegistryFull
 from tamiyo_assets.assets.pictures import picture_metadata
-from tamiyo_assets.assets.reports import COLUMNS, ROWS, Reporter, arrow_columns, key_of
+from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, arrow_columns, key_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.sources import read_contracts
@@ -50,6 +50,7 @@ def registry_key(name: str) -> dg.AssetKey:
         dg.AssetCheckSpec(CONFLICT, asset=registry_key(name), description=f"Simic's snapshot agrees with the {name} registry.")
         for name in REGISTRIES
     ],
+    op_tags=AFTER_COVERAGE,
     can_subset=True,
 )
 def registries(

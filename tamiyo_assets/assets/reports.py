@@ -1,4 +1,4 @@
-"""What every asset reports of its table: column schema, rows, digest, whether it changed, and for how many training runs."""
+"""What every asset reports of its table: column schema, rows, whether it changed, and for how many training runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,18 @@ from schemas.contracts.table import Table
 from schemas.features import Feature, NodeType, Relation
 from tamiyo_assets.versions import TableVersion, Versions
 
-DIGEST = "tamiyo/digest"
 COLUMNS = "dagster/column_schema"
 ROWS = "dagster/row_count"
 DATA_VERSION = "dagster/data_version"
 INPUT_VERSION = "dagster/input_data_version/"
 CHANGED = "changed"
 _RUNS_SHOWN = 20
+
+# Steps run one after another, those of the highest priority first: coverage and its checks (0), then what takes seconds, then
+# what takes minutes, last what shows the rest
+AFTER_COVERAGE = {"dagster/priority": "-5"}
+SLOW = {"dagster/priority": "-10"}
+LAST = {"dagster/priority": "-20"}
 
 
 def key_of(name: str) -> dg.AssetKey:
@@ -78,8 +83,8 @@ class Reporter:
         self._versions = versions
 
     def table(self, version: TableVersion, metadata: Mapping[str, Any] | None = None) -> dg.MaterializeResult[None]:
-        """The result of a table: rows, digest, and which training runs changed since the versions were last published."""
-        found: dict[str, Any] = {ROWS: version.rows, DIGEST: version.digest}
+        """The result of a table: rows, and which training runs changed since the versions were last published."""
+        found: dict[str, Any] = {ROWS: version.rows}
         if version.runs:
             changed = self._versions.changed_runs(version)
             found |= {"training_runs": len(version.runs), "runs_changed": len(changed)}

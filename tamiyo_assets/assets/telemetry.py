@@ -16,7 +16,7 @@ from schemas.errors import StorageError
 from schemas.features import GROUPS
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import EXAMPLES, RESULTS
-from tamiyo_assets.assets.reports import COLUMNS, Reporter, arrow_columns, key_of
+from tamiyo_assets.assets.reports import COLUMNS, LAST, Reporter, arrow_columns, key_of
 from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.ledger import note_rebuilt
 from tamiyo_assets.resources.commit_log import commit_time
@@ -93,7 +93,7 @@ def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Ve
     group_name="telemetry",
     kinds={"duckdb"},
     owners=_OWNER,
-    op_tags={"dagster/priority": "-20"},  # after everything else: its end is the end of a rebuild
+    op_tags=LAST,  # its end is the end of a rebuild
     description="warehouse.duckdb: the current version of every table as a view, for people with SQL.",
 )
 def warehouse(
