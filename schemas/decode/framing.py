@@ -1,6 +1,7 @@
 """Splitting a binary export into records: varint-delimited `.binpb`, little-endian u32-delimited `.wal`."""
 
 import mmap
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from schemas.decode.limits import Limits
 TAIL_KEPT: Final = 1024 * 1024
 _VARINT_BYTES: Final = 10
 _NO_PREFIX: Final = -1
+_ZEROS: Final = re.compile(rb"\0+")
+_ZEROS_KEPT: Final = 64
 
 Buffer = bytes | mmap.mmap
 Prefix = Callable[[Buffer, int, int], tuple[int, int]]
@@ -20,27 +23,37 @@ Accepts = Callable[[bytes], bool]
 
 @dataclass(frozen=True)
 class Frame:
-    """A piece of a file that is no record, and why. `position` is its byte offset or line."""
+    """A piece of a file that is no record, and why. `position` is its byte offset or line.
+
+    `ends`: whether it is known where the piece ends, though its reason is one of framing.
+    """
 
     position: int
     raw: bytes
     reason: Reason
     message: str
+    ends: bool = False
 
 
 @dataclass
 class Chunk:
-    """Consecutive records of a file (byte offset or line, and bytes), and the pieces between them that are none."""
+    """Consecutive records of a file (byte offset or line, and bytes), and the pieces between them that are none.
+
+    `source`: the bytes of the whole file, if it is one of frames; they are there while its chunks are read.
+    """
 
     positions: list[int] = field(default_factory=list)
     raws: list[bytes] = field(default_factory=list)
     bad: list[Frame] = field(default_factory=list)
+    source: Buffer = b""
 
     @property
     def broken(self) -> Frame | None:
         """The last piece, where the framing failed and no length says where it ends."""
         last = self.bad[-1] if self.bad else None
-        return last if last is not None and last.reason in (Reason.BAD_FRAMING, Reason.TORN_RECORD) else None
+        if last is None or last.ends:
+            return None
+        return last if last.reason in (Reason.BAD_FRAMING, Reason.TORN_RECORD) else None
 
     def __bool__(self) -> bool:
         """Whether anything was read."""
@@ -63,8 +76,8 @@ def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts) ->
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         position = 0
         while position < len(data):
-            chunk = Chunk()
-            position = _fill(chunk, data, position, prefix_of(extension), limits)
+            chunk = Chunk(source=data)
+            position = _fill(chunk, data, position, prefix_of(extension), limits, accepts)
             if chunk.broken:
                 position = _resume(chunk, data, prefix_of(extension), limits, accepts)
             yield chunk
@@ -72,20 +85,26 @@ def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts) ->
             data.madvise(mmap.MADV_DONTNEED)
 
 
-def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: Limits) -> int:
+def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
     """Read records into `chunk` until it is full or the framing fails; the offset to go on from."""
     end, size = len(data), 0
     positions, raws = chunk.positions, chunk.raws
     short = prefix is varint  # almost every length is one or two bytes, worth no call
     while position < end and len(raws) < limits.chunk_records and size < limits.chunk_bytes:
         length = data[position]
-        if short and length < 0x80:
+        if short and 0 < length < 0x80:
             start = position + 1
         elif short and position + 1 < end and data[position + 1] < 0x80:
             length, start = length & 0x7F | data[position + 1] << 7, position + 2
         else:
             length, start = prefix(data, position, end)
         stop = start + length
+        if data[position] == 0 and (length == 0 or stop > end):
+            after = _after_zeros(data, position, prefix, limits, accepts)
+            if after > position:
+                chunk.bad.append(_zeros(data, position, after))
+                position = after
+                continue
         if length == _NO_PREFIX or stop > end:
             chunk.bad.append(_broken(data, position, length, start))
             return end
@@ -98,6 +117,27 @@ def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: 
             size += length
         position = stop
     return position
+
+
+def _after_zeros(data: Buffer, position: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
+    """Offset after zeros that hold no record: those of a hole or of the tail of a preallocated file; `position` for others.
+
+    The first bytes of the length that follows may be zeros too.
+    """
+    zeros = _ZEROS.match(data, position)
+    after = position if zeros is None else zeros.end()
+    if prefix is varint or after == len(data):
+        return after
+    for start in range(after, max(position, after - 4), -1):
+        length, first = prefix(data, start, len(data))
+        if 0 < length <= min(limits.record_bytes, len(data) - first) and accepts(data[first : first + length]):
+            return start
+    return position + (after - position) // 4 * 4
+
+
+def _zeros(data: Buffer, position: int, after: int) -> Frame:
+    message = f"expected a record, found {after - position} zero bytes, as in a preallocated file"
+    return Frame(position, data[position : min(after, position + _ZEROS_KEPT)], Reason.BAD_FRAMING, message, ends=True)
 
 
 def _broken(data: mmap.mmap, position: int, length: int, start: int) -> Frame:
@@ -139,6 +179,8 @@ def find_record(data: Buffer, first: int, end: int, prefix: Prefix, limits: Limi
             if not accepts(data[start : start + length]):
                 break
             at, good = start + length, good + 1
+            if at < end and data[at] == 0:
+                at = max(at, _after_zeros(data, at, prefix, limits, accepts))
         if good == 2 or (good == 1 and at == end):
             return position
         if budget <= 0:

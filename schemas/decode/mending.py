@@ -118,7 +118,7 @@ class _Search:
     """Looks for good records inside bad stretches, within one chunk's budget of bytes."""
 
     def __init__(self, extension: str, limits: Limits, accepts: Callable[[bytes], bool]) -> None:
-        self._prefix, self._fixed = prefix_of(extension), extension == ".wal"
+        self._prefix = prefix_of(extension)
         self._limits, self._accepts, self._budget = limits, accepts, limits.resync_bytes
 
     def recover(self, chunk: Chunk, first: int, last: int, tail: Frame | None, mended: Chunk) -> bool:
@@ -126,18 +126,20 @@ class _Search:
 
         A record that lost bytes took as many from the one after it: the search begins shortly before the stretch.
         """
-        lead = chunk.raws[first - 1][-_LEAD:] if first else b""
-        region = lead + b"".join(map(self._framed, chunk.raws[first:last])) + (tail.raw if tail else b"")
-        if len(region) > self._budget:
+        begin = chunk.positions[first] if first < last else tail.position if tail else 0
+        end = tail.position + len(tail.raw) if tail else self._end(chunk, last - 1)
+        base = begin - (min(_LEAD, len(chunk.raws[first - 1])) if first else 0)
+        if end - base > self._budget:
             return False
-        self._budget -= len(region)
-        base = (chunk.positions[first] if first < last else tail.position if tail else 0) - len(lead)
+        self._budget -= end - base
+        region = chunk.source[base:end]
         at = self._next(region, 1)
         if at is None:
             return False
         whole = [row for row in range(first + 1, last) if chunk.positions[row] - base <= at]
-        start = chunk.positions[whole[-1]] - base if whole else len(lead)
+        start = (chunk.positions[whole[-1]] if whole else begin) - base
         _keep(mended, chunk, first, whole[-1] if whole else first)
+        mended.bad = [piece for piece in mended.bad if not base + start <= piece.position < end]
         while at is not None:
             if at > start:
                 mended.bad.append(Frame(base + start, region[start:at], Reason.INVALID_PROTOBUF, _MESSAGE))
@@ -163,13 +165,7 @@ class _Search:
             at = start + length
         return at
 
-    def _framed(self, raw: bytes) -> bytes:
-        """A record with the length before it."""
-        length = len(raw)
-        if self._fixed:
-            return length.to_bytes(4, "little") + raw
-        prefix = bytearray()
-        while length >= 0x80:
-            prefix.append(length & 0x7F | 0x80)
-            length >>= 7
-        return bytes([*prefix, length]) + raw
+    def _end(self, chunk: Chunk, row: int) -> int:
+        """Offset after a record."""
+        length, start = self._prefix(chunk.source, chunk.positions[row], len(chunk.source))
+        return start + length
