@@ -63,6 +63,11 @@ class Column:
         """Whether the column holds floats, so that a NaN or an infinity can be missing."""
         return bool(pa.types.is_floating(self.type))
 
+    @property
+    def is_time(self) -> bool:
+        """Whether the column holds nanoseconds since 1970."""
+        return self.name.endswith("_ns") and bool(pa.types.is_integer(self.type))
+
 
 class Severity(StrEnum):
     """What a broken rule does: ERROR rejects the record, WARN is reported with the ids."""

@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from schemas.contracts import Folder, Reason
 from schemas.decode.binary import decode_payloads
+from schemas.decode.cells import WrongColumns
 from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
 from schemas.decode.files import decode_file, extension_of
 from schemas.decode.framing import TAIL_KEPT, Chunk
 from schemas.decode.limits import Limits
-from schemas.decode.parquet import WrongColumns, decode_rows, table_of
+from schemas.decode.parquet import decode_row_texts, table_of
 from schemas.decode.text import TextDecoder
 
 _PIECES: Final = (Reason.TORN_RECORD, Reason.BAD_FRAMING)  # bytes between records, lengths included
@@ -112,7 +113,7 @@ def _rows(collector: Collector, records: Sequence[Kept]) -> None:
             table = table_of(collector.folder, values)
             kinds = {one.name: one.type for one in table.arrow_schema}
             rows = pa.table({name: _column(value, kinds.get(name)) for name, value in values.items()})
-            decode_rows(collector, rows, record.position)
+            decode_row_texts(collector, rows, record.position)
         except WrongColumns as error:
             collector.reject_record(raw, Reason.WRONG_COLUMNS, f"{collector.file}: {error}")
         except ValueError as error:

@@ -70,9 +70,9 @@ class Collector:
         if rows.num_rows:
             self.tables.setdefault(name, []).append(rows)
 
-    def reject(self, table: str, record: RawRecord, reason: Reason, message: str) -> None:
-        """Keep one bad record of `table` with its reason and its bytes."""
-        self.rejected[table] = self.rejected.get(table, 0) + 1
+    def reject(self, table: str, record: RawRecord, reason: Reason, message: str, records: int = 1) -> None:
+        """Keep one bad record of `table` with its reason and its bytes, or a damaged part that held several `records`."""
+        self.rejected[table] = self.rejected.get(table, 0) + records
         row = {
             "export_digest": self.digest,
             "file": printable(self.file),
@@ -80,6 +80,7 @@ class Collector:
             "reason": reason.value,
             "message": printable(message),
             "raw": record.raw,
+            "records": records,
         }
         self.rejects.setdefault((self.carrier or self.folder).reject_table_of(table), []).append(row)
 

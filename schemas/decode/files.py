@@ -1,6 +1,6 @@
 """One export file -> a stream of decoded chunks: the format by its extension, the contract by its folder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,8 @@ import pyarrow as pa
 from schemas.contracts import FOLDERS, Folder, Reason
 from schemas.decode.binary import decode_binary
 from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
-from schemas.decode.framing import read_frames
+from schemas.decode.framing import Chunk, read_frames
+from schemas.decode.isolate import Isolated, decode_each
 from schemas.decode.limits import Limits
 from schemas.decode.lines import read_lines
 from schemas.decode.mending import acceptor
@@ -49,7 +50,12 @@ def decode_file(path: Path, folder: Folder, *, file: str, digest: str, limits: L
         yield from decode_parquet(folder, path, file, digest, limits)
     elif extension == ".json":
         collector = Collector(folder, file, digest, limits)
-        decode_snapshot(collector, path, limits)
+        with Isolated(OSError) as attempt:
+            decode_snapshot(collector, path, limits)
+        if attempt.error is not None:
+            collector = Collector(folder, file, digest, limits)
+            message = f"expected a snapshot that can be decoded, found one at which the decoder failed: {attempt.text}"
+            collector.reject_record(RawRecord(0, b""), Reason.UNREADABLE_FILE, message)
         yield collector.finish()
     else:
         yield from _decode_records(path, folder, extension, file, digest, limits)
@@ -60,13 +66,38 @@ def _decode_records(path: Path, folder: Folder, extension: str, file: str, diges
     binary = extension in (".binpb", ".wal")
     chunks = read_frames(path, extension, limits, acceptor(folder)) if binary else read_lines(path, extension, limits)
     text = TextDecoder(folder)
-    for chunk in chunks:
-        collector = Collector(folder, file, digest, limits)
+
+    def fresh() -> Collector:
+        return Collector(folder, file, digest, limits)
+
+    def decode(collector: Collector, chunk: Chunk) -> None:
         if binary:
             decode_binary(collector, chunk, extension, limits)
         else:
             text.decode(collector, chunk, limits)
+
+    for chunk in chunks:
+        collector = fresh()
+        with Isolated() as attempt:
+            decode(collector, chunk)
+        if attempt.error is not None:
+            collector = _decode_parts(fresh, decode, chunk)
         yield collector.finish()
+
+
+def _decode_parts(fresh: Callable[[], Collector], decode: Callable[[Collector, Chunk], None], chunk: Chunk) -> Collector:
+    """Decode a chunk at which the decoder raises, without the records at which it does; these are rejected."""
+
+    def decode_part(collector: Collector, first: int, last: int) -> None:
+        decode(collector, Chunk(chunk.positions[first:last], chunk.raws[first:last], source=chunk.source))
+
+    def reject(collector: Collector, row: int, error: str) -> None:
+        collector.reject_record(RawRecord(chunk.positions[row], chunk.raws[row]), Reason.BAD_VALUE, error)
+
+    collector = decode_each(fresh, len(chunk.raws), decode_part, reject)
+    for frame in chunk.bad:
+        collector.reject_record(RawRecord(frame.position, frame.raw), frame.reason, frame.message)
+    return collector
 
 
 def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:

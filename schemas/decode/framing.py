@@ -94,14 +94,14 @@ def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: 
         length = data[position]
         if short and 0 < length < 0x80:
             start = position + 1
-        elif short and position + 1 < end and data[position + 1] < 0x80:
+        elif short and length and position + 1 < end and data[position + 1] < 0x80:
             length, start = length & 0x7F | data[position + 1] << 7, position + 2
         else:
             length, start = prefix(data, position, end)
         stop = start + length
         if data[position] == 0 and (length == 0 or stop > end):
             after = _after_zeros(data, position, prefix, limits, accepts)
-            if after > position:
+            if after > position and (after != start or length):  # a length of zero alone is an empty record
                 chunk.bad.append(_zeros(data, position, after))
                 position = after
                 continue

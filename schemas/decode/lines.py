@@ -21,7 +21,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _ZEROS: Final = re.compile(rb"\0{64,}")
 _SQUEEZED: Final = b"\0" * 64
 # of two marks that begin alike the longer one is the right one
-_WIDE: Final = (
+WIDE: Final = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -166,7 +166,7 @@ def _blocks(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Dama
     """Blocks of UTF-8 text of the file, and the places where it is damaged. Raises UnreadableText beyond a limit."""
     pieces = _plain(path) if extension == ".ndjson" else _unpacked(path, extension, limits)
     first = next(pieces, b"")
-    if isinstance(first, bytes) and (encoding := next((name for mark, name in _WIDE if first.startswith(mark)), "")):
+    if isinstance(first, bytes) and (encoding := next((name for mark, name in WIDE if first.startswith(mark)), "")):
         yield from _transcoded(first, pieces, encoding)
     else:
         yield first

@@ -17,6 +17,7 @@ from schemas.decode.binary import decode_payloads
 from schemas.decode.collector import Collector, Decoded, Origin
 from schemas.decode.files import decode_file, extension_of
 from schemas.decode.framing import Chunk, read_frames
+from schemas.decode.isolate import Isolated
 from schemas.decode.limits import Limits
 from schemas.decode.lines import read_lines
 from schemas.decode.mending import acceptor
@@ -104,8 +105,10 @@ def _decode(pool: _Pool, folder: Folder, limits: Limits) -> Iterator[Decoded]:
     """Decode a pool together, and the exports with something to reject one by one."""
     if not pool.sources:
         return
-    collector, bad = _try(pool, folder, limits)
-    if bad:
+    bad = set(range(len(pool.sources)))
+    with Isolated() as attempt:
+        collector, bad = _try(pool, folder, limits)
+    if attempt.error is not None or bad:
         for number in sorted(bad):
             yield from _alone(pool.sources[number], folder, limits)
         yield from _decode(pool.without(bad), folder, limits)

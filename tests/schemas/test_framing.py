@@ -105,7 +105,9 @@ def test_zeros_hold_no_record_and_cost_none(tmp_path: Path, name: str) -> None:
         for hole in range(1, 5):
             data = frame(records[:hole]) + b"\0" * size + frame(records[hole:])
             result = decode(tmp_path, FOLDER, name, data)
-            assert (len(ids(result)), result.reasons) == (4, ["bad_framing"]), (size, hole)
+            # one length of zero is an empty record
+            reason = "missing_training_run_id" if size == len(frame([b""])) else "bad_framing"
+            assert (len(ids(result)), result.reasons) == (4, [reason]), (size, hole)
             assert result.balanced()
     pages = b"".join(frame([payload(number)]).ljust(512, b"\0") for number in range(100))
     result = decode(tmp_path, FOLDER, name, pages)
