@@ -4,7 +4,7 @@ Each commit of a table carries, as app transactions, the exports that it holds, 
 the cumulative counts. Rejects are committed first. A refresh with nothing new writes nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,17 +13,22 @@ from pathlib import Path
 import pyarrow as pa
 
 from gnn.publish import lock
-from schemas.contracts import FOLDERS, REJECT_SCHEMA, TABLES, Folder
+from schemas.contracts import FOLDERS, REJECT_SCHEMA, TABLES, Folder, Reason
 from schemas.decode import Decoded, Limits, decode_file
+from schemas.decode.collector import Collector, RawRecord
 from schemas.decode.files import extension_of
+from schemas.decode.isolate import Isolated
 from schemas.decode.together import SMALL_BYTES, Source, decode_together
-from schemas.errors import ContractError
-from tamiyo_assets.accounting import Accounting, Tally, accounting, export_key, total
+from schemas.errors import ContractError, StorageError
+from tamiyo_assets.accounting import Accounting, Counted, Tally, accounting, export_key, total
+from tamiyo_assets.audit import Audit
 from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
 from tamiyo_assets.ledger import Ledger
 from tamiyo_assets.memory import kept_memory
 from tamiyo_assets.pending import Pending, mark_of, plans_of, targets_of
+from tamiyo_assets.rebuilding import remove_broken
 from tamiyo_assets.replaying.plan import finish
+from tamiyo_assets.resources.disk import disk_full
 from tamiyo_assets.resources.exports import Export, Exports, Unplaced
 from tamiyo_assets.resources.pruning import SCOPE
 from tamiyo_assets.resources.tables import HeldTables, TableStore
@@ -41,8 +46,9 @@ class IngestReport:
     """What one refresh did.
 
     `exports`: new ones by folder. `versions`: tables that got a new version. `runs`: training runs touched per table.
-    `unknown_fields`: times that an undeclared field was seen, by folder and field. `vanished`: files that changed or went
-    while they were read.
+    `unknown_fields`: times that an undeclared field was seen, by folder and field. `suspicious`: rows by table with an event
+    time before 2000. `vanished`: files that changed or went while they were read. `failed`: files that could not be read, and
+    why; the next refresh tries them again. `rebuilt`: tables that were damaged and built again, and what was wrong.
     """
 
     exports: dict[str, int] = field(default_factory=dict)
@@ -51,6 +57,9 @@ class IngestReport:
     unknown_fields: dict[str, int] = field(default_factory=dict)
     unplaced: tuple[Unplaced, ...] = ()
     vanished: list[str] = field(default_factory=list)
+    suspicious: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    rebuilt: dict[str, str] = field(default_factory=dict)
 
     @property
     def wrote(self) -> bool:
@@ -66,12 +75,23 @@ class _Changed(Exception):
         self.pending = pending
 
 
+class _Failed(Exception):
+    """Exports at which reading or decoding raised what nobody foresaw."""
+
+    def __init__(self, group: Sequence[Pending], attempt: Isolated) -> None:
+        super().__init__(attempt.text)
+        self.group = group
+        self.error = attempt.error
+
+
 @dataclass
 class _Decoded:
     """Counts of one batch."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
     unknown_fields: dict[str, int] = field(default_factory=dict)
+    suspicious: dict[str, int] = field(default_factory=dict)
+    counted: Counted = field(default_factory=Counted)
 
     def count(self, name: str, chunk: Decoded, *, again: bool) -> None:
         """Add a chunk's counts for one table; rejects of bytes that came before stand in the rejects table already."""
@@ -93,22 +113,34 @@ class Ingest:
         """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
         report = IngestReport()
         with lock(self.home / INGEST_LOCK), kept_memory():
-            finish(self.home, self.tables)
-            tables = self.tables.held()
-            self.exports.recall(self.home)
-            scan = self.exports.scan(folders)
-            report.unplaced = scan.unplaced
-            plans = plans_of(tables, scan, Ledger(self.home).record(scan))
-            done, count = 0, sum(len(plan) for plan in plans.values())
-            for name, plan in plans.items():
-                for batch in _batches(plan):
-                    self._ingest(tables, FOLDERS[name], batch, report)
-                    done += len(batch)
-                    if progress is not None:
-                        progress(batch[-1].export.file, done, count)
-            if report.wrote:
-                self.exports.note(self.home, scan)
+            try:
+                self._refresh(folders, progress, report)
+            except StorageError:
+                report.rebuilt = remove_broken(self.home, self.tables)
+                if not report.rebuilt:
+                    raise
+                self._refresh(folders, progress, report)
+            except OSError as error:
+                raise disk_full(error, self.home) or error from None
         return report
+
+    def _refresh(self, folders: Iterable[str] | None, progress: Progress | None, report: IngestReport) -> None:
+        """Read what is new. The caller holds the lock."""
+        finish(self.home, self.tables)
+        tables = self.tables.held()
+        self.exports.recall(self.home)
+        scan = self.exports.scan(folders)
+        report.unplaced = scan.unplaced
+        plans = plans_of(tables, scan, Ledger(self.home).record(scan))
+        done, count = 0, sum(len(plan) for plan in plans.values())
+        for name, plan in plans.items():
+            for batch in _batches(plan):
+                self._ingest(tables, FOLDERS[name], batch, report)
+                done += len(batch)
+                if progress is not None:
+                    progress(batch[-1].export.file, done, count)
+        if report.wrote:
+            self.exports.note(self.home, scan)
 
     def accounting(self, name: str) -> Accounting:
         """Rows read, kept, duplicates and rejects of contract table `name`, for the conservation check."""
@@ -132,23 +164,32 @@ class Ingest:
         return sorted(run for run in found if run is not None)
 
     def _ingest(self, tables: HeldTables, folder: Folder, batch: Sequence[Pending], report: IngestReport) -> None:
-        """Decode a batch of exports to disk, then commit it table by table, the rejects first."""
+        """Decode a batch of exports to disk, then commit it table by table, the rejects first.
+
+        An export that can't be read is left for the next refresh; one at which the decoder fails as a whole is a reject.
+        """
         remaining = list(batch)
+        apart: dict[str, str | None] = {}  # exports that are decoded alone, and the error of those that fail even so
         while remaining:
             with Staging(self.home, {name: _stored(name) for name in targets_of(folder)}) as staging:
                 decoded = _Decoded()
                 try:
-                    for group in _groups(folder, remaining):
-                        _decode(folder, group, staging, decoded, self.limits)
+                    for group in _groups(folder, remaining, apart):
+                        error = apart.get(group[0].export.identity)
+                        _decode(folder, group, staging, decoded, self.limits, error)
                 except _Changed as changed:
                     # its new bytes are another export, that the next refresh finds
                     report.vanished.append(changed.pending.export.file)
                     remaining.remove(changed.pending)
                     continue
+                except _Failed as failed:
+                    _set_apart(failed, remaining, apart, report)
+                    continue
                 _commit(tables, folder, remaining, staging, decoded, report)
                 report.exports[folder.path] = report.exports.get(folder.path, 0) + len(remaining)
                 drift = {f"{folder.path} {name}": count for name, count in decoded.unknown_fields.items()}
                 report.unknown_fields = total([report.unknown_fields, drift])
+                report.suspicious = total([report.suspicious, decoded.suspicious])
                 return
 
 
@@ -166,7 +207,8 @@ def _commit(
         keys = {export_key(folder, p.export.identity): p.entry.scan for p in batch if name in p.tables}
         if keys:
             mark = {mark_of(folder): max(p.entry.seq for p in batch)}
-            orders.append(Commit(name, keys | mark, decoded.tallies.get(name, Tally())))
+            counted = (folder, decoded.counted) if name == folder.reject_table else None
+            orders.append(Commit(name, keys | mark, decoded.tallies.get(name, Tally()), counted))
     for order in orders:
         tables.renew(order.name)
         if order.name not in TABLES:
@@ -178,25 +220,64 @@ def _commit(
             report.versions[order.name] = version
 
 
-def _decode(folder: Folder, group: Sequence[Pending], staging: Staging, decoded: _Decoded, limits: Limits) -> None:
-    """Stage the rows and rejects of exports for the tables that lack them; _Changed where a file is another by then."""
-    one = group[0]
-    targets = frozenset(targets_of(folder))
-    try:
-        for chunk in _chunks(folder, [pending.export for pending in group], limits):
-            for name, rows in (*chunk.tables.items(), *chunk.rejects.items()):
-                if name not in targets:
-                    raise ContractError(f"{folder.path}: expected rows of {', '.join(sorted(targets))}, found some of {name}")
-                if name in one.tables:
-                    staging.add(name, _arrived(rows, one.entry.scan))
-            for name in one.tables:
-                decoded.count(name, chunk, again=name in one.again)
-            decoded.unknown_fields = total([decoded.unknown_fields, chunk.unknown_fields])
-    except OSError:
-        # unreadable by now: the next scan says what became of it
-        _raise_changed(group)
-        raise
+def _set_apart(failed: _Failed, remaining: list[Pending], apart: dict[str, str | None], report: IngestReport) -> None:
+    """What becomes of exports that failed: several are tried one by one; one that can't be read waits, another is a reject."""
+    if len(failed.group) > 1:
+        apart |= dict.fromkeys((pending.export.identity for pending in failed.group), None)
+        return
+    (pending,) = failed.group
+    if isinstance(failed.error, OSError) or apart.get(pending.export.identity) is not None:
+        report.failed[pending.export.file] = str(failed)
+        remaining.remove(pending)
+    else:
+        apart[pending.export.identity] = str(failed)
+
+
+def _decode(
+    folder: Folder, group: Sequence[Pending], staging: Staging, decoded: _Decoded, limits: Limits, error: str | None
+) -> None:
+    """Stage the rows and rejects of exports for the tables that lack them, and count their records.
+
+    `error`: why the only export can't be decoded. Raises _Changed where a file is another by then, _Failed for other errors.
+    """
+    exports = [pending.export for pending in group]
+    audit = Audit(folder, limits, exports)
+    with Isolated(ContractError, StorageError) as attempt:
+        for chunk in _chunks(folder, exports, limits) if error is None else [_undecodable(folder, exports[0], error)]:
+            _stage(folder, group[0], chunk, staging, decoded)
+            audit.note(chunk)
+        staging.settle()
+        if folder.reject_table in group[0].tables and error is None:
+            for export in exports:
+                decoded.counted = decoded.counted.plus(audit.judge(export, extension_of(export.file, folder)))
     _raise_changed(group)
+    if attempt.error is not None:
+        full = disk_full(attempt.error, staging.home)
+        if full is not None:
+            raise full from attempt.error
+        raise _Failed(group, attempt) from attempt.error
+
+
+def _stage(folder: Folder, one: Pending, chunk: Decoded, staging: Staging, decoded: _Decoded) -> None:
+    """Stage a chunk of exports like `one` for the tables that lack them."""
+    targets = frozenset(targets_of(folder))
+    for name, rows in (*chunk.tables.items(), *chunk.rejects.items()):
+        if name not in targets:
+            raise ContractError(f"{folder.path}: expected rows of {', '.join(sorted(targets))}, found some of {name}")
+        if name in one.tables:
+            staging.add(name, _arrived(rows, one.entry.scan))
+    for name in one.tables:
+        decoded.count(name, chunk, again=name in one.again)
+    decoded.unknown_fields = total([decoded.unknown_fields, chunk.unknown_fields])
+    decoded.suspicious = total([decoded.suspicious, chunk.suspicious])
+
+
+def _undecodable(folder: Folder, export: Export, error: str) -> Decoded:
+    """An export at which the decoder fails, as one reject."""
+    collector = Collector(folder, export.file, export.digest)
+    message = f"{export.file}: expected a file that can be decoded, found one at which the decoder failed: {error}"
+    collector.reject_record(RawRecord(0, b""), Reason.UNREADABLE_FILE, message)
+    return collector.finish()
 
 
 def _chunks(folder: Folder, exports: Sequence[Export], limits: Limits) -> Iterable[Decoded]:
@@ -212,11 +293,11 @@ def _raise_changed(group: Sequence[Pending]) -> None:
             raise _Changed(pending) from None
 
 
-def _groups(folder: Folder, batch: Sequence[Pending]) -> Iterable[list[Pending]]:
-    """Cut a batch into exports that are decoded at once: large ones alone, small ones of one kind and arrival together."""
+def _groups(folder: Folder, batch: Sequence[Pending], apart: Collection[str]) -> Iterable[list[Pending]]:
+    """Cut a batch into exports that are decoded at once: large ones and those of `apart` alone, small ones together."""
     small: dict[tuple[object, ...], list[Pending]] = {}
     for pending in batch:
-        if pending.export.size > SMALL_BYTES:
+        if pending.export.size > SMALL_BYTES or pending.export.identity in apart:
             yield [pending]
         else:
             extension = extension_of(pending.export.file, folder)

@@ -5,7 +5,7 @@ take part: an export with anything to reject is decoded by itself, so that rejec
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -136,7 +136,7 @@ def _placed(decoded: Decoded, pool: _Pool) -> Decoded:
     owners, positions = np.array(pool.owners, np.int64), np.array(pool.positions, np.int64)
     digests = pa.array([source.digest for source in pool.sources], pa.string())
     tables: dict[str, pa.Table] = {}
-    for name, rows in decoded.tables.items():
+    for name, rows in (*decoded.tables.items(), ("", decoded.silent)):
         numbers = rows.column("position").to_numpy()
         for column, values in (
             ("export_digest", digests.take(pa.array(owners[numbers]))),
@@ -145,4 +145,5 @@ def _placed(decoded: Decoded, pool: _Pool) -> Decoded:
             place = rows.schema.get_field_index(column)
             rows = rows.set_column(place, rows.schema.field(place), values)
         tables[name] = rows
-    return Decoded(tables, decoded.rejects, decoded.rows_read, decoded.rejected, decoded.unknown_fields)
+    silent = tables.pop("")
+    return replace(decoded, tables=tables, silent=silent)

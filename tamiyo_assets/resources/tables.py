@@ -23,6 +23,7 @@ from gnn.strict_json import read_object
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 from tamiyo_assets.resources.commit_log import commit_file, newest_version, transactions_in
+from tamiyo_assets.resources.disk import disk_full
 from tamiyo_assets.resources.layout import configuration, file_bytes, layout
 from tamiyo_assets.resources.pruning import SCOPE, files_of, runs_in
 
@@ -155,6 +156,15 @@ class TableStore:
             present = [column for column in schema.names if column in dataset.schema.names]
             for batch in dataset.to_batches(columns=present, filter=condition):
                 yield from _conform(pa.Table.from_batches([batch]), schema).to_batches()
+
+    def check(self, name: str) -> None:
+        """Raise StorageError if the log of a table, or the footer of one of its files, can't be read."""
+        table = self.open(name)
+        if table is None:
+            raise StorageError(f"table {self.path(name)}: expected a Delta table, found a log without commits; remove it")
+        with _named(self.path(name)):
+            table.get_add_actions()
+        self.count(name)
 
     def count(self, name: str, version: int | None = None) -> int:
         """Number of rows, counted from the table's files."""
@@ -357,10 +367,13 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except TableNotFoundError:
         raise
-    except (DeltaError, OSError, pa.ArrowInvalid) as failure:
+    except (DeltaError, OSError, pa.ArrowException) as failure:
+        full = disk_full(failure, path)
+        if full is not None:
+            raise full from failure
         raise StorageError(
-            f"table {path}: expected a readable Delta table, found: {failure}; "
-            "`tamiyo doctor --repair` removes it, and the next run builds it again from the exports"
+            f"table {path}: expected a readable Delta table, found: {' '.join(str(failure).split())[:500]}; "
+            "contract tables are built again from the exports by the next run, others by `tamiyo doctor --repair`"
         ) from failure
 
 

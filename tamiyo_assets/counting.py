@@ -1,0 +1,201 @@
+"""How many records lie in an export file, by a reader that shares nothing with the decoder.
+
+It looks at lengths of frames, ends of lines, members of a JSON object and the footer of a Parquet file, and at no value.
+"""
+
+import codecs
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+Ints = npt.NDArray[np.int64]
+
+_WINDOW: Final = 16 * 1024 * 1024  # bytes of a file of frames that are looked at together
+_BLOCK: Final = 1024 * 1024
+_SMALL: Final = 4096  # packed bytes that are unpacked at once: before a damage no more than these are missed
+_PREFIX: Final = 10  # bytes of the longest length
+_NEWLINE: Final = 0x0A
+_BLANK: Final = b" \t\r\x0b\x0c"
+_MARK: Final = b"\xef\xbb\xbf"
+_ODD: Final = np.isin(np.arange(256), list(_BLANK + _MARK[:1]))
+_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}:]', re.DOTALL)
+_COUNTED: Final = 10_000  # lost frames that are counted in one place
+_MOST: Final = 2**40  # rows; a footer that claims more is damaged
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Numbers (from 1) of the lines that are not blank; `whole`: whether the file could be read to its end."""
+
+    numbers: Ints
+    whole: bool
+
+
+def count_lines(path: Path, extension: str, most: int) -> Lines:
+    """Lines of a text export, of a damaged one those before the damage; at most about `most` bytes of them are read."""
+    found: list[Ints] = []
+    before, size, whole = 0, 0, True
+    pending = b""
+    try:
+        for block in _utf8(_unpacked(path, extension)):
+            text = pending + block
+            cut = text.rfind(b"\n") + 1
+            pending = text[cut:]
+            numbers, lines = _numbers(text[:cut])
+            found.append(numbers + before)
+            before, size = before + lines, size + len(block)
+            if size > most:
+                whole = False
+                break
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError):
+        whole = False
+    if whole and pending:
+        found.append(_numbers(pending + b"\n")[0] + before)
+    return Lines(np.concatenate(found) if found else np.zeros(0, np.int64), whole)
+
+
+def _numbers(text: bytes) -> tuple[Ints, int]:
+    """Numbers (from 1) of the lines of `text` that are not blank, and how many lines it has."""
+    data = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(data == _NEWLINE)
+    if not len(ends):
+        return np.zeros(0, np.int64), 0
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    filled = ends > starts
+    for line in np.flatnonzero(filled & _ODD[data[starts]]).tolist():
+        rest = text[starts[line] : ends[line]].strip(_BLANK)
+        while rest.startswith(_MARK):
+            rest = rest.removeprefix(_MARK).strip(_BLANK)
+        filled[line] = bool(rest)
+    return np.flatnonzero(filled).astype(np.int64) + 1, len(ends)
+
+
+def _unpacked(path: Path, extension: str) -> Iterator[bytes]:
+    """Blocks of the unpacked file. Raises what unpacking does, and EOFError for a stream that ends early."""
+    with path.open("rb") as stream:
+        if extension.endswith(".gz"):
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                while block := unpacked.read(_SMALL * 16):
+                    yield block
+        elif extension.endswith(".zst"):
+            yield from _frames(stream)
+        else:
+            while block := stream.read(_BLOCK):
+                yield block
+
+
+def _frames(stream: BinaryIO) -> Iterator[bytes]:
+    packed = stream.read(_SMALL)
+    while packed:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        while not frame.eof:
+            if not packed:
+                raise EOFError("a zstd frame without its end")
+            yield frame.decompress(packed)
+            packed = frame.unused_data or stream.read(_SMALL)
+    return
+
+
+def _utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Blocks of text, decoded by the mark before it."""
+    first = next(blocks, b"")
+    encoding = next((name for mark, name in _MARKS if first.startswith(mark)), None)
+    if encoding is None:
+        yield first
+        yield from blocks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    yield decoder.decode(first).encode()
+    for block in blocks:
+        yield decoder.decode(block).encode()
+    yield decoder.decode(b"", final=True).encode()
+
+
+def frame_ends(path: Path, extension: str, positions: Ints) -> Ints:
+    """Offset after the frame that begins at each of the sorted positions, by the length that lies there."""
+    ends = np.zeros(len(positions), np.int64)
+    with path.open("rb") as stream:
+        for first in range(0, path.stat().st_size, _WINDOW):
+            low, high = np.searchsorted(positions, [first, first + _WINDOW])
+            if low == high:
+                continue
+            stream.seek(first)
+            data = np.frombuffer(stream.read(_WINDOW + _PREFIX) + bytes(_PREFIX), np.uint8)
+            at = positions[low:high] - first
+            lengths, widths = _fixed(data, at) if extension == ".wal" else _varints(data, at)
+            ends[low:high] = positions[low:high] + widths + lengths
+    return ends
+
+
+def _fixed(data: npt.NDArray[np.uint8], at: Ints) -> tuple[Ints, Ints]:
+    lengths = sum(data[at + place].astype(np.int64) << (8 * place) for place in range(4))
+    return np.asarray(lengths, np.int64), np.full(len(at), 4, np.int64)
+
+
+def _varints(data: npt.NDArray[np.uint8], at: Ints) -> tuple[Ints, Ints]:
+    lengths, widths = np.zeros(len(at), np.int64), np.zeros(len(at), np.int64)
+    more = np.ones(len(at), np.bool_)
+    for place in range(5):
+        byte = data[at + place].astype(np.int64)
+        lengths += np.where(more, (byte & 0x7F) << (7 * place), 0)
+        widths += more
+        more &= byte >= 0x80
+    return lengths, widths
+
+
+def count_frames(path: Path, extension: str, first: int, last: int) -> int:
+    """Frames between two offsets, at least one; about as many where bytes between them are no frames."""
+    count = 0
+    while first < last and count < _COUNTED:
+        first = int(frame_ends(path, extension, np.array([first], np.int64))[0])
+        count += 1
+    return max(count, 1)
+
+
+def is_zero(path: Path, first: int, last: int) -> bool:
+    """Whether there is nothing but zeros between two offsets."""
+    with path.open("rb") as stream:
+        stream.seek(first)
+        while first < last and (block := stream.read(min(_BLOCK, last - first))):
+            if block.strip(b"\0"):
+                return False
+            first += len(block)
+    return True
+
+
+def count_members(path: Path) -> int:
+    """Members of the JSON object in a file, as far as it goes."""
+    data = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    depth = count = 0
+    for token in _TOKEN.finditer(data.decode(encoding, "replace")):
+        mark = token[0]
+        depth += (mark in "[{") - (mark in "]}")
+        count += depth == 1 and mark == ":"
+    return count
+
+
+def count_rows(path: Path) -> int | None:
+    """Rows of a Parquet file by its footer; None if it has none that can be read."""
+    try:
+        footer = pq.read_metadata(path)
+        groups = [min(max(int(footer.row_group(index).num_rows), 0), _MOST) for index in range(footer.num_row_groups)]
+        return max(sum(groups), min(max(int(footer.num_rows), 0), _MOST))
+    except (pa.ArrowException, ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError):
+        return None
