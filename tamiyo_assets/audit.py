@@ -14,7 +14,7 @@ from schemas.contracts import TABLES, Folder, Reason
 from schemas.decode import Decoded, Limits
 from schemas.decode.framing import TAIL_KEPT
 from tamiyo_assets.accounting import Counted
-from tamiyo_assets.counting import count_frames, count_lines, count_members, count_rows, frame_ends, is_zero
+from tamiyo_assets.counting import count_frames, count_line_ends, count_lines, count_members, count_rows, frame_ends, is_zero
 from tamiyo_assets.resources.exports import Export
 
 Ints = npt.NDArray[np.int64]
@@ -97,6 +97,8 @@ class Audit:
         if extension in (".binpb", ".wal"):
             return _judge_frames(export, extension, place)
         positions = place.positions()
+        if extension == ".ndjson" and _is_counting(positions) and count_line_ends(export.path) == len(positions):
+            return Counted(len(positions), 0)
         if extension == ".json":
             expected = np.arange(count_members(export.path), dtype=np.int64)
         else:
@@ -116,6 +118,11 @@ class Audit:
             return Counted(max(place.rejected, 1), int(not place.pieces))
         kept = sum(map(len, place.rows))
         return Counted(rows, max(0, rows - kept - place.rejected))
+
+
+def _is_counting(positions: Ints) -> bool:
+    """Whether sorted positions are 1, 2, 3 and so on."""
+    return len(positions) > 0 and positions[0] == 1 and positions[-1] == len(positions)
 
 
 def _judge_frames(export: Export, extension: str, place: _Places) -> Counted:

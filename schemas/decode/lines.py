@@ -78,7 +78,7 @@ class _Splitter:
         text = self.pending + block if self.pending else block
         lines = text.split(b"\n")
         self.pending = lines.pop()
-        if b"\0" in text or (not text.isascii() and _BOM in text):
+        if b"\0" in text or (_BOM[:1] in text and _BOM in text):
             for line in lines:
                 self._add(line)
         else:
