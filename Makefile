@@ -6,6 +6,15 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TEST_WORKERS ?= 2
 SOAK_FILES ?= 10000
+PORT ?= 3000
+
+define RIGHT_PYTHON
+found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null); case "$$found" in 3.11.*) ;; \
+*) echo "expected Python 3.11, found $${found:-none} ($(or $(PYTHON),no python3)); set PYTHON=/path/to/python3.11" >&2; exit 1 ;; esac
+endef
+# What is named on the command line is checked also if .venv does not need it any more.
+NAMED_PYTHON := $(if $(filter command,$(origin PYTHON)),$(RIGHT_PYTHON),:)
+SOUND_VENV := $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
 
 export DAGSTER_HOME ?= $(CURDIR)/var/dagster
 export OMP_NUM_THREADS ?= 1
@@ -13,9 +22,11 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: install run test ui lint proto soak clean
 
 install: $(STAMP)
+	@$(NAMED_PYTHON)
 
+# A .venv of another Python, or one that was interrupted before it had pip, is made anew; pip itself goes on where it stopped.
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(NAMED_PYTHON); $(SOUND_VENV) || { $(RIGHT_PYTHON); $(PYTHON) -m venv --clear $(VENV); }
 	$(PIP) install --constraint constraints.txt setuptools
 	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[test]'
 	touch $(STAMP)
@@ -27,18 +38,19 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not soak' -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 ui: $(STAMP)
-	mkdir -p $(DAGSTER_HOME)
-	test -f $(DAGSTER_HOME)/dagster.yaml || cp dagster.yaml $(DAGSTER_HOME)/dagster.yaml
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || \
+	{ echo "port $(PORT) is in use: stop what listens on it, or choose another with PORT=3001" >&2; exit 1; }
+	$(BIN)/python -m tamiyo_assets.instance "$(DAGSTER_HOME)"
 	$(BIN)/dagster instance migrate
-	$(BIN)/dagster dev --workspace workspace.yaml $(ARGS)
+	$(BIN)/dagster dev --workspace workspace.yaml --port $(PORT) $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-proto:
-	protoc --proto_path=. --python_out=. --pyi_out=. schemas/leyline/leyline.proto
+proto: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. schemas/leyline/leyline.proto
 
 soak: $(STAMP)
 	SOAK_FILES=$(SOAK_FILES) $(BIN)/python -m pytest -m soak $(ARGS)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from recorder.clock import stamp
 from schemas.leyline import leyline_pb2 as pb

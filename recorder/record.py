@@ -1,12 +1,13 @@
 """`record`: carry out a plan. Two phases, whole files, and a journal, so that a killed recording can go on."""
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, resource_tracker
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -199,6 +200,30 @@ def _prepare() -> None:
     torch.backends.mha.set_fastpath_enabled(False)
 
 
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Recording processes that end with the body, at once if it raises.
+
+    They start with SIGINT blocked: Ctrl-C reaches every process of a terminal, and only this one is to answer it.
+    """
+    others = set(active_children())
+    resource_tracker.ensure_running()  # its start unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_prepare)
+        pool.submit(_prepare)  # the first call starts all of them
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        yield pool
+    except BaseException:
+        for child in set(active_children()) - others:
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: None) -> list[Path]:
     """Carry out `plan`, going on where an earlier call with the same seed and grid stopped; returns the files written.
 
@@ -217,8 +242,7 @@ def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: No
             session.prepared = session.elapsed
             _in_process(session, risks)
         else:
-            context = get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(plan.workers, mp_context=context, initializer=_prepare))
+            pool = stack.enter_context(_workers(plan.workers))
             risks = _describe_kernels(session, lambda function, many: pool.map(function, *zip(*many, strict=True)))
             session.prepared = session.elapsed
             _with_workers(session, risks, pool)

@@ -1,11 +1,16 @@
 """Builds: what a bundle of the current tables would be made from, and what is known of one that exists."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from gnn.code_version import code_version
 from gnn.model.config import TrainingConfig
+from gnn.publish import publish_file
+from gnn.strict_json import read_object
+from schemas.errors import StorageError
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.versions import Versions
 
@@ -13,10 +18,12 @@ if TYPE_CHECKING:
     from gnn.bundle import BuildInputs, Gate
     from gnn.bundle.manifest import Manifest
 
+TRAINED: Final = "trained.json"
+
 
 def build_inputs(source: FeatureSource, versions: Versions, config: TrainingConfig) -> "BuildInputs":
     """Content digests of the tables, registries and norms that `source` read, the code version and the configuration."""
-    from gnn.bundle import BuildInputs, code_version
+    from gnn.bundle import BuildInputs
 
     return BuildInputs(
         tables=versions.at(source.versions()),
@@ -25,6 +32,20 @@ def build_inputs(source: FeatureSource, versions: Versions, config: TrainingConf
         code=code_version(),
         configuration=config.model_dump(mode="json"),
     )
+
+
+def note_trained(home: Path, build_id: str) -> None:
+    """Remember the build of the newest training, also if that found the build published already."""
+    publish_file(home / TRAINED, (json.dumps({"build_id": build_id}) + "\n").encode("ascii"))
+
+
+def last_trained(home: Path) -> str | None:
+    """Return the build id of the newest training; None before the first one."""
+    path = home / TRAINED
+    if not path.exists():
+        return None
+    build_id = read_object(path, StorageError).get("build_id")
+    return build_id if isinstance(build_id, str) else None
 
 
 def whole_build_id(home: Path, start: str) -> str:
@@ -47,6 +68,19 @@ class BuildReport:
     def reasons(self) -> list[str]:
         """Why it would not be promoted: the failed gates, in words."""
         return [f"gate {gate.name}: {gate.detail}" for gate in self.gates if not gate.passed]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The numbers of the report by name: `gap_closed`, `gap_closed_lead` (means), `ece` (calibrated), and the rest."""
+        metrics = self.manifest.metrics
+        means = {
+            "gap_closed": (metrics.get("gap_closed") or {}).get("model"),
+            "gap_closed_lead": metrics.get("gap_closed_minus_best_baseline"),
+        }
+        found = {name: figure["mean"] for name, figure in means.items() if figure and figure.get("mean") is not None}
+        plain = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        named = {"ece": plain["risk_ece_after"]} if "risk_ece_after" in plain else {}
+        return {name: float(value) for name, value in (found | named | plain).items()}
 
     @property
     def heads(self) -> dict[str, str]:

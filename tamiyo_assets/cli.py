@@ -1,6 +1,7 @@
 """The `tamiyo` command. Each command is declared in `commands`; heavy imports happen inside it, so that `--help` is instant.
 
-Exit status: 0; 1 where an ERROR check failed or the thing asked for was refused; 2 for bad arguments or no exports root.
+Exit status: 0; 1 if an ERROR check failed or the thing asked for was refused; 2 for bad arguments or no exports root; 130 after
+SIGINT, 143 after SIGTERM.
 """
 
 import typer

@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import polars as pl
 import pyarrow as pa
-from pandera.errors import SchemaErrors
 
-from schemas.contracts.models import polars_frame
 from schemas.contracts.table import Rule, Severity, Table
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _LISTED: Final = 50  # ids of broken rows that are named
 _SHOWN: Final = 3
@@ -42,12 +42,17 @@ def broken_rules(table: Table, rows: pa.Table, known: References | None = None) 
     """Every broken rule, ERROR before WARN; [] where all keep. `known`: the ids that exist, for all `references`."""
     if not rows.num_rows:
         return []
+    from schemas.contracts.models import polars_frame
+
     frame = polars_frame(rows)
     return [*_errors(table, frame), *_warnings(table, frame, known or {})]
 
 
-def _errors(table: Table, frame: pl.DataFrame) -> Iterator[BrokenRule]:
+def _errors(table: Table, frame: "pl.DataFrame") -> Iterator[BrokenRule]:
     """Types, nullability, ranges and the key, by the table's pandera schema."""
+    import polars as pl
+    from pandera.errors import SchemaErrors
+
     try:
         table.pandera().validate(frame, lazy=True)
     except SchemaErrors as errors:
@@ -57,7 +62,9 @@ def _errors(table: Table, frame: pl.DataFrame) -> Iterator[BrokenRule]:
             yield BrokenRule(f"{table.name}.{column} {check}", Severity.ERROR, count, (str(example),))
 
 
-def _warnings(table: Table, frame: pl.DataFrame, known: References) -> Iterator[BrokenRule]:
+def _warnings(table: Table, frame: "pl.DataFrame", known: References) -> Iterator[BrokenRule]:
+    import polars as pl
+
     for rule in table.rules:
         broken = _condition(table, rule, known) if rule.severity is Severity.WARN else None
         if broken is None:
@@ -68,8 +75,10 @@ def _warnings(table: Table, frame: pl.DataFrame, known: References) -> Iterator[
             yield BrokenRule(f"{table.name} {rule.name}", Severity.WARN, len(cases), tuple(map(str, named.head(_LISTED))))
 
 
-def _condition(table: Table, rule: Rule, known: References) -> pl.Expr | None:
+def _condition(table: Table, rule: Rule, known: References) -> "pl.Expr | None":
     """Which rows break a WARN rule; None for a rule that says nothing here."""
+    import polars as pl
+
     column = pl.col(rule.columns[0])
     if rule.bands:
         score = pl.col(rule.columns[1])

@@ -1,9 +1,11 @@
 """The code location: assets, checks, jobs, sensors and schedules wired to resources. Nothing is computed here.
 
-torch is not imported by this module or by anything that it imports, so that the daemon and the webserver load fast.
+Where things are is resolved when a run or a tick begins, not when this module is imported, so that a code location that has
+started finds exports that arrive later. torch is not imported by this module or by anything that it imports.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -16,42 +18,24 @@ from tamiyo_assets.assets.registries import REGISTRY_ASSETS
 from tamiyo_assets.assets.telemetry import TELEMETRY_ASSETS
 from tamiyo_assets.assets.upstream import UPSTREAM
 from tamiyo_assets.checks import CHECKS
-from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.jobs import JOBS
-from tamiyo_assets.resources.alerts import AlertOutbox
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.features import FeatureSource
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.schedules import registry_refresh_schedule
+from tamiyo_assets.resources.run import run_resources
+from tamiyo_assets.schedules import SCHEDULES
 from tamiyo_assets.sensors import SENSORS
-from tamiyo_assets.settings import Settings, resolve
-from tamiyo_assets.upkeep import maintenance_job, maintenance_schedule
-from tamiyo_assets.versions import Versions
-
-
-def build_resources(settings: Settings) -> dict[str, object]:
-    """What assets, checks and sensors are handed, all of one home and one exports root."""
-    tables = TableStore(settings.home)
-    exports = Exports(settings.exports, is_sample=settings.exports_are_sample)
-    return {
-        "settings": settings,
-        "tables": tables,
-        "exports": exports,
-        "ingest": Ingest(settings.home, exports, tables, settings.limits),
-        "source": FeatureSource(settings.home, tables),
-        "versions": Versions(settings.home, tables),
-        "alerts": AlertOutbox(settings.home, settings.alert_webhook),
-    }
+from tamiyo_assets.settings import Settings
+from tamiyo_assets.upkeep import maintenance_job
 
 
 def build_definitions(
     settings: Settings | None = None,
     *,
-    resources: Mapping[str, object] | None = None,
+    resources: Mapping[str, Any] | None = None,
     loggers: Mapping[str, dg.LoggerDefinition] | None = None,
 ) -> dg.Definitions:
-    """The definitions of one home; tests override the settings or single resources."""
-    found = build_resources(settings or resolve())
+    """Return the definitions: of the given settings, or of those that each run and tick resolves.
+
+    `resources` replaces resources by name, `loggers` adds loggers; tests and `tamiyo run` use both.
+    """
     return dg.Definitions(
         assets=[
             *UPSTREAM,
@@ -66,8 +50,8 @@ def build_definitions(
         asset_checks=[*CHECKS],
         jobs=[*JOBS, maintenance_job],
         sensors=[*SENSORS],
-        schedules=[registry_refresh_schedule, maintenance_schedule],
-        resources={**found, **(resources or {})},
+        schedules=[*SCHEDULES],
+        resources={**run_resources(settings), **(resources or {})},
         loggers=loggers,
         executor=dg.in_process_executor,  # a step is a tenth of a second; a process each would cost seconds
     )

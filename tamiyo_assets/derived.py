@@ -5,11 +5,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from gnn.features.coverage import BY_FAMILY, BY_KEY
-from gnn.features.gaps import GAPS
-from gnn.features.tables import feature_schema
-from gnn.model.examples import SCHEMA as EXAMPLES
-from gnn.model.table_schemas import CALIBRATION, EVALUATION, PREDICTIONS
+from gnn.features.table_schemas import BY_FAMILY, BY_KEY, GAPS, feature_schema
+from gnn.model.table_schemas import CALIBRATION, EVALUATION, EXAMPLES, PREDICTIONS
 from schemas.features import GROUPS
 
 DERIVED: Final[Mapping[str, pa.Schema]] = {

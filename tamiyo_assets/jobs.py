@@ -1,49 +1,41 @@
 """Jobs: named selections of assets. What triggers them is declared in sensors and schedules.
 
-A rebuild begins with the scan of all exports, so that also in a fresh home its graphs are made of everything there is.
+`everything` is what `tamiyo run` and "Materialize all" do. `rebuild` brings up to date all that depends on exports but what is
+trained, `train` does the rest.
 """
 
 from typing import Final
 
 import dagster as dg
 
-from tamiyo_assets.partitions import training_runs
+from tamiyo_assets.assets.bundle import PROMOTION
+from tamiyo_assets.assets.model import BUNDLE, RESULTS
+from tamiyo_assets.assets.reports import key_of
+from tamiyo_assets.assets.telemetry import WAREHOUSE
+from tamiyo_assets.writes import WRITES_TAGS
 
-EXPORTS: Final = dg.AssetKey(["operations", "exports"])
-KASMINA: Final = dg.AssetKey(["kasmina", "seed_state"])
-URABRASK: Final = (dg.AssetKey(["urabrask", "bsds"]), dg.AssetKey(["urabrask", "bsds_failure"]))
-
-ingest_job = dg.define_asset_job(
-    "ingest_exports",
-    selection=dg.AssetSelection.assets(EXPORTS),
-    description="Scan the exports, ingest what is new, and register the training runs that were found.",
-)
+_TAGS: Final = {**WRITES_TAGS, "dagster/retry_strategy": "ALL_STEPS"}
+_TRAINED: Final = dg.AssetSelection.assets(*(key_of(name) for name in RESULTS), BUNDLE, PROMOTION)
 
 everything_job = dg.define_asset_job(
     "everything",
     selection=dg.AssetSelection.all(),
-    partitions_def=training_runs,
-    description="Every asset and check, over a range of training runs.",
+    tags=_TAGS,
+    description="Every asset and check, training included.",
 )
 
-kasmina_job = dg.define_asset_job(
-    "rebuild_after_kasmina",
-    selection=dg.AssetSelection.assets(EXPORTS) | dg.AssetSelection.assets(KASMINA).downstream(),
-    partitions_def=training_runs,
-    description="Kasmina's seed states and everything that depends on them.",
+rebuild_job = dg.define_asset_job(
+    "rebuild",
+    selection=dg.AssetSelection.all() - _TRAINED,
+    tags=_TAGS,
+    description="Ingests every pending export and brings all that depends on exports up to date, but trains nothing.",
 )
 
-urabrask_job = dg.define_asset_job(
-    "rebuild_after_urabrask",
-    selection=dg.AssetSelection.assets(EXPORTS) | dg.AssetSelection.assets(*URABRASK).downstream(),
-    partitions_def=training_runs,
-    description="Urabrask's safety sheets and everything that depends on them.",
+train_job = dg.define_asset_job(
+    "train",
+    selection=_TRAINED | dg.AssetSelection.assets(WAREHOUSE),
+    tags=_TAGS,
+    description="Trains on the current graphs and examples, publishes the bundle, and promotes it if its gates pass.",
 )
 
-registries_job = dg.define_asset_job(
-    "refresh_registries",
-    selection=dg.AssetSelection.groups("registries"),
-    description="Every registry, from the contract tables and the newest Simic snapshot.",
-)
-
-JOBS: Final = (ingest_job, everything_job, kasmina_job, urabrask_job, registries_job)
+JOBS: Final = (everything_job, rebuild_job, train_job)

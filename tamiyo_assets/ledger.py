@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from gnn.publish import append_durable, publish_file
+from gnn.strict_json import read_object
 from schemas.errors import StorageError
 from tamiyo_assets.resources.exports import Export, Scan, identity
 
 LEDGER = "exports.ndjson"
+REBUILT = "rebuilt.json"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,22 @@ class Ledger:
             old = self.path.read_bytes()
             publish_file(self.path, old[: old.rfind(b"\n") + 1])
         append_durable(self.path, data)
+
+
+def note_rebuilt(home: Path) -> None:
+    """Remember that all that has arrived went through a whole rebuild; the caller holds the lock of the home's writers."""
+    publish_file(home / REBUILT, (json.dumps({"seq": _last_arrival(Ledger(home).entries())}) + "\n").encode("ascii"))
+
+
+def is_rebuilt(home: Path, entries: Iterable[Entry]) -> bool:
+    """Whether every arrival among `entries` has gone through a whole rebuild. One that was killed or failed does not count."""
+    path = home / REBUILT
+    done = read_object(path, StorageError).get("seq") if path.exists() else 0
+    return isinstance(done, int) and _last_arrival(entries) <= done
+
+
+def _last_arrival(entries: Iterable[Entry]) -> int:
+    return max((entry.seq for entry in entries if entry.event == "arrived"), default=0)
 
 
 def _place(one: Entry | Export) -> tuple[str, str]:

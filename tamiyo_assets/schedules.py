@@ -1,14 +1,40 @@
-"""Schedules: what runs by the clock."""
+"""Schedules: what runs by the clock. Their runs take the settings of the moment in which they begin."""
+
+from typing import Final
 
 import dagster as dg
+from dagster import ResourceParam
 
-from tamiyo_assets.jobs import registries_job
+from tamiyo_assets.jobs import rebuild_job
+from tamiyo_assets.settings import Settings
+from tamiyo_assets.upkeep import maintenance_job
+from tamiyo_assets.writes import run_tags
 
-registry_refresh_schedule = dg.ScheduleDefinition(
+
+@dg.schedule(
     name="registry_refresh_schedule",
-    job=registries_job,
+    job=rebuild_job,
     cron_schedule="0 3 * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Refresh every registry each night, so that keys of late exports and of new Simic snapshots are adopted.",
+    description="Scan the exports and rebuild each night, so that the registries adopt keys that no sensor has seen arrive.",
 )
+def registry_refresh_schedule(settings: ResourceParam[Settings]) -> dg.RunRequest:
+    """A run of `rebuild`, also with nothing pending."""
+    return dg.RunRequest(tags=run_tags(settings.home, settings.exports))
+
+
+@dg.schedule(
+    name="maintenance_schedule",
+    job=maintenance_job,
+    cron_schedule="0 4 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Compact and vacuum the tables and prune the runs each night, after the registries were refreshed.",
+)
+def maintenance_schedule(settings: ResourceParam[Settings]) -> dg.RunRequest:
+    """A run of `maintain_tables`."""
+    return dg.RunRequest(tags=run_tags(settings.home, settings.exports))
+
+
+SCHEDULES: Final = (registry_refresh_schedule, maintenance_schedule)

@@ -1,28 +1,42 @@
-"""Sensors: new exports rebuild what depends on them; finished runs post their failed checks."""
+"""Sensors of exports and training: what changed is rebuilt once, what was rebuilt is trained on in due time.
+
+All sensors ask for runs of the whole pipeline, so whichever sees a change first has all of it rebuilt, and the others then find
+nothing. While a run that writes is queued or running they keep their cursors, so that changes during it make one more run.
+"""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import dagster as dg
 from dagster import ResourceParam
 
+from schemas.artifacts import REGISTRIES
 from schemas.contracts import FOLDERS
-from tamiyo_assets.evaluations import failed_checks
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.jobs import kasmina_job, urabrask_job
-from tamiyo_assets.ledger import Ledger, present
-from tamiyo_assets.partitions import TRAINING_RUNS, range_tags, training_runs
-from tamiyo_assets.resources.alerts import AlertOutbox
+from tamiyo_assets.alert_sensors import ALERT_SENSORS
+from tamiyo_assets.assets.graphs import DATASET
+from tamiyo_assets.assets.model import BUNDLE, EXAMPLES
+from tamiyo_assets.assets.normalization import NORMS
+from tamiyo_assets.assets.registries import registry_key
+from tamiyo_assets.assets.reports import DATA_VERSION, INPUT_VERSION, ROWS
+from tamiyo_assets.instance import forget_sample
+from tamiyo_assets.jobs import everything_job, rebuild_job, train_job
+from tamiyo_assets.ledger import Ledger, is_rebuilt, present
 from tamiyo_assets.resources.exports import Export, Exports
+from tamiyo_assets.run_sensors import stuck_run_sensor, unfinished
+from tamiyo_assets.settings import Settings
+from tamiyo_assets.writes import run_tags
 
-_INTERVAL_SECONDS = 30
+_INTERVAL_SECONDS: Final = 10
+OTHERS: Final = ("tolaria", "urza", "tezzeret", "weatherlight", "simic", "tamiyo", "oona")
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """What a sensor saw last: the digest of its exports, and how many changes it has seen.
+    """What a sensor saw last: the digest of the contents that were present, and how many changes it has seen.
 
     The sequence is in the run key because a run key is used once for ever: exports that go from A to B and back to A are
     a third change.
@@ -33,95 +47,118 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> "Cursor":
-        """The cursor as stored; the first one where nothing is."""
+        """Return the stored cursor; the first one if none is stored."""
         return cls(**json.loads(text)) if text else cls()
 
     def dump(self) -> str:
-        """The cursor as text."""
+        """Return the cursor as text."""
         return json.dumps({"digest": self.digest, "sequence": self.sequence})
 
 
 def _contents(exports: Sequence[Export]) -> str:
-    return hashlib.sha256("\n".join(sorted(f"{e.folder} {e.digest}" for e in exports)).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted({f"{e.folder} {e.digest}" for e in exports})).encode()).hexdigest()
 
 
-def _exports_sensor(name: str, system: str, job_name: str) -> dg.SensorDefinition:
-    folders = tuple(path for path, folder in FOLDERS.items() if folder.system == system)
+def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
+    folders = tuple(path for path, folder in FOLDERS.items() if folder.system in systems)
 
     @dg.sensor(
         name=name,
-        job_name=job_name,
+        jobs=[rebuild_job, everything_job],
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Rebuilds what depends on {system}'s exports when their content changes.",
+        description=f"Asks for one run of `rebuild` when the exports of {', '.join(systems)} have new contents.",
     )
     def sensor(
-        context: dg.SensorEvaluationContext, exports: ResourceParam[Exports], ingest: ResourceParam[Ingest]
+        context: dg.SensorEvaluationContext, settings: ResourceParam[Settings], exports: ResourceParam[Exports]
     ) -> dg.SensorResult | dg.SkipReason:
-        if not exports.root.is_dir():
-            return dg.SkipReason(f"{exports.root} is no directory.")
+        if exports.is_sample:
+            return dg.SkipReason("No exports of your own yet: `Materialize all` and `make run` read the committed sample.")
+        writer = unfinished(context.instance)
+        if writer is not None:
+            return dg.SkipReason(f"Waiting for the end of run {writer[:8]}.")
+        exports.recall(settings.home)
         found = exports.scan(folders).exports
         cursor = Cursor.parse(context.cursor)
-        if _contents(found) == (cursor.digest or _contents(())):
-            return dg.SkipReason(f"{system}: nothing new in {len(found)} exports.")
-        arrived = present(Ledger(ingest.home).entries(), folders)
-        fresh = [export for export in found if (export.folder, export.digest) not in arrived]
-        after = Cursor(_contents(found), cursor.sequence + 1)
-        if not cursor.digest and not fresh:
-            return dg.SensorResult(skip_reason=f"{system}: all {len(found)} exports were read before.", cursor=after.dump())
-        return _rebuild(context.instance, after, fresh, ingest)
+        contents = _contents(found)
+        if contents == (cursor.digest or _contents(())):
+            return dg.SkipReason(f"Nothing new in {len(found)} exports.")
+        after = Cursor(contents, cursor.sequence + 1)
+        entries = Ledger(settings.home).entries()
+        arrived = present(entries, folders)
+        if all((e.folder, e.identity) in arrived for e in found) and is_rebuilt(settings.home, entries):
+            return dg.SensorResult(skip_reason=f"All {len(found)} exports were read before.", cursor=after.dump())
+        # a home in which nothing arrived yet gets its model too
+        job = rebuild_job if entries else everything_job
+        if forget_sample(context.instance, settings):
+            context.log.info("Wiped the asset events of the committed sample.")
+        request = dg.RunRequest(
+            run_key=f"{contents}:{after.sequence}", job_name=job.name, tags=run_tags(settings.home, settings.exports)
+        )
+        return dg.SensorResult(run_requests=[request], cursor=after.dump())
 
     return sensor
 
 
-def _rebuild(
-    instance: dg.DagsterInstance, cursor: Cursor, fresh: Sequence[Export], ingest: Ingest
-) -> dg.SensorResult | dg.SkipReason:
-    known = list(instance.get_dynamic_partitions(TRAINING_RUNS))
-    runs = {run for export in fresh for run in ingest.runs_in(export)} | set(ingest.run_ids())
-    new = sorted(runs - set(known))
-    ordered = [*known, *new]
-    if not ordered:
-        return dg.SkipReason("No training run is known yet: run the job `everything` first.")
-    # a safety sheet, and a registry that grew, reach the graphs of every run
-    request = dg.RunRequest(run_key=f"{cursor.digest}:{cursor.sequence}", tags=range_tags(ordered, set(ordered)))
-    return dg.SensorResult(
-        run_requests=[request],
-        dynamic_partitions_requests=[training_runs.build_add_request(new)] if new else [],
-        cursor=cursor.dump(),
-    )
+kasmina_exports_sensor = _exports_sensor("kasmina_exports_sensor", ["kasmina"])
+urabrask_exports_sensor = _exports_sensor("urabrask_exports_sensor", ["urabrask"])
+exports_sensor = _exports_sensor("exports_sensor", OTHERS)
 
 
-kasmina_exports_sensor = _exports_sensor("kasmina_exports_sensor", "kasmina", kasmina_job.name)
-urabrask_exports_sensor = _exports_sensor("urabrask_exports_sensor", "urabrask", urabrask_job.name)
-
-
-def _post_failed_checks(context: dg.RunStatusSensorContext, alerts: AlertOutbox) -> None:
-    queued = alerts.queue(failed_checks(context.instance, context.dagster_run.run_id))
-    delivery = alerts.deliver()
-    context.log.info(f"{queued} new alerts, {delivery.delivered} delivered, {delivery.pending} pending")
-
-
-@dg.run_status_sensor(
-    name="check_alert_success_sensor",
-    run_status=dg.DagsterRunStatus.SUCCESS,
+@dg.sensor(
+    name="training_sensor",
+    job=train_job,
+    minimum_interval_seconds=_INTERVAL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Posts the failed checks (WARN too) of a successful run to the webhook, once each.",
+    description="Asks for a training when examples, graphs, registries or norms differ from those of the newest bundle, "
+    "once `retrain_after` has passed since the last one.",
 )
-def check_alert_success_sensor(context: dg.RunStatusSensorContext, alerts: ResourceParam[AlertOutbox]) -> None:
-    """A failed check does not fail its run, so failed checks of successful runs matter too."""
-    _post_failed_checks(context, alerts)
+def training_sensor(context: dg.SensorEvaluationContext, settings: ResourceParam[Settings]) -> dg.SensorResult | dg.SkipReason:
+    """Compare the data versions that the newest bundle was made of with the present ones.
+
+    The cursor is the digest of the inputs that a training was asked for last: what failed once is not asked for again.
+    """
+    inputs = (EXAMPLES, DATASET, NORMS, *(registry_key(name) for name in REGISTRIES))
+    events = {key: context.instance.get_latest_materialization_event(key) for key in (*inputs, BUNDLE)}
+    found = {key: event.asset_materialization for key, event in events.items() if event and event.asset_materialization}
+    if not all(found.get(key) is not None and found[key].metadata[ROWS].value for key in (EXAMPLES, DATASET)):
+        return dg.SkipReason("No graph with a measured outcome to train on yet.")
+    now = {key.to_user_string(): _version(found[key].tags) for key in inputs if key in found}
+    bundle = events[BUNDLE]
+    made_of = _inputs(found[BUNDLE].tags or {}) if BUNDLE in found else {}
+    if bundle is not None and all(made_of.get(key) == version for key, version in now.items()):
+        return dg.SkipReason("The newest bundle was made of what is there now.")
+    writer = unfinished(context.instance)
+    if writer is not None:
+        return dg.SkipReason(f"The inputs changed; waiting for the end of run {writer[:8]}.")
+    digest = hashlib.sha256(json.dumps(now, sort_keys=True).encode()).hexdigest()
+    if context.cursor == digest:
+        return dg.SkipReason("A training on these inputs was asked for and has not ended well: see the newest run of `train`.")
+    age = _age(bundle.timestamp) if bundle is not None else None
+    if age is not None and age < settings.retrain_after:
+        return dg.SkipReason(f"The inputs changed; the next training is due in {settings.retrain_after - age}.")
+    request = dg.RunRequest(run_key=f"{digest}:{datetime.now(UTC).isoformat()}", tags=run_tags(settings.home, settings.exports))
+    return dg.SensorResult(run_requests=[request], cursor=digest)
 
 
-@dg.run_status_sensor(
-    name="check_alert_failure_sensor",
-    run_status=dg.DagsterRunStatus.FAILURE,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Posts the failed checks (WARN too) of a failed run to the webhook, once each.",
+def _version(tags: Mapping[str, str] | None) -> str:
+    return (tags or {}).get(DATA_VERSION, "")
+
+
+def _inputs(tags: Mapping[str, str]) -> dict[str, str]:
+    """Asset -> data version of what a materialization was made from."""
+    return {name.removeprefix(INPUT_VERSION): value for name, value in tags.items() if name.startswith(INPUT_VERSION)}
+
+
+def _age(timestamp: float) -> timedelta:
+    return datetime.now(UTC) - datetime.fromtimestamp(timestamp, UTC)
+
+
+SENSORS: Final = (
+    kasmina_exports_sensor,
+    urabrask_exports_sensor,
+    exports_sensor,
+    training_sensor,
+    stuck_run_sensor,
+    *ALERT_SENSORS,
 )
-def check_alert_failure_sensor(context: dg.RunStatusSensorContext, alerts: ResourceParam[AlertOutbox]) -> None:
-    """A blocking check that fails fails its run."""
-    _post_failed_checks(context, alerts)
-
-
-SENSORS = (kasmina_exports_sensor, urabrask_exports_sensor, check_alert_success_sensor, check_alert_failure_sensor)

@@ -1,8 +1,9 @@
-"""Where things are and how strict the checks are: resolved once, from options, the environment and the defaults."""
+"""Where things are and how strict the checks are: resolved for every command, run and sensor tick, never at import."""
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -11,15 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gnn.model.config import TrainingConfig
 from schemas.decode import Limits
 from schemas.errors import ContractError, StorageError, TamiyoError
+from tamiyo_assets.ledger import Ledger
+from tamiyo_assets.pipeline_file import read_pipeline_file
 
 SAMPLE = Path(__file__).resolve().parents[1] / "recorder" / "sample"
 DEFAULT_HOME = Path("var/tamiyo")
+SAMPLE_HOME = Path("var/sample")
 DEFAULT_EXPORTS = Path("var/exports")
 DEFAULT_DAGSTER_HOME = Path("var/dagster")
 
 
 class ExportsMissing(TamiyoError):
-    """There is no exports root to read."""
+    """The exports root is absent or empty."""
 
 
 class Settings(BaseModel):
@@ -34,32 +38,43 @@ class Settings(BaseModel):
     alert_webhook: str | None = None
     mandatory_coverage: float = Field(default=1.0, ge=0.0, le=1.0)
     family_coverage: float = Field(default=0.70, ge=0.0, le=1.0)
+    retrain_after: timedelta = timedelta(hours=1)
+    max_silence: timedelta = timedelta(minutes=20)
+    max_age: timedelta = timedelta(days=30)
     limits: Limits = Limits()
     training: TrainingConfig = TrainingConfig()
     gates: dict[str, float] = Field(default_factory=dict)
 
 
 def resolve(*, exports: Path | None = None, home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from options first, then `TAMIYO_*` variables, then the defaults of the house.
+    """Return the settings from options first, then `TAMIYO_*` variables, then `$TAMIYO_HOME/pipeline.toml`, then defaults.
 
-    Where no exports root is named and `var/exports` is absent or empty, the committed sample is read. `TAMIYO_LIMITS` is a JSON
-    object of bounds on what decoders accept; ContractError where it names another one, or where any value is a bad one.
+    If no exports root is named and `var/exports` holds no file, the committed sample is read, into `var/sample` unless a home
+    is named. A home in which other exports have arrived never goes back to the sample. A home given as an option keeps its
+    Dagster instance under `<home>/dagster`, whatever `DAGSTER_HOME` says. Raises ContractError for a bad value.
     """
     env = os.environ if environment is None else environment
     named_home = home or _path(env, "TAMIYO_HOME")
     named_exports = exports or _path(env, "TAMIYO_EXPORTS")
-    is_sample = named_exports is None and not _has_entries(DEFAULT_EXPORTS)
+    is_sample = named_exports is None and is_empty(DEFAULT_EXPORTS) and not has_own_exports(named_home or DEFAULT_HOME)
     root = named_exports or (SAMPLE if is_sample else DEFAULT_EXPORTS)
-    default_dagster = DEFAULT_DAGSTER_HOME if named_home is None else named_home / "dagster"
+    where = named_home or (SAMPLE_HOME if is_sample else DEFAULT_HOME)
+    named_dagster = None if home is not None else _path(env, "DAGSTER_HOME")
+    file = read_pipeline_file(where)
     return Settings(
-        home=(named_home or DEFAULT_HOME).absolute(),
+        home=where.absolute(),
         exports=root.absolute(),
         exports_are_sample=is_sample,
-        dagster_home=(_path(env, "DAGSTER_HOME") or default_dagster).absolute(),
+        dagster_home=(named_dagster or (DEFAULT_DAGSTER_HOME if named_home is None else named_home / "dagster")).absolute(),
         alert_webhook=env.get("TAMIYO_ALERT_WEBHOOK") or None,
-        mandatory_coverage=_share(env, "TAMIYO_MANDATORY_COVERAGE", 1.0),
-        family_coverage=_share(env, "TAMIYO_FAMILY_COVERAGE", 0.70),
+        mandatory_coverage=_share(env, "TAMIYO_MANDATORY_COVERAGE", file.checks.mandatory_coverage),
+        family_coverage=_share(env, "TAMIYO_FAMILY_COVERAGE", file.checks.family_coverage),
+        retrain_after=file.retrain_after,
+        max_silence=file.max_silence,
+        max_age=file.max_age,
         limits=_limits(env.get("TAMIYO_LIMITS") or "{}"),
+        training=file.training,
+        gates=file.gates,
     )
 
 
@@ -70,7 +85,7 @@ def _share(env: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         share = math.nan
     if not 0.0 <= share <= 1.0:
-        raise ContractError(f"{name}: expected a number from 0 to 1, found {text!r}; leave it away for {default}")
+        raise ContractError(f"{name}: expected a number from 0 to 1, found {text!r}; unset it for {default}")
     return share
 
 
@@ -85,7 +100,7 @@ def _limits(text: str) -> Limits:
 
 
 def require_home(settings: Settings) -> None:
-    """Make the home; raise StorageError where it can't be written to."""
+    """Make the home; raise StorageError if it can't be written to, or if the sample lies where own exports belong."""
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=settings.home):
@@ -95,13 +110,19 @@ def require_home(settings: Settings) -> None:
             f"home {settings.home}: expected a directory that can be written to, found: {error.strerror}; "
             "pass --home DIR or set TAMIYO_HOME"
         ) from None
+    if settings.home == DEFAULT_HOME.absolute() and settings.exports != SAMPLE and _holds_the_sample(settings.home):
+        raise StorageError(
+            f"home {settings.home}: expected your exports alone, found the committed sample of an earlier version; "
+            "move the directory away, or pass --home DIR"
+        )
 
 
 def require_exports(settings: Settings) -> None:
-    """Raise ExportsMissing where the exports root is not a directory."""
-    if not settings.exports.is_dir():
+    """Raise ExportsMissing if the exports root is absent or holds no file."""
+    if is_empty(settings.exports):
+        found = "a directory without any" if settings.exports.is_dir() else "no directory"
         raise ExportsMissing(
-            f"exports root {settings.exports}: expected a directory <system>/<contract>/<file>, found none; "
+            f"exports root {settings.exports}: expected a directory with files <system>/<contract>/<file>, found {found}; "
             "pass --exports DIR, set TAMIYO_EXPORTS, or make recordings with `tamiyo record`"
         )
 
@@ -111,5 +132,32 @@ def _path(env: Mapping[str, str], name: str) -> Path | None:
     return Path(value) if value else None
 
 
-def _has_entries(path: Path) -> bool:
-    return path.is_dir() and any(path.iterdir())
+def is_empty(root: Path) -> bool:
+    """Whether an exports root holds no finished file. Names that start with `.` or end in `.tmp` are still being written."""
+    return next(_finished_files(root), None) is None
+
+
+def _finished_files(root: Path) -> Iterator[Path]:
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if not name.startswith(".")]
+        yield from (Path(folder, name) for name in files if not name.startswith(".") and not name.endswith(".tmp"))
+
+
+def has_own_exports(home: Path) -> bool:
+    """Whether exports other than the committed sample have ever arrived in a home."""
+    arrived = _arrived(home)
+    return bool(arrived) and not arrived <= _sample_files()
+
+
+def _holds_the_sample(home: Path) -> bool:
+    arrived = _arrived(home)
+    return bool(arrived) and arrived <= _sample_files()
+
+
+def _arrived(home: Path) -> set[tuple[str, int]]:
+    """Name and size of every export that ever arrived in a home."""
+    return {(entry.file, entry.size) for entry in Ledger(home).entries() if entry.event == "arrived"}
+
+
+def _sample_files() -> set[tuple[str, int]]:
+    return {(path.relative_to(SAMPLE).as_posix(), path.stat().st_size) for path in _finished_files(SAMPLE)}

@@ -1,9 +1,12 @@
 """Blueprints of graphs without a safety sheet in time, and sheets that lack fields."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import polars as pl
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _FIELDS = ("risk_score", "hazard_band", "handling_class", "resource_profile")
 
@@ -21,6 +24,8 @@ def sheet_gaps(blueprints: pa.Table, sheets: pa.Table) -> SheetGaps:
 
     A sheet counts for a graph where it was issued not after the graph's packet.
     """
+    import polars as pl
+
     shown = _frame(blueprints.select(["element_id", "timestamp_ns"])).unique()
     issued = _frame(sheets.select(["blueprint_id", "issued_at_ns", *_FIELDS])).sort("issued_at_ns")
     first = issued.group_by("blueprint_id").agg(pl.col("issued_at_ns").min())
@@ -33,6 +38,8 @@ def sheet_gaps(blueprints: pa.Table, sheets: pa.Table) -> SheetGaps:
     return SheetGaps(tuple(sorted(missing)), tuple(sorted(partial)))
 
 
-def _frame(rows: pa.Table) -> pl.DataFrame:
+def _frame(rows: pa.Table) -> "pl.DataFrame":
+    import polars as pl
+
     frame = pl.from_arrow(rows)
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()

@@ -1,21 +1,18 @@
-"""The closing summary on a terminal. Text comes from exports: the console must not read markup in it."""
+"""The closing summary on a terminal."""
 
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from tamiyo_assets.summary import Build, Summary
+from tamiyo_assets.commands.terminal import Terminal, labelled, table
+from tamiyo_assets.summary import Build, Family, Summary
 
 _WORST_SHOWN = 20
 
 
-def render(summary: Summary, console: Console) -> None:
+def render(summary: Summary, console: Terminal) -> None:
     """Print the summary: what came in, what was kept, how much is measured, how good the model is, where to look."""
     source = "the committed sample" if summary.exports_are_sample else summary.exports
     rows = sum(summary.rows.values())
-    console.rule("tamiyo run")
+    console.print("tamiyo run", style="bold")
     console.print(
         f"{rows:,} rows in {len(summary.rows)} contract tables, {summary.training_runs} training runs, from {source}."
     )
@@ -25,58 +22,54 @@ def render(summary: Summary, console: Console) -> None:
     _coverage(summary, console)
     _model(summary, console)
     _checks(summary, console)
-    console.print("\nNext", style="bold")
+    console.print()
+    console.print("Next", style="bold")
     for line in summary.next:
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
-    console.print(f"Done in {summary.seconds:.0f} s.", highlight=False)
+        console.print(f"  {line}")
+    console.print(f"Done in {summary.seconds:.0f} s.")
 
 
-def _tables(summary: Summary, console: Console) -> None:
-    table = Table("table", "rows", title="Contract tables", title_justify="left", box=None)
-    table.columns[1].justify = "right"
-    for name, count in summary.rows.items():
-        table.add_row(name, f"{count:,}")
-    console.print(table)
+def _tables(summary: Summary, console: Terminal) -> None:
+    rows = [(name, f"{count:,}") for name, count in summary.rows.items()]
+    console.print(table("table", "rows", rows=rows, title="Contract tables", right=["rows"]))
 
 
-def _rejects(summary: Summary, console: Console) -> None:
+def _rejects(summary: Summary, console: Terminal) -> None:
     if not summary.rejects:
         console.print("Rejects: none.")
         return
-    table = Table("rejects", "reason", "records", title="Rejects", title_justify="left", box=None)
-    table.columns[2].justify = "right"
-    for reject in summary.rejects:
-        table.add_row(reject.table, reject.reason, f"{reject.records:,}")
-    console.print(table)
+    rows = [(reject.table, reject.reason, f"{reject.records:,}") for reject in summary.rejects]
+    console.print(table("rejects", "reason", "records", rows=rows, title="Rejects", right=["records"]))
 
 
-def _drift(summary: Summary, console: Console) -> None:
+def _drift(summary: Summary, console: Terminal) -> None:
     """What the exports read in this run hold and no contract declares."""
     if not summary.unknown_fields:
         return
     shown = list(summary.unknown_fields.items())[:_WORST_SHOWN]
     more = f", and {len(summary.unknown_fields) - len(shown)} more" if len(summary.unknown_fields) > len(shown) else ""
     listed = ", ".join(f"{name} {count:,}" for name, count in shown)
-    console.print(f"Drift: fields and enum values that no contract declares: {listed}{more}.", highlight=False)
+    console.print(f"Drift: fields and enum values that no contract declares: {listed}{more}.")
 
 
-def _coverage(summary: Summary, console: Console) -> None:
+def _coverage(summary: Summary, console: Terminal) -> None:
     if summary.coverage is None:
         console.print("Coverage: no element to measure.")
         return
     console.print(f"Coverage: {summary.coverage:.3f} (mean over keys).")
-    table = Table("family", "coverage", "missing elements, by the system to ask", title_justify="left", box=None)
-    table.columns[1].justify = "right"
-    for family in summary.families:
-        gaps = ", ".join(f"{system} {count:,}" for system, count in family.missing_by_system.items())
-        table.add_row(family.family, f"{family.ratio:.3f}", gaps)
-    console.print(table)
+    headers = ("family", "coverage", "missing elements, by the system to ask")
+    console.print(table(*headers, rows=map(_gaps, summary.families), right=["coverage"]))
     if summary.mandatory_under:
         worst = list(summary.mandatory_under.items())[:_WORST_SHOWN]
         console.print("Mandatory keys not fully measured: " + ", ".join(f"{key} {ratio:.3f}" for key, ratio in worst))
 
 
-def _model(summary: Summary, console: Console) -> None:
+def _gaps(family: Family) -> tuple[str, str, str]:
+    gaps = ", ".join(f"{system} {count:,}" for system, count in family.missing_by_system.items())
+    return family.family, f"{family.ratio:.3f}", gaps
+
+
+def _model(summary: Summary, console: Terminal) -> None:
     console.print(f"Training examples: {summary.examples:,} measured outcomes.")
     for reason, count in summary.unusable_reports.items():
         console.print(f"  {count:,} field reports gave no label: {reason}")
@@ -94,13 +87,11 @@ def _model(summary: Summary, console: Console) -> None:
         console.print(f"  {reason}")
 
 
-def _figures(build: Build, console: Console) -> None:
+def _figures(build: Build, console: Terminal) -> None:
     gaps = build.metrics.get("gap_closed") or {}
     if gaps:
-        table = Table("gap closed on held-out hosts", "mean", "interval", title="Model", title_justify="left", box=None)
-        for name, figure in gaps.items():
-            table.add_row(name, *_interval(figure, build.metrics_missing.get(f"gap_closed.{name}")))
-        console.print(table)
+        rows = [(name, *_interval(figure, build.metrics_missing.get(f"gap_closed.{name}"))) for name, figure in gaps.items()]
+        console.print(table("gap closed on held-out hosts", "mean", "interval", rows=rows, title="Model"))
     for name, figure in build.metrics.items():
         if isinstance(figure, int | float):
             console.print(f"  {name} {figure:.3f}")
@@ -114,13 +105,15 @@ def _interval(figure: Any, missing: str | None) -> tuple[str, str]:
     return f"{figure['mean']:.3f}", f"{figure['low']:.3f} .. {figure['high']:.3f}"
 
 
-def _checks(summary: Summary, console: Console) -> None:
+def _checks(summary: Summary, console: Terminal) -> None:
     for step, error in summary.failed_steps.items():
-        console.print(Text.assemble(("failed step", "red"), f" {step}: {error}"), soft_wrap=True)
-    if not summary.failed_checks:
-        console.print("Checks: all passed.")
-        return
-    console.print(f"Checks: {len(summary.failed_checks)} failed.")
+        console.print(labelled("failed step", "red", f"{step}: {error}"))
+    failed, steps = len(summary.failed_checks), len(summary.failed_steps)
+    if steps:
+        behind = "the failed step" if steps == 1 else f"the {steps} failed steps"
+        console.print(f"Checks: {failed or 'none'} failed of those that ran; checks behind {behind} did not run.")
+    else:
+        console.print(f"Checks: {failed} failed." if failed else "Checks: all passed.")
     for check in sorted(summary.failed_checks, key=lambda c: (c.severity, c.asset)):
         color = "red" if check.severity == "ERROR" else "yellow"
-        console.print(Text.assemble("  ", (check.severity, color), f" {check.asset} {check.check}: {check.description}"))
+        console.print(labelled(check.severity, color, f"{check.asset} {check.check}: {check.description}", indent="  "))

@@ -1,14 +1,19 @@
-"""Upkeep by the clock: tables are compacted and vacuumed each night, never a version that a build has pinned."""
+"""Upkeep by the clock: each night tables are compacted and vacuumed, never a version that a build has pinned, and runs go that
+ended more than 30 days ago, never one whose events the UI still shows as the newest.
+"""
+
+from dataclasses import asdict
 
 import dagster as dg
 
-from tamiyo_assets.maintenance import maintain
 from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.writes import WRITES_TAGS
 
 
 @dg.op(description="Merge small files, delete those that no kept version needs, show the views what is left.")
 def compact_and_vacuum(context: dg.OpExecutionContext, tables: dg.ResourceParam[TableStore]) -> None:
     """Maintain every table; what was done is in the log."""
+    from tamiyo_assets.maintenance import maintain
     from tamiyo_assets.warehouse import WAREHOUSE, publish
 
     done = maintain(tables)
@@ -18,17 +23,25 @@ def compact_and_vacuum(context: dg.OpExecutionContext, tables: dg.ResourceParam[
         publish(tables.home, tables)
 
 
-@dg.job(name="maintain_tables", description="Compaction and vacuum of the tables; 7 days and every pinned version are kept.")
-def maintenance_job() -> None:
-    """One op."""
-    compact_and_vacuum()
+@dg.op(description="Delete finished runs that are older than 30 days, but none with the newest event of an asset or check.")
+def prune_runs(context: dg.OpExecutionContext) -> None:
+    """Prune the instance; the counts are in the log and in the output's metadata."""
+    from tamiyo_assets.retention import DAYS, prune
+
+    done = prune(context.instance)
+    context.log.info(
+        f"{done.runs} runs older than {DAYS} days and {done.events} superseded events outside of runs deleted, "
+        f"{done.kept} runs kept, {done.freed_bytes} bytes given back"
+    )
+    context.add_output_metadata(asdict(done))
 
 
-maintenance_schedule = dg.ScheduleDefinition(
-    name="maintenance_schedule",
-    job=maintenance_job,
-    cron_schedule="0 4 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Compact and vacuum the tables each night, after the registries were refreshed.",
+@dg.job(
+    name="maintain_tables",
+    tags=dict(WRITES_TAGS),
+    description="Compaction and vacuum of the tables (7 days and every pinned version are kept), retention of runs (30 days).",
 )
+def maintenance_job() -> None:
+    """Two ops that do not wait for each other: one that fails leaves the other alone."""
+    compact_and_vacuum()
+    prune_runs()

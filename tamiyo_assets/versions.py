@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 
 from gnn.publish import publish_file
 from schemas.contracts import TABLES
-from schemas.digest import table_digest
+from schemas.digest import ordered_digest, table_digest
 from tamiyo_assets.resources.digests import file_digest
 from tamiyo_assets.resources.tables import ABSENT, TableStore
 
 RUN = "training_run_id"
+VERSIONS = "operations.versions"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Versions:
         """Digests of `tables`, remembered under `home`."""
         self._directory = home / "digests"
         self._tables = tables
+        self._published: dict[str, dict[str, str]] | None = None
 
     def of(self, name: str) -> TableVersion:
         """The current version of a table. Of one that has a newer commit, what changed is read: all rows of the training runs
@@ -61,9 +63,25 @@ class Versions:
         known, commit = self._noted(name), tables.commit(name)
         if not known or known["commit"] != commit:
             known = _renewed(tables, name, known, commit) | {"commit": commit}
-            publish_file(self._directory / f"{name}.json", json.dumps(known).encode())
+            self._note(name, known)
         runs = {run: RunVersion(digest, rows) for run, (digest, rows) in known["runs"].items()}
         return TableVersion(name, known["digest"], known["rows"], runs)
+
+    def published(self) -> Mapping[str, Mapping[str, str]]:
+        """Table -> training run -> digest, as `operations.versions` had them when this was first asked."""
+        if self._published is None:
+            columns = ["table", "training_run", "digest"]
+            rows = self._tables.read(VERSIONS, columns=columns).to_pylist() if self._tables.exists(VERSIONS) else []
+            self._published = {}
+            for row in rows:
+                self._published.setdefault(row["table"], {})[row["training_run"]] = row["digest"]
+        return self._published
+
+    def changed_runs(self, version: TableVersion) -> list[str]:
+        """Training runs whose share of the table differs from what was last published, those that are gone included; sorted."""
+        before = {run: digest for run, digest in self.published().get(version.name, {}).items() if run is not None}
+        now = {run: part.digest for run, part in version.runs.items()}
+        return sorted(run for run in {*before, *now} if before.get(run) != now.get(run))
 
     def at(self, versions: Mapping[str, int]) -> dict[str, str]:
         """Content digest of every contract table at the given Delta versions; a table that is not among them is empty.
@@ -95,23 +113,34 @@ class Versions:
             return {}
         return noted if isinstance(noted, dict) else {}
 
+    def _note(self, name: str, known: Mapping[str, Any]) -> None:
+        publish_file(self._directory / f"{name}.json", json.dumps(known).encode())
+
     def write(self, name: str, rows: pa.Table) -> TableVersion:
         """Replace a derived table by `rows`, touching only the runs (or the table) whose content differs.
 
         Writing what is there already makes no commit, so that a second run changes nothing.
         """
-        fresh = _describe(name, rows)
+        ordered, noted = ordered_digest(rows), self._noted(name)
+        if noted.get("ordered") == ordered and noted.get("commit") == self._tables.commit(name):
+            return self.of(name)
+        self._replace(name, rows, _describe(name, rows))
+        version = self.of(name)
+        self._note(name, self._noted(name) | {"ordered": ordered})
+        return version
+
+    def _replace(self, name: str, rows: pa.Table, fresh: Mapping[str, Any]) -> None:
+        """Commit those of `rows`, which `fresh` describes, that the table does not have."""
         runs: dict[str, tuple[str, int]] = fresh["runs"]
         if self._tables.version(name) is None or not runs:
             if self._tables.version(name) is None or self.of(name).digest != fresh["digest"]:
                 self._tables.write(name, rows)
-            return self.of(name)
+            return
         known = self.of(name).runs
         changed = [r for r in {*runs, *known} if r not in runs or r not in known or known[r].digest != runs[r][0]]
         if changed:
             kept = rows.filter(pc.is_in(rows.column(RUN), value_set=pa.array(changed, pa.string())))
             self._tables.write(name, kept, runs=changed)
-        return self.of(name)
 
 
 def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: str | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The checkpoint bundle: write, read, preflight, promote, roll back."""
 
-from gnn.bundle.build_id import BuildInputs, code_version
+from gnn.bundle.build_id import BuildInputs
 from gnn.bundle.gates import Gate, GateConfig, gates
 from gnn.bundle.preflight import Mismatch, PreflightReport, preflight
 from gnn.bundle.promote import PromotionReport, promote, rollback, serving
@@ -16,7 +16,6 @@ __all__ = [
     "PreflightReport",
     "PromotionReport",
     "bundle_path",
-    "code_version",
     "gates",
     "is_published",
     "preflight",

@@ -2,15 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-
-import gnn
-import schemas
 
 
 class BuildInputs(BaseModel):
@@ -29,19 +24,3 @@ class BuildInputs(BaseModel):
         """SHA-256 (hex) of the canonical JSON of these inputs: keys sorted, no spaces, ASCII."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-@cache
-def code_version() -> str:
-    """SHA-256 (hex) over path and bytes of every Python source in `schemas` and `gnn`, in order of path."""
-    digest = hashlib.sha256()
-    for name, path in _sources():
-        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
-
-
-def _sources() -> Iterator[tuple[str, Path]]:
-    for package in (gnn, schemas):
-        root = Path(str(package.__file__)).parent
-        for path in sorted(root.rglob("*.py")):
-            yield f"{package.__name__}/{path.relative_to(root).as_posix()}", path

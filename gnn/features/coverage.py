@@ -10,30 +10,10 @@ import pyarrow as pa
 from gnn.features.build import Featured, FeatureSet
 from gnn.features.encoding import LAYOUTS
 from gnn.features.rows import Bools, Ints
+from gnn.features.table_schemas import BY_FAMILY, BY_KEY
 from schemas.errors import FeatureError
 from schemas.features import GROUPS, Kind
 
-BY_KEY: Final = pa.schema(
-    [
-        ("training_run_id", pa.string()),
-        ("key", pa.string()),
-        ("family", pa.string()),
-        ("system", pa.string()),
-        ("mandatory", pa.bool_()),
-        ("measured", pa.int64()),
-        ("elements", pa.int64()),
-        ("ratio", pa.float64()),
-    ]
-)
-BY_FAMILY: Final = pa.schema(
-    [
-        ("training_run_id", pa.string()),
-        ("family", pa.string()),
-        ("measured", pa.int64()),
-        ("elements", pa.int64()),
-        ("ratio", pa.float64()),
-    ]
-)
 _KEYS: Final = tuple((group, feature) for group in GROUPS for feature in group.features)
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from schemas.artifacts import ALPHA, EWMA_PRIORS
 
@@ -46,6 +45,8 @@ class EwmaTrace:
 
 def _filtered(inputs: Floats, start: Floats, alpha: float) -> Floats:
     """y[m, i] = inputs[m, i] + (1 - alpha) y[m, i - 1] with y[m, -1] = start[m]."""
+    from scipy.signal import lfilter  # 0.7 s to import, and whoever reads published norms filters nothing
+
     decay = 1.0 - alpha
     found = lfilter([1.0], [1.0, -decay], inputs, axis=1, zi=decay * start[:, None])[0]
     return np.asarray(found, dtype=np.float64)

@@ -10,19 +10,9 @@ from gnn.features.build import Featured, FeatureSet
 from gnn.features.coverage import measured_of, per_packet
 from gnn.features.nodes import Dangling
 from gnn.features.rows import Ints
+from gnn.features.table_schemas import GAPS
 from schemas.features import Feature, NodeType
 
-GAPS: Final = pa.schema(
-    [
-        ("training_run_id", pa.string()),
-        ("key", pa.string()),
-        ("system", pa.string()),
-        ("missing", pa.int64()),
-        ("elements", pa.int64()),
-        ("reason", pa.string()),
-        ("since_timestamp_ns", pa.int64()),
-    ]
-)
 _NAMED: Final = 20
 _NOBODY_SENT: Final = {"layer": "urza", "activation": "urza", "parameter": "urza", "blueprint": "tolaria", "context": "tolaria"}
 

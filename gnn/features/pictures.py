@@ -1,14 +1,16 @@
 """Pictures of registries and norms for the metadata of their assets: PNG bytes, the same for the same data."""
 
 import io
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
-from matplotlib.figure import Figure
 
 from schemas.artifacts import EWMA_PRIORS, RegistryRecord
 from schemas.features import EWMA_METRICS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _DPI: Final = 80
 _RUNS_SHOWN: Final = 200
@@ -16,6 +18,8 @@ _RUNS_SHOWN: Final = 200
 
 def growth(name: str, record: RegistryRecord) -> bytes:
     """Size of a registry by version, with the line of its capacity where that is near."""
+    from matplotlib.figure import Figure
+
     sizes = np.cumsum([len(version.added) for version in record.versions])
     figure = Figure(figsize=(4.5, 2.2), layout="constrained")
     axes = figure.add_subplot()
@@ -34,6 +38,8 @@ def bands(rows: pa.Table) -> bytes:
 
     The newest runs by their last observation; runs without one of a metric are left out of its panel.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9.0, 5.0), layout="constrained")
     for place, metric in enumerate(EWMA_METRICS):
         axes = figure.add_subplot(2, 2, place + 1)
@@ -49,7 +55,7 @@ def bands(rows: pa.Table) -> bytes:
     return _png(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return buffer.getvalue()

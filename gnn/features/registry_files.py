@@ -86,9 +86,19 @@ def resolve(directory: Path) -> Path:
 def read_set(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
     """Entries and records of the published set, checked against each other; both empty where nothing is published.
 
-    Files without an `index.json` (an older system's) have entries and no record.
+    Files without an `index.json` (an older system's) have entries and no record. A reader that writers overtake by so many
+    generations that its own is removed reads the newer one.
     """
-    root = resolve(directory)
+    while True:
+        root = resolve(directory)
+        try:
+            return _read_generation(directory, root)
+        except (RegistryError, OSError):
+            if resolve(directory) == root:
+                raise
+
+
+def _read_generation(directory: Path, root: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
     index_file = root / INDEX
     if index_file.exists():
         records = read_index(index_file)

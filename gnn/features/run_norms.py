@@ -1,25 +1,13 @@
 """EWMA states after each training run's packets: the table `norms.ewma`, and the newest observation of each metric."""
 
-from typing import Final
-
 import numpy as np
 import pyarrow as pa
 
 from gnn.features.ewma import EwmaState, run_states
 from gnn.features.norms import Observation
 from gnn.features.packets import Packets
+from gnn.features.table_schemas import EWMA
 from schemas.features import EWMA_METRICS
-
-SCHEMA: Final = pa.schema(
-    [
-        ("training_run_id", pa.string()),
-        ("metric", pa.string()),
-        ("mean", pa.float64()),
-        ("var", pa.float64()),
-        ("count", pa.int64()),
-        ("timestamp_ns", pa.int64()),  # of the run's newest observation of the metric, NULL where there is none
-    ]
-)
 
 
 def run_norms(states: pa.Table) -> pa.Table:
@@ -34,8 +22,8 @@ def run_norms(states: pa.Table) -> pa.Table:
             seen = packets.times[span][np.isfinite(values[span])]
             newest = int(seen[-1]) if len(seen) else None
             rows.append((run, metric, final.mean, final.var, final.count, newest))
-    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
-    return pa.table([pa.array(list(c), f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    columns = list(zip(*rows, strict=True)) or [()] * len(EWMA)
+    return pa.table([pa.array(list(c), f.type) for c, f in zip(columns, EWMA, strict=True)], schema=EWMA)
 
 
 def newest_observations(rows: pa.Table) -> dict[str, Observation]:

@@ -9,24 +9,8 @@ from gnn.features.build import Featured, FeatureSet
 from gnn.features.coverage import measured_of
 from gnn.features.encoding import LAYOUTS
 from gnn.features.rows import Ints
-from schemas.features import Kind, NodeType, Relation
-
-_TYPES = {
-    Kind.NUMERIC: pa.float64(),
-    Kind.FLAG: pa.bool_(),
-    Kind.CATEGORICAL: pa.string(),
-    Kind.MULTI_HOT: pa.list_(pa.string()),
-}
-_PACKET = (("training_run_id", pa.string()), ("packet_id", pa.string()), ("timestamp_ns", pa.int64()))
-
-
-def feature_schema(group: NodeType | Relation) -> pa.Schema:
-    """Arrow schema of a group's feature table."""
-    ids = ("element_id",) if isinstance(group, NodeType) else ("source_id", "target_id")
-    fields = [*_PACKET, *((name, pa.string()) for name in ids)]
-    for feature in group.features:
-        fields += [(feature.name, _TYPES[feature.kind]), (f"{feature.name}__mask", pa.int8())]
-    return pa.schema(fields)
+from gnn.features.table_schemas import PACKET, TYPES, feature_schema
+from schemas.features import Kind, NodeType
 
 
 class _Names:
@@ -57,7 +41,7 @@ def feature_tables(features: FeatureSet) -> dict[str, pa.Table]:
 def _table(featured: Featured, names: _Names) -> pa.Table:
     declaration, group = featured.declaration, featured.group
     packets = names.packets.take(pa.array(group.packet))
-    columns: list[pa.Array | pa.ChunkedArray] = [packets.column(name) for name, _ in _PACKET]
+    columns: list[pa.Array | pa.ChunkedArray] = [packets.column(name) for name, _ in PACKET]
     if isinstance(declaration, NodeType):
         columns.append(names.of(declaration.name))
     elif group.edges is not None:
@@ -78,6 +62,6 @@ def _values(featured: Featured) -> list[pa.Array]:
         else:
             number = featured.encoded.raw[layout.place[feature.name]]
             flag = feature.kind is Kind.FLAG
-            values = pa.array(number != 0.0 if flag else number, _TYPES[feature.kind], mask=~measured)
+            values = pa.array(number != 0.0 if flag else number, TYPES[feature.kind], mask=~measured)
         columns += [values, pa.array(measured.astype(np.int8), pa.int8())]
     return columns

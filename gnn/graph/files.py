@@ -126,11 +126,11 @@ class DatasetWriter:
         """Append the graphs of `features`, in order."""
         counts = np.stack([np.diff(featured.group.ptr) for featured in features.groups], axis=1)
         floats = _streamed(counts, layout.FLOAT_GROUP, layout.FLOAT_WIDTH, [f.encoded.x for f in features.groups], "<f4")
-        self._sinks["floats.bin"].write(floats.data.cast("B"))
+        self._sinks["floats.bin"].write(_raw(floats))
         parts = [self._integers(features, features.groups[block.group], block) for block in layout.BLOCKS]
         ints = _streamed(counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH, parts, "<i4")
-        self._sinks["ints.bin"].write(ints.data.cast("B"))
-        self._sinks["counts.bin"].write(np.ascontiguousarray(counts, dtype="<i4").data.cast("B"))
+        self._sinks["ints.bin"].write(_raw(ints))
+        self._sinks["counts.bin"].write(_raw(np.ascontiguousarray(counts, dtype="<i4")))
         self._keys.append(features.keys())
         self._rows += counts.sum(axis=0)
         self._graphs += features.size
@@ -193,6 +193,11 @@ class DatasetWriter:
 _NO_KEYS: Final = pa.schema(
     [("training_run_id", pa.string()), ("packet_id", pa.string()), ("timestamp_ns", pa.int64()), ("blueprint_id", pa.string())]
 )
+
+
+def _raw(array: Any) -> bytes | memoryview:
+    """The bytes of an array, not copied unless it is empty."""
+    return array.data.cast("B") if array.size else b""
 
 
 def _local(numbers: Ints, packet: Ints, ptr: Ints) -> Ints:

@@ -6,8 +6,10 @@ where the process finished, and with the rest of the epochs where it did not. Th
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -36,7 +38,13 @@ def alongside(work: Callable[..., object], *arguments: Any, wanted: bool) -> Ite
 
 def _start(work: Callable[..., object], arguments: tuple[Any, ...]) -> BaseProcess:
     process = multiprocessing.get_context("spawn").Process(target=_child, args=(work, arguments), daemon=True)
-    process.start()
+    # the child inherits the mask: Ctrl-C reaches every process of the terminal, and only this one ends its child
+    resource_tracker.ensure_running()  # its start unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process
 
 

@@ -11,35 +11,11 @@ import pyarrow.compute as pc
 
 from gnn.model.config import RISK_CLASSES, TrainingConfig
 from gnn.model.outcomes import risk_class, uplift
+from gnn.model.table_schemas import EXAMPLES, KEYS
 from schemas.kernels import KERNEL_INDEX
 from schemas.splits import split_of
 
-KEYS: Final = ("training_run_id", "packet_id", "seed_id", "kernel", "horizon")
 METRICS: Final = ("horizon_steps", "replicate", "uplift_test", "se", "dip", "late_loss_sd", "control_late_loss_sd")
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("training_run_id", pa.string()),
-        pa.field("packet_id", pa.string()),
-        pa.field("seed_id", pa.string()),
-        pa.field("layer_id", pa.string()),
-        pa.field("kernel", pa.string()),
-        pa.field("horizon", pa.int64()),
-        pa.field("u", pa.float64()),
-        pa.field("u_test", pa.float64()),
-        pa.field("se", pa.float64()),
-        pa.field("replicates", pa.int64()),
-        pa.field("u_first", pa.float64()),
-        pa.field("u_second", pa.float64()),
-        pa.field("risk_class", pa.string()),
-        pa.field("blending_method", pa.string()),
-        pa.field("by_method", pa.list_(pa.struct([("method", pa.string()), ("u", pa.float64())]))),
-        pa.field("weight", pa.float64()),
-        pa.field("split", pa.string()),
-        pa.field("host", pa.string()),
-        pa.field("data_set", pa.string()),
-        pa.field("architecture", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -51,14 +27,14 @@ class Examples:
 
 
 def build_examples(sources: Mapping[str, pa.Table], config: TrainingConfig) -> Examples:
-    """Examples of all splits, sorted by their key; see `SCHEMA`. Empty where no report was measured against a control."""
+    """Examples of all splits, sorted by their key; see `EXAMPLES`. Empty where no report was measured against a control."""
     reports = _reports(sources["tamiyo.field_report"])
     joined = _with_state(_with_command(reports, sources["tamiyo.command"]), sources["tolaria.system_state"])
     judged = joined.with_columns(_fault().alias("fault"))
     counts = judged.filter(pl.col("fault").is_not_null())["fault"].value_counts(sort=True)
     unusable = dict(sorted(zip(counts["fault"].to_list(), counts["count"].to_list(), strict=True)))
     rows = _aggregate(judged.filter(pl.col("fault").is_null()), config)
-    table = rows.select(SCHEMA.names).to_arrow().cast(SCHEMA)
+    table = rows.select(EXAMPLES.names).to_arrow().cast(EXAMPLES)
     return Examples(table, unusable)
 
 

@@ -10,10 +10,9 @@ from gnn.model.bootstrap import Interval
 from gnn.model.calibration import Calibration
 from gnn.model.config import RISK_CLASSES
 from gnn.model.evaluation import Gaps, value_interval
-from gnn.model.examples import KEYS
 from gnn.model.figures import probabilities, reliability
 from gnn.model.predictions import Predictions
-from gnn.model.table_schemas import CALIBRATION, EVALUATION, PREDICTIONS, RISK_COLUMNS
+from gnn.model.table_schemas import CALIBRATION, EVALUATION, KEYS, PREDICTIONS, RISK_COLUMNS
 from gnn.model.targets import Floats, Labels
 
 

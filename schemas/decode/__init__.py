@@ -1,7 +1,22 @@
-"""Bytes of an export -> contract rows and rejects, in bounded chunks; one module per format."""
+"""Bytes of an export -> contract rows and rejects, in bounded chunks; one module per format.
 
-from schemas.decode.collector import Decoded
-from schemas.decode.files import decode_file, decode_packets
-from schemas.decode.limits import Limits
+Names are imported when they are first used: settings need `Limits` alone, and the decoders pull in polars and protobuf.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from schemas.decode.collector import Decoded
+    from schemas.decode.files import decode_file, decode_packets
+    from schemas.decode.limits import Limits
 
 __all__ = ["Decoded", "Limits", "decode_file", "decode_packets"]
+
+_MODULES: Final = {"Decoded": "collector", "Limits": "limits", "decode_file": "files", "decode_packets": "files"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,17 +1,22 @@
 """Promotion: the newest bundle serves where preflight is clean and the quality gates pass; else it says why not."""
 
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
 import dagster as dg
 from dagster import ResourceParam
 
 from schemas.errors import PromotionRefused
+from tamiyo_assets.assets.graphs import AFTER_COVERAGE
 from tamiyo_assets.assets.model import BUNDLE
-from tamiyo_assets.assets.reports import key_of
-from tamiyo_assets.builds import build_inputs
-from tamiyo_assets.resources.features import FeatureSource
+from tamiyo_assets.assets.reports import Reporter, key_of
+from tamiyo_assets.builds import last_trained
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.versions import Versions
 
-PROMOTION = key_of("bundle.current")
+PROMOTION: Final = key_of("bundle.current")
+SERVING: Final = "serving"
 
 
 @dg.asset(
@@ -20,20 +25,45 @@ PROMOTION = key_of("bundle.current")
     group_name="bundle",
     kinds={"file"},
     owners=["team:tamiyo"],
-    description="The serving bundle: `current` moves to the newest one where preflight and the quality gates pass.",
+    output_required=False,
+    op_tags=AFTER_COVERAGE,
+    check_specs=[
+        dg.AssetCheckSpec(SERVING, asset=PROMOTION, description="A bundle serves, and was promoted within `max_age` days.")
+    ],
+    description="The serving bundle: `current` moves to the newest one if preflight and the quality gates pass.",
 )
 def current(
-    settings: ResourceParam[Settings], source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
-) -> dg.MaterializeResult[None]:
-    """Promote, or keep what serves and report why."""
+    context: dg.AssetExecutionContext, settings: ResourceParam[Settings], versions: ResourceParam[Versions]
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Promote, or keep what serves and report why. While nothing serves, nothing is materialized."""
     from gnn.bundle import serving
 
-    build_id = build_inputs(source, versions, settings.training).build_id
-    reason = promotion_refusal(settings, build_id)
+    build_id = last_trained(settings.home)
+    reason = promotion_refusal(settings, build_id) if build_id is not None else "no bundle was built yet"
     now = serving(settings.home)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(now or "none"),
-        metadata={"build_id": build_id, "serving": now or "none", "promoted": now == build_id, "refusal": reason},
+    if now is not None:
+        metadata = {"build_id": build_id or "none", "serving": now, "promoted": now == build_id, "refusal": reason}
+        yield Reporter(context, versions).asset(PROMOTION, now, metadata)
+    if context.selected_asset_check_keys:
+        yield _serving(settings, now, reason)
+
+
+def _serving(settings: Settings, now: str | None, refusal: str) -> dg.AssetCheckResult:
+    """Whether a bundle serves that is not too old."""
+    from gnn.bundle.promote import promotions
+
+    moves = [entry for entry in promotions(settings.home) if entry["build_id"] == now] if now is not None else []
+    age = datetime.now(UTC) - datetime.fromisoformat(moves[-1]["at"]) if moves else None
+    old = age is not None and age > settings.max_age
+    since = f" since {moves[-1]['at']}" if moves else ""
+    description = f"Build {now} serves{since}." if now is not None else f"Nothing serves: {refusal}"
+    return dg.AssetCheckResult(
+        asset_key=PROMOTION,
+        check_name=SERVING,
+        passed=now is not None and not old,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{description} Expected one promoted within {settings.max_age.days} days." if old else description,
+        metadata={"serving": now or "none", "days": round(age / timedelta(days=1), 3) if age is not None else "none"},
     )
 
 

@@ -8,13 +8,14 @@ from dagster import ResourceParam
 
 from schemas.contracts import TABLES
 from schemas.features import GROUPS, NodeType, Relation
-from tamiyo_assets.assets.images import png
 from tamiyo_assets.assets.normalization import NORMS
+from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.registries import registry_key
-from tamiyo_assets.assets.reports import COLUMNS, arrow_columns, feature_columns, key_of, materialized
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, arrow_columns, feature_columns, key_of
+from tamiyo_assets.coverage import mean_over_keys, ratios
 from tamiyo_assets.derived import DERIVED
-from tamiyo_assets.partitions import SINGLE_RUN, training_runs
 from tamiyo_assets.resources.features import FeatureSource
+from tamiyo_assets.settings import Settings
 from tamiyo_assets.versions import Versions
 
 _OWNER = ["team:tamiyo"]
@@ -51,8 +52,9 @@ def features(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """One table per node type and relation."""
     selected = [(name, rows) for name, rows in source.tables().items() if key_of(name) in context.selected_asset_keys]
+    reporter = Reporter(context, versions)
     for name, rows in selected:
-        yield materialized(context, key_of(name), versions.write(name, rows))
+        yield reporter.table(versions.write(name, rows))
 
 
 @dg.asset(
@@ -61,20 +63,26 @@ def features(
     group_name="features",
     kinds={"deltalake"},
     owners=_OWNER,
-    partitions_def=training_runs,
-    backfill_policy=SINGLE_RUN,
     metadata={COLUMNS: arrow_columns(DERIVED["coverage.by_key"])},
     description="Per training run and feature: measured elements of all elements, and the system that sends it.",
 )
 def coverage_by_key(
-    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    source: ResourceParam[FeatureSource],
+    versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """Measured / elements for every key of the declaration."""
     from gnn.graph.heatmap import heat_map
 
     rows = source.by_key()
-    shown = {"heat_map": png(heat_map(rows), "coverage by key and training run")}
-    return materialized(context, key_of("coverage.by_key"), versions.write("coverage.by_key", rows), shown)
+    version = versions.write("coverage.by_key", rows)
+    shown = picture_metadata(
+        settings.home, version.name, "heat_map", version.digest, lambda: heat_map(rows), "coverage by key and training run"
+    )
+    mean = mean_over_keys(rows)
+    figure = {"coverage": mean} if mean is not None else {}
+    return Reporter(context, versions).table(version, figure | shown)
 
 
 @dg.asset(
@@ -87,14 +95,21 @@ def coverage_by_key(
     description="Coverage summed over the keys of each node type and relation.",
 )
 def coverage_by_family(
-    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    source: ResourceParam[FeatureSource],
+    versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """Counts-weighted coverage per family."""
     from gnn.graph.heatmap import trend
 
     rows = source.by_family()
-    shown = {"trend": png(trend(rows), "coverage by family, run by run")}
-    return materialized(context, key_of("coverage.by_family"), versions.write("coverage.by_family", rows), shown)
+    version = versions.write("coverage.by_family", rows)
+    shown = picture_metadata(
+        settings.home, version.name, "trend", version.digest, lambda: trend(rows), "coverage by family, run by run"
+    )
+    figures = {row["family"]: row["ratio"] for row in ratios(rows, ["family"])}
+    return Reporter(context, versions).table(version, figures | shown)
 
 
 @dg.asset(
@@ -112,9 +127,7 @@ def coverage_gaps(
     """One row a run and key with missing elements, with the reason."""
     rows = source.gaps()
     systems = rows.group_by("system").aggregate([("missing", "sum")]).to_pylist()
-    return materialized(
-        context,
-        key_of("coverage.gaps"),
+    return Reporter(context, versions).table(
         versions.write("coverage.gaps", rows),
         {"missing_by_system": dg.MetadataValue.json({row["system"]: row["missing_sum"] for row in systems})},
     )

@@ -1,46 +1,48 @@
 """The graph dataset: every training state as a typed graph, in one memory-mapped directory per set of inputs."""
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
+from typing import Final
 
 import dagster as dg
 from dagster import ResourceParam
 
 from gnn.publish import ensure_dir, lock, switch_link
-from schemas.errors import FeatureError
+from schemas.artifacts import REGISTRIES
 from schemas.features import GROUPS
-from tamiyo_assets.assets.images import png
-from tamiyo_assets.assets.reports import key_of, materialized
-from tamiyo_assets.partitions import SINGLE_RUN, training_runs
+from tamiyo_assets.assets.normalization import NORMS
+from tamiyo_assets.assets.pictures import picture_metadata
+from tamiyo_assets.assets.registries import registry_key
+from tamiyo_assets.assets.reports import ROWS, Reporter, key_of
 from tamiyo_assets.resources.features import FeatureSource
-from tamiyo_assets.versions import RunVersion, TableVersion, Versions
+from tamiyo_assets.settings import Settings
+from tamiyo_assets.versions import Versions
 
-DATASET = key_of("graphs.dataset")
-_ONE_A_GRAPH = "features.context"
-_CURRENT = "current"
-_KEPT = 2
+DATASET: Final = key_of("graphs.dataset")
+# Steps run one after another: those of coverage and its checks, of priority 0, go before what is slow.
+AFTER_COVERAGE: Final = {"dagster/priority": "-10"}
+_CURRENT: Final = "current"
+_KEPT: Final = 2
 
 
 @dg.asset(
     key=DATASET,
-    deps=[key_of(group.table) for group in GROUPS] + [key_of("coverage.by_key")],
+    deps=[*(key_of(group.table) for group in GROUPS), NORMS, *(registry_key(name) for name in REGISTRIES)],
     group_name="graphs",
     kinds={"pytorch"},
     owners=["team:tamiyo"],
-    partitions_def=training_runs,
-    backfill_policy=SINGLE_RUN,
+    op_tags=AFTER_COVERAGE,
     description="Every training state as a graph of six node types and eleven relations, memory-mapped for training.",
 )
 def dataset(
-    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    source: ResourceParam[FeatureSource],
+    versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
-    """Write the dataset of the current inputs where there is none, and point `current` at it."""
+    """Write the dataset of the current inputs if there is none, and point `current` at it. Without states it has no graphs."""
     from gnn.graph.files import read_header, write_dataset
 
-    if not versions.of(_ONE_A_GRAPH).rows:
-        raise FeatureError(f"{_ONE_A_GRAPH}: expected at least one training state, found none; ask Tolaria for its packets")
     inputs = source.inputs(versions)
     directory = source.dataset_directory(versions)
     with lock(directory.parent / ".lock"):
@@ -48,40 +50,28 @@ def dataset(
         ensure_dir(directory.parent)
         switch_link(directory.parent / _CURRENT, directory.name)
         _drop_older(directory)
-    shared = {name: digest for name, digest in inputs.items() if not name.startswith("table.")}
-    version = TableVersion("graphs.dataset", header.digest, header.graphs, _runs(source, versions, shared))
-    return materialized(
-        context,
+    return Reporter(context, versions).asset(
         DATASET,
-        version,
+        header.digest,
         {
+            ROWS: header.graphs,
             "path": dg.MetadataValue.path(directory),
             "rows": dg.MetadataValue.json(header.rows),
-            **_newest(directory),
+            **(_newest(settings.home, directory, header.digest) if header.graphs else {}),
             "bytes": sum(record.size for record in header.files.values()),
         },
     )
 
 
-def _newest(directory: Path) -> dict[str, dg.MarkdownMetadataValue]:
-    """A picture of the newest packet's graph; nothing where there is no graph."""
+def _newest(home: Path, directory: Path, digest: str) -> dict[str, dg.MetadataValue]:
+    """A picture of the newest packet's graph."""
     from gnn.graph.dataset import GraphDataset
     from gnn.graph.picture import picture_of
 
     graphs = GraphDataset.open(directory)
     numbers = graphs.find("newest")
-    return {"newest_graph": png(picture_of(graphs, numbers[0]), "the newest packet's graph")} if numbers else {}
-
-
-def _runs(source: FeatureSource, versions: Versions, shared: dict[str, str]) -> dict[str, RunVersion]:
-    """Per run: what its graphs are made of, its own feature rows with the registries and norms that encode them."""
-    tables = [versions.of(group.table) for group in GROUPS]
-    graphs = versions.of(_ONE_A_GRAPH)
-    found = {}
-    for run, part in graphs.runs.items():
-        content = json.dumps([shared, [table.run(run).digest for table in tables]], sort_keys=True)
-        found[run] = RunVersion(hashlib.sha256(content.encode()).hexdigest(), part.rows)
-    return found
+    alt = "the newest packet's graph"
+    return picture_metadata(home, "graphs.dataset", "newest_graph", digest, lambda: picture_of(graphs, numbers[0]), alt)
 
 
 def _drop_older(directory: Path) -> None:

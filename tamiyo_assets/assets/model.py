@@ -1,7 +1,9 @@
 """Training: examples from measured outcomes, then one training with its evaluation and the bundle that holds it."""
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import dagster as dg
 from dagster import ResourceParam
@@ -9,11 +11,11 @@ from dagster import ResourceParam
 from gnn.publish import lock
 from schemas.artifacts import REGISTRIES
 from tamiyo_assets import lineage
-from tamiyo_assets.assets.graphs import DATASET
+from tamiyo_assets.assets.graphs import AFTER_COVERAGE, DATASET
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registries_directory, registry_key
-from tamiyo_assets.assets.reports import COLUMNS, ROWS, arrow_columns, key_of, materialized
-from tamiyo_assets.builds import build_inputs, build_report
+from tamiyo_assets.assets.reports import COLUMNS, ROWS, Reporter, arrow_columns, key_of
+from tamiyo_assets.builds import BuildReport, build_inputs, build_report, note_trained
 from tamiyo_assets.derived import DERIVED
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.resources.tables import TableStore
@@ -24,6 +26,8 @@ _OWNER = ["team:tamiyo"]
 EXAMPLES = key_of("training.examples")
 BUNDLE = dg.AssetKey(["bundle", "tamiyo_gnn_v1"])
 RESULTS = ("training.predictions", "training.evaluation", "training.calibration")
+_SECONDS_BETWEEN_LINES: Final = 10.0
+Progress = Callable[[str, int, int], None]  # what is done, how many are done, of how many
 _DESCRIPTIONS = {
     "training.predictions": "What each model says of every measured outcome, beside what was measured.",
     "training.evaluation": "Figures of the model and of its baselines on held-out hosts, with intervals.",
@@ -50,11 +54,8 @@ def examples(
     from gnn.model.examples import build_examples
 
     found = build_examples(source.sources(), settings.training)
-    return materialized(
-        context,
-        EXAMPLES,
-        versions.write("training.examples", found.table),
-        {"unusable_reports": dg.MetadataValue.json(found.unusable)},
+    return Reporter(context, versions).table(
+        versions.write("training.examples", found.table), {"unusable_reports": dg.MetadataValue.json(found.unusable)}
     )
 
 
@@ -65,6 +66,7 @@ def examples(
             dg.AssetSpec(
                 key_of(name),
                 deps=[EXAMPLES, DATASET],
+                skippable=True,
                 group_name="model",
                 kinds={"pytorch", "deltalake"},
                 owners=_OWNER,
@@ -76,12 +78,14 @@ def examples(
         dg.AssetSpec(
             BUNDLE,
             deps=[EXAMPLES, DATASET, NORMS, *(registry_key(name) for name in REGISTRIES)],
+            skippable=True,
             group_name="bundle",
             kinds={"pytorch"},
             owners=_OWNER,
             description="The checkpoint bundle: weights, manifest, registries, norms, golden outputs, a digest each.",
         ),
     ],
+    op_tags=AFTER_COVERAGE,
 )
 def training(
     context: dg.AssetExecutionContext,
@@ -90,24 +94,54 @@ def training(
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Train what these inputs have not trained yet; a build that is published stays as it is."""
-    with lock(settings.home / ".training.lock"):
-        build_id = _published(context, settings, source, tables, versions)
+    """Train what these inputs have not trained yet; a build that is published stays as it is.
+
+    Without a training state there is no bundle: its output is left out, and the tables of results have no rows.
+    """
+    reporter = Reporter(context, versions)
+    build_id = None
+    if versions.of("features.context").rows:
+        with lock(settings.home / ".training.lock"):
+            build_id = _published(context, settings, source, tables, versions)
+            note_trained(settings.home, build_id)
+    else:
+        context.log.warning("Tolaria sent no training state to make a graph of: nothing to train, no bundle.")
     for name in RESULTS:
-        yield materialized(context, key_of(name), versions.of(name), {"build_id": build_id})
-    report = build_report(settings.home, build_id, settings.gates)
-    yield dg.MaterializeResult(
-        asset_key=BUNDLE,
-        data_version=dg.DataVersion(build_id),
-        metadata={
-            "build_id": build_id,
+        found = versions.of(name) if build_id is not None else versions.write(name, DERIVED[name].empty_table())
+        yield reporter.table(found, {"build_id": build_id} if build_id is not None else {})
+    if build_id is not None:
+        yield _bundle(reporter, build_report(settings.home, build_id, settings.gates))
+
+
+def _bundle(reporter: Reporter, report: BuildReport) -> dg.MaterializeResult[None]:
+    """The bundle with its figures as numbers, which the UI plots over builds."""
+    manifest = report.manifest
+    return reporter.asset(
+        BUNDLE,
+        manifest.build_id,
+        {
+            "build_id": manifest.build_id,
             "path": dg.MetadataValue.path(report.path),
-            ROWS: len(report.manifest.members),
-            "metrics": dg.MetadataValue.json(report.manifest.metrics),
-            "metrics_missing": dg.MetadataValue.json(report.manifest.metrics_missing),
+            ROWS: len(manifest.members),
+            **report.figures,
+            "metrics": dg.MetadataValue.json(manifest.metrics),
+            "metrics_missing": dg.MetadataValue.json(manifest.metrics_missing),
             "heads": dg.MetadataValue.json(report.heads),
         },
     )
+
+
+def _progress(context: dg.AssetExecutionContext) -> Progress:
+    """Progress of a training as lines of the run's log, at most one every few seconds."""
+    said = -_SECONDS_BETWEEN_LINES
+
+    def progress(what: str, done: int, of: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _SECONDS_BETWEEN_LINES or done == of:
+            said = time.monotonic()
+            context.log.info(f"{what}: epoch {done} of at most {of}")
+
+    return progress
 
 
 def _published(
@@ -132,6 +166,7 @@ def _published(
         found.table,
         settings.training,
         settings.home / "checkpoints" / build_id,
+        _progress(context),
         unusable=found.unusable,
         processes=cores(),
     )

@@ -8,9 +8,10 @@ from dagster import ResourceParam
 
 from gnn.features.norms import Norms, publish
 from gnn.features.priors import fit_priors
-from gnn.features.run_norms import SCHEMA, newest_observations, run_norms
-from tamiyo_assets.assets.images import png
-from tamiyo_assets.assets.reports import COLUMNS, DIGEST, ROWS, arrow_columns, key_of, materialized
+from gnn.features.run_norms import newest_observations, run_norms
+from gnn.features.table_schemas import EWMA as EWMA_SCHEMA
+from tamiyo_assets.assets.pictures import picture_metadata
+from tamiyo_assets.assets.reports import COLUMNS, DIGEST, ROWS, Reporter, arrow_columns, key_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.sources import read_contracts, training_hosts
@@ -42,7 +43,7 @@ _CURRENT = pa.schema(
             kinds={"deltalake"},
             owners=["team:tamiyo"],
             description="Each training run's EWMA state of the step metrics after its last packet.",
-            metadata={COLUMNS: arrow_columns(SCHEMA)},
+            metadata={COLUMNS: arrow_columns(EWMA_SCHEMA)},
         ),
         dg.AssetSpec(
             NORMS,
@@ -67,20 +68,23 @@ def norms(
     from gnn.features.pictures import bands
     from gnn.features.sources import Sources
 
+    reporter = Reporter(context, versions)
     contracts = Sources(read_contracts(tables))
     rows = run_norms(contracts["tolaria.system_state"])
     ewma = versions.write("norms.ewma", rows)
     if EWMA in context.selected_asset_keys:
-        yield materialized(context, EWMA, ewma, {"bands": png(bands(rows), "mean and band of each metric per run")})
+        alt = "mean and band of each metric per run"
+        shown = picture_metadata(settings.home, ewma.name, "bands", ewma.digest, lambda: bands(rows), alt)
+        yield reporter.table(ewma, shown)
     hosts = training_hosts(contracts, settings.training.held_out_data_set)
     published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
     versions.write("norms.current", _rows(published))
     if NORMS in context.selected_asset_keys:
         fitted_on = len(hosts) if hosts is not None else "the whole catalogue"
-        yield dg.MaterializeResult(
-            asset_key=NORMS,
-            data_version=dg.DataVersion(published.digest),
-            metadata={
+        yield reporter.asset(
+            NORMS,
+            published.digest,
+            {
                 ROWS: len(published.metrics) + len(published.priors),
                 DIGEST: published.digest,
                 "version": published.version,

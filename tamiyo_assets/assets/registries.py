@@ -1,7 +1,9 @@
 """Registries: one asset each, refreshed together from what upstream says now and from the newest Simic snapshot."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -11,11 +13,12 @@ from gnn.features.registries import Change, Registries, load, load_records, refr
 from gnn.features.registry_keys import SOURCES, observed_keys
 from schemas.artifacts import REGISTRIES
 from schemas.errors import RegistryFull
-from tamiyo_assets.assets.images import png
-from tamiyo_assets.assets.reports import COLUMNS, ROWS, arrow_columns, key_of
+from tamiyo_assets.assets.pictures import picture_metadata
+from tamiyo_assets.assets.reports import COLUMNS, ROWS, Reporter, arrow_columns, key_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.sources import read_contracts
+from tamiyo_assets.versions import Versions
 
 CONFLICT = "simic_conflict"
 SCHEMA = pa.schema([("key", pa.string()), ("index", pa.int64()), ("retired", pa.bool_())])
@@ -44,28 +47,31 @@ def registry_key(name: str) -> dg.AssetKey:
         for name, spec in REGISTRIES.items()
     ],
     check_specs=[
-        dg.AssetCheckSpec(
-            CONFLICT, asset=registry_key(name), blocking=True, description=f"Simic's snapshot agrees with the {name} registry."
-        )
+        dg.AssetCheckSpec(CONFLICT, asset=registry_key(name), description=f"Simic's snapshot agrees with the {name} registry.")
         for name in REGISTRIES
     ],
     can_subset=True,
 )
 def registries(
-    context: dg.AssetExecutionContext, settings: ResourceParam[Settings], tables: ResourceParam[TableStore]
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    tables: ResourceParam[TableStore],
+    versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Refresh all registries; one in conflict keeps its last version and fails its check, the others go on."""
     from gnn.features.pictures import growth
 
-    contracts = read_contracts(tables)
+    contracts, reporter = read_contracts(tables), Reporter(context, versions)
     directory = registries_directory(settings.home)
     report = refresh(directory, observed_keys(contracts), contracts["simic.registry_snapshot"])
     current, records = load(directory), load_records(directory)
     for name, change in report.items():
-        if tables.version(f"registries.{name}") is None or report.wrote:
-            tables.write(f"registries.{name}", registry_rows(current, name))
+        versions.write(f"registries.{name}", registry_rows(current, name))
         if registry_key(name) in context.selected_asset_keys:
-            yield _materialized(change, png(growth(name, records[name]), f"growth of {name}"))
+            digest, draw = f"{change.version}-{change.digest}", partial(growth, name, records[name])
+            alt = f"growth of {name}"
+            shown = picture_metadata(settings.home, f"registries.{name}", "growth", digest, draw, alt, thumbnail=False)
+            yield reporter.asset(registry_key(name), change.digest, _described(change) | shown)
     for check in sorted(context.selected_asset_check_keys):
         change = report[check.asset_key.path[-1]]
         yield dg.AssetCheckResult(
@@ -95,22 +101,17 @@ def registry_rows(current: Registries, name: str) -> pa.Table:
     )
 
 
-def _materialized(change: Change, picture: dg.MarkdownMetadataValue) -> dg.MaterializeResult[None]:
+def _described(change: Change) -> dict[str, Any]:
     added = dict(list(change.added.items())[:_ADDED_SHOWN])
-    return dg.MaterializeResult(
-        asset_key=registry_key(change.name),
-        data_version=dg.DataVersion(change.digest),
-        metadata={
-            ROWS: change.size,
-            "version": change.version,
-            "capacity": change.capacity,
-            "capacity_used": change.size / change.capacity,
-            "added": len(change.added),
-            "added_keys": dg.MetadataValue.json(added),
-            "retired": len(change.retired),
-            "growth": picture,
-        },
-    )
+    return {
+        ROWS: change.size,
+        "version": change.version,
+        "capacity": change.capacity,
+        "capacity_used": change.size / change.capacity,
+        "added": len(change.added),
+        "added_keys": dg.MetadataValue.json(added),
+        "retired": len(change.retired),
+    }
 
 
 REGISTRY_ASSETS = (registries,)

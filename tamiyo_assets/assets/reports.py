@@ -1,4 +1,4 @@
-"""What every asset reports of its table: column schema, row count, digest, and a partition's digest per training run."""
+"""What every asset reports of its table: column schema, rows, digest, whether it changed, and for how many training runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,15 +6,18 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from gnn.features.tables import feature_schema
+from gnn.features.table_schemas import feature_schema
 from schemas.contracts.table import Table
 from schemas.features import Feature, NodeType, Relation
-from tamiyo_assets.versions import TableVersion
+from tamiyo_assets.versions import TableVersion, Versions
 
 DIGEST = "tamiyo/digest"
 COLUMNS = "dagster/column_schema"
 ROWS = "dagster/row_count"
-PARTITION_ROWS = "dagster/partition_row_count"
+DATA_VERSION = "dagster/data_version"
+INPUT_VERSION = "dagster/input_data_version/"
+CHANGED = "changed"
+_RUNS_SHOWN = 20
 
 
 def key_of(name: str) -> dg.AssetKey:
@@ -59,24 +62,38 @@ def arrow_columns(schema: pa.Schema) -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
 
 
-def materialized(
-    context: dg.AssetExecutionContext, key: dg.AssetKey, version: TableVersion, metadata: Mapping[str, Any] | None = None
-) -> dg.MaterializeResult[None]:
-    """The asset's result: data version by content; for a partitioned asset each training run's own digest and rows too."""
-    if context.assets_def.specs_by_key[key].partitions_def is not None and _has_partitions(context):
-        for run in context.partition_keys:
-            part = version.run(run)
-            context.add_asset_metadata({DIGEST: part.digest, PARTITION_ROWS: part.rows}, asset_key=key, partition_key=run)
-    return dg.MaterializeResult(
-        asset_key=key,
-        data_version=dg.DataVersion(version.digest),
-        metadata={ROWS: version.rows, DIGEST: version.digest, **(metadata or {})},
-    )
+class Reporter:
+    """Makes the results of one step, each compared with what the asset reported before.
 
+    A result is yielded for every selected asset, changed or not: an output that is left unyielded makes Dagster skip everything
+    downstream of it.
+    """
 
-def _has_partitions(context: dg.AssetExecutionContext) -> bool:
-    """Whether the run selects any partition: where the exports hold no training run there is none to select."""
-    return bool(context.has_partition_key or context.has_partition_key_range)
+    def __init__(self, context: dg.AssetExecutionContext, versions: Versions) -> None:
+        """Read the newest materialization of every selected asset of the step, and the versions that were last published."""
+        records = context.instance.get_asset_records([*context.selected_asset_keys])
+        events = {record.asset_entry.asset_key: record.asset_entry.last_materialization for record in records}
+        self._context = context
+        self._reported = {key: (event.tags or {}).get(DATA_VERSION) for key, event in events.items() if event is not None}
+        self._versions = versions
+
+    def table(self, version: TableVersion, metadata: Mapping[str, Any] | None = None) -> dg.MaterializeResult[None]:
+        """The result of a table: rows, digest, and which training runs changed since the versions were last published."""
+        found: dict[str, Any] = {ROWS: version.rows, DIGEST: version.digest}
+        if version.runs:
+            changed = self._versions.changed_runs(version)
+            found |= {"training_runs": len(version.runs), "runs_changed": len(changed)}
+            found |= {"changed_runs": ", ".join(changed[:_RUNS_SHOWN])} if changed else {}
+        return self.asset(key_of(version.name), version.digest, found | dict(metadata or {}))
+
+    def asset(self, key: dg.AssetKey, data_version: str, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
+        """The result of an asset whose content has that data version.
+
+        Metadata of a result is stored with the step's output and with the materialization; given to the context, only there.
+        """
+        changed = self._reported.get(key) != data_version
+        self._context.add_asset_metadata({**metadata, CHANGED: changed}, asset_key=key)
+        return dg.MaterializeResult(asset_key=key, data_version=dg.DataVersion(data_version))
 
 
 def _described(description: str, unit: str) -> str:

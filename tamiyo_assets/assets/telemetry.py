@@ -10,20 +10,25 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
+from gnn.publish import publish_file
 from schemas.contracts import TABLES
 from schemas.errors import StorageError
 from schemas.features import GROUPS
-from tamiyo_assets.assets.reports import COLUMNS, arrow_columns, key_of, materialized
+from tamiyo_assets.assets.graphs import DATASET
+from tamiyo_assets.assets.model import EXAMPLES, RESULTS
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, arrow_columns, key_of
+from tamiyo_assets.assets.upstream import EXPORTS
+from tamiyo_assets.ledger import note_rebuilt
+from tamiyo_assets.resources.commit_log import commit_time
 from tamiyo_assets.resources.metrics import BSDS_MISSING, BSDS_PARTIAL, SCHEMA, MetricsFile, Signal, coverage_signals, rows_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.sheets import sheet_gaps
-from tamiyo_assets.versions import Versions
+from tamiyo_assets.versions import VERSIONS, Versions
 
 _OWNER = ["team:tamiyo"]
 _SHOWN = 50
 FEATURE_COVERAGE = "telemetry.feature_coverage"
-VERSIONS = "operations.versions"
 WAREHOUSE = key_of("operations.warehouse")
 _VERSIONS_SCHEMA = pa.schema(
     [("table", pa.string()), ("training_run", pa.string()), ("digest", pa.string()), ("rows", pa.int64())]
@@ -58,7 +63,7 @@ def feature_coverage(
         "bsds_missing": dg.MetadataValue.json(gaps.missing[:_SHOWN]),
         "bsds_partial": dg.MetadataValue.json(gaps.partial[:_SHOWN]),
     } | {signal.name: signal.value for signal in signals}
-    return materialized(context, key_of(FEATURE_COVERAGE), versions.write(FEATURE_COVERAGE, rows_of(signals)), found)
+    return Reporter(context, versions).table(versions.write(FEATURE_COVERAGE, rows_of(signals)), found)
 
 
 @dg.asset(
@@ -78,37 +83,52 @@ def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Ve
         rows.append((name, None, found.digest, found.rows))
         rows += [(name, run, part.digest, part.rows) for run, part in sorted(found.runs.items())]
     columns = zip(*rows, strict=True)
-    return materialized(
-        context, key_of(VERSIONS), versions.write(VERSIONS, pa.table([list(c) for c in columns], schema=_VERSIONS_SCHEMA))
-    )
+    table = pa.table([list(column) for column in columns], schema=_VERSIONS_SCHEMA)
+    return Reporter(context, versions).table(versions.write(VERSIONS, table))
 
 
 @dg.asset(
     key=WAREHOUSE,
-    deps=[key_of(VERSIONS), key_of(FEATURE_COVERAGE)],
+    deps=[key_of(VERSIONS), key_of(FEATURE_COVERAGE), EXAMPLES, *(key_of(name) for name in RESULTS)],
     group_name="telemetry",
     kinds={"duckdb"},
     owners=_OWNER,
+    op_tags={"dagster/priority": "-20"},  # after everything else: its end is the end of a rebuild
     description="warehouse.duckdb: the current version of every table as a view, for people with SQL.",
 )
 def warehouse(
-    settings: ResourceParam[Settings], tables: ResourceParam[TableStore], versions: ResourceParam[Versions]
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    tables: ResourceParam[TableStore],
+    versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
-    """Build the file aside and replace it."""
-    publish_warehouse(settings.home)
+    """Build the file aside and replace it, if any table has files that it does not show."""
+    publish_warehouse(settings.home, tables)
+    if {EXPORTS, WAREHOUSE, DATASET} <= context.job_def.asset_layer.selected_asset_keys:
+        note_rebuilt(settings.home)
     contents = json.dumps([[name, versions.of(name).digest] for name in tables.names()])
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(hashlib.sha256(contents.encode()).hexdigest()),
-        metadata={"path": dg.MetadataValue.path(settings.home / "warehouse.duckdb"), "tables": len(tables.names())},
+    return Reporter(context, versions).asset(
+        WAREHOUSE,
+        hashlib.sha256(contents.encode()).hexdigest(),
+        {"path": dg.MetadataValue.path(settings.home / "warehouse.duckdb"), "tables": len(tables.names())},
     )
 
 
-def publish_warehouse(home: Path) -> None:
-    """Publish the warehouse in a process of its own (see `tamiyo_assets.warehouse`); StorageError with what it said."""
+def publish_warehouse(home: Path, tables: TableStore) -> None:
+    """Publish the warehouse if it does not show the newest commit of every table; StorageError with what went wrong.
+
+    It is built in a process of its own (see `tamiyo_assets.warehouse`).
+    """
+    shown, path = home / "digests" / "warehouse.json", home / "warehouse.duckdb"
+    newest = {name: (version, commit_time(tables.path(name), version)) for name, version in tables.versions().items()}
+    commits = json.dumps([str(path), newest]).encode()
+    if path.exists() and shown.exists() and shown.read_bytes() == commits:
+        return
     command = [sys.executable, "-m", "tamiyo_assets.warehouse", str(home)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StorageError(f"warehouse of {home}: expected to publish it, found: {done.stderr[-2000:]}")
+    publish_file(shown, commits)
 
 
 TELEMETRY_ASSETS = (feature_coverage, table_versions, warehouse)

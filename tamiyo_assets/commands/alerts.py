@@ -3,10 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from tamiyo_assets.commands.options import AsJson, Exit, Home, print_json, reported
+from tamiyo_assets.commands.terminal import Terminal, table
 from tamiyo_assets.settings import resolve
 
 _EXAMPLES = """
@@ -38,9 +37,7 @@ def alerts(home: Home = None, retry: Retry = False, as_json: AsJson = False) -> 
     if as_json:
         print_json({"alerts": [{**e.alert, "status": e.status, "attempts": e.attempts} for e in entries]})
     else:
-        table = Table("status", "severity", "asset", "check", "description", box=None)
-        for entry in entries:
-            alert = entry.alert
-            table.add_row(entry.status, alert["severity"], alert["asset"], alert["check"], alert["description"])
-        Console(markup=False).print(table if entries else "no alerts")
+        names = ("severity", "asset", "check", "description")
+        rows = [(entry.status, *(str(entry.alert[name]) for name in names)) for entry in entries]
+        Terminal().print(table("status", *names, rows=rows) if entries else "no alerts")
     raise typer.Exit(Exit.REFUSED if pending else Exit.OK)

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from tamiyo_assets.builds import whole_build_id
 from tamiyo_assets.commands.options import AsJson, Exit, Home, print_json, reported
+from tamiyo_assets.commands.terminal import Terminal
 from tamiyo_assets.settings import resolve
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ def preflight(bundle: Bundle, against: Against = None, home: Home = None, as_jso
     """Exit status 0 where the bundle is clean; 1 where it is not."""
     from gnn.bundle import bundle_path, read_bundle
     from gnn.bundle import preflight as check
+    from tamiyo_assets.builds import whole_build_id
 
     where = resolve(home=home).home
     if not bundle.exists() and bundle.name == str(bundle):
@@ -68,16 +68,17 @@ def preflight(bundle: Bundle, against: Against = None, home: Home = None, as_jso
     if as_json:
         print_json(report.to_object())
     elif report.clean:
-        Console(markup=False).print(f"{bundle}: clean", highlight=False)
+        Terminal().print(f"{bundle}: clean")
     else:
         for mismatch in report.mismatches:
-            Console(markup=False).print(str(mismatch), style="red", highlight=False, soft_wrap=True)
+            Terminal().print(str(mismatch), style="red")
     raise typer.Exit(Exit.OK if report.clean else Exit.REFUSED)
 
 
 def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: Reason = "", as_json: AsJson = False) -> None:
     """Exit status 0 where the bundle serves now; 1 where it was refused."""
     from gnn.bundle import promote as move
+    from tamiyo_assets.builds import whole_build_id
 
     where = resolve(home=home).home
     _show(move(where, whole_build_id(where, build_id), dict.fromkeys(waive or [], reason)), as_json)
@@ -86,6 +87,7 @@ def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: R
 def rollback(build_id: OlderBuild = None, home: Home = None, as_json: AsJson = False) -> None:
     """Exit status 0 where the older bundle serves now; 1 where it was refused."""
     from gnn.bundle import rollback as move
+    from tamiyo_assets.builds import whole_build_id
 
     where = resolve(home=home).home
     _show(move(where, whole_build_id(where, build_id) if build_id else None), as_json)
@@ -96,8 +98,6 @@ def _show(report: "PromotionReport", as_json: bool) -> None:
         print_json(report.to_object())
         return
     state = "serves now" if report.changed else "was serving already"
-    Console(markup=False).print(
-        f"{report.build_id} {state}; before: {report.previous or 'none'}", highlight=False, soft_wrap=True
-    )
+    Terminal().print(f"{report.build_id} {state}; before: {report.previous or 'none'}")
     for gate, why in report.waived.items():
-        Console(markup=False).print(f"  gate {gate} waived: {why}", highlight=False)
+        Terminal().print(f"  gate {gate} waived: {why}")

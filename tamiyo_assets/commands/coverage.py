@@ -1,12 +1,12 @@
 """`tamiyo coverage`: every feature with how much of it was measured, worst first, with the system to ask."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from tamiyo_assets.commands.options import AsJson, Exit, Home, fail, print_json, reported
+from tamiyo_assets.commands.terminal import Terminal, table
 from tamiyo_assets.settings import resolve
 
 _EXAMPLES = """
@@ -37,12 +37,14 @@ def coverage(home: Home = None, run: Run = None, below: Below = 1.1, as_json: As
     if as_json:
         print_json({"keys": shown})
         return
-    table = Table("key", "system to ask", "mandatory", "measured", "elements", "coverage", box=None)
-    for row in shown:
-        ratio = "no element" if row["ratio"] is None else f"{row['ratio']:.3f}"
-        mandatory = "mandatory" if row["mandatory"] else ""
-        table.add_row(row["key"], row["system"], mandatory, f"{row['measured']:,}", f"{row['elements']:,}", ratio)
-    Console(markup=False).print(table)
+    headers = ("key", "system to ask", "mandatory", "measured", "elements", "coverage")
+    Terminal().print(table(*headers, rows=map(_cells, shown)))
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    ratio = "no element" if row["ratio"] is None else f"{row['ratio']:.3f}"
+    mandatory = "mandatory" if row["mandatory"] else ""
+    return row["key"], row["system"], mandatory, f"{row['measured']:,}", f"{row['elements']:,}", ratio
 
 
 def _rows(home: Home, run: str | None) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tamiyo_assets.commands.options import AsJson, Exit, Home, fail, print_json, reported
+from tamiyo_assets.commands.terminal import Terminal
 from tamiyo_assets.settings import resolve
 
 _EXAMPLES = """
@@ -58,4 +59,4 @@ def show(packet: Packet, run: Run = None, out: Out = None, home: Home = None, as
     if as_json:
         print_json({"path": str(path), **dataset.keys.slice(numbers[0], 1).to_pylist()[0]})
     else:
-        typer.echo(str(path))
+        Terminal().print(str(path))

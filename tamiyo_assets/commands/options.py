@@ -1,6 +1,7 @@
 """Options that several commands share, and how a command ends."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
-from rich.console import Console
 
 from schemas.errors import TamiyoError
+from tamiyo_assets.commands.stopping import Stopped, terminable, unstoppable
+from tamiyo_assets.commands.terminal import Terminal, write_line
 from tamiyo_assets.settings import ExportsMissing
 
 P = ParamSpec("P")
@@ -23,6 +25,8 @@ class Exit(IntEnum):
     OK = 0
     REFUSED = 1
     USAGE = 2
+    INTERRUPTED = 130
+    TERMINATED = 143
 
 
 Home = Annotated[
@@ -48,7 +52,7 @@ class Refused(TamiyoError):
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:
-    """End a command that raises one of our errors, or can't use a file, with a message and status instead of a traceback.
+    """End a command that is stopped, raises one of our errors, or can't use a file, with a message and status, no traceback.
 
     The message goes to stderr; with `--json` it is the one object on stdout too.
     """
@@ -56,18 +60,31 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            command(*args, **kwargs)
-        except (TamiyoError, OSError) as error:
-            message = _named(error) if isinstance(error, OSError) else str(error)
-            if kwargs.get("as_json"):
-                print_json({"error": message})
-            Console(stderr=True, markup=False).print(message, style="red", highlight=False, soft_wrap=True)
+            with terminable():
+                command(*args, **kwargs)
+        except (TamiyoError, OSError, KeyboardInterrupt) as error:
+            with unstoppable():
+                _report(_message(error), as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(_status(error)) from None
 
     return wrapped
 
 
-def _status(error: TamiyoError | OSError) -> Exit:
+def _report(message: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"error": message})
+    Terminal(stderr=True).print(message, style="red")
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return str(error if isinstance(error, Stopped) else Stopped())
+    return _named(error) if isinstance(error, OSError) else str(error)
+
+
+def _status(error: BaseException) -> Exit:
+    if isinstance(error, KeyboardInterrupt):
+        return Exit(128 + (error.signum if isinstance(error, Stopped) else signal.SIGINT))
     if isinstance(error, Refused):
         return error.status
     return Exit.USAGE if isinstance(error, ExportsMissing) else Exit.REFUSED
@@ -84,7 +101,7 @@ def fail(message: str, status: Exit) -> NoReturn:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one strict JSON object to stdout."""
-    typer.echo(json.dumps(value, allow_nan=False, default=str, indent=2))
+    write_line(json.dumps(value, allow_nan=False, default=str, indent=2))
 
 
 @contextmanager

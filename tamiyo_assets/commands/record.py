@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from schemas.errors import TamiyoError
 from tamiyo_assets.commands.options import AsJson, Exit, fail, print_json, reported
+from tamiyo_assets.commands.stopping import leaving
+from tamiyo_assets.commands.terminal import Terminal
 from tamiyo_assets.settings import DEFAULT_EXPORTS
 
 _EXAMPLES = """
@@ -64,7 +65,7 @@ def record(
     from recorder.plan import RecordPlan
     from recorder.record import record as carry_out
 
-    console = Console(quiet=as_json, markup=False)
+    console = Terminal(quiet=as_json)
     asked = {"minutes": minutes, "hosts": hosts, "seed": seed, "format": format, "workers": workers}
     asked["compile_backend"] = compile_backend
     try:
@@ -74,11 +75,12 @@ def record(
     except ValidationError as error:
         fail("; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors()), Exit.USAGE)
         return
-    files = carry_out(plan, lambda progress: console.print(str(progress), highlight=False, soft_wrap=True))
+    with leaving("hosts that were recorded whole are written, and the same command goes on with the next"):
+        files = carry_out(plan, lambda progress: console.print(str(progress)))
     if as_json:
         print_json({"exports": str(plan.exports), "files": [_relative(path, plan.exports) for path in files]})
         return
-    console.print(f"{len(files)} files under {plan.exports}. Next: tamiyo run --exports {plan.exports}", soft_wrap=True)
+    console.print(f"{len(files)} files under {plan.exports}. Next: tamiyo run --exports {plan.exports}")
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from schemas.artifacts import REGISTRIES
 from tamiyo_assets.commands.options import AsJson, Exit, Home, fail, print_json, reported
+from tamiyo_assets.commands.terminal import Terminal, table
 from tamiyo_assets.settings import resolve
 
 _EXAMPLES = """
@@ -64,11 +63,11 @@ def list_registries(home: Home = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"registries": found})
         return
-    table = Table("registry", "version", "size", "capacity", "used", "retired", box=None)
     for row in found:
-        used = f"{row['size'] / row['capacity']:.1%}"
-        table.add_row(row["name"], str(row["version"]), str(row["size"]), str(row["capacity"]), used, str(row["retired"]))
-    Console(markup=False).print(table)
+        row["used"] = f"{row['size'] / row['capacity']:.1%}"
+    names = ("version", "size", "capacity", "used", "retired")
+    rows = [(row["name"], *(str(row[name]) for name in names)) for row in found]
+    Terminal().print(table("registry", *names, rows=rows))
 
 
 def show(name: Name, home: Home = None, as_json: AsJson = False) -> None:
@@ -80,10 +79,9 @@ def show(name: Name, home: Home = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"name": name, "version": registry.version, "entries": dict(registry.entries), "retired": registry.retired})
         return
-    table = Table("index", "key", "", box=None)
-    for key, index in sorted(registry.entries.items(), key=lambda entry: entry[1]):
-        table.add_row(str(index), key, "retired" if key in registry.retired else "")
-    Console(markup=False).print(table)
+    entries = sorted(registry.entries.items(), key=lambda entry: entry[1])
+    rows = [(str(index), key, "retired" if key in registry.retired else "") for key, index in entries]
+    Terminal().print(table("index", "key", "", rows=rows))
 
 
 def diff(name: Name, older: Older, newer: Newer, home: Home = None, as_json: AsJson = False) -> None:
@@ -102,7 +100,7 @@ def diff(name: Name, older: Older, newer: Newer, home: Home = None, as_json: AsJ
         print_json({"name": name, "from": older, "to": newer, "added": added})
         return
     for key, index in sorted(added.items(), key=lambda entry: entry[1]):
-        Console(markup=False).print(f"+ {index} {key}", highlight=False)
+        Terminal().print(f"+ {index} {key}")
 
 
 def retire(name: Name, key: Key, home: Home = None) -> None:
@@ -110,7 +108,7 @@ def retire(name: Name, key: Key, home: Home = None) -> None:
     from gnn.features.registries import retire as mark
 
     mark(resolve(home=home).home / "registries", name, key)
-    Console(markup=False).print(f"registry {name}: {key} is retired", highlight=False)
+    Terminal().print(f"registry {name}: {key} is retired")
 
 
 def _known(name: str) -> None:

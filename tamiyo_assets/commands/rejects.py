@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from schemas.contracts import Reason
 from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, fail, print_json, reported
+from tamiyo_assets.commands.terminal import Terminal
+from tamiyo_assets.commands.terminal import table as table_of
 from tamiyo_assets.settings import Settings, resolve
 
 _EXAMPLES = """
@@ -85,10 +85,8 @@ def _count(settings: Settings, as_json: bool) -> None:
     if as_json:
         print_json({"rejects": [count.model_dump() for count in counts]})
         return
-    shown = Table("table", "reason", "records", box=None)
-    for count in counts:
-        shown.add_row(count.table, count.reason, f"{count.records:,}")
-    Console(markup=False).print(shown if counts else "no rejects")
+    rows = [(count.table, count.reason, f"{count.records:,}") for count in counts]
+    Terminal().print(table_of("table", "reason", "records", rows=rows) if counts else "no rejects")
 
 
 def _records(settings: Settings, table: str | None, reason: str | None) -> Iterator[dict[str, Any]]:
@@ -111,7 +109,7 @@ def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     for row in rows:
         where = f"{row['file']} at {row['position']}"
-        Console(markup=False).print(f"{where}: {row['reason']}: {row['message']}", highlight=False, soft_wrap=True)
+        Terminal().print(f"{where}: {row['reason']}: {row['message']}")
 
 
 def _save(rows: list[dict[str, Any]], folder: Path, as_json: bool) -> None:
@@ -125,7 +123,7 @@ def _save(rows: list[dict[str, Any]], folder: Path, as_json: bool) -> None:
         print_json({"saved": saved})
         return
     for name, where in saved.items():
-        Console(markup=False).print(f"{name}: {where}", highlight=False, soft_wrap=True)
+        Terminal().print(f"{name}: {where}")
 
 
 def _replay(settings: Settings, table: str | None, reason: str | None, as_json: bool) -> None:
@@ -139,14 +137,12 @@ def _replay(settings: Settings, table: str | None, reason: str | None, as_json: 
     if as_json:
         print_json({**done.model_dump(), "healed": done.healed})
         return
-    shown = Table("table", "reason", "healed", "still rejected", box=None)
-    for one in done.rejects:
-        shown.add_row(one.table, one.reason, f"{one.healed:,}", f"{one.failing:,}")
-    console = Console(markup=False)
-    console.print(shown if done.rejects else "no rejects")
-    for name, rows in sorted(done.gained.items()):
-        console.print(f"{name}: {rows:+,} rows", highlight=False)
+    rows = [(one.table, one.reason, f"{one.healed:,}", f"{one.failing:,}") for one in done.rejects]
+    console = Terminal()
+    console.print(table_of("table", "reason", "healed", "still rejected", rows=rows) if rows else "no rejects")
+    for name, gained in sorted(done.gained.items()):
+        console.print(f"{name}: {gained:+,} rows")
     if done.files_missing:
         console.print(f"{done.files_missing} exports had to be read whole and are not there any more: bring them back")
     if done.healed:
-        console.print("`tamiyo run` brings what is built on them up to date.", markup=False)
+        console.print("`tamiyo run` brings what is built on them up to date.")

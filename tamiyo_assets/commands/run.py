@@ -5,10 +5,11 @@ import time
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, quiet_dagster, reported
+from tamiyo_assets.commands.stopping import leaving
+from tamiyo_assets.commands.terminal import Terminal
 from tamiyo_assets.settings import Settings, require_exports, require_home, resolve
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False)
     require_exports(settings)
     require_home(settings)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small graphs: two threads stall each other
-    console = Console(quiet=as_json, markup=False)
+    console = Terminal(quiet=as_json)
     if settings.exports_are_sample:
         console.print("No exports were named and var/exports has none: reading the committed sample recorder/sample.")
     started = time.monotonic()
@@ -46,7 +47,8 @@ def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False)
         from tamiyo_assets.summary import summarize
         from tamiyo_assets.summary_view import render
 
-        outcome = _with_progress(settings, console)
+        with leaving("what was committed stays, and the next `tamiyo run` goes on from there"):
+            outcome = _with_progress(settings, console)
         summary = summarize(settings, outcome, time.monotonic() - started)
     if as_json:
         print_json(summary.model_dump(mode="json"))
@@ -55,7 +57,7 @@ def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False)
     raise typer.Exit(Exit.OK if outcome.ok else Exit.REFUSED)
 
 
-def _with_progress(settings: Settings, console: Console) -> "Outcome":
+def _with_progress(settings: Settings, console: Terminal) -> "Outcome":
     from tamiyo_assets.execution import run_everything
 
     columns = (
@@ -64,7 +66,7 @@ def _with_progress(settings: Settings, console: Console) -> "Outcome":
         TextColumn("{task.completed}/{task.total} {task.description}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("exports", total=None)
 
         def step(name: str, done: int, total: int) -> None:

@@ -41,3 +41,11 @@ def transactions_in(table: Path, version: int) -> dict[str, int]:
         return {action["appId"]: int(action["version"]) for action in actions}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def commit_time(table: Path, version: int) -> int:
+    """When one commit was written (ns); 0 if its file is gone."""
+    try:
+        return Path(commit_file(table, version)).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

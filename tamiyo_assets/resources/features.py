@@ -4,22 +4,29 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from gnn.code_version import code_version
 from gnn.features.norms import Norms
 from gnn.features.norms import load as load_norms
 from gnn.features.registries import Registries
 from gnn.features.registries import load as load_registries
 from gnn.features.sources import Sources
 from schemas.contracts import TABLES
+from schemas.features import GROUPS
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.sources import read_contracts
 from tamiyo_assets.versions import Versions
 
 if TYPE_CHECKING:
     from gnn.features.build import FeatureSet
+
+# the contract tables that a feature is made of; what the others hold changes no graph
+FEATURE_TABLES: Final = tuple(
+    sorted({"tolaria.system_state"} | {table for group in GROUPS for one in group.features for table, _ in one.clauses})
+)
 
 
 class FeatureSource:
@@ -69,9 +76,7 @@ class FeatureSource:
 
     def inputs(self, versions: Versions) -> dict[str, str]:
         """Content digest of everything that features and graphs are made from, by name."""
-        from gnn.bundle.build_id import code_version
-
-        tables = {f"table.{name}": versions.of(name).digest for name in TABLES}
+        tables = {f"table.{name}": versions.of(name).digest for name in FEATURE_TABLES}
         registries = {f"registry.{name}": digest for name, digest in self.registries().digests().items()}
         return tables | registries | {"norms": self.norms().digest, "code": code_version()}
 

@@ -1,12 +1,14 @@
 """How the files of a table are written: its Parquet files, and its log."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
-from deltalake import ColumnProperties, DeltaTable, WriterProperties
 
 from tamiyo_assets.resources.pruning import SCOPE
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable, WriterProperties
 
 # files that a large table of training runs is cut into: replacing one run rewrites those that hold rows of it
 FILES: Final = 64
@@ -28,11 +30,13 @@ def configuration(schema: pa.Schema) -> dict[str, str]:
     return {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10", **statistics}
 
 
-def layout(schema: pa.Schema) -> WriterProperties:
+def layout(schema: pa.Schema) -> "WriterProperties":
     """How Parquet files are written: texts by dictionary, since they repeat; numbers plainly, since measured ones do not.
 
     A dictionary of measured numbers costs half of the whole write and is given up when it is full.
     """
+    from deltalake import ColumnProperties, WriterProperties
+
     texts = [path for one in schema if one.name not in _UNIQUE for path in _texts(one.name, one.type)]
     return WriterProperties(
         compression="ZSTD",
@@ -42,12 +46,12 @@ def layout(schema: pa.Schema) -> WriterProperties:
     )
 
 
-def file_bytes(table: DeltaTable | None, rows: int) -> int:
+def file_bytes(table: "DeltaTable | None", rows: int) -> int:
     """The size at which a new file begins, for a table that gets `rows` rows more."""
     return max(SMALLEST, (stored_bytes(table) + rows * _ROW_BYTES) // FILES)
 
 
-def stored_bytes(table: DeltaTable | None) -> int:
+def stored_bytes(table: "DeltaTable | None") -> int:
     """Bytes of a table's files."""
     return 0 if table is None else sum(pa.table(table.get_add_actions()).column("size_bytes").to_pylist())
 

@@ -3,16 +3,18 @@
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from deltalake import DeltaTable
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 SCOPE = "training_run_id"
 _PREFIX = 32  # characters of a run's name that are compared with a file's statistics
 
 
-def files_of(table: DeltaTable, runs: Sequence[str] | None) -> list[str]:
+def files_of(table: "DeltaTable", runs: Sequence[str] | None) -> list[str]:
     """Names of the files whose statistics do not rule out rows of `runs`; of all files where `runs` is None."""
     bounds = _bounds(table)
     if runs is None:
@@ -22,7 +24,7 @@ def files_of(table: DeltaTable, runs: Sequence[str] | None) -> list[str]:
     return [file for file, (low, high) in bounds.items() if _may_hold(low, high, wanted)]
 
 
-def runs_in(table: DeltaTable, folder: Path, files: Collection[str]) -> dict[str, list[str | None]]:
+def runs_in(table: "DeltaTable", folder: Path, files: Collection[str]) -> dict[str, list[str | None]]:
     """Training runs by file, for those of `files` (in `folder`) that belong to the table; None: rows that name no run.
 
     A file of one run is not read.
@@ -34,11 +36,13 @@ def runs_in(table: DeltaTable, folder: Path, files: Collection[str]) -> dict[str
 def _runs_in(path: Path, low: str | None, high: str | None) -> list[str | None]:
     if low is not None and low == high and len(low) < _PREFIX:
         return [low]
+    import pyarrow.parquet as pq
+
     found: list[str | None] = pq.read_table(path, columns=[SCOPE]).column(SCOPE).unique().to_pylist()
     return found
 
 
-def _bounds(table: DeltaTable) -> dict[str, tuple[str | None, str | None]]:
+def _bounds(table: "DeltaTable") -> dict[str, tuple[str | None, str | None]]:
     """Least and greatest training run by file; None where the log does not say, or rows name no run."""
     actions = pa.table(table.get_add_actions(flatten=True))
     wanted = [f"{which}.{SCOPE}" for which in ("min", "max", "null_count")]

@@ -11,12 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+import pyarrow.compute as pc
 
 from gnn.publish import ensure_dir, lock, publish_file
 from gnn.strict_json import read_object
@@ -26,6 +24,10 @@ from tamiyo_assets.resources.commit_log import commit_file, newest_version, tran
 from tamiyo_assets.resources.disk import disk_full
 from tamiyo_assets.resources.layout import configuration, file_bytes, layout
 from tamiyo_assets.resources.pruning import SCOPE, files_of, runs_in
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+    from deltalake import CommitProperties, DeltaTable
 
 PINS = "pins"
 CREATION_LOCK = ".creation.lock"
@@ -81,8 +83,11 @@ class TableStore:
         """Whether the table was ever written."""
         return (self.path(name) / "_delta_log").is_dir()
 
-    def open(self, name: str, version: int | None = None) -> DeltaTable | None:
+    def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
         """The Delta table at its newest or a given version; None where it was never written."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
         if not self.exists(name):
             return None
         try:
@@ -133,7 +138,7 @@ class TableStore:
             schema = pa.schema([schema.field(column) for column in columns])
         if table is None:
             return schema.empty_table()
-        condition = ds.field(SCOPE).isin(list(runs)) if runs is not None else None
+        condition = pc.field(SCOPE).isin(list(runs)) if runs is not None else None
         with _named(self.path(name)):
             dataset = self._dataset(name, table, runs)
             present = [column for column in schema.names if column in dataset.schema.names]
@@ -150,7 +155,7 @@ class TableStore:
         schema = self.schema(name)
         if columns is not None:
             schema = pa.schema([schema.field(column) for column in columns])
-        condition = ds.field(SCOPE).isin(list(runs)) if runs is not None else None
+        condition = pc.field(SCOPE).isin(list(runs)) if runs is not None else None
         with _named(self.path(name)):
             dataset = self._dataset(name, table, runs)
             present = [column for column in schema.names if column in dataset.schema.names]
@@ -174,11 +179,13 @@ class TableStore:
         with _named(self.path(name)):
             return int(self._dataset(name, table).count_rows())
 
-    def _dataset(self, name: str, table: DeltaTable, runs: Sequence[str] | None = None) -> ds.Dataset:
+    def _dataset(self, name: str, table: "DeltaTable", runs: Sequence[str] | None = None) -> "ds.Dataset":
         """The files of a table, or those that may hold rows of `runs`.
 
         Not the library's own dataset, which makes an expression of the statistics of every column of every file: 1 ms a file.
         """
+        import pyarrow.dataset as ds
+
         paths = [str(self.path(name) / file) for file in files_of(table, runs)]
         return ds.dataset(paths, schema=pa.schema(table.schema().to_arrow()), format="parquet")
 
@@ -237,6 +244,8 @@ class TableStore:
         `transactions` and `metadata` become part of the same commit. Readers see the version before or this one. `count`: about
         how many rows a stream has.
         """
+        from deltalake import CommitProperties, Transaction
+
         path = self.path(name)
         ensure_dir(path)
         properties = CommitProperties(
@@ -261,14 +270,16 @@ class TableStore:
     def _commit(
         self,
         path: Path,
-        table: DeltaTable | None,
+        table: "DeltaTable | None",
         rows: pa.Table | pa.RecordBatchReader,
         *,
         count: int,
-        properties: CommitProperties,
+        properties: "CommitProperties",
         **how: Any,
     ) -> int:
         """Commit to `table`, which is at the new version afterwards; None: make one at `path`."""
+        from deltalake import write_deltalake
+
         with _named(path):
             if SCOPE in rows.schema.names:
                 how["target_file_size"] = file_bytes(table, rows.num_rows if isinstance(rows, pa.Table) else count)
@@ -309,7 +320,7 @@ class PinnedTables(TableStore):
 
     pinned: Mapping[str, int] = field(default_factory=dict)
 
-    def open(self, name: str, version: int | None = None) -> DeltaTable | None:
+    def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
         """The table at its pinned version, unless another one is asked for; None where it is pinned as not written yet."""
         wanted = self.pinned.get(name) if version is None else version
         return None if wanted == ABSENT else super().open(name, wanted)
@@ -335,9 +346,9 @@ class HeldTables(TableStore):
     A holder that writes holds the lock of whoever changes rows. Only compaction may commit beside it, which `renew` finds.
     """
 
-    _tables: dict[str, DeltaTable] = field(default_factory=dict, repr=False, compare=False)
+    _tables: dict[str, "DeltaTable"] = field(default_factory=dict, repr=False, compare=False)
 
-    def open(self, name: str, version: int | None = None) -> DeltaTable | None:
+    def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
         """The table as it was when it was first opened, renewed or last written by this holder; or at a given version."""
         if version is not None:
             return super().open(name, version)
@@ -363,6 +374,8 @@ class HeldTables(TableStore):
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Turn the storage library's errors into StorageError with the table's path and what to do."""
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
     try:
         yield
     except TableNotFoundError:

@@ -15,13 +15,14 @@ _ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+CHROMIUM = ("chromium", "chromium-browser")  # names on PATH
 _WIDTH, _HEIGHT = 1600, 900
 GROUPS = ("upstream", "registries", "normalization", "features", "graphs", "model", "bundle", "telemetry")
 
 
 def chromium() -> str | None:
     """Path of a system Chromium, or None."""
-    return shutil.which("chromium") or shutil.which("chromium-browser")
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
 @contextmanager

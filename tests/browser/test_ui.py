@@ -1,19 +1,23 @@
 """The UI in a real browser: the asset graph shows every group, without a dialog in the way."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.browser.asset_graph import chromium, open_graph, page
+from tests.browser.asset_graph import CHROMIUM, open_graph, page
 from tests.browser.webserver import Webserver
+from tests.components import program
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(chromium() is None and os.environ.get("CI") != "true", reason="needs a system Chromium"),
-]
+pytestmark = pytest.mark.browser
 
 
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """A system Chromium; looked for before the webserver starts."""
+    return program(*CHROMIUM, purpose="a look at the UI")
+
+
+@pytest.mark.usefixtures("browser")
 def test_the_asset_graph_shows_every_group(webserver: Webserver, tmp_path: Path) -> None:
     with page() as shown:
         open_graph(shown, webserver.address)

@@ -1,8 +1,5 @@
 """Compile statuses come from a real `torch.compile`, and say what went wrong where it did."""
 
-import os
-import shutil
-
 import pytest
 import torch
 from pydantic import ValidationError
@@ -13,6 +10,7 @@ from recorder.firstphase import describe_kernel
 from recorder.kernels import KERNELS, Layout, Site
 from recorder.plan import RecordPlan
 from schemas.leyline import leyline_pb2 as pb
+from tests.components import program
 
 INPUTS = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
 
@@ -29,18 +27,6 @@ class Broken(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs @ inputs
-
-
-@pytest.fixture
-def compiler() -> str:
-    """The C++ compiler that inductor needs: a user's machine without one skips, CI must have it."""
-    found = shutil.which("g++")
-    if found is None:
-        message = "inductor needs g++, and there is none"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
 
 
 def test_the_usual_backend_compiles_and_is_named():
@@ -76,8 +62,8 @@ def test_inductor_without_a_compiler_is_a_fallback_that_names_it(tmp_path):
     assert "no-such-compiler" in update.artifact_ref
 
 
-@pytest.mark.usefixtures("compiler")
 def test_inductor_compiles_a_kernel():
+    program("g++", purpose="inductor")
     torch.manual_seed(0)
     module = KERNELS["kernel-scale"].build(Site(Layout.VECTOR, 8, 1))
     update = compile_status("kernel-scale", module, INPUTS, backend="inductor")

@@ -1,6 +1,9 @@
 """Settings of small pipelines: everything real, but a model that trains in a second."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -50,13 +53,18 @@ def data_versions(found: Settings) -> dict[str, str]:
     return versions
 
 
-def partition_digests(found: Settings, key: str) -> dict[str, str]:
-    """`tamiyo/digest` of every partition of an asset."""
+def event_bytes(found: Settings) -> list[int]:
+    """Length of every event of no partition, as it is stored in the database of its run and in the index."""
+    lengths: list[int] = []
+    for path in (found.dagster_home / "history" / "runs").glob("*.db"):
+        with closing(sqlite3.connect(path)) as connection:
+            lengths += [row[0] for row in connection.execute("SELECT length(event) FROM event_logs WHERE partition IS NULL")]
+    return lengths
+
+
+def metadata(found: Settings, key: str) -> dict[str, Any]:
+    """Metadata of the newest materialization of an asset `a/b`."""
     with open_instance(found.dagster_home) as instance:
-        records = instance.fetch_materializations(dg.AssetKey(key.split("/")), limit=1000, ascending=True).records
-    digests = {}
-    for record in records:
-        event = record.asset_materialization
-        if event is not None and event.partition is not None and "tamiyo/digest" in event.metadata:
-            digests[event.partition] = str(event.metadata["tamiyo/digest"].value)
-    return digests
+        event = instance.get_latest_materialization_event(dg.AssetKey(key.split("/")))
+    assert event is not None and event.asset_materialization is not None
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}

@@ -6,10 +6,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tamiyo_assets.definitions import build_resources
+from tamiyo_assets.alert_sensors import check_alert_failure_sensor, check_alert_success_sensor
 from tamiyo_assets.execution import Outcome
 from tamiyo_assets.instance import open_instance
-from tamiyo_assets.sensors import check_alert_failure_sensor, check_alert_success_sensor
+from tamiyo_assets.resources.alerts import AlertOutbox
 from tamiyo_assets.settings import Settings
 from tests.exports import part_of
 from tests.tamiyo_assets.pipelines import run, settings
@@ -21,20 +21,19 @@ pytestmark = pytest.mark.pipeline
 def _tick(found: Settings, outcome: Outcome) -> None:
     """What the daemon does after a run: the sensor of its status sees it."""
     with open_instance(found.dagster_home) as instance:
-        for run_id in outcome.run_ids:
-            record = instance.get_run_by_id(run_id)
-            assert record is not None
-            event = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_SUCCESS)
-            failed = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-            sensor = check_alert_success_sensor if event else check_alert_failure_sensor
-            context = dg.build_run_status_sensor_context(
-                sensor_name=sensor.name,
-                dagster_instance=instance,
-                dagster_run=record,
-                dagster_event=(event or failed)[0].dagster_event,
-                resources={"alerts": build_resources(found)["alerts"]},
-            )
-            sensor(context)
+        record = instance.get_run_by_id(outcome.run_id)
+        assert record is not None
+        event = instance.all_logs(outcome.run_id, of_type=dg.DagsterEventType.RUN_SUCCESS)
+        failed = instance.all_logs(outcome.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+        sensor = check_alert_success_sensor if event else check_alert_failure_sensor
+        context = dg.build_run_status_sensor_context(
+            sensor_name=sensor.name,
+            dagster_instance=instance,
+            dagster_run=record,
+            dagster_event=(event or failed)[0].dagster_event,
+            resources={"alerts": AlertOutbox(found.home, found.alert_webhook)},
+        )
+        sensor(context)
 
 
 def test_a_broken_coverage_reaches_the_webhook_once_and_passes_when_healed(

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-import tamiyo_assets.ingest as ingest_module
 from schemas.contracts import FOLDERS
 from schemas.decode import Decoded, Limits, decode_file
 from schemas.leyline import leyline_pb2 as pb
+from tamiyo_assets import intake
 from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.tables import TableStore
@@ -77,7 +77,7 @@ def test_a_lost_row_is_found_in_every_format(tmp_path: Path, monkeypatch: pytest
 
     sound = refresh(tmp_path / "sound", FOLDER, {name: FILES[name]}).accounting(SEEDS)
     assert sound.balanced and sound.records == sound.rows_read
-    monkeypatch.setattr(ingest_module, "decode_file", losing)
+    monkeypatch.setattr(intake, "decode_file", losing)
     counts = refresh(tmp_path / "losing", FOLDER, {name: FILES[name]}).accounting(SEEDS)
     assert counts.rows_read == counts.kept + counts.duplicates + counts.rejected  # by its own books all is well
     assert counts.lost == (4 if name == "x.parquet" and row < 10 else counts.lost) and counts.lost > 0
@@ -91,7 +91,7 @@ def test_a_reader_that_stops_early_and_says_nothing_is_found(
     def stopping(*how: Any, **more: Any) -> Iterator[Decoded]:
         yield next(iter(decode_file(*how, **more)))
 
-    monkeypatch.setattr(ingest_module, "decode_file", stopping)
+    monkeypatch.setattr(intake, "decode_file", stopping)
     root = tmp_path / "exports" / FOLDER
     root.mkdir(parents=True)
     (root / name).write_bytes(FILES[name])
@@ -107,9 +107,9 @@ def test_a_reader_that_drops_a_cut_stream_and_says_nothing_is_found(tmp_path: Pa
 
     for name in ("x.ndjson.gz", "x.ndjson.zst", "x.parquet", "x.wal"):
         whole = FILES[name]
-        monkeypatch.setattr(ingest_module, "decode_file", decode_file)
+        monkeypatch.setattr(intake, "decode_file", decode_file)
         assert refresh(tmp_path / name / "sound", FOLDER, {name: whole[:-1]}).accounting(SEEDS).balanced
-        monkeypatch.setattr(ingest_module, "decode_file", silent)
+        monkeypatch.setattr(intake, "decode_file", silent)
         assert not refresh(tmp_path / name / "silent", FOLDER, {name: whole[:-1]}).accounting(SEEDS).balanced
 
 
@@ -151,12 +151,12 @@ def test_odd_exports_balance(tmp_path: Path) -> None:
 def test_many_small_files_are_judged_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"{n}.ndjson": TEXT.replace(b'"r"', f'"r{n}"'.encode()) for n in range(20)}
     assert refresh(tmp_path / "sound", FOLDER, files).accounting(SEEDS).records == 20 * COUNT
-    real: Callable[..., Iterator[Decoded]] = ingest_module.decode_together
+    real: Callable[..., Iterator[Decoded]] = intake.decode_together
 
     def losing(*how: Any, **more: Any) -> Iterator[Decoded]:
         yield from (without_row(chunk, 100) for chunk in real(*how, **more))
 
-    monkeypatch.setattr(ingest_module, "decode_together", losing)
+    monkeypatch.setattr(intake, "decode_together", losing)
     counts = refresh(tmp_path / "losing", FOLDER, files).accounting(SEEDS)
     assert (counts.lost, counts.balanced) == (1, False)
 

@@ -80,6 +80,7 @@ def test_a_place_that_can_t_be_used_is_named_without_a_traceback(tmp_path: Path)
     (tmp_path / "file").touch()
     exports = tmp_path / "exports"
     exports.mkdir()
+    (exports / "file").touch()
     found = tamiyo("run", "--exports", str(exports), "--home", str(tmp_path / "file"))
     assert (found.exit_code, "expected a directory that can be written to" in found.output) == (1, True)
     found = tamiyo("record", "--exports", str(tmp_path / "file"), "--hosts", "1", "--json")

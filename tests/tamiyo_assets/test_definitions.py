@@ -5,7 +5,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from schemas.contracts import FOLDERS
 from tamiyo_assets.definitions import build_definitions, defs
+from tamiyo_assets.sensors import OTHERS
 from tamiyo_assets.settings import Settings
 from tests.tamiyo_assets.pipelines import settings
 
@@ -20,6 +22,9 @@ def test_sensors_and_schedules_have_their_names_and_run_by_default() -> None:
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "kasmina_exports_sensor",
         "urabrask_exports_sensor",
+        "exports_sensor",
+        "training_sensor",
+        "stuck_run_sensor",
         "check_alert_success_sensor",
         "check_alert_failure_sensor",
     }
@@ -34,10 +39,10 @@ def test_every_definition_loads_as_the_webserver_loads_it() -> None:
     defs.get_repository_def().load_all_definitions()
 
 
-def test_only_conservation_registry_conflict_and_preflight_block(definitions: dg.Definitions) -> None:
+def test_only_preflight_blocks(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     blocking = {key.name for key in graph.asset_check_keys if graph.get(key).blocking}
-    assert blocking == {"conservation", "coverage_conservation", "simic_conflict", "preflight"}
+    assert blocking == {"preflight"}
 
 
 def test_every_asset_has_a_column_schema_or_is_no_table(definitions: dg.Definitions) -> None:
@@ -51,6 +56,27 @@ def test_tests_can_replace_a_resource(tmp_path: Path) -> None:
     other = Settings(home=tmp_path / "other", exports=tmp_path, dagster_home=tmp_path)
     found = build_definitions(settings(tmp_path, tmp_path), resources={"settings": other})
     assert found.resources is not None and found.resources["settings"] is other
+
+
+def test_the_sensors_watch_every_folder_of_the_contracts() -> None:
+    watched = {system for sensor in (["kasmina"], ["urabrask"], OTHERS) for system in sensor}
+    assert watched == {folder.system for folder in FOLDERS.values()}
+
+
+def test_a_rebuild_is_everything_but_what_is_trained(definitions: dg.Definitions) -> None:
+    every = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    rebuilt, trained = (
+        {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}
+        for job in ("rebuild", "train")
+    )
+    assert every - rebuilt == {
+        "training/predictions",
+        "training/evaluation",
+        "training/calibration",
+        "bundle/tamiyo_gnn_v1",
+        "bundle/current",
+    }
+    assert trained == every - rebuilt | {"operations/warehouse"}
 
 
 def test_dg_finds_the_code_location(repository: Path) -> None:

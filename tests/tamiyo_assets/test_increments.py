@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 import tamiyo_assets.resources.layout as layout_module
-import tamiyo_assets.resources.tables as tables_module
 import tamiyo_assets.versions as versions_module
 from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import StorageError
@@ -43,12 +43,12 @@ class Opened:
     def __init__(self) -> None:
         self.tables: Counter[str] = Counter()
 
-    def __call__(self, path: Path, **how: object) -> tables_module.DeltaTable:
+    def __call__(self, path: Path, **how: object) -> DeltaTable:
         self.tables[f"{path.parent.name}.{path.name}"] += 1
         return OPEN(path, **how)  # type: ignore[arg-type]
 
 
-OPEN = tables_module.DeltaTable
+OPEN = DeltaTable
 
 
 def one_more(tmp_path: Path, runs: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Counter[str], dict[str, int]]:
@@ -63,7 +63,7 @@ def one_more(tmp_path: Path, runs: int, kind: str, monkeypatch: pytest.MonkeyPat
     site.put(f"{FOLDER}/more.ndjson", *(packet(run, step, training_loss=0.25) for step in steps))
     opened = Opened()
     with monkeypatch.context() as patch:
-        patch.setattr(tables_module, "DeltaTable", opened)
+        patch.setattr("deltalake.DeltaTable", opened)
         site.ingest.refresh()
     assert site.balanced()
     after = Versions(site.home, site.tables).of(STATES).runs
@@ -87,7 +87,7 @@ def test_a_refresh_with_nothing_new_opens_no_table(tmp_path: Path, monkeypatch: 
     site.put(f"{FOLDER}/a.ndjson", packet("a", 1))
     site.ingest.refresh()
     opened = Opened()
-    monkeypatch.setattr(tables_module, "DeltaTable", opened)
+    monkeypatch.setattr("deltalake.DeltaTable", opened)
     assert not site.ingest.refresh().wrote
     assert not opened.tables
 

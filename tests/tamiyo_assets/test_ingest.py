@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-import tamiyo_assets.ingest as ingest_module
+import schemas.decode.together
 from schemas.contracts import TABLES
 from schemas.decode.together import Source
 from schemas.digest import table_digest
@@ -273,7 +273,7 @@ def test_a_stop_around_any_commit_loses_and_doubles_nothing(
 def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_refresh(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.put("tolaria/system_state/b.ndjson", packet("b", 1))
     path = site.put("tolaria/system_state/a.ndjson", packet("a", 1))
-    decode, together = ingest_module.decode_file, ingest_module.decode_together
+    decode, together = schemas.decode.decode_file, schemas.decode.together.decode_together
 
     def changing(*args: object, **how: object) -> object:
         if args[0] == path:
@@ -286,8 +286,8 @@ def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_refresh(site: 
         return together(sources, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest_module, "decode_file", changing)
-        patch.setattr(ingest_module, "decode_together", changing_together)
+        patch.setattr("schemas.decode.decode_file", changing)
+        patch.setattr("schemas.decode.together.decode_together", changing_together)
         report = site.ingest.refresh()
     assert report.vanished == ["tolaria/system_state/a.ndjson"]
     assert site.ingest.run_ids() == ["b"]

@@ -14,7 +14,7 @@ from tamiyo_assets.execution import Outcome
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.summary import summarize
-from tests.tamiyo_assets.pipelines import data_versions, partition_digests, run, settings
+from tests.tamiyo_assets.pipelines import data_versions, event_bytes, metadata, run, settings
 
 pytestmark = pytest.mark.pipeline
 
@@ -39,6 +39,7 @@ def _files(root: Path) -> dict[str, bytes | str]:
         if path.is_dir()
     }
     found |= {path.name: path.read_bytes() for path in (root / "registries").glob("*_registry.json")}
+    found |= {f"{path.parent.name}/{path.name}": str(path.stat().st_ino) for path in (root / "pictures").glob("*/*.png")}
     found["current"] = str((root / "current").readlink()) if (root / "current").is_symlink() else ""
     return found
 
@@ -48,7 +49,8 @@ def test_everything_is_materialized_and_no_error_check_fails(pipeline: Settings,
     assert outcome.errors == ()
     assert outcome.ok
     keys = {key.to_user_string() for key in build_definitions(pipeline).resolve_asset_graph().get_all_asset_keys()}
-    assert keys == set(data_versions(pipeline))
+    assert keys - set(data_versions(pipeline)) <= {"bundle/current"}, "only what serves may be missing, while nothing does"
+    assert ("bundle/current" in data_versions(pipeline)) == ("serving" not in {check.check for check in outcome.failed_checks})
 
 
 def test_every_table_asset_has_the_key_of_its_table(pipeline: Settings, outcome: Outcome) -> None:
@@ -66,18 +68,25 @@ def test_mandatory_coverage_is_whole_on_the_sample(pipeline: Settings, outcome: 
     assert json.loads(summary.model_dump_json())["rows"]["tolaria.system_state"] > 0
 
 
-def test_each_training_run_has_a_digest_of_its_own(pipeline: Settings, outcome: Outcome) -> None:
-    runs = set(TableStore(pipeline.home).read("tolaria.system_state", columns=["training_run_id"]).column(0).to_pylist())
-    for key in ("tolaria/system_state", "kasmina/seed_state", "coverage/by_key", "graphs/dataset"):
-        digests = partition_digests(pipeline, key)
+def test_each_training_run_has_a_digest_of_its_own_in_the_table_of_versions(pipeline: Settings, outcome: Outcome) -> None:
+    tables = TableStore(pipeline.home)
+    runs = set(tables.read("tolaria.system_state", columns=["training_run_id"]).column(0).to_pylist())
+    rows = tables.read("operations.versions").to_pylist()
+    for name in ("tolaria.system_state", "kasmina.seed_state", "coverage.by_key", "features.context"):
+        digests = {row["training_run"]: row["digest"] for row in rows if row["table"] == name and row["training_run"]}
         assert set(digests) == runs
         assert len(set(digests.values())) == len(runs)
 
 
-def test_only_four_assets_are_partitioned(pipeline: Settings) -> None:
+def test_no_asset_is_partitioned(pipeline: Settings) -> None:
     graph = build_definitions(pipeline).resolve_asset_graph()
-    partitioned = {node.key.to_user_string() for node in graph.asset_nodes if node.is_partitioned}
-    assert partitioned == {"tolaria/system_state", "kasmina/seed_state", "coverage/by_key", "graphs/dataset"}
+    assert [node.key.to_user_string() for node in graph.asset_nodes if node.is_partitioned] == []
+
+
+def test_what_changed_and_how_many_runs_a_table_holds_is_in_the_metadata(pipeline: Settings, outcome: Outcome) -> None:
+    again = metadata(pipeline, "features/seed")
+    assert again["training_runs"] > 1 and again["runs_changed"] in (0, again["training_runs"])
+    assert isinstance(again["changed"], bool)
 
 
 def test_the_warehouse_has_the_tables(pipeline: Settings, outcome: Outcome) -> None:
@@ -90,10 +99,15 @@ def test_the_warehouse_has_the_tables(pipeline: Settings, outcome: Outcome) -> N
 
 def test_a_second_run_changes_nothing(pipeline: Settings, outcome: Outcome) -> None:
     versions, files, commits = data_versions(pipeline), _files(pipeline.home), TableStore(pipeline.home).versions()
+    events = event_bytes(pipeline)
     again = run(pipeline)
+    assert sum(event_bytes(pipeline)) - sum(events) < 2_000_000, "what one rebuild adds to the event log"
+    assert max(events) < 20_000, "a picture is a file, an event holds a thumbnail"
+    assert "coverage.by_key/heat_map.png" in files and "graphs.dataset/newest_graph.png" in files
     assert again.ok
     assert again.build_id == outcome.build_id
     assert data_versions(pipeline) == versions
+    assert {key: metadata(pipeline, key)["changed"] for key in versions} == dict.fromkeys(versions, False)
     assert _files(pipeline.home) == files
     assert TableStore(pipeline.home).versions() == commits
 
@@ -124,7 +138,7 @@ def test_exports_without_a_training_state_give_tables_and_registries_but_no_grap
     assert not (found.home / "bundles").exists()
 
 
-def test_a_conflict_with_simic_keeps_graphs_from_being_made_and_the_warehouse_shows_the_rest(tmp_path: Path) -> None:
+def test_a_conflict_with_simic_keeps_that_registry_and_stops_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "exports" / "simic" / "registry_snapshot"
     folder.mkdir(parents=True)
     (folder / "hazard_class_registry.json").write_text('{"LOW": 2}')
@@ -132,6 +146,7 @@ def test_a_conflict_with_simic_keeps_graphs_from_being_made_and_the_warehouse_sh
     found = settings(tmp_path, tmp_path / "exports")
     outcome = run(found)
     assert [(check.asset, check.check) for check in outcome.errors] == [("registries/hazard_class", "simic_conflict")]
+    assert outcome.failed_steps == {} and "graphs/dataset" in data_versions(found)
     with duckdb.connect(str(found.home / "warehouse.duckdb"), read_only=True) as warehouse:
         assert warehouse.execute("select count(*) from simic.registry_snapshot").fetchone() == (2,)
         assert warehouse.execute("select index from registries.hazard_class where key = 'LOW'").fetchone() == (1,)

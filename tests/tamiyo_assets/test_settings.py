@@ -1,12 +1,17 @@
 """Where things are: options before variables before defaults, and the sample where nothing is named."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from gnn.bundle import GateConfig
+from gnn.model.config import TrainingConfig
 from schemas.decode import Limits
 from schemas.errors import ContractError, StorageError
-from tamiyo_assets.settings import SAMPLE, ExportsMissing, require_exports, require_home, resolve
+from tamiyo_assets.ledger import Ledger
+from tamiyo_assets.resources.exports import Exports
+from tamiyo_assets.settings import SAMPLE, ExportsMissing, Settings, require_exports, require_home, resolve
 
 
 @pytest.fixture(autouse=True)
@@ -15,27 +20,77 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_defaults_are_the_house_s_own(tmp_path: Path) -> None:
+def own(root: Path, name: str = "tolaria/system_state/a.ndjson") -> Path:
+    """A file of exports that is not the sample's."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}\n")
+    return path
+
+
+def arrived(home: Path, root: Path) -> None:
+    """The files under `root` arrive in `home`."""
+    Ledger(home).record(Exports(root).scan())
+
+
+def test_without_exports_the_sample_is_read_into_a_home_of_its_own(tmp_path: Path) -> None:
     found = resolve(environment={})
-    assert found.home == tmp_path / "var/tamiyo"
-    assert found.dagster_home == tmp_path / "var/dagster"
+    assert (found.home, found.dagster_home) == (tmp_path / "var/sample", tmp_path / "var/dagster")
     assert (found.exports, found.exports_are_sample) == (SAMPLE, True)
     assert (found.mandatory_coverage, found.family_coverage) == (1.0, 0.70)
 
 
-def test_an_empty_default_exports_root_means_the_sample_and_a_filled_one_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tolaria", "tolaria/system_state/.a.ndjson", "tolaria/system_state/a.ndjson.tmp"])
+def test_a_default_exports_root_without_a_finished_file_means_the_sample(tmp_path: Path, name: str) -> None:
     root = tmp_path / "var/exports"
-    root.mkdir(parents=True)
+    if name.endswith("tolaria"):
+        (root / name).mkdir(parents=True)
+    else:
+        own(root, name)
     assert resolve(environment={}).exports_are_sample
-    (root / "tolaria").mkdir()
-    assert (resolve(environment={}).exports, resolve(environment={}).exports_are_sample) == (root, False)
+
+
+def test_the_first_export_means_the_default_home(tmp_path: Path) -> None:
+    own(tmp_path / "var/exports")
+    found = resolve(environment={})
+    assert (found.exports, found.exports_are_sample) == (tmp_path / "var/exports", False)
+    assert found.home == tmp_path / "var/tamiyo"
+
+
+def test_a_root_that_vanishes_after_an_arrival_never_means_the_sample_again(tmp_path: Path) -> None:
+    path = own(tmp_path / "var/exports")
+    arrived(tmp_path / "var/tamiyo", tmp_path / "var/exports")
+    path.unlink()
+    found = resolve(environment={})
+    assert not found.exports_are_sample and found.home == tmp_path / "var/tamiyo"
+    with pytest.raises(ExportsMissing, match="found a directory without any"):
+        require_exports(found)
+
+
+def test_a_home_that_holds_the_sample_is_no_place_for_own_exports(tmp_path: Path) -> None:
+    """What versions before this one left in `var/tamiyo`."""
+    arrived(tmp_path / "var/tamiyo", SAMPLE)
+    assert resolve(environment={}).exports_are_sample
+    own(tmp_path / "var/exports")
+    with pytest.raises(StorageError, match="found the committed sample"):
+        require_home(resolve(environment={}))
+
+
+def test_a_named_home_takes_the_sample_until_other_exports_arrive(tmp_path: Path) -> None:
+    arrived(tmp_path / "named", SAMPLE)
+    found = resolve(home=Path("named"), environment={})
+    assert (found.home, found.exports_are_sample) == (tmp_path / "named", True)
+    own(tmp_path / "other")
+    arrived(tmp_path / "named", tmp_path / "other")
+    assert not resolve(home=Path("named"), environment={}).exports_are_sample
 
 
 def test_options_beat_variables(tmp_path: Path) -> None:
     env = {"TAMIYO_EXPORTS": "a", "TAMIYO_HOME": "b", "DAGSTER_HOME": "c"}
     assert resolve(environment=env).exports == tmp_path / "a"
+    assert resolve(environment=env).dagster_home == tmp_path / "c"
     found = resolve(exports=Path("x"), home=Path("y"), environment=env)
-    assert (found.exports, found.home, found.dagster_home) == (tmp_path / "x", tmp_path / "y", tmp_path / "c")
+    assert (found.exports, found.home, found.dagster_home) == (tmp_path / "x", tmp_path / "y", tmp_path / "y/dagster")
     assert not found.exports_are_sample
 
 
@@ -43,9 +98,11 @@ def test_a_home_of_its_own_has_an_event_log_of_its_own(tmp_path: Path) -> None:
     assert resolve(home=Path("y"), environment={}).dagster_home == tmp_path / "y/dagster"
 
 
-def test_a_named_exports_root_that_is_not_there_is_said_so() -> None:
-    with pytest.raises(ExportsMissing, match="expected a directory"):
-        require_exports(resolve(exports=Path("nowhere"), environment={}))
+@pytest.mark.parametrize(("name", "says"), [("nowhere", "no directory"), ("empty", "a directory without any")])
+def test_a_named_exports_root_that_is_absent_or_empty_is_said_so(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ExportsMissing, match=f"expected a directory with files .*, found {says}"):
+        require_exports(resolve(exports=Path(name), environment={}))
 
 
 def test_limits_of_decoding_are_configured_and_checked() -> None:
@@ -69,3 +126,53 @@ def test_a_home_that_can_t_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"file: expected a directory that can be written to, found: .*; pass --home"):
         require_home(resolve(home=tmp_path / "file", environment={}))
+
+
+def pipeline_file(home: Path, text: str) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "pipeline.toml").write_text(text)
+
+
+def test_the_file_of_a_home_changes_defaults_and_variables_beat_it(tmp_path: Path) -> None:
+    pipeline_file(
+        tmp_path / "h",
+        'retrain_after = 0\nmax_silence = "90s"\nmax_age = "1.5 d"\n'
+        "[checks]\nfamily_coverage = 0.5\n[gates]\nlead_above = -1\n[training]\nepochs = 3\n",
+    )
+    found = resolve(home=Path("h"), environment={})
+    assert (found.retrain_after, found.max_silence, found.max_age) == (
+        timedelta(0),
+        timedelta(seconds=90),
+        timedelta(hours=36),
+    )
+    assert (found.family_coverage, found.mandatory_coverage, found.training.epochs) == (0.5, 1.0, 3)
+    assert found.gates["lead_above"] == -1 and found.gates["risk_ece_at_most"] == 0.05
+    assert resolve(home=Path("h"), environment={"TAMIYO_FAMILY_COVERAGE": "0.6"}).family_coverage == 0.6
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("retrain_after", "expected TOML"),
+        ('retrain_after = "soon"', "retrain_after: .*expected seconds"),
+        ("retrain_after = -1", "retrain_after"),
+        ("[checks]\nmandatory_coverage = 2", "checks.mandatory_coverage"),
+        ("[checks]\ncoverage = 1", "checks.coverage"),
+        ("[gates]\nlead = 1", "gates: expected some of lead_above, .*, found lead"),
+        ("patience = 1", "patience"),
+    ],
+)
+def test_a_bad_file_of_a_home_is_named_with_its_fault(tmp_path: Path, text: str, named: str) -> None:
+    pipeline_file(tmp_path / "h", text)
+    with pytest.raises(ContractError, match=f"pipeline.toml: .*{named}"):
+        resolve(home=Path("h"), environment={})
+
+
+def test_the_documented_defaults_are_those_of_the_code(tmp_path: Path) -> None:
+    found = resolve(environment={})
+    assert GateConfig(**found.gates) == GateConfig()
+    assert found.training == TrainingConfig()
+    assert Settings(home=tmp_path, exports=tmp_path, dagster_home=tmp_path).model_dump(exclude={"home", "exports", "gates"}) | {
+        "dagster_home": found.dagster_home,
+        "exports_are_sample": True,
+    } == found.model_dump(exclude={"home", "exports", "gates"})

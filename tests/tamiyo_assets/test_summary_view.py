@@ -1,12 +1,20 @@
 """The closing summary shows what exports say letter by letter, whatever a terminal would make of it."""
 
-from rich.console import Console
+import pytest
 
+from tamiyo_assets.commands.terminal import Terminal
 from tamiyo_assets.rejects import Rejected
 from tamiyo_assets.summary import Build, FailedCheck, Family, Summary
 from tamiyo_assets.summary_view import render
 
 ODD = "[/red] blocks[0] [bold]x"
+
+
+def rendered(summary: Summary) -> str:
+    console = Terminal()
+    with console.capture() as shown:
+        render(summary, console)
+    return shown.get()
 
 
 def test_square_brackets_of_exports_are_no_markup() -> None:
@@ -39,9 +47,33 @@ def test_square_brackets_of_exports_are_no_markup() -> None:
         seconds=1.0,
         next=[f"look at {ODD}"],
     )
-    console = Console(width=200, markup=False)
-    with console.capture() as shown:
-        render(summary, console)
-    text = shown.get()
+    text = rendered(summary)
     assert text.count(ODD) == 11
     assert "ERROR a c: run" in text and "failed step step:" in text
+
+
+def ended(checks: int, *steps: str) -> str:
+    """The summary of a run that had so many failed checks and these failed steps."""
+    failed = [FailedCheck(asset="a", check=f"c{number}", severity="WARN", description="") for number in range(checks)]
+    summary = Summary(
+        exports="exports", exports_are_sample=False, home="home", training_runs=0, rows={}, rejects=[], unknown_fields={},
+        coverage=None, families=[], mandatory_under={}, examples=0, unusable_reports={}, build=None, failed_checks=failed,
+        failed_steps=dict.fromkeys(steps, "broke"), seconds=1.0, next=[],
+    )  # fmt: skip
+    return rendered(summary)
+
+
+@pytest.mark.parametrize(
+    ("checks", "steps", "line"),
+    [
+        (0, [], "Checks: all passed."),
+        (2, [], "Checks: 2 failed."),
+        (0, ["s"], "Checks: none failed of those that ran; checks behind the failed step did not run."),
+        (2, ["s", "t"], "Checks: 2 failed of those that ran; checks behind the 2 failed steps did not run."),
+    ],
+)
+def test_checks_behind_a_failed_step_are_not_said_to_have_passed(checks: int, steps: list[str], line: str) -> None:
+    lines = ended(checks, *steps).splitlines()
+    assert line in lines
+    assert [found for found in lines if found.startswith("failed step")] == [f"failed step {step}: broke" for step in steps]
+    assert any("all passed" in found for found in lines) is (line == "Checks: all passed.")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from gnn.features.build import FeatureSet, build_features
 from gnn.features.coverage import add_up, by_family, by_key, check_conservation
 from gnn.features.gaps import gaps
-from gnn.features.tables import feature_schema, feature_tables
+from gnn.features.table_schemas import feature_schema
+from gnn.features.tables import feature_tables
 from schemas.errors import FeatureError
 from schemas.features import COVERAGE_KEYS, FAMILIES, GROUPS, Kind
 from tests.gnn.graph.worlds import World, world_registries

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from gnn.features.pictures import bands, growth
 from gnn.features.registries import load_records, refresh
-from gnn.features.run_norms import SCHEMA
+from gnn.features.table_schemas import EWMA
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -27,7 +27,7 @@ def test_bands_of_norms() -> None:
         {"training_run_id": f"r{n}", "metric": "loss", "mean": 0.5 + n, "var": 0.1, "count": 3, "timestamp_ns": n or None}
         for n in range(4)
     ]
-    table = pa.Table.from_pylist(rows, SCHEMA)
+    table = pa.Table.from_pylist(rows, EWMA)
     assert bands(table).startswith(PNG)
     assert bands(table) == bands(table.take([3, 1, 0, 2]))
-    assert bands(SCHEMA.empty_table()).startswith(PNG)
+    assert bands(EWMA.empty_table()).startswith(PNG)

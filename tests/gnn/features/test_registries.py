@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from gnn.features import registry_files
 from gnn.features.registries import Registry, load, newest_snapshot, refresh, retire
-from schemas.artifacts import REGISTRIES, registry_digest
+from schemas.artifacts import REGISTRIES, RegistryRecord, registry_digest
 from schemas.errors import RegistryError
 
 
@@ -244,3 +245,21 @@ def test_registries_are_values(home: Path) -> None:
     seed: Registry = load(home)["seed"]
     with pytest.raises(TypeError):
         seed.entries["b"] = 2  # type: ignore[index]
+
+
+def test_a_reader_that_writers_overtake_reads_the_newer_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refresh(tmp_path, {"seed": {"a"}})
+    read_index, overtaken = registry_files.read_index, []
+
+    def overtaking(path: Path) -> dict[str, RegistryRecord]:
+        if not overtaken:
+            overtaken.append(path)
+            for number in range(registry_files.KEPT_GENERATIONS + 1):
+                refresh(tmp_path, {"seed": {f"b{number}"}})
+            assert not path.exists()
+        return read_index(path)
+
+    monkeypatch.setattr(registry_files, "read_index", overtaking)
+    entries, _ = registry_files.read_set(tmp_path)
+    assert len(entries["seed"]) == 2 + registry_files.KEPT_GENERATIONS
+    assert overtaken

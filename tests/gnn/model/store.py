@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from gnn.graph.batch import GraphBatch
-from gnn.model.examples import SCHEMA
+from gnn.model.table_schemas import EXAMPLES
 from schemas.features import NODE_TYPES, RELATIONS
 from schemas.kernels import KERNELS
 from schemas.splits import split_of
@@ -72,7 +72,7 @@ def problem(graphs: int = 24, kernels: int = 6, noise: float = 0.02, seed: int =
                 seen = u + generator.normal(0, noise, size=2)
                 rows.append(_row(number, place, int(kernel), u, seen))
     rows.sort(key=lambda r: (r["training_run_id"], r["packet_id"], r["seed_id"], r["kernel"], r["horizon"]))
-    return store, pa.Table.from_pylist(rows, schema=SCHEMA)
+    return store, pa.Table.from_pylist(rows, schema=EXAMPLES)
 
 
 def _row(number: int, place: int, kernel: int, u: float, seen: np.ndarray[Any, Any]) -> dict[str, Any]:

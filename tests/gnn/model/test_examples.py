@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from gnn.model.config import TrainingConfig
-from gnn.model.examples import SCHEMA, build_examples
+from gnn.model.examples import build_examples
+from gnn.model.table_schemas import EXAMPLES
 from schemas.splits import split_of
 from tests.gnn.model.reports import command, packet, report, sources
 
@@ -15,7 +16,7 @@ CONFIG = TrainingConfig()
 
 def rows(*reports: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
     found = build_examples(sources(list(reports), **more), CONFIG).table
-    assert found.schema == SCHEMA
+    assert found.schema == EXAMPLES
     listed: list[dict[str, Any]] = found.to_pylist()
     return listed
 

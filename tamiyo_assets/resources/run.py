@@ -1,0 +1,78 @@
+"""The resources of one run or one sensor tick: all of one home and one exports root.
+
+A run that a sensor or schedule asked for names both in its tags; every other run and tick resolves them when it begins. A run
+holds the lock of its home for as long as its resources live, a tick does not.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+
+from tamiyo_assets.ingest import Ingest
+from tamiyo_assets.resources.alerts import AlertOutbox
+from tamiyo_assets.resources.exports import Exports
+from tamiyo_assets.resources.features import FeatureSource
+from tamiyo_assets.resources.tables import TableStore
+from tamiyo_assets.settings import Settings, require_exports, require_home, resolve
+from tamiyo_assets.versions import Versions
+from tamiyo_assets.writes import EXPORTS, HOME, hold_writes, process_tags, run_tags
+
+# what reads or writes the home of a run waits for the run's turn
+_TURN: Final = frozenset({"settings", "turn"})
+
+
+def run_resources(fixed: Settings | None = None) -> dict[str, dg.ResourceDefinition]:
+    """Return the resources by name; `fixed` settings instead of those of each run."""
+
+    @dg.resource(description="Where things are and how strict the checks are.")
+    def settings(context: dg.InitResourceContext) -> Settings:
+        return fixed or _settings(context)
+
+    @dg.resource(required_resource_keys={"settings"}, description="The right to write to the home, held during a run.")
+    def turn(context: dg.InitResourceContext) -> Iterator[None]:
+        yield from _turn(context, context.resources.settings)
+
+    # a code server's ticks share the digests of files, so that none is hashed at every tick
+    opened = lru_cache(maxsize=8)(Exports)
+
+    def made(make: Callable[[Any], object], *others: str) -> dg.ResourceDefinition:
+        return dg.ResourceDefinition(lambda context: make(context.resources), required_resource_keys={*_TURN, *others})
+
+    return {
+        "settings": settings,
+        "turn": turn,
+        "tables": made(lambda have: TableStore(have.settings.home)),
+        "exports": made(lambda have: _exports(opened, have.settings)),
+        "ingest": made(
+            lambda have: Ingest(have.settings.home, have.exports, have.tables, have.settings.limits), "exports", "tables"
+        ),
+        "source": made(lambda have: FeatureSource(have.settings.home, have.tables), "tables"),
+        "versions": made(lambda have: Versions(have.settings.home, have.tables), "tables"),
+        "alerts": made(lambda have: AlertOutbox(have.settings.home, have.settings.alert_webhook)),
+    }
+
+
+def _exports(opened: Callable[[Path, bool], Exports], settings: Settings) -> Exports:
+    require_exports(settings)
+    return opened(settings.exports, settings.exports_are_sample)
+
+
+def _settings(context: dg.InitResourceContext) -> Settings:
+    tags = context.run.tags if context.run is not None else {}
+    exports, home = tags.get(EXPORTS), tags.get(HOME)
+    return resolve(exports=Path(exports) if exports else None, home=Path(home) if home else None)
+
+
+def _turn(context: dg.InitResourceContext, settings: Settings) -> Iterator[None]:
+    """Tag the run with its home and process, then hold the lock of the home until the run ends."""
+    run, instance, log = context.run, context.instance, context.log
+    if run is None or instance is None or log is None:
+        yield None
+        return
+    require_home(settings)
+    instance.add_run_tags(run.run_id, run_tags(settings.home, settings.exports) | process_tags())
+    with hold_writes(settings.home, f"run {run.run_id[:8]} of {run.job_name}", log.info):
+        yield None

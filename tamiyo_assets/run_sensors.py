@@ -1,0 +1,108 @@
+"""The sensor of stuck runs: a run whose process is gone, or that is silent for too long, is failed and its lock freed.
+
+Dagster's run monitoring fails a run whose process never started. Of one that did it asks the run launcher, and that of plain
+processes does not answer; a run of `tamiyo run` has no launcher at all.
+"""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import dagster as dg
+import psutil
+from dagster import ResourceParam
+
+from tamiyo_assets.settings import Settings
+from tamiyo_assets.writes import BOOT_ID, HOST, PID, STARTED, WRITES_TAGS, boot_id
+
+_INTERVAL_SECONDS: Final = 10
+_SAME_SECONDS: Final = 1.0  # start times of one process as two reads give them
+_WAITING: Final = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_RUNNING: Final = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+
+
+def unfinished(instance: dg.DagsterInstance) -> str | None:
+    """Return the id of a run that writes and is queued or running; None if there is none."""
+    runs = instance.get_runs(filters=dg.RunsFilter(statuses=_WAITING, tags=dict(WRITES_TAGS)), limit=1)
+    return runs[0].run_id if runs else None
+
+
+@dg.sensor(
+    name="stuck_run_sensor",
+    minimum_interval_seconds=_INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Fails runs whose process is gone or that have written nothing for `max_silence`, and ends their processes.",
+)
+def stuck_run_sensor(context: dg.SensorEvaluationContext, settings: ResourceParam[Settings]) -> dg.SkipReason:
+    """Look at every run that is under way."""
+    said = [*fail_stuck_runs(context.instance, settings.max_silence)]
+    for line in said:
+        context.log.warning(line)
+    return dg.SkipReason(" ".join(said) or "No run is stuck.")
+
+
+def fail_stuck_runs(instance: dg.DagsterInstance, max_silence: timedelta) -> Iterator[str]:
+    """Fail every stuck run; yields a sentence for each."""
+    for record in instance.get_run_records(filters=dg.RunsFilter(statuses=_RUNNING)):
+        run = record.dagster_run
+        here = run.tags.get(HOST) == socket.gethostname()
+        process = process_of(run.tags) if here else None
+        silence = datetime.now(UTC) - _last_word(instance, record)
+        if PID in run.tags and here and process is None:
+            reason = f"its process {run.tags[PID]} on {run.tags[HOST]} is gone"
+        elif silence > max_silence:
+            reason = f"it has written nothing for {silence}, more than max_silence ({max_silence})"
+        else:
+            continue
+        if process is not None:
+            _end(process)
+        if not _ended(instance, run.run_id):
+            instance.report_run_failed(run, f"Run {run.run_id} is stuck: {reason}. It was failed, and its lock is free.")
+        yield f"Run {run.run_id[:8]} of {run.job_name} was failed: {reason}."
+
+
+def process_of(tags: Mapping[str, str]) -> psutil.Process | None:
+    """Return the process that a run's tags name; None if it is gone. Its pid may be another process by now."""
+    if tags.get(BOOT_ID) != boot_id():
+        return None
+    try:
+        process = psutil.Process(int(tags[PID]))
+        same = abs(process.create_time() - float(tags[STARTED])) < _SAME_SECONDS
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, KeyError, ValueError):
+        return None
+
+
+def _last_word(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime:
+    """When the run wrote its newest event."""
+    newest = instance.event_log_storage.get_logs_for_run(record.dagster_run.run_id, limit=1, ascending=False)
+    return datetime.fromtimestamp(newest[0].timestamp, UTC) if newest else record.update_timestamp
+
+
+def _end(process: psutil.Process) -> None:
+    """Kill a hung process with its children, which frees its locks."""
+    try:
+        family = [*process.children(recursive=True), process]
+    except psutil.Error:
+        family = [process]
+    for one in family:
+        try:
+            os.kill(one.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    psutil.wait_procs(family, timeout=5)
+
+
+def _ended(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether the run ended by itself meanwhile."""
+    run = instance.get_run_by_id(run_id)
+    return run is None or run.is_finished
