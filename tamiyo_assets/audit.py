@@ -84,7 +84,7 @@ class Audit:
             place.pieces[row["position"]] = max(len(row["raw"]), place.pieces.get(row["position"], 0))
             place.rejected += row["records"]
             ends = row["reason"] == Reason.LIMIT_EXCEEDED and not row["raw"]
-            if ends or (row["file"].endswith(".json") and row["reason"] in _WHOLE):
+            if ends or (row["file"].lower().endswith(".json") and row["reason"] in _WHOLE):
                 place.stops = row["position"] if place.stops is None else min(place.stops, row["position"])
 
     def judge(self, export: Export, extension: str) -> Counted:

@@ -9,6 +9,12 @@ import pyarrow as pa
 
 from schemas.contracts.enums import ENUMS, EnumSpec
 
+_EXTENSIONS: Final = (".ndjson.gz", ".ndjson.zst", ".ndjson", ".binpb", ".wal", ".parquet", ".json")
+_SPELLINGS: Final = tuple(
+    (spelled, extension)
+    for extension in _EXTENSIONS
+    for spelled in dict.fromkeys((extension, extension.replace(".ndjson", ".jsonl")))
+)
 STRINGS: Final = pa.list_(pa.string())
 FLOATS: Final = pa.map_(pa.string(), pa.float32())
 ATTRIBUTES: Final = pa.map_(pa.string(), pa.string())
@@ -219,6 +225,17 @@ class Folder:
     def contract(self) -> str:
         """The contract's name, the second part of the path."""
         return self.path.partition("/")[2]
+
+    def extension(self, name: str) -> str | None:
+        """The extension of those of the folder that says a file's format, in any case; None if it is none of them.
+
+        `.jsonl` is `.ndjson`.
+        """
+        lower = name.lower()
+        for spelled, extension in _SPELLINGS:
+            if extension in self.extensions and lower.endswith(spelled):
+                return extension
+        return None
 
     @property
     def reject_table(self) -> str:

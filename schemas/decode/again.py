@@ -38,7 +38,7 @@ def file_is_bad(file: str, record: Kept) -> bool:
     """Whether the file was not read from this record's position on: it is damaged, no table of its folder, or too large."""
     if record.reason in _PIECES:
         return len(record.raw) == TAIL_KEPT
-    return (record.reason in _WHOLE and not record.raw) or (file.endswith(".json") and record.reason in _SNAPSHOT)
+    return (record.reason in _WHOLE and not record.raw) or (file.lower().endswith(".json") and record.reason in _SNAPSHOT)
 
 
 def needs_file(file: str, record: Kept) -> bool:
@@ -47,7 +47,7 @@ def needs_file(file: str, record: Kept) -> bool:
     An entry of a Simic snapshot is judged together with the others.
     """
     cut = record.reason == Reason.LIMIT_EXCEEDED and len(record.raw) == TAIL_KEPT
-    return file_is_bad(file, record) or cut or file.endswith(".json")
+    return file_is_bad(file, record) or cut or file.lower().endswith(".json")
 
 
 def decode_again(folder: Folder, file: str, digest: str, records: Sequence[Kept], limits: Limits) -> Decoded:

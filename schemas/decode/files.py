@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +20,11 @@ from schemas.decode.simic import decode_snapshot
 from schemas.decode.text import TextDecoder
 from schemas.errors import ContractError
 
-_EXTENSIONS: Final = (".ndjson.gz", ".ndjson.zst", ".ndjson", ".binpb", ".wal", ".parquet", ".json")
-
 
 def extension_of(name: str, folder: Folder) -> str:
     """The extension that says a file's format. Raises ContractError where the folder does not take it."""
-    found = next((extension for extension in _EXTENSIONS if name.endswith(extension)), "")
-    if found not in folder.extensions:
+    found = folder.extension(name)
+    if found is None:
         raise ContractError(f"{name}: {folder.path} expects one of {', '.join(folder.extensions)}; rename or move the file")
     return found
 

@@ -37,7 +37,7 @@ def decode_snapshot(collector: Collector, path: Path, limits: Limits) -> None:
     text = path.read_bytes()
     name = Path(collector.file).name
     whole = RawRecord(0, text[:_KEPT])
-    if not name.endswith(_SUFFIX) or name == _SUFFIX:
+    if not name.lower().endswith(_SUFFIX) or len(name) == len(_SUFFIX):
         message = f"{name}: expected a name that ends in {_SUFFIX}"
         collector.reject_record(whole, Reason.UNREADABLE_FILE, message)
         return
@@ -50,7 +50,7 @@ def decode_snapshot(collector: Collector, path: Path, limits: Limits) -> None:
     if pairs is None:
         collector.reject_record(whole, Reason.INVALID_JSON, f"{name}: expected one JSON object {{key: index}}, found {damage}")
         return
-    _entries(collector, name.removesuffix(_SUFFIX), pairs)
+    _entries(collector, name[: -len(_SUFFIX)], pairs)
     if damage:
         found = f"{name}: expected one JSON object {{key: index}}, found {damage}; the {len(pairs)} entries before it are read"
         reason = Reason.UNREADABLE_FILE if damage.startswith(_ENDS) else Reason.INVALID_JSON

@@ -1,12 +1,15 @@
 """A disk that is full, whoever meets it: the operating system, Arrow, Delta or a database, each in words of its own."""
 
 import errno
+import shutil
 from pathlib import Path
 from typing import Final
 
 from schemas.errors import StorageError
 
 _WORDS: Final = ("No space left on device", "disk is full", "Disk quota exceeded", "File too large", "os error 28")
+_DATABASE: Final = ("unable to open database file", "disk I/O error")  # what SQLite says of a full disk, and of others
+_LITTLE: Final = 1 << 20  # bytes; a disk with less room is full for a database
 _NUMBERS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -15,8 +18,27 @@ def disk_full(failure: BaseException, place: Path) -> StorageError | None:
     cause: BaseException | None = failure
     while cause is not None:
         if (isinstance(cause, OSError) and cause.errno in _NUMBERS) or any(words in str(cause) for words in _WORDS):
-            return StorageError(
-                f"{place}: expected room on its disk, found none left; free some space, or name another place, and run again"
-            )
+            return _full(place)
+        said = next((words for words in _DATABASE if words in str(cause)), None)
+        if said is not None:
+            return _full(place) if _room(place) < _LITTLE else _unusable(place, said)
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _full(place: Path) -> StorageError:
+    return StorageError(
+        f"{place}: expected room on its disk, found none left; free some space, or name another place, and run again"
+    )
+
+
+def _unusable(place: Path, said: str) -> StorageError:
+    return StorageError(
+        f"{place}: expected databases that can be written to, found: {said}; check the disk, or name another place"
+    )
+
+
+def _room(place: Path) -> int:
+    """Free bytes on the disk of a place that may not be there yet."""
+    there = next((folder for folder in (place, *place.parents) if folder.exists()), Path("/"))
+    return shutil.disk_usage(there).free
