@@ -24,10 +24,11 @@ class WrongColumns(ValueError):
     """A Parquet file whose columns are no table of its folder."""
 
 
-def shape_cells(array: pa.Array, column: Column, found: Findings) -> pa.Array:
+def shape_cells(array: pa.Array, column: Column, found: Findings, most: int | None = None) -> pa.Array:
     """`array` as values that `columns.shape_column` takes; bad cells are NULL, and their rows faults.
 
-    Raises WrongColumns if no cell of the array's type can be one of the column.
+    `most`: the largest value of a column of whole numbers without a sign; None if it may be negative. Raises WrongColumns if
+    no cell of the array's type can be one of the column.
     """
     array = stored(array)
     if pa.types.is_null(array.type):
@@ -37,7 +38,7 @@ def shape_cells(array: pa.Array, column: Column, found: Findings) -> pa.Array:
     if column.enum:
         return _names(array, column, found)
     if pa.types.is_integer(column.type):
-        return _integers(array, column, found)
+        return _unsigned(array, _integers(array, column, found), column, most, found)
     if column.measured:
         return _floats(array, column, found)
     if pa.types.is_boolean(column.type):
@@ -140,6 +141,15 @@ def _integers(array: pa.Array, column: Column, found: Findings) -> pa.Array:
     values, bad = _each(array, lambda part: _convert(part, column.name, pa.int64()), pa.int64())
     _note(array, column.name, str(column.type), bad, found)
     return values
+
+
+def _unsigned(array: pa.Array, values: pa.Array, column: Column, most: int | None, found: Findings) -> pa.Array:
+    """The values without those that are negative or too large, which protobuf's JSON refuses; u64 is left to its column."""
+    if most is None or not pa.types.is_int64(values.type):
+        return values
+    bad = truth(pc.or_(pc.less(values, 0), pc.greater(values, min(most, INT64_MAX))))
+    _note(array, column.name, f"a whole number from 0 to {most}", bad, found)
+    return null_where(values, bad)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -61,7 +61,8 @@ def decode_file(path: Path, folder: Folder, *, file: str, digest: str, limits: L
 def _decode_records(path: Path, folder: Folder, extension: str, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
     """Chunks of a file that holds one record after the other."""
     binary = extension in (".binpb", ".wal")
-    chunks = read_frames(path, extension, limits, acceptor(folder)) if binary else read_lines(path, extension, limits)
+    likely = acceptor(folder, with_key=False)
+    chunks = read_frames(path, extension, limits, acceptor(folder), likely) if binary else read_lines(path, extension, limits)
     text = TextDecoder(folder)
 
     def fresh() -> Collector:

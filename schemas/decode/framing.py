@@ -65,7 +65,7 @@ def prefix_of(extension: str) -> Prefix:
     return varint if extension == ".binpb" else u32
 
 
-def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts) -> Iterator[Chunk]:
+def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts, likely: Accepts | None = None) -> Iterator[Chunk]:
     """Records of the file in chunks bounded in number and bytes.
 
     Where a length prefix leads nowhere, reading goes on at the next place from which two records in a row, or the file's last,
@@ -79,7 +79,7 @@ def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts) ->
             chunk = Chunk(source=data)
             position = _fill(chunk, data, position, prefix_of(extension), limits, accepts)
             if chunk.broken:
-                position = _resume(chunk, data, prefix_of(extension), limits, accepts)
+                position = _resume(chunk, data, prefix_of(extension), limits, accepts, likely)
             yield chunk
             # pages that were read would count as memory of this process for as long as the file is mapped
             data.madvise(mmap.MADV_DONTNEED)
@@ -151,10 +151,10 @@ def _broken(data: mmap.mmap, position: int, length: int, start: int) -> Frame:
     return Frame(position, raw, Reason.TORN_RECORD, f"{found} at byte {position}{kept}")
 
 
-def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
+def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accepts: Accepts, likely: Accepts | None) -> int:
     """Where reading goes on after a broken frame; the frame is cut there."""
     broken = chunk.bad[-1]
-    found = find_record(data, broken.position + 1, len(data), prefix, limits, accepts)
+    found = find_record(data, broken.position + 1, len(data), prefix, limits, accepts, likely)
     if found is None:
         return len(data)
     raw = data[broken.position : min(found, broken.position + TAIL_KEPT)]
@@ -163,10 +163,13 @@ def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accep
     return found
 
 
-def find_record(data: Buffer, first: int, end: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int | None:
+def find_record(
+    data: Buffer, first: int, end: int, prefix: Prefix, limits: Limits, accepts: Accepts, likely: Accepts | None = None
+) -> int | None:
     """Offset in first..end of the next record that is accepted and followed by another, or by `end`; None where there is none.
 
-    Looks at `limits.resync_bytes` offsets at most, and parses at most 16 times that many bytes.
+    `likely`: what is enough of the record that follows (None: that it is accepted too). Looks at `limits.resync_bytes` offsets
+    at most, and parses at most 16 times that many bytes.
     """
     budget = 16 * limits.resync_bytes
     for position in range(first, min(end, first + limits.resync_bytes)):
@@ -176,7 +179,7 @@ def find_record(data: Buffer, first: int, end: int, prefix: Prefix, limits: Limi
             if not 2 <= length <= min(limits.record_bytes, end - start, budget):
                 break
             budget -= length
-            if not accepts(data[start : start + length]):
+            if not (accepts if not good or likely is None else likely)(data[start : start + length]):
                 break
             at, good = start + length, good + 1
             if at < end and data[at] == 0:

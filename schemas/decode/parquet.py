@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from google.protobuf.descriptor import FieldDescriptor
 
 from schemas.contracts import TABLES, Column, Folder, Presence, Reason, Table
+from schemas.decode.batches import descriptor
 from schemas.decode.cells import WrongColumns, cast_cells, shape_cells, stored, time_fault
 from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
 from schemas.decode.columns import Findings, null_where, shape_column, truth
@@ -121,7 +124,8 @@ def decode_rows(collector: Collector, table: Table, rows: pa.RecordBatch, origin
 
     def raw(path: str) -> pa.Array | None:
         column = by_path[path]
-        return shape_cells(rows.column(column.name), column, given) if column.name in names else None
+        most = _largest(table.message, path)
+        return shape_cells(rows.column(column.name), column, given, most) if column.name in names else None
 
     by_path: dict[str, Column] = {column.field_path: column for column in table.columns}
     columns, found = shape_table(table, raw, rows.num_rows, derived)
@@ -131,6 +135,18 @@ def decode_rows(collector: Collector, table: Table, rows: pa.RecordBatch, origin
     if "non_finite" in names:
         _carry_non_finite(rows.column("non_finite"), columns, found)
     emit(collector, table.name, columns, found, origin)
+
+
+@lru_cache(maxsize=1024)
+def _largest(message: str | None, path: str) -> int | None:
+    """The largest number that a message's field can hold if it has no sign; None for other fields and no message."""
+    fields = {} if message is None else descriptor(message).fields_by_name
+    *parents, name = path.split(".")
+    for parent in parents:
+        inner = fields[parent].message_type if parent in fields else None
+        fields = {} if inner is None else inner.fields_by_name
+    kind = fields[name].type if name in fields else None
+    return {FieldDescriptor.TYPE_UINT32: 2**32 - 1, FieldDescriptor.TYPE_UINT64: 2**64 - 1}.get(kind)
 
 
 def decode_row_texts(collector: Collector, rows: pa.Table, start: int) -> None:
