@@ -17,8 +17,8 @@ from tamiyo_assets.ledger import Ledger
 from tamiyo_assets.memory import kept_memory
 from tamiyo_assets.pending import Pending, plans_of
 from tamiyo_assets.rebuilding import remove_broken
-from tamiyo_assets.resources.disk import disk_full
 from tamiyo_assets.resources.exports import Export, Exports, Unplaced
+from tamiyo_assets.resources.failures import disk_full
 from tamiyo_assets.resources.pruning import SCOPE
 from tamiyo_assets.resources.tables import TableStore
 
@@ -79,7 +79,7 @@ class Ingest:
         return report
 
     def _refresh(self, folders: Iterable[str] | None, progress: Progress | None, report: IngestReport) -> None:
-        """Read what is new. The caller holds the lock."""
+        """Read what is new. The caller holds the lock. A table that can't be read stops its own folders alone, then raises."""
         from tamiyo_assets.replaying.plan import finish
 
         finish(self.home, self.tables)
@@ -87,18 +87,24 @@ class Ingest:
         self.exports.recall(self.home)
         scan = self.exports.scan(folders)
         report.unplaced = scan.unplaced
-        plans = plans_of(tables, scan, Ledger(self.home).record(scan))
+        errors: list[StorageError] = []
+        plans = plans_of(tables, scan, Ledger(self.home).record(scan), errors)
         done, count = 0, sum(len(plan) for plan in plans.values())
         for name, plan in plans.items():
-            for batch in _batches(plan):
-                from tamiyo_assets.intake import take_in
+            try:
+                for batch in _batches(plan):
+                    from tamiyo_assets.intake import take_in
 
-                take_in(tables, FOLDERS[name], batch, self.limits, report)
-                done += len(batch)
-                if progress is not None:
-                    progress(batch[-1].export.file, done, count)
+                    take_in(tables, FOLDERS[name], batch, self.limits, report)
+                    done += len(batch)
+                    if progress is not None:
+                        progress(batch[-1].export.file, done, count)
+            except StorageError as error:
+                errors.append(error)
         if report.wrote:
             self.exports.note(self.home, scan)
+        if errors:
+            raise errors[0]
 
     def accounting(self, name: str) -> Accounting:
         """Rows read, kept, duplicates and rejects of contract table `name`, for the conservation check."""

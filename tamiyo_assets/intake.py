@@ -22,8 +22,8 @@ from tamiyo_assets.audit import Audit
 from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
 from tamiyo_assets.ingest import IngestReport
 from tamiyo_assets.pending import Pending, mark_of, targets_of
-from tamiyo_assets.resources.disk import disk_full
 from tamiyo_assets.resources.exports import Export
+from tamiyo_assets.resources.failures import disk_full
 from tamiyo_assets.resources.tables import HeldTables
 from tamiyo_assets.staging import Staging
 

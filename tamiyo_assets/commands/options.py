@@ -17,7 +17,7 @@ import typer
 from schemas.errors import StorageError, TamiyoError
 from tamiyo_assets.commands.stopping import Stopped, terminable, unstoppable
 from tamiyo_assets.commands.terminal import Terminal, write_line
-from tamiyo_assets.resources.disk import disk_full
+from tamiyo_assets.resources.failures import disk_full
 from tamiyo_assets.settings import DEFAULT_HOME, ExportsMissing
 
 P = ParamSpec("P")

@@ -459,6 +459,25 @@ def test_a_full_disk_is_one_sentence_with_the_place(site: Site, monkeypatch: pyt
     assert str(site.home) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_table_that_can_not_be_written_stops_its_own_folder_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put("kasmina/seed_state/s.ndjson", {"training_run_id": "r", "seed_id": "s", "timestamp_ns": 5})
+    site.put("urza/blueprint/u.ndjson", urza("p", "one"))
+    real = TableStore.write
+
+    def write(tables: TableStore, name: str, *how: Any, **more: Any) -> int:
+        if name == "kasmina.seed_state":
+            raise StorageError(f"table {name}: expected to write it, found a fault")
+        return real(tables, name, *how, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableStore, "write", write)
+        with pytest.raises(StorageError, match=r"kasmina\.seed_state: expected"):
+            site.ingest.refresh()
+    assert site.tables.count("urza.blueprint") == 1
+    site.ingest.refresh()
+    assert site.tables.count("kasmina.seed_state") == 1 and site.balanced()
+
+
 BROKEN: dict[str, Callable[[Path], None]] = {
     "the newest commit is cut": lambda log: newest(log).write_bytes(newest(log).read_bytes()[:30]),
     "the newest commit is zeros": lambda log: newest(log).write_bytes(bytes(200)),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import StorageError
-from tamiyo_assets.resources.disk import disk_full
+from tamiyo_assets.resources.failures import disk_full
 from tamiyo_assets.resources.place import require_place
 
 

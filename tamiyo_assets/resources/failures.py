@@ -1,7 +1,9 @@
-"""A disk that is full, whoever meets it: the operating system, Arrow, Delta or a database, each in words of its own."""
+"""What fails when something is stored, as one sentence: a damaged table, or a full disk, in the words of each library."""
 
 import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -42,3 +44,23 @@ def _room(place: Path) -> int:
     """Free bytes on the disk of a place that may not be there yet."""
     there = next((folder for folder in (place, *place.parents) if folder.exists()), Path("/"))
     return shutil.disk_usage(there).free
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Turn the storage library's errors into StorageError with the table's path and what to do."""
+    import pyarrow as pa
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    try:
+        yield
+    except TableNotFoundError:
+        raise
+    except (DeltaError, OSError, pa.ArrowException) as failure:
+        full = disk_full(failure, path)
+        if full is not None:
+            raise full from failure
+        raise StorageError(
+            f"table {path}: expected a readable Delta table, found: {' '.join(str(failure).split())[:500]}; "
+            "contract tables are built again from the exports by the next run, others by `tamiyo doctor --repair`"
+        ) from failure
