@@ -67,11 +67,14 @@ class Ingest:
         """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
         report = IngestReport()
         with lock(self.home / INGEST_LOCK), kept_memory():
+            if folders is None:
+                report.rebuilt = remove_broken(self.home, self.tables, derived=True)
             try:
                 self._refresh(folders, progress, report)
             except StorageError:
-                report.rebuilt = remove_broken(self.home, self.tables)
-                if not report.rebuilt:
+                broken = remove_broken(self.home, self.tables, derived=False)
+                report.rebuilt |= broken
+                if not broken:
                     raise
                 self._refresh(folders, progress, report)
             except OSError as error:

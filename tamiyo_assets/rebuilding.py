@@ -14,11 +14,16 @@ from tamiyo_assets.resources.tables import TableStore
 DAMAGED = "damaged"
 
 
-def broken_tables(tables: TableStore) -> dict[str, str]:
-    """Contract and rejects tables whose log or files can't be read, and why."""
+def is_derived(name: str) -> bool:
+    """Whether a table is made of others, not of exports."""
+    return name not in TABLES and not name.startswith("rejects.")
+
+
+def broken_tables(tables: TableStore, *, derived: bool) -> dict[str, str]:
+    """Tables whose log or files can't be read, and why: derived ones, or those that are made of exports."""
     found: dict[str, str] = {}
     for name in tables.names():
-        if name in TABLES or name.startswith("rejects."):
+        if is_derived(name) is derived:
             try:
                 tables.check(name)
             except (StorageError, ContractError, OSError, pa.ArrowException) as error:
@@ -26,12 +31,12 @@ def broken_tables(tables: TableStore) -> dict[str, str]:
     return found
 
 
-def remove_broken(home: Path, tables: TableStore) -> dict[str, str]:
+def remove_broken(home: Path, tables: TableStore, *, derived: bool) -> dict[str, str]:
     """Remove the tables that can't be read, and those that are counted together with them; what was wrong and done.
 
-    The caller holds the ingest lock. The next refresh builds them again.
+    The caller holds the ingest lock. The next refresh, or of derived tables the run around it, builds them again.
     """
-    broken = broken_tables(tables)
+    broken = broken_tables(tables, derived=derived)
     done = {name: remove_table(home, tables, name) for name in sorted(with_rejects(tables, set(broken)))}
     return {
         name: f"{problem}; {done.get(name, 'removed')}, and built again from the exports" for name, problem in broken.items()

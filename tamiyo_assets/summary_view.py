@@ -54,7 +54,9 @@ def _drift(summary: Summary, console: Terminal) -> None:
 
 
 def _unread(summary: Summary, console: Terminal) -> None:
-    """Files under the exports root that no contract reads."""
+    """Damaged tables that were built again, and files under the exports root that no contract reads."""
+    for problem in summary.rebuilt.values():
+        console.print(f"Rebuilt: {problem}")
     if not summary.unread:
         return
     console.print(f"Not read: {len(summary.unread)} files under the exports root.")

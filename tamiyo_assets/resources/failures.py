@@ -61,6 +61,6 @@ def named(path: Path) -> Iterator[None]:
         if full is not None:
             raise full from failure
         raise StorageError(
-            f"table {path}: expected a readable Delta table, found: {' '.join(str(failure).split())[:500]}; "
+            f"table {path}: expected a readable Delta table, found: {str(failure).strip().partition(chr(10))[0][:300]}; "
             "contract tables are built again from the exports by the next run, others by `tamiyo doctor --repair`"
         ) from failure

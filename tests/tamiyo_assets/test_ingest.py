@@ -505,3 +505,14 @@ def test_a_broken_log_of_a_table_is_told_and_the_table_built_again(site: Site, d
     for told in report.rebuilt.values():
         assert "expected" in told and "found" in told and "built again" in told and "\n" not in told
     assert damage == "all commits are gone" or name in report.rebuilt
+
+
+def test_a_broken_derived_table_is_removed_for_the_run_to_make_it_again(site: Site) -> None:
+    site.put("urza/blueprint/u.ndjson", urza("p", "one"))
+    site.ingest.refresh()
+    site.tables.write("coverage.by_key", pa.table({"key": ["a"]}))
+    newest(site.tables.path("coverage.by_key") / "_delta_log").write_bytes(b"{")
+    assert site.ingest.refresh(["urza/blueprint"]).rebuilt == {} and site.tables.exists("coverage.by_key")
+    report = site.ingest.refresh()
+    assert list(report.rebuilt) == ["coverage.by_key"] and not site.tables.exists("coverage.by_key")
+    assert site.tables.count("urza.blueprint") == 1 and site.ingest.refresh().rebuilt == {}
