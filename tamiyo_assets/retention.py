@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 DAYS: Final = 30
+MOST: Final = 300  # finished runs that are kept, however young: 2 MB each where everything is rebuilt
 _EVENTS: Final = SqlEventLogStorageTable.c
 _CHECKS: Final = AssetCheckExecutionsTable.c
 
@@ -41,20 +42,23 @@ class Pruned:
     freed_bytes: int
 
 
-def prune(instance: dg.DagsterInstance, days: int = DAYS, *, now: datetime | None = None) -> Pruned:
-    """Delete finished runs that ended more than `days` ago, but none that holds the newest event of an asset or a check.
+def prune(instance: dg.DagsterInstance, days: int = DAYS, *, most: int = MOST, now: datetime | None = None) -> Pruned:
+    """Delete finished runs that ended more than `days` ago and all but the `most` newest ones, but none that holds the newest
+    event of an asset or a check.
 
     Safe to interrupt and to repeat: what a killed pruning left of a run goes with the next one. StorageError if the storage of
     the instance is not a SQL database.
     """
     events = sql_events(instance)
-    cutoff = (now or datetime.now(UTC)) - timedelta(days=days)
+    now = now or datetime.now(UTC)
+    cutoff = now - timedelta(days=days)
     kept = kept_runs(events)
     old = instance.get_run_records(dg.RunsFilter(statuses=FINISHED_STATUSES, updated_before=cutoff))
-    gone = [record.dagster_run.run_id for record in old if record.dagster_run.run_id not in kept]
+    surplus = instance.get_run_records(dg.RunsFilter(statuses=FINISHED_STATUSES))[most:]  # newest first
+    gone = sorted({record.dagster_run.run_id for record in (*old, *surplus)} - kept)
     for run_id in gone:
         _delete(instance, events, run_id)
-    for run_id in _left_behind(instance, events, cutoff):
+    for run_id in _left_behind(instance, events, now - timedelta(days=1)):
         _delete(instance, events, run_id)
     runless = _delete_runless(events, cutoff)
     freed = sum(shrink(path) for path in database_files(events))
@@ -106,7 +110,7 @@ def database_files(events: SqlEventLogStorage) -> list[Path]:
 
 
 def _left_behind(instance: dg.DagsterInstance, events: SqlEventLogStorage, cutoff: datetime) -> list[str]:
-    """Runs that are gone but for their database file: a pruning was killed between the two."""
+    """Runs that are gone but for their database file, untouched since `cutoff`: a pruning was killed between the two."""
     if not isinstance(events, SqliteEventLogStorage):
         return []
     files = {run_id: Path(events.path_for_shard(run_id)) for run_id in events.get_all_run_ids()}

@@ -23,15 +23,15 @@ def compact_and_vacuum(context: dg.OpExecutionContext, tables: dg.ResourceParam[
         publish(tables.home, tables)
 
 
-@dg.op(description="Delete finished runs that are older than 30 days, but none with the newest event of an asset or check.")
+@dg.op(description="Delete old finished runs (30 days, 300 runs), but none with the newest event of an asset or check.")
 def prune_runs(context: dg.OpExecutionContext) -> None:
     """Prune the instance; the counts are in the log and in the output's metadata."""
-    from tamiyo_assets.retention import DAYS, prune
+    from tamiyo_assets.retention import DAYS, MOST, prune
 
     done = prune(context.instance)
     context.log.info(
-        f"{done.runs} runs older than {DAYS} days and {done.events} superseded events outside of runs deleted, "
-        f"{done.kept} runs kept, {done.freed_bytes} bytes given back"
+        f"{done.runs} runs (older than {DAYS} days, or beyond {MOST}) and {done.events} superseded events outside of runs "
+        f"deleted, {done.kept} runs kept, {done.freed_bytes} bytes given back"
     )
     context.add_output_metadata(asdict(done))
 
@@ -39,7 +39,7 @@ def prune_runs(context: dg.OpExecutionContext) -> None:
 @dg.job(
     name="maintain_tables",
     tags=dict(WRITES_TAGS),
-    description="Compaction and vacuum of the tables (7 days and every pinned version are kept), retention of runs (30 days).",
+    description="Compaction and vacuum of tables (7 days and pinned versions are kept), retention of runs (30 days, 300 runs).",
 )
 def maintenance_job() -> None:
     """Two ops that do not wait for each other: one that fails leaves the other alone."""

@@ -7,10 +7,10 @@ where the process finished, and with the rest of the epochs where it did not. Th
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 
@@ -26,26 +26,41 @@ def alongside(work: Callable[..., object], *arguments: Any, wanted: bool) -> Ite
     Nothing is started where it is not `wanted` or this process may have no children. The process ends with the body, and
     by itself when this process is gone.
     """
-    possible = wanted and not multiprocessing.current_process().daemon
-    process = _start(work, arguments) if possible else None
+    if not wanted or multiprocessing.current_process().daemon:
+        yield _nothing
+        return
+    process = multiprocessing.get_context("spawn").Process(target=_child, args=(work, arguments), daemon=True)
     try:
-        yield process.join if process is not None else _nothing
+        with _without_sigint():
+            process.start()
+        yield process.join
     finally:
-        if process is not None:
+        if process.pid is not None:
             process.terminate()
             process.join()
 
 
-def _start(work: Callable[..., object], arguments: tuple[Any, ...]) -> BaseProcess:
-    process = multiprocessing.get_context("spawn").Process(target=_child, args=(work, arguments), daemon=True)
-    # the child inherits the mask: Ctrl-C reaches every process of the terminal, and only this one ends its child
-    resource_tracker.ensure_running()  # its start unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+@contextmanager
+def _without_sigint() -> Iterator[None]:
+    """Start a process in the body that never sees SIGINT; raise one that comes meanwhile after it.
+
+    Ctrl-C reaches every process of a terminal, and only this one ends its child. A child inherits the signal mask; one whose
+    start is interrupted would complain that its arguments are cut short.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    resource_tracker.ensure_running()  # its own start would unblock SIGINT
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     try:
-        process.start()
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return process
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if received:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _nothing() -> None:

@@ -90,8 +90,8 @@ def _prune(dagster_home: Path, keep_days: int, *, as_json: bool) -> None:
     if as_json:
         print_json({"instance": str(dagster_home), **asdict(done)})
         return
-    typer.echo(
-        f"{dagster_home}: {done.runs} runs older than {keep_days} days, {done.partition_events} events of retired partitions "
+    Terminal().print(
+        f"{dagster_home}: {done.runs} old runs, {done.partition_events} events of retired partitions "
         f"and the pictures of {done.pictures} events taken out; {done.bytes_before / 1e6:.1f} MB before, "
         f"{done.bytes_after / 1e6:.1f} MB after"
     )

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from io import TextIOWrapper
 from typing import IO, Any, Final
 
 from rich.console import Console
@@ -13,7 +14,7 @@ _WIDE: Final = 1 << 30  # columns; rich lays out what it needs of them
 
 
 class Terminal(Console):
-    """A console without markup and emoji codes, that escapes control characters in what it prints.
+    """A console without markup and emoji codes, that escapes control characters and what its encoding lacks.
 
     Only tables are laid out for the width of a terminal. In a pipe or a file nothing is, whatever COLUMNS says.
     A reader that leaves early, such as `head`, ends the output and not the command.
@@ -21,6 +22,8 @@ class Terminal(Console):
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False)
+        if isinstance(self.file, TextIOWrapper):
+            self.file.reconfigure(errors="backslashreplace")
         self._narrow = self.file.isatty()
         if not self._narrow:
             self.width = _WIDE

@@ -4,6 +4,7 @@ As a script it executes one job, to be killed: settings and tags come on standar
 """
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,16 @@ from tamiyo_assets.resources.run import run_resources
 from tamiyo_assets.sensors import exports_sensor, kasmina_exports_sensor, training_sensor, urabrask_exports_sensor
 from tamiyo_assets.settings import Settings
 
+QUIET = {"loggers": {"silent": {}}}
 EXPORT_SENSORS = (kasmina_exports_sensor, urabrask_exports_sensor, exports_sensor)
+
+
+@dg.logger
+def silent(_: dg.InitLoggerContext) -> logging.Logger:
+    """A logger of nothing."""
+    logger = logging.Logger("silent")
+    logger.addHandler(logging.NullHandler())
+    return logger
 
 
 class Daemon:
@@ -29,7 +39,8 @@ class Daemon:
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings = settings
         self.instance = instance
-        self.definitions = build_definitions(settings)
+        # without Dagster's console: a rebuild has hundreds of events, which pytest would keep and print
+        self.definitions = build_definitions(settings, loggers={"silent": silent})
         self.cursors: dict[str, str | None] = {}
         self.run_keys: set[tuple[str, str]] = set()
         self.jobs: list[str] = []
@@ -53,7 +64,7 @@ class Daemon:
         name = request.job_name or sensor.job_name
         self.jobs.append(name)
         job = self.definitions.resolve_job_def(name)
-        return job.execute_in_process(instance=self.instance, tags=request.tags, raise_on_error=False)
+        return job.execute_in_process(instance=self.instance, tags=request.tags, run_config=QUIET, raise_on_error=False)
 
     def tick(self, *sensors: dg.SensorDefinition) -> list[str]:
         """Evaluate sensors in turn and execute what each asks for; the names of the jobs, all of which must succeed."""
@@ -113,4 +124,8 @@ if __name__ == "__main__":
     with daemon(found) as one:
         print("begins", flush=True)
         job = one.definitions.resolve_job_def(sys.argv[1])
-        sys.exit(0 if job.execute_in_process(instance=one.instance, tags=order["tags"], raise_on_error=False).success else 1)
+        sys.exit(
+            0
+            if job.execute_in_process(instance=one.instance, tags=order["tags"], run_config=QUIET, raise_on_error=False).success
+            else 1
+        )

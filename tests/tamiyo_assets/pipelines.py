@@ -54,11 +54,11 @@ def data_versions(found: Settings) -> dict[str, str]:
 
 
 def event_bytes(found: Settings) -> list[int]:
-    """Length of every event of no partition, as it is stored in the database of its run and in the index."""
+    """Length of every event, as it is stored in the database of its run and in the index."""
     lengths: list[int] = []
     for path in (found.dagster_home / "history" / "runs").glob("*.db"):
         with closing(sqlite3.connect(path)) as connection:
-            lengths += [row[0] for row in connection.execute("SELECT length(event) FROM event_logs WHERE partition IS NULL")]
+            lengths += [row[0] for row in connection.execute("SELECT length(event) FROM event_logs")]
     return lengths
 
 

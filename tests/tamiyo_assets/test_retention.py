@@ -1,6 +1,8 @@
 """Retention on a real SQLite instance: what the UI shows as newest is the same after it as before, and the rest is gone."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -127,6 +129,16 @@ def test_young_and_unfinished_runs_stay(instance: dg.DagsterInstance) -> None:
     assert instance.has_run(unfinished.run_id) and not instance.has_run(old[0])
 
 
+def test_however_young_they_are_only_so_many_runs_stay(instance: dg.DagsterInstance) -> None:
+    runs = [materialize(instance, str(number), UP, DOWN) for number in range(5)]
+    before = shown(instance)
+    assert prune(instance, most=5).runs == 0
+    assert prune(instance, most=2).runs == 3
+    assert files(instance) == set(runs[3:])
+    assert prune(instance, most=0).runs == 1
+    assert shown(instance) == before
+
+
 def test_events_get_new_numbers_after_retention(instance: dg.DagsterInstance) -> None:
     """A run-status sensor follows the numbers of events: none may be given twice."""
     materialize(instance, "1", UP, DOWN)
@@ -205,3 +217,36 @@ def test_the_maintenance_job_prunes_the_instance_that_it_runs_in(instance: dg.Da
     assert {name: value.value for name, value in output.step_output_data.metadata.items()} == {
         "runs": 0, "events": 0, "kept": 2, "freed_bytes": 0,
     }  # fmt: skip
+
+
+WRITER = """
+import sys, dagster as dg
+from pathlib import Path
+from tamiyo_assets.instance import open_instance
+with open_instance(Path(sys.argv[1])) as instance:
+    for number in range(80):
+        instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey("feed"), metadata={"number": number}))
+"""
+
+
+def test_events_that_are_written_meanwhile_are_all_there(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tamiyo_assets.sqlite_files._WORTH_SHARE", 0.0)
+    index = Path(instance.root_directory) / "history" / "runs" / "index.db"
+    for number in range(3):
+        materialize(instance, str(number), UP)
+    freed = 0
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", WRITER, instance.root_directory], stderr=subprocess.PIPE
+    ) as writer:
+        while writer.poll() is None:
+            prune(instance, most=1)
+            with closing(sqlite3.connect(index, isolation_level=None)) as connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS filler (x)")
+                connection.execute("INSERT INTO filler VALUES (zeroblob(100000))")
+                connection.execute("DELETE FROM filler")
+            freed += shrink(index, at_least=1)
+        assert writer.stderr is not None
+        assert (writer.returncode, writer.stderr.read()) == (0, b"")
+    assert freed > 100_000
+    assert rows(instance, "runs/index.db", "SELECT count(*) FROM event_logs WHERE asset_key LIKE '%feed%'") == [(80,)]
+    assert rows(instance, "runs/index.db", "PRAGMA integrity_check") == [("ok",)]

@@ -1,52 +1,48 @@
-"""New exports request a rebuild of what depends on them, once per change; nothing new requests nothing."""
+"""New exports ask for one rebuild of everything, once per change; training follows in due time."""
 
 import gzip
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
-from tamiyo_assets.definitions import build_definitions, build_resources
-from tamiyo_assets.jobs import kasmina_job, urabrask_job
-from tamiyo_assets.partitions import RANGE_END, RANGE_START, TRAINING_RUNS, range_tags
-from tamiyo_assets.sensors import kasmina_exports_sensor, urabrask_exports_sensor
-from tamiyo_assets.settings import Settings
+from gnn.features.registries import load
+from tamiyo_assets.ledger import REBUILT
+from tamiyo_assets.sensors import (
+    Cursor,
+    exports_sensor,
+    kasmina_exports_sensor,
+    training_sensor,
+    urabrask_exports_sensor,
+)
+from tamiyo_assets.settings import ExportsMissing, Settings
+from tamiyo_assets.writes import EXPORTS, HOME, WRITES
 from tests.exports import part_of
+from tests.tamiyo_assets.daemon import EXPORT_SENSORS, Daemon, daemon
 from tests.tamiyo_assets.pipelines import settings
+
+pytestmark = pytest.mark.pipeline
 
 SEED = {"seed_id": "seed-new", "training_run_id": "run-new", "timestamp_ns": "1", "stage": "SEED_STAGE_DORMANT", "alpha": 0.5}
 
 
 @pytest.fixture
-def found(tmp_path: Path, sample: Path) -> Settings:
-    """A pipeline whose exports are a copy of a part of the sample."""
-    return settings(tmp_path, part_of(sample, tmp_path / "exports"))
+def found(tmp_path: Path) -> Settings:
+    """A pipeline whose exports are three seeds."""
+    root = tmp_path / "exports"
+    (root / "kasmina/seed_state").mkdir(parents=True)
+    (root / "kasmina/seed_state/a.ndjson").write_text("".join(json.dumps(SEED | {"timestamp_ns": n}) + "\n" for n in "345"))
+    return settings(tmp_path, root)
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
-def ingest(found: Settings, instance: dg.DagsterInstance) -> None:
-    job = build_definitions(found).resolve_job_def("ingest_exports")
-    assert job.execute_in_process(instance=instance).success
-
-
-def tick(
-    found: Settings, instance: dg.DagsterInstance, cursor: str | None, sensor: dg.SensorDefinition = kasmina_exports_sensor
-) -> tuple[list[dg.RunRequest], str | None, list[str]]:
-    """Run requests, the next cursor and new partitions of one evaluation."""
-    resources = build_resources(found)
-    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources)
-    result = sensor(context)
-    if isinstance(result, dg.SkipReason):
-        return [], cursor, []
-    added = [key for request in result.dynamic_partitions_requests or [] for key in request.partition_keys]
-    return list(result.run_requests or []), result.cursor, added
+def one(found: Settings) -> Iterator[Daemon]:
+    with daemon(found) as made:
+        yield made
 
 
 def new_seeds(found: Settings, name: str = "late.ndjson", run: str = "run-new") -> Path:
@@ -55,90 +51,158 @@ def new_seeds(found: Settings, name: str = "late.ndjson", run: str = "run-new") 
     return path
 
 
-def test_what_was_read_already_requests_nothing(found: Settings, instance: dg.DagsterInstance) -> None:
-    ingest(found, instance)
-    requests, cursor, _ = tick(found, instance, None)
-    assert requests == [] and cursor is not None
-    assert tick(found, instance, cursor) == ([], cursor, [])
+def requested(one: Daemon, sensor: dg.SensorDefinition = kasmina_exports_sensor) -> list[dg.RunRequest]:
+    return one.evaluate(sensor)[0]
 
 
-def test_new_seed_states_request_one_rebuild_with_their_run_as_a_partition(
-    found: Settings, instance: dg.DagsterInstance
+def told(one: Daemon, sensor: dg.SensorDefinition = kasmina_exports_sensor) -> str:
+    requests, why = one.evaluate(sensor)
+    assert requests == [] and why is not None
+    return why
+
+
+def under_way(one: Daemon, status: dg.DagsterRunStatus, **tags: Any) -> dg.DagsterRun:
+    """A run of somebody else's, in some state."""
+    job = one.definitions.resolve_job_def("rebuild")
+    return one.instance.create_run_for_job(job, status=status, tags={WRITES: "true", **tags})
+
+
+def test_the_first_exports_of_a_home_build_everything_and_what_was_read_asks_for_nothing(one: Daemon, found: Settings) -> None:
+    (request,) = requested(one)
+    assert request.job_name == "everything"
+    assert (request.tags[WRITES], request.tags[HOME], request.tags[EXPORTS]) == (
+        "true",
+        str(found.home),
+        str(found.exports),
+    )
+    assert one.execute(request, kasmina_exports_sensor).success
+    assert "Nothing new" in told(one)
+    assert "Nothing new" in told(one, urabrask_exports_sensor)
+
+
+def test_whichever_sensor_sees_a_change_first_asks_for_all_of_it_and_the_others_find_nothing(
+    one: Daemon, found: Settings
 ) -> None:
-    ingest(found, instance)
-    known = list(instance.get_dynamic_partitions(TRAINING_RUNS))
-    _, cursor, _ = tick(found, instance, None)
+    one.tick()
     new_seeds(found)
-    (request,), after, added = tick(found, instance, cursor)
-    assert added == ["run-new"]
-    assert (request.tags[RANGE_START], request.tags[RANGE_END]) == (known[0], "run-new")
-    assert tick(found, instance, after) == ([], after, [])
-
-
-def test_the_first_exports_of_a_fresh_home_request_a_rebuild(found: Settings, instance: dg.DagsterInstance) -> None:
-    requests, _, added = tick(found, instance, None)
-    assert len(requests) == 1 and len(added) > 0
-
-
-def test_a_then_b_then_a_again_are_three_run_keys(found: Settings, instance: dg.DagsterInstance) -> None:
-    ingest(found, instance)
-    keys, cursor = [], None
-    _, cursor, _ = tick(found, instance, cursor)
-    path = new_seeds(found)
-    (request,), cursor, _ = tick(found, instance, cursor)
-    keys.append(request.run_key)
-    path.unlink()
-    (request,), cursor, _ = tick(found, instance, cursor)
-    keys.append(request.run_key)
-    new_seeds(found)
-    (request,), cursor, _ = tick(found, instance, cursor)
-    keys.append(request.run_key)
-    assert len(set(keys)) == 3
-    assert keys[0].split(":")[0] == keys[2].split(":")[0]
-
-
-def test_the_same_bytes_under_another_name_are_nothing_new(found: Settings, instance: dg.DagsterInstance) -> None:
-    ingest(found, instance)
-    _, cursor, _ = tick(found, instance, None)
-    path = sorted((found.exports / "kasmina/seed_state").iterdir())[0]
-    path.rename(path.with_name("renamed" + "".join(path.suffixes)))
-    assert tick(found, instance, cursor)[0] == []
-
-
-def test_urabrask_has_a_sensor_of_its_own(found: Settings, instance: dg.DagsterInstance) -> None:
-    ingest(found, instance)
-    _, cursor, _ = tick(found, instance, None, urabrask_exports_sensor)
-    new_seeds(found)
-    assert tick(found, instance, cursor, urabrask_exports_sensor)[0] == []
-    sheet = {
-        "blueprint_id": "kernel-scale",
-        "risk_score": 0.5,
-        "hazard_band": "HAZARD_BAND_LOW",
-        "issued_at": "2026-01-01T00:00:00Z",
-    }
+    sheet = {"blueprint_id": "kernel-scale", "risk_score": 0.5, "issued_at": "2026-01-01T00:00:00Z"}
+    (found.exports / "urabrask/bsds").mkdir(parents=True)
     with gzip.open(found.exports / "urabrask/bsds/late.ndjson.gz", "wt") as file:
         file.write(json.dumps(sheet) + "\n")
-    assert len(tick(found, instance, cursor, urabrask_exports_sensor)[0]) == 1
+    (found.exports / "simic/registry_snapshot").mkdir(parents=True)
+    (found.exports / "simic/registry_snapshot/optimizer_family_registry.json").write_text('{"lion": 9}')
+    assert one.tick(*EXPORT_SENSORS) == ["rebuild"]
+    assert load(found.home / "registries")["optimizer_family"].entries["lion"] == 9
+    assert one.tick(*EXPORT_SENSORS) == []
 
 
-def test_the_jobs_hold_what_depends_on_the_exports(found: Settings) -> None:
-    graph = build_definitions(found).resolve_asset_graph()
-    for job, own, other in (
-        (kasmina_job, "kasmina/seed_state", "urza/blueprint"),
-        (urabrask_job, "urabrask/bsds", "urza/blueprint"),
-    ):
-        keys = {key.to_user_string() for key in job.selection.resolve(graph)}
-        assert {
-            own,
-            "features/seed",
-            "coverage/by_key",
-            "graphs/dataset",
-            "bundle/tamiyo_gnn_v1",
-            "telemetry/feature_coverage",
-        } <= keys
-        assert other not in keys
+def test_a_then_b_then_a_again_are_three_rebuilds(one: Daemon, found: Settings) -> None:
+    one.tick()
+    path = found.exports / "kasmina/seed_state/a.ndjson"
+    first = path.read_bytes()
+    for data in (json.dumps(SEED | {"alpha": 0.25}).encode() + b"\n", first, b'{"seed_id": "third"}\n'):
+        path.write_bytes(data)
+        assert one.tick(*EXPORT_SENSORS) == ["rebuild"]
+    assert len({key for _, key in one.run_keys}) == 4
 
 
-def test_a_range_runs_from_the_first_to_the_last_touched_partition_in_order_of_insertion() -> None:
-    assert range_tags(["b", "a", "c", "d"], {"c", "a"}) == {RANGE_START: "a", RANGE_END: "c"}
-    assert range_tags(["b"], set()) == {}
+def test_the_same_bytes_under_another_name_and_deleted_and_half_written_files_start_nothing(
+    one: Daemon, found: Settings
+) -> None:
+    new_seeds(found)
+    one.tick()
+    path = found.exports / "kasmina/seed_state/a.ndjson"
+    path.rename(path.with_name("renamed.ndjson"))
+    assert one.tick() == []
+    path.with_name("copy.ndjson").write_bytes(path.with_name("renamed.ndjson").read_bytes())
+    assert one.tick() == []
+    path.with_name("renamed.ndjson").unlink()
+    assert one.tick() == []
+    new_seeds(found, "being-written.ndjson.tmp", "run-half")
+    assert one.tick() == []
+    before = Cursor.parse(one.cursors[kasmina_exports_sensor.name])
+    (found.exports / "kasmina/seed_state/late.ndjson").unlink()
+    assert one.tick() == []
+    after = Cursor.parse(one.cursors[kasmina_exports_sensor.name])
+    assert (after.digest != before.digest, after.sequence) == (True, before.sequence + 1)
+
+
+@pytest.mark.parametrize(
+    "status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+)
+def test_a_sensor_keeps_its_cursor_while_a_run_that_writes_is_under_way(
+    one: Daemon, found: Settings, status: dg.DagsterRunStatus
+) -> None:
+    one.tick()
+    run = under_way(one, status)
+    new_seeds(found)
+    before = dict(one.cursors)
+    assert run.run_id[:8] in told(one)
+    new_seeds(found, "later.ndjson", "run-later")
+    assert run.run_id[:8] in told(one)
+    assert one.cursors == before
+    one.instance.report_run_failed(run)
+    assert len(requested(one)) == 1
+
+
+def test_what_an_interrupted_run_read_is_rebuilt(one: Daemon, found: Settings) -> None:
+    one.tick()
+    path = new_seeds(found)
+    (request,) = requested(one)
+    assert one.execute(request, kasmina_exports_sensor).success
+    (found.home / REBUILT).write_text('{"seq": 1}')  # as if the run had ended after its ingest
+    path.rename(path.with_name("renamed.ndjson"))
+    assert "Nothing new" in told(one)
+    one.cursors.clear()  # a daemon that starts
+    assert len(requested(one)) == 1
+
+
+def test_a_rebuild_in_which_a_step_fails_is_not_asked_for_again_and_again(one: Daemon, found: Settings) -> None:
+    one.tick()
+    new_seeds(found)
+    assert len(requested(one)) == 1  # and what came of it, the sensor does not know
+    assert "Nothing new" in told(one)
+
+
+def test_the_committed_sample_is_not_watched(one: Daemon, found: Settings) -> None:
+    one.settings = found.model_copy(update={"exports_are_sample": True})
+    assert "committed sample" in told(one)
+
+
+def test_a_vanished_exports_root_fails_the_tick(one: Daemon, found: Settings) -> None:
+    one.tick()
+    (found.exports / "kasmina/seed_state/a.ndjson").unlink()
+    with pytest.raises(dg.DagsterError) as error:
+        one.evaluate(exports_sensor)
+    assert isinstance(error.value.__cause__, ExportsMissing)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Settings:
+    root = tmp_path_factory.mktemp("trained")
+    found = settings(root, part_of(sample, root / "exports"))
+    with daemon(found) as one:
+        assert one.tick() == ["everything"]
+    return found
+
+
+def test_training_is_coalesced_and_what_failed_is_not_asked_for_again(trained: Settings) -> None:
+    with daemon(trained) as one:
+        assert "was made of what is there now" in told(one, training_sensor)
+        new_seeds(trained)
+        assert one.tick(*EXPORT_SENSORS) == ["rebuild"]
+        assert "the next training is due in 0:" in told(one, training_sensor)
+        one.settings = trained.model_copy(update={"retrain_after": timedelta(0)})
+        run = under_way(one, dg.DagsterRunStatus.STARTED)
+        assert run.run_id[:8] in told(one, training_sensor)
+        one.instance.report_run_failed(run)
+        (request,) = requested(one, training_sensor)
+        assert request.tags[HOME] == str(trained.home)
+        assert "has not ended well" in told(one, training_sensor)
+        assert one.execute(request, training_sensor).success
+        assert "was made of what is there now" in told(one, training_sensor)
+
+
+def test_nothing_to_train_on_is_no_reason_for_a_training(one: Daemon) -> None:
+    one.tick()
+    assert "to train on yet" in told(one, training_sensor)

@@ -111,6 +111,24 @@ def test_a_reader_that_leaves_early_ends_the_output_and_nothing_else(as_json: li
     assert process.wait(timeout=60) == 0
 
 
+def test_what_an_encoding_lacks_is_escaped(tmp_path: Path) -> None:
+    refresh(tmp_path / "registries", {"layer_type": {"größe 層"}})
+    done = piped("registry", "show", "layer_type", "--home", tmp_path, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"gr\xf6\xdfe \u5c64" in done.stdout
+
+
 def test_what_is_printable_stays_as_it_is() -> None:
     assert shown("[/red] größe 層 …") == "[/red] größe 層 …"
     assert shown("a\tb\udcff\u202e") == r"a\tb\udcff\u202e"
+
+
+def test_nothing_prints_around_the_terminal(repository: Path) -> None:
+    around = re.compile(r"rich\.console|rich\.table|typer\.echo|(?<![.\w])print\(")
+    allowed = {"commands/terminal.py", "__main__.py"}
+    found = [
+        path.relative_to(repository / "tamiyo_assets").as_posix()
+        for path in (repository / "tamiyo_assets").rglob("*.py")
+        if around.search(path.read_text())
+    ]
+    assert set(found) == allowed
