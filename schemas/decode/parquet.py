@@ -23,6 +23,7 @@ from schemas.decode.parquet_source import Batch, RowTexts, Source
 from schemas.decode.rows import emit, shape_table
 from schemas.decode.urza_graph import GUARD
 
+_NO_VALUE = (Reason.BAD_VALUE, Reason.UNKNOWN_ENUM_NAME)
 _PROVENANCE = frozenset({"non_finite", "export_digest", "position", "arrival"})
 
 
@@ -129,7 +130,8 @@ def decode_rows(collector: Collector, table: Table, rows: pa.RecordBatch, origin
 
     by_path: dict[str, Column] = {column.field_path: column for column in table.columns}
     columns, found = shape_table(table, raw, rows.num_rows, derived)
-    found.faults = given.faults + found.faults
+    # a cell that is no value of its column is told before what is wrong with the values, as in JSON
+    found.faults = sorted(given.faults, key=lambda fault: fault[1] not in _NO_VALUE) + found.faults
     found.non_finite += given.non_finite
     columns |= _unsent(table, columns)
     if "non_finite" in names:
