@@ -142,7 +142,7 @@ def _decode(
     """
     exports = [pending.export for pending in group]
     audit = Audit(folder, limits, exports)
-    with Isolated(ContractError, StorageError) as attempt:
+    with Isolated(StorageError) as attempt:
         for chunk in _chunks(folder, exports, limits) if error is None else [_undecodable(folder, exports[0], error)]:
             _stage(folder, group[0], chunk, staging, decoded)
             audit.note(chunk)

@@ -121,12 +121,19 @@ def _rows(collector: Collector, records: Sequence[Kept]) -> None:
 
 
 def _column(value: Any, kind: pa.DataType | None) -> pa.Array:
-    """One value as a column, of the contract's type where it fits."""
-    if kind is not None and pa.types.is_map(kind) and isinstance(value, list):
+    """One value as a column: lists and maps of the contract's type if it fits, all else as it is, for its cell to be judged."""
+    nested = kind is not None and pa.types.is_nested(kind)
+    if nested and pa.types.is_map(kind) and isinstance(value, list):
         value = [tuple(entry) if isinstance(entry, list) else entry for entry in value]
-    for wanted in (kind, None):
+    for wanted in (_loose(kind), None) if nested else (None,):
         try:
             return pa.array([value], wanted)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             continue
     return pa.array([json.dumps(value)])
+
+
+def _loose(kind: pa.DataType) -> pa.DataType:
+    """A map with numbers as wide as JSON has them; other types as they are."""
+    is_loose = pa.types.is_map(kind) and pa.types.is_floating(kind.item_type)
+    return pa.map_(pa.string(), pa.float64()) if is_loose else kind

@@ -30,9 +30,18 @@ def cell_json(value: pa.Scalar) -> Any:
     if isinstance(value, pa.ListScalar):
         return [cell_json(one) for one in value.values]
     if isinstance(value, pa.StringScalar | pa.BinaryScalar):
-        buffer = value.as_buffer()
-        return "" if buffer is None else buffer.to_pybytes().decode("utf-8", "backslashreplace")
+        return _text(value)
     return _plain(value)
+
+
+def _text(value: pa.StringScalar | pa.BinaryScalar) -> Any:
+    """A text; bytes that are none as an object, which no column of texts takes when they are read again."""
+    buffer = value.as_buffer()
+    data = b"" if buffer is None else buffer.to_pybytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base16": data.hex()}
 
 
 def _plain(value: pa.Scalar) -> Any:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from schemas.contracts import Column, Presence, Reason
 from schemas.decode.cell_text import cell_text
-from schemas.decode.columns import Findings, Mask, null_where, truth
+from schemas.decode.columns import Findings, Mask, map_entries, null_where, truth
 from schemas.decode.times import EXACT_FLOAT, INT64_MAX, BadTime, fitting_ns
 
 _UNITS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -67,8 +67,20 @@ def cast_cells(array: pa.Array, name: str, kind: pa.DataType, found: Findings) -
         inner = values.values.slice(values.offsets[0].as_py(), len(owners))
         bad[owners[truth(pc.is_null(inner))]] = True
         bad &= truth(pc.is_valid(array))
+    elif pa.types.is_map(kind) and pa.types.is_floating(kind.item_type):
+        bad[_beyond(array, values)] = True
     _note(array, name, str(kind), bad, found)
     return null_where(values, bad)
+
+
+def _beyond(array: pa.Array, values: pa.Array) -> npt.NDArray[np.int64]:
+    """Rows of a column of maps in which a finite number is none as the contract's float."""
+    if not pa.types.is_map(array.type) or not pa.types.is_float64(array.type.item_type):
+        return np.zeros(0, np.int64)
+    (rows, _, wide), (same, _, narrow) = map_entries(array), map_entries(values)
+    if len(rows) != len(same):  # some rows are bad already
+        return np.zeros(0, np.int64)
+    return rows[truth(pc.is_finite(wide)) & ~truth(pc.is_finite(narrow))]
 
 
 def _convert(array: pa.Array, name: str, kind: pa.DataType) -> pa.Array:

@@ -26,18 +26,20 @@ _SECOND: Final = 1_000_000_000
 class Batch:
     """Rows of a file: the declared columns, by name. `start`: row number of the first one in the file.
 
-    `wrapped`: rows whose INT96 times do not fit nanoseconds, by column; Arrow reads them as times of another century.
+    `wrapped`: rows whose INT96 times do not fit nanoseconds, by column; Arrow reads them as times of another century. Their
+    `seconds` are right.
     """
 
     rows: pa.RecordBatch
     start: int
     wrapped: dict[str, Mask] = field(default_factory=dict)
+    seconds: pa.RecordBatch | None = None
     others: "_Others | None" = None
 
     @cached_property
     def raws(self) -> Sequence[bytes]:
         """The rows with all their columns as JSON, made only for those that are asked for."""
-        return RowTexts(self.rows, self.others, self.start)
+        return RowTexts(self.rows, self)
 
 
 @dataclass
@@ -82,7 +84,8 @@ class Source:
                 self.limits.chunk_records, row_groups=[index], columns=names, use_threads=False
             ):
                 rows = rows.select([place for place, name in enumerate(rows.schema.names) if name in names])
-                yield Batch(rows, start, _wrapped(rows, next(seconds, None)), others)
+                coarse = next(seconds, None)
+                yield Batch(rows, start, _wrapped(rows, coarse), coarse, others)
                 start += rows.num_rows
         except UNREADABLE as error:
             raise error if isinstance(error, Unreadable) else Unreadable(str(error)) from None
@@ -137,18 +140,22 @@ class _Others:
 
 
 class RowTexts(Sequence[bytes]):
-    """Rows as canonical JSON, one at a time."""
+    """Rows as canonical JSON, one at a time; those of a `batch` with the columns that no contract has, and their true times."""
 
-    def __init__(self, rows: pa.RecordBatch | pa.Table, others: _Others | None = None, start: int = 0) -> None:
-        self._rows, self._others, self._start = rows, others, start
+    def __init__(self, rows: pa.RecordBatch | pa.Table, batch: Batch | None = None) -> None:
+        self._rows, self._batch = rows, batch
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)
 
     def __getitem__(self, row: int) -> bytes:  # type: ignore[override]
+        batch = self._batch
+        others = None if batch is None or batch.others is None else batch.others.at(batch.start)
         found: dict[str, Any] = {}
-        others = None if self._others is None else self._others.at(self._start)
         for part in (self._rows,) if others is None else (others, self._rows):
             for place, name in enumerate(part.schema.names):
                 found[name] = cell_json(part.column(place)[row])
+        if batch is not None and batch.seconds is not None:
+            wrapped = [name for name, mask in batch.wrapped.items() if mask[row]]
+            found |= {name: cell_json(batch.seconds.column(name)[row]) for name in wrapped}
         return canonical_json(found).text.encode()

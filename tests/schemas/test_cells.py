@@ -1,5 +1,6 @@
 """Cells of Parquet columns: a bad one costs its row; times of every type mean the same; damage costs its row group."""
 
+import datetime as dt
 import io
 import json
 import math
@@ -13,6 +14,7 @@ import pytest
 
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import Limits
+from schemas.decode.again import Kept, decode_again
 from tests.schemas.decoding import Result, decode, decode_lines
 
 FOLDER, SEEDS = "kasmina/seed_state", "kasmina.seed_state"
@@ -31,6 +33,7 @@ def seeds(count: int, **more: Any) -> dict[str, Any]:
     return {name: value if isinstance(value, pa.Array) else pa.array(list(value)) for name, value in (ids | more).items()}
 
 
+DOUBLES = pa.map_(pa.string(), pa.float64())
 BAD: dict[str, tuple[str, Any]] = {
     "a word for an integer": ("global_step", ["1", "n/a", "3"]),
     "a fraction for an integer": ("global_step", [1.0, 2.5, 3.0]),
@@ -46,6 +49,10 @@ BAD: dict[str, tuple[str, Any]] = {
     "a list with a NULL": ("monitored_layers", [["a"], [None], []]),
     "a list with bytes that are no text": ("monitored_layers", pa.array([[b"a"], [b"x", b"\xff"], []])),
     "a map with words for numbers": ("metrics", pa.array([[("a", "1")], [("a", "x")], []], pa.map_(pa.string(), pa.string()))),
+    "a map with a double beyond float32": (
+        "metrics",
+        pa.array([[("a", 1.0)], [("a", 1e300)], []], DOUBLES),
+    ),
     "a word for a time": ("timestamp_ns", ["5", "soon", "7"]),
     "a day that is none": ("timestamp_ns", ["2024-02-29", "2023-02-29", "2023-02-28"]),
     "an inexact float for a time": ("timestamp_ns", [5.0, float(NOW), 7.0]),
@@ -62,6 +69,32 @@ def test_a_bad_cell_costs_its_own_row(tmp_path: Path, case: str) -> None:
     assert reject["message"].startswith(f"{column}: expected ")
     assert column in json.loads(reject["raw"])
     assert result.balanced()
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_rejected_row_stays_rejected_when_it_is_read_again(tmp_path: Path, case: str) -> None:
+    column, values = BAD[case]
+    (reject,) = again(decode(tmp_path, FOLDER, "x.parquet", parquet(seeds(3, **{column: values}))))
+    assert (reject["reason"] in ("bad_value", "wrong_columns"), reject["position"]) == (True, 1)
+
+
+def again(result: Result) -> list[dict[str, Any]]:
+    """What the kept bytes of the rejects give today."""
+    kept = [Kept(row["position"], row["reason"], row["raw"]) for row in result.rejects["rejects.kasmina_seed_state"]]
+    found = decode_again(FOLDERS[FOLDER], f"{FOLDER}/x.parquet", "d", kept, Limits())
+    assert found.tables == {}
+    return [row for rejects in found.rejects.values() for row in rejects.to_pylist()]
+
+
+def test_a_wrapped_time_is_kept_as_it_was_and_stays_rejected(tmp_path: Path) -> None:
+    for year in (1, 1600, 2300, 9999):
+        moments = pa.array([dt.datetime(year, 6, 1, tzinfo=dt.UTC)], pa.timestamp("us"))
+        data = parquet(seeds(1, timestamp_ns=moments), use_deprecated_int96_timestamps=True)
+        result = decode(tmp_path, FOLDER, "x.parquet", data)
+        (reject,) = result.rejects["rejects.kasmina_seed_state"]
+        assert reject["reason"] == "time_out_of_range"
+        assert json.loads(reject["raw"])["timestamp_ns"] == f"{year:04d}-06-01T00:00:00"
+        assert [row["reason"] for row in again(result)] == ["time_out_of_range"]
 
 
 def test_invalid_text_in_a_column_of_strings_costs_its_own_row(tmp_path: Path) -> None:
