@@ -36,6 +36,7 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_WIDE: Final = tuple(mark for mark, _ in _MARKS)
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}:]', re.DOTALL)
 _COUNTED: Final = 10_000  # lost frames that are counted in one place
 _MOST: Final = 2**40  # rows; a footer that claims more is damaged
@@ -49,17 +50,20 @@ class Lines:
     whole: bool
 
 
-def count_line_ends(path: Path) -> int | None:
-    """How many lines a plain text export has, blank ones too; None if its last line has no end, or its text is not UTF-8."""
+def count_line_ends(path: Path, size: int) -> int | None:
+    """Lines of a plain text export of `size` bytes, blank ones too; None if the last has no end, or the text is not UTF-8."""
+    if size <= _CACHED:
+        small = path.read_bytes()
+        return None if small.startswith(_WIDE) or not small.endswith(b"\n") else small.count(b"\n")
     buffer = bytearray(_CACHED)
     data, ends = np.frombuffer(buffer, np.uint8), np.empty(_CACHED, np.bool_)
     count, last = 0, _NEWLINE
     with path.open("rb", buffering=0) as stream:
-        while size := stream.readinto(buffer):
-            if not count and buffer.startswith(tuple(mark for mark, _ in _MARKS)):
+        while read := stream.readinto(buffer):
+            if not count and buffer.startswith(_WIDE):
                 return None
-            count += int(np.count_nonzero(np.equal(data[:size], _NEWLINE, out=ends[:size])))
-            last = int(data[size - 1])
+            count += int(np.count_nonzero(np.equal(data[:read], _NEWLINE, out=ends[:read])))
+            last = int(data[read - 1])
     return count if last == _NEWLINE else None
 
 
