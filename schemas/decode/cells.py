@@ -159,6 +159,9 @@ def _unsigned(array: pa.Array, values: pa.Array, column: Column, most: int | Non
     """The values without those that are negative or too large, which protobuf's JSON refuses; u64 is left to its column."""
     if most is None or not pa.types.is_int64(values.type):
         return values
+    bounds = pc.min_max(values).as_py()
+    if bounds["min"] is None or (bounds["min"] >= 0 and bounds["max"] <= most):
+        return values
     bad = truth(pc.or_(pc.less(values, 0), pc.greater(values, min(most, INT64_MAX))))
     _note(array, column.name, f"a whole number from 0 to {most}", bad, found)
     return null_where(values, bad)
