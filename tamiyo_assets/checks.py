@@ -11,6 +11,7 @@ from schemas.contracts import TABLES, Severity
 from schemas.errors import BundleRejected, FeatureError
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, key_of, table_of
+from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.builds import build_report, last_trained
 from tamiyo_assets.contract_rules import broken_rules, references
 from tamiyo_assets.coverage import ratios
@@ -86,12 +87,15 @@ def conservation(context: dg.AssetCheckExecutionContext, ingest: ResourceParam[I
             passed=counts.balanced,
             severity=dg.AssetCheckSeverity.ERROR,
             description=f"{name}: {counts.rows_read} read, {counts.kept} kept + {counts.duplicates} duplicates + "
-            f"{counts.rejected} rejects ({counts.said_rejected} when they were read)",
+            f"{counts.rejected} rejects ({counts.said_rejected} when they were read); "
+            f"{counts.records} counted in the exports, {counts.lost} of them neither in rows nor in rejects",
             metadata={
                 "rows_read": counts.rows_read,
                 "kept": counts.kept,
                 "duplicates": counts.duplicates,
                 "rejected": counts.rejected,
+                "records_in_exports": counts.records,
+                "records_lost": counts.lost,
             },
         )
 
@@ -194,7 +198,21 @@ def _shortfall(low: list[dict[str, Any]], name: str, threshold: float) -> str:
     return f"{len(low)} under {threshold:.2f}, worst: {worst}"
 
 
+@dg.asset_check(asset=EXPORTS, name="files_read", description="Every file under the exports root is one that a contract reads.")
+def files_read(ingest: ResourceParam[Ingest]) -> dg.AssetCheckResult:
+    """WARN with the files that are not read: unknown endings, folders of no contract, links to nothing, pipes."""
+    unread = ingest.exports.unread()
+    listed = [f"{file.file}: {file.reason}" for file in unread]
+    return dg.AssetCheckResult(
+        passed=not unread,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(unread)} not read: {'; '.join(listed[:5])}" if unread else "every file is read",
+        metadata={"files": len(unread), "unread": listed[:_LISTED]},
+    )
+
+
 CHECKS = (
+    files_read,
     contract_rules,
     conservation,
     mandatory_coverage,

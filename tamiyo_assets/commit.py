@@ -7,9 +7,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.contracts import TABLES, Table
+from schemas.contracts import TABLES, Folder, Table
 from schemas.decode.merge import merge
-from tamiyo_assets.accounting import Tally, tally
+from tamiyo_assets.accounting import Counted, Tally, counted_in, tally
 from tamiyo_assets.resources.pruning import SCOPE
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.staging import Staged, Staging, key_hashes
@@ -19,17 +19,25 @@ GROUP_ROWS = 500_000  # staged rows that are merged at once
 
 @dataclass(frozen=True)
 class Commit:
-    """What one commit says besides its rows: the exports that it holds, and the counts that it adds."""
+    """What one commit says besides its rows: the exports that it holds, and the counts that it adds.
+
+    `counted`: what lies in the exports of a folder whose rejects table this is.
+    """
 
     name: str
     transactions: Mapping[str, int]
     tally: Tally
+    counted: tuple[Folder, Counted] | None = None
 
 
 def commit_rejects(tables: TableStore, staging: Staging, order: Commit) -> int:
     """Append staged rejects; the new version number."""
     staged = staging.take(order.name)
-    return tables.write(order.name, staged.reader(), append=True, transactions=order.transactions)
+    transactions = dict(order.transactions)
+    if order.counted is not None:
+        folder, counted = order.counted
+        transactions |= counted_in(tables, folder).plus(counted).transactions(folder)
+    return tables.write(order.name, staged.reader(), append=True, transactions=transactions)
 
 
 def commit_rows(tables: TableStore, staging: Staging, order: Commit) -> tuple[int, set[str]]:

@@ -29,6 +29,7 @@ class Outcome:
     """What the run said: failed checks of both severities, failed steps with their error, and the run id.
 
     `unknown_fields`: fields and enum values of the exports read in this run that no contract declares, with their counts.
+    `rebuilt`: tables that were damaged, with what was wrong. `failed_exports`: files that could not be read, and why.
     """
 
     failed_checks: tuple[Alert, ...]
@@ -37,6 +38,8 @@ class Outcome:
     build_id: str | None = None
     refusal: str = ""
     unknown_fields: Mapping[str, int] = field(default_factory=dict)
+    rebuilt: Mapping[str, str] = field(default_factory=dict)
+    failed_exports: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -86,6 +89,8 @@ def run_everything(settings: Settings, step: Step) -> Outcome:
         build_id=_metadata(result, BUNDLE).get("build_id"),
         refusal=_metadata(result, PROMOTION).get("refusal") or "",
         unknown_fields=_metadata(result, EXPORTS).get("unknown_fields", {}),
+        rebuilt=_metadata(result, EXPORTS).get("rebuilt", {}),
+        failed_exports=_metadata(result, EXPORTS).get("failed", {}),
     )
 
 

@@ -5,35 +5,27 @@ the cumulative counts. Rejects are committed first. A refresh with nothing new w
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
 
 from gnn.publish import lock
-from schemas.contracts import FOLDERS, REJECT_SCHEMA, TABLES, Folder
+from schemas.contracts import FOLDERS
 from schemas.decode import Limits
-from schemas.errors import ContractError
-from tamiyo_assets.accounting import Accounting, Tally, accounting, export_key, total
+from schemas.errors import StorageError
+from tamiyo_assets.accounting import Accounting, accounting
 from tamiyo_assets.ledger import Ledger
 from tamiyo_assets.memory import kept_memory
-from tamiyo_assets.pending import Pending, mark_of, plans_of, targets_of
+from tamiyo_assets.pending import Pending, plans_of
+from tamiyo_assets.rebuilding import remove_broken
 from tamiyo_assets.resources.exports import Export, Exports, Unplaced
+from tamiyo_assets.resources.failures import disk_full
 from tamiyo_assets.resources.pruning import SCOPE
-from tamiyo_assets.resources.tables import HeldTables, TableStore
-
-if TYPE_CHECKING:
-    from schemas.decode import Decoded
-    from tamiyo_assets.staging import Staging
+from tamiyo_assets.resources.tables import TableStore
 
 Progress = Callable[[str, int, int], None]  # (export file, exports done, exports in all)
 
 INGEST_LOCK = ".ingest.lock"
 BATCH_BYTES = 512 << 20  # exports decoded before their tables are committed
-_COMMITS = 2  # tables that are written at once: most of a write is done outside Python
 
 
 @dataclass
@@ -41,8 +33,9 @@ class IngestReport:
     """What one refresh did.
 
     `exports`: new ones by folder. `versions`: tables that got a new version. `runs`: training runs touched per table.
-    `unknown_fields`: times that an undeclared field was seen, by folder and field. `vanished`: files that changed or went
-    while they were read.
+    `unknown_fields`: times that an undeclared field was seen, by folder and field. `suspicious`: rows by table with an event
+    time before 2000. `vanished`: files that changed or went while they were read. `failed`: files that could not be read, and
+    why; the next refresh tries them again. `rebuilt`: tables that were damaged and built again, and what was wrong.
     """
 
     exports: dict[str, int] = field(default_factory=dict)
@@ -51,33 +44,14 @@ class IngestReport:
     unknown_fields: dict[str, int] = field(default_factory=dict)
     unplaced: tuple[Unplaced, ...] = ()
     vanished: list[str] = field(default_factory=list)
+    suspicious: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    rebuilt: dict[str, str] = field(default_factory=dict)
 
     @property
     def wrote(self) -> bool:
         """Whether any table changed."""
         return bool(self.versions)
-
-
-class _Changed(Exception):
-    """An export that is not what was hashed any more."""
-
-    def __init__(self, pending: Pending) -> None:
-        super().__init__(pending.export.file)
-        self.pending = pending
-
-
-@dataclass
-class _Decoded:
-    """Counts of one batch."""
-
-    tallies: dict[str, Tally] = field(default_factory=dict)
-    unknown_fields: dict[str, int] = field(default_factory=dict)
-
-    def count(self, name: str, chunk: "Decoded", *, again: bool) -> None:
-        """Add a chunk's counts for one table; rejects of bytes that came before stand in the rejects table already."""
-        read, rejected = chunk.rows_read.get(name, 0), chunk.rejected.get(name, 0)
-        counted = Tally(rows_read=read - rejected) if again else Tally(rows_read=read, rejected=rejected)
-        self.tallies[name] = self.tallies.get(name, Tally()).plus(counted)
 
 
 @dataclass(frozen=True)
@@ -91,26 +65,49 @@ class Ingest:
 
     def refresh(self, folders: Iterable[str] | None = None, progress: Progress | None = None) -> IngestReport:
         """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
-        from tamiyo_assets.replaying.plan import finish
-
         report = IngestReport()
         with lock(self.home / INGEST_LOCK), kept_memory():
-            finish(self.home, self.tables)
-            tables = self.tables.held()
-            self.exports.recall(self.home)
-            scan = self.exports.scan(folders)
-            report.unplaced = scan.unplaced
-            plans = plans_of(tables, scan, Ledger(self.home).record(scan))
-            done, count = 0, sum(len(plan) for plan in plans.values())
-            for name, plan in plans.items():
+            if folders is None:
+                report.rebuilt = remove_broken(self.home, self.tables, derived=True)
+            try:
+                self._refresh(folders, progress, report)
+            except StorageError:
+                broken = remove_broken(self.home, self.tables, derived=False)
+                report.rebuilt |= broken
+                if not broken:
+                    raise
+                self._refresh(folders, progress, report)
+            except OSError as error:
+                raise disk_full(error, self.home) or error from None
+        return report
+
+    def _refresh(self, folders: Iterable[str] | None, progress: Progress | None, report: IngestReport) -> None:
+        """Read what is new. The caller holds the lock. A table that can't be read stops its own folders alone, then raises."""
+        from tamiyo_assets.replaying.plan import finish
+
+        finish(self.home, self.tables)
+        tables = self.tables.held()
+        self.exports.recall(self.home)
+        scan = self.exports.scan(folders)
+        report.unplaced = scan.unplaced
+        errors: list[StorageError] = []
+        plans = plans_of(tables, scan, Ledger(self.home).record(scan), errors)
+        done, count = 0, sum(len(plan) for plan in plans.values())
+        for name, plan in plans.items():
+            try:
                 for batch in _batches(plan):
-                    self._ingest(tables, FOLDERS[name], batch, report)
+                    from tamiyo_assets.intake import take_in
+
+                    take_in(tables, FOLDERS[name], batch, self.limits, report)
                     done += len(batch)
                     if progress is not None:
                         progress(batch[-1].export.file, done, count)
-            if report.wrote:
-                self.exports.note(self.home, scan)
-        return report
+            except StorageError as error:
+                errors.append(error)
+        if report.wrote:
+            self.exports.note(self.home, scan)
+        if errors:
+            raise errors[0]
 
     def accounting(self, name: str) -> Accounting:
         """Rows read, kept, duplicates and rejects of contract table `name`, for the conservation check."""
@@ -134,120 +131,6 @@ class Ingest:
                 if SCOPE in rows.column_names:
                     found.update(rows.column(SCOPE).unique().to_pylist())
         return sorted(run for run in found if run is not None)
-
-    def _ingest(self, tables: HeldTables, folder: Folder, batch: Sequence[Pending], report: IngestReport) -> None:
-        """Decode a batch of exports to disk, then commit it table by table, the rejects first."""
-        from tamiyo_assets.staging import Staging
-
-        remaining = list(batch)
-        while remaining:
-            with Staging(self.home, {name: _stored(name) for name in targets_of(folder)}) as staging:
-                decoded = _Decoded()
-                try:
-                    for group in _groups(folder, remaining):
-                        _decode(folder, group, staging, decoded, self.limits)
-                except _Changed as changed:
-                    # its new bytes are another export, that the next refresh finds
-                    report.vanished.append(changed.pending.export.file)
-                    remaining.remove(changed.pending)
-                    continue
-                _commit(tables, folder, remaining, staging, decoded, report)
-                report.exports[folder.path] = report.exports.get(folder.path, 0) + len(remaining)
-                drift = {f"{folder.path} {name}": count for name, count in decoded.unknown_fields.items()}
-                report.unknown_fields = total([report.unknown_fields, drift])
-                return
-
-
-def _commit(
-    tables: HeldTables,
-    folder: Folder,
-    batch: Sequence[Pending],
-    staging: "Staging",
-    decoded: _Decoded,
-    report: IngestReport,
-) -> None:
-    """Commit staged rows to every table that lacks one of the exports: the rejects first, then the tables, two at a time."""
-    from tamiyo_assets.commit import Commit, commit_rejects, commit_rows
-
-    orders = []
-    for name in targets_of(folder):
-        keys = {export_key(folder, p.export.identity): p.entry.scan for p in batch if name in p.tables}
-        if keys:
-            mark = {mark_of(folder): max(p.entry.seq for p in batch)}
-            orders.append(Commit(name, keys | mark, decoded.tallies.get(name, Tally())))
-    for order in orders:
-        tables.renew(order.name)
-        if order.name not in TABLES:
-            report.versions[order.name] = commit_rejects(tables, staging, order)
-    of_rows = [order for order in orders if order.name in TABLES]
-    with ThreadPoolExecutor(_COMMITS, "commit") as threads:
-        for order, (version, runs) in zip(of_rows, threads.map(partial(commit_rows, tables, staging), of_rows), strict=True):
-            report.runs.setdefault(order.name, set()).update(runs)
-            report.versions[order.name] = version
-
-
-def _decode(folder: Folder, group: Sequence[Pending], staging: "Staging", decoded: _Decoded, limits: Limits) -> None:
-    """Stage the rows and rejects of exports for the tables that lack them; _Changed where a file is another by then."""
-    one = group[0]
-    targets = frozenset(targets_of(folder))
-    try:
-        for chunk in _chunks(folder, [pending.export for pending in group], limits):
-            for name, rows in (*chunk.tables.items(), *chunk.rejects.items()):
-                if name not in targets:
-                    raise ContractError(f"{folder.path}: expected rows of {', '.join(sorted(targets))}, found some of {name}")
-                if name in one.tables:
-                    staging.add(name, _arrived(rows, one.entry.scan))
-            for name in one.tables:
-                decoded.count(name, chunk, again=name in one.again)
-            decoded.unknown_fields = total([decoded.unknown_fields, chunk.unknown_fields])
-    except OSError:
-        # unreadable by now: the next scan says what became of it
-        _raise_changed(group)
-        raise
-    _raise_changed(group)
-
-
-def _chunks(folder: Folder, exports: Sequence[Export], limits: Limits) -> Iterable["Decoded"]:
-    """Decoded chunks of one export, or of many small ones."""
-    from schemas.decode import decode_file
-    from schemas.decode.together import Source, decode_together
-
-    if len(exports) == 1:
-        return decode_file(exports[0].path, folder, file=exports[0].file, digest=exports[0].digest, limits=limits)
-    return decode_together([Source(export.path, export.file, export.digest) for export in exports], folder, limits)
-
-
-def _raise_changed(group: Sequence[Pending]) -> None:
-    for pending in group:
-        if not pending.export.unchanged():
-            raise _Changed(pending) from None
-
-
-def _groups(folder: Folder, batch: Sequence[Pending]) -> Iterable[list[Pending]]:
-    """Cut a batch into exports that are decoded at once: large ones alone, small ones of one kind and arrival together."""
-    from schemas.decode.files import extension_of
-    from schemas.decode.together import SMALL_BYTES
-
-    small: dict[tuple[object, ...], list[Pending]] = {}
-    for pending in batch:
-        if pending.export.size > SMALL_BYTES:
-            yield [pending]
-        else:
-            extension = extension_of(pending.export.file, folder)
-            small.setdefault((pending.tables, pending.again, pending.entry.scan, extension), []).append(pending)
-    yield from small.values()
-
-
-def _arrived(rows: pa.Table, arrival: int) -> pa.Table:
-    """`rows` with their arrival number, where the table is ordered by it."""
-    place = rows.schema.get_field_index("arrival")
-    if place < 0:
-        return rows
-    return rows.set_column(place, rows.schema.field(place), pa.repeat(pa.scalar(arrival, pa.int64()), rows.num_rows))
-
-
-def _stored(name: str) -> pa.Schema:
-    return TABLES[name].arrow_schema if name in TABLES else REJECT_SCHEMA
 
 
 def _batches(plan: Sequence[Pending]) -> Iterable[list[Pending]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from schemas.contracts import FOLDERS, TABLES, Folder
+from schemas.errors import StorageError
 from tamiyo_assets.accounting import export_key, feeds
 from tamiyo_assets.ledger import Entry, first_arrivals, present
 from tamiyo_assets.resources.exports import Export, Scan
@@ -29,8 +30,11 @@ class _Arrival:
     first: int
 
 
-def plans_of(tables: TableStore, scan: Scan, entries: Iterable[Entry]) -> dict[str, list[Pending]]:
-    """By scanned folder: its exports that some table lacks, in the order of their arrival."""
+def plans_of(tables: TableStore, scan: Scan, entries: Iterable[Entry], errors: list[StorageError]) -> dict[str, list[Pending]]:
+    """By scanned folder: its exports that some table lacks, in the order of their arrival.
+
+    A folder of which a table can't be read has no plan; the error is added to `errors`.
+    """
     entries = list(entries)
     newest, first = present(entries, scan.folders), first_arrivals(entries, scan.folders)
     here: dict[str, dict[str, _Arrival]] = {folder: {} for folder in scan.folders}
@@ -38,7 +42,13 @@ def plans_of(tables: TableStore, scan: Scan, entries: Iterable[Entry]) -> dict[s
         key = (export.folder, export.identity)
         here[export.folder][export.identity] = _Arrival(export, newest[key], first[key])
     arrivals = {name: sorted(found.values(), key=lambda one: one.entry.seq) for name, found in here.items()}
-    return {name: _plan(tables, FOLDERS[name], found) if found else [] for name, found in arrivals.items()}
+    plans: dict[str, list[Pending]] = {}
+    for name, found in arrivals.items():
+        try:
+            plans[name] = _plan(tables, FOLDERS[name], found) if found else []
+        except StorageError as error:
+            errors.append(error)
+    return plans
 
 
 def _plan(tables: TableStore, folder: Folder, arrivals: Sequence[_Arrival]) -> list[Pending]:

@@ -1,7 +1,9 @@
 """Rejected records, counted."""
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from tamiyo_assets.accounting import weights
 from tamiyo_assets.resources.tables import TableStore
 
 
@@ -24,6 +26,8 @@ def rejects_by_reason(tables: TableStore) -> list[Rejected]:
     """Rejected records per rejects table and reason, most first."""
     found = []
     for name in reject_names(tables):
-        counted = tables.read(name, columns=["reason"]).group_by("reason").aggregate([("reason", "count")])
-        found += [Rejected(table=name, reason=r["reason"], records=r["reason_count"]) for r in counted.to_pylist()]
+        rejects = tables.read(name, columns=["reason", "records"])
+        weighed = pa.table({"reason": rejects.column("reason"), "records": pa.array(weights(rejects), pa.int64())})
+        counted = weighed.group_by("reason").aggregate([("records", "sum")])
+        found += [Rejected(table=name, reason=r["reason"], records=r["records_sum"]) for r in counted.to_pylist()]
     return sorted(found, key=lambda r: (-r.records, r.table, r.reason))

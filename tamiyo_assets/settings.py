@@ -14,6 +14,7 @@ from schemas.decode import Limits
 from schemas.errors import ContractError, StorageError, TamiyoError
 from tamiyo_assets.ledger import Ledger
 from tamiyo_assets.pipeline_file import read_pipeline_file
+from tamiyo_assets.resources.place import require_place
 
 SAMPLE = Path(__file__).resolve().parents[1] / "recorder" / "sample"
 DEFAULT_HOME = Path("var/tamiyo")
@@ -101,6 +102,7 @@ def _limits(text: str) -> Limits:
 
 def require_home(settings: Settings) -> None:
     """Make the home; raise StorageError if it can't be written to, or if the sample lies where own exports belong."""
+    require_place(settings.home)
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=settings.home):

@@ -226,6 +226,11 @@ class Staging:
         staged.close()
         return staged
 
+    def settle(self) -> None:
+        """Wait until all rows are staged; raise what went wrong with them."""
+        with self._taking:
+            self._settle(0)
+
     def _settle(self, most: int) -> None:
         """Wait until at most `most` chunks are on their way."""
         while len(self._waiting) > most:

@@ -12,6 +12,7 @@ from tamiyo_assets.builds import build_report
 from tamiyo_assets.coverage import mean_over_keys, ratios
 from tamiyo_assets.execution import Outcome
 from tamiyo_assets.rejects import Rejected, rejects_by_reason
+from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 
@@ -60,6 +61,8 @@ class Summary(_Frozen):
     rows: dict[str, int]
     rejects: list[Rejected]
     unknown_fields: dict[str, int]
+    unread: dict[str, str] = {}
+    rebuilt: dict[str, str] = {}
     coverage: float | None
     families: list[Family]
     mandatory_under: dict[str, float]
@@ -85,6 +88,8 @@ def summarize(settings: Settings, outcome: Outcome, seconds: float) -> Summary:
         rows={name: count for name in TABLES if (count := tables.count(name))},
         rejects=rejects_by_reason(tables),
         unknown_fields=dict(sorted(outcome.unknown_fields.items(), key=lambda item: (-item[1], item[0]))),
+        unread={file.file: file.reason for file in Exports(settings.exports).unread()} | dict(outcome.failed_exports),
+        rebuilt=dict(outcome.rebuilt),
         coverage=mean_over_keys(by_key) if by_key is not None else None,
         families=_families(by_key),
         mandatory_under=_mandatory_under(by_key, settings.mandatory_coverage),

@@ -19,6 +19,7 @@ def render(summary: Summary, console: Terminal) -> None:
     _tables(summary, console)
     _rejects(summary, console)
     _drift(summary, console)
+    _unread(summary, console)
     _coverage(summary, console)
     _model(summary, console)
     _checks(summary, console)
@@ -50,6 +51,19 @@ def _drift(summary: Summary, console: Terminal) -> None:
     more = f", and {len(summary.unknown_fields) - len(shown)} more" if len(summary.unknown_fields) > len(shown) else ""
     listed = ", ".join(f"{name} {count:,}" for name, count in shown)
     console.print(f"Drift: fields and enum values that no contract declares: {listed}{more}.")
+
+
+def _unread(summary: Summary, console: Terminal) -> None:
+    """Damaged tables that were built again, and files under the exports root that no contract reads."""
+    for problem in summary.rebuilt.values():
+        console.print(f"Rebuilt: {problem}")
+    if not summary.unread:
+        return
+    console.print(f"Not read: {len(summary.unread)} files under the exports root.")
+    for file, reason in list(summary.unread.items())[:_WORST_SHOWN]:
+        console.print(f"  {file}: {reason}")
+    if len(summary.unread) > _WORST_SHOWN:
+        console.print(f"  and {len(summary.unread) - _WORST_SHOWN} more, all listed by `tamiyo run --json`")
 
 
 def _coverage(summary: Summary, console: Terminal) -> None:

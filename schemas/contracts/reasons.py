@@ -35,8 +35,8 @@ REASONS: Final[dict[Reason, str]] = {
     Reason.MISSING_TIME: "The key needs an event time and the record has none.",
     Reason.OUT_OF_RANGE: "A value lies outside the range that its contract states.",
     Reason.INTEGER_TOO_LARGE: "An unsigned 64-bit integer does not fit a signed one.",
-    Reason.TIME_OUT_OF_RANGE: "A time does not fit signed 64-bit nanoseconds since 1970.",
-    Reason.BAD_VALUE: "A JSON value is not of its field's type.",
+    Reason.TIME_OUT_OF_RANGE: "A time is before 1970 or does not fit signed 64-bit nanoseconds.",
+    Reason.BAD_VALUE: "A value is not of its field's type, or a float that can't hold a whole number exactly.",
     Reason.UNKNOWN_ENUM_NAME: "An enum is given by a name that this version does not know (an unknown number is kept).",
     Reason.BAD_INDEX: "An index points at no element of the same record.",
     Reason.DUPLICATE_KEY: "One JSON object holds the same key twice, or in both of its spellings.",
@@ -44,9 +44,9 @@ REASONS: Final[dict[Reason, str]] = {
     Reason.INVALID_PROTOBUF: "The bytes are not a message of this contract.",
     Reason.TORN_RECORD: "The file ends inside this record.",
     Reason.BAD_FRAMING: "A length prefix is no valid one; the rest of the file can't be split into records.",
-    Reason.UNREADABLE_FILE: "The file as a whole can't be read: damaged compression, Parquet or JSON.",
+    Reason.UNREADABLE_FILE: "The file, or a part of it, can't be read: damaged compression, Parquet or JSON.",
     Reason.LIMIT_EXCEEDED: "A configured limit is exceeded.",
-    Reason.WRONG_COLUMNS: "A Parquet file has no table of this folder, or a column of another type.",
+    Reason.WRONG_COLUMNS: "A Parquet file has no table of this folder, a column of another type, or a column twice.",
     Reason.UNROUTED_MESSAGE_TYPE: "A bus envelope carries a message type that has no contract table.",
 }
 
@@ -58,5 +58,6 @@ REJECT_SCHEMA: Final[pa.Schema] = pa.schema(
         pa.field("reason", pa.string()),
         pa.field("message", pa.string()),
         pa.field("raw", pa.binary()),
+        pa.field("records", pa.int64()),
     ]
 )

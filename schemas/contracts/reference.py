@@ -91,7 +91,8 @@ def _values(column: Column) -> str:
 def _rejects() -> Iterator[str]:
     yield "## Rejects"
     yield ""
-    yield "Columns: export_digest, file, position (byte offset, line from 1, or row), reason, message, raw."
+    yield "Columns: export_digest, file, position (byte offset, line from 1, or row), reason, message, raw, records (how many"
+    yield "records the row stands for: 1, or those of a damaged part; NULL of older versions: 1)."
     yield ""
     yield from _header("reason", "meaning")
     for reason, meaning in REASONS.items():

@@ -9,6 +9,12 @@ import pyarrow as pa
 
 from schemas.contracts.enums import ENUMS, EnumSpec
 
+_EXTENSIONS: Final = (".ndjson.gz", ".ndjson.zst", ".ndjson", ".binpb", ".wal", ".parquet", ".json")
+_SPELLINGS: Final = tuple(
+    (spelled, extension)
+    for extension in _EXTENSIONS
+    for spelled in dict.fromkeys((extension, extension.replace(".ndjson", ".jsonl")))
+)
 STRINGS: Final = pa.list_(pa.string())
 FLOATS: Final = pa.map_(pa.string(), pa.float32())
 ATTRIBUTES: Final = pa.map_(pa.string(), pa.string())
@@ -62,6 +68,11 @@ class Column:
     def measured(self) -> bool:
         """Whether the column holds floats, so that a NaN or an infinity can be missing."""
         return bool(pa.types.is_floating(self.type))
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the column holds nanoseconds since 1970."""
+        return self.name.endswith("_ns") and bool(pa.types.is_integer(self.type))
 
 
 class Severity(StrEnum):
@@ -214,6 +225,17 @@ class Folder:
     def contract(self) -> str:
         """The contract's name, the second part of the path."""
         return self.path.partition("/")[2]
+
+    def extension(self, name: str) -> str | None:
+        """The extension of those of the folder that says a file's format, in any case; None if it is none of them.
+
+        `.jsonl` is `.ndjson`.
+        """
+        lower = name.lower()
+        for spelled, extension in _SPELLINGS:
+            if extension in self.extensions and lower.endswith(spelled):
+                return extension
+        return None
 
     @property
     def reject_table(self) -> str:

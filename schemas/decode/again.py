@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from schemas.contracts import Folder, Reason
 from schemas.decode.binary import decode_payloads
+from schemas.decode.cells import WrongColumns
 from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
 from schemas.decode.files import decode_file, extension_of
 from schemas.decode.framing import TAIL_KEPT, Chunk
 from schemas.decode.limits import Limits
-from schemas.decode.parquet import WrongColumns, decode_rows, table_of
+from schemas.decode.parquet import decode_row_texts, table_of
 from schemas.decode.text import TextDecoder
 
 _PIECES: Final = (Reason.TORN_RECORD, Reason.BAD_FRAMING)  # bytes between records, lengths included
@@ -37,7 +38,7 @@ def file_is_bad(file: str, record: Kept) -> bool:
     """Whether the file was not read from this record's position on: it is damaged, no table of its folder, or too large."""
     if record.reason in _PIECES:
         return len(record.raw) == TAIL_KEPT
-    return (record.reason in _WHOLE and not record.raw) or (file.endswith(".json") and record.reason in _SNAPSHOT)
+    return (record.reason in _WHOLE and not record.raw) or (file.lower().endswith(".json") and record.reason in _SNAPSHOT)
 
 
 def needs_file(file: str, record: Kept) -> bool:
@@ -46,7 +47,7 @@ def needs_file(file: str, record: Kept) -> bool:
     An entry of a Simic snapshot is judged together with the others.
     """
     cut = record.reason == Reason.LIMIT_EXCEEDED and len(record.raw) == TAIL_KEPT
-    return file_is_bad(file, record) or cut or file.endswith(".json")
+    return file_is_bad(file, record) or cut or file.lower().endswith(".json")
 
 
 def decode_again(folder: Folder, file: str, digest: str, records: Sequence[Kept], limits: Limits) -> Decoded:
@@ -112,7 +113,7 @@ def _rows(collector: Collector, records: Sequence[Kept]) -> None:
             table = table_of(collector.folder, values)
             kinds = {one.name: one.type for one in table.arrow_schema}
             rows = pa.table({name: _column(value, kinds.get(name)) for name, value in values.items()})
-            decode_rows(collector, rows, record.position)
+            decode_row_texts(collector, rows, record.position)
         except WrongColumns as error:
             collector.reject_record(raw, Reason.WRONG_COLUMNS, f"{collector.file}: {error}")
         except ValueError as error:
@@ -120,12 +121,19 @@ def _rows(collector: Collector, records: Sequence[Kept]) -> None:
 
 
 def _column(value: Any, kind: pa.DataType | None) -> pa.Array:
-    """One value as a column, of the contract's type where it fits."""
-    if kind is not None and pa.types.is_map(kind) and isinstance(value, list):
+    """One value as a column: lists and maps of the contract's type if it fits, all else as it is, for its cell to be judged."""
+    nested = kind is not None and pa.types.is_nested(kind)
+    if nested and pa.types.is_map(kind) and isinstance(value, list):
         value = [tuple(entry) if isinstance(entry, list) else entry for entry in value]
-    for wanted in (kind, None):
+    for wanted in (_loose(kind), None) if nested else (None,):
         try:
             return pa.array([value], wanted)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             continue
     return pa.array([json.dumps(value)])
+
+
+def _loose(kind: pa.DataType) -> pa.DataType:
+    """A map with numbers as wide as JSON has them; other types as they are."""
+    is_loose = pa.types.is_map(kind) and pa.types.is_floating(kind.item_type)
+    return pa.map_(pa.string(), pa.float64()) if is_loose else kind

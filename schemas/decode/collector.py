@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from schemas.contracts import REJECT_SCHEMA, TABLES, Folder, Reason
 from schemas.decode.constant import nulls, repeated
 from schemas.decode.limits import Limits
 
+SILENT: Final = pa.schema([("export_digest", pa.string()), ("position", pa.int64())])
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -19,7 +21,8 @@ class Decoded:
 
     `tables`: contract rows by table. `rejects`: rows of REJECT_SCHEMA by rejects table. `rows_read` = candidates + rejects per
     contract table (elements are counted inside accepted records), `rejected` per contract table. `unknown_fields`: times
-    that an undeclared field (`Message.field`) or enum number (`Enum=number`) was seen.
+    that an undeclared field (`Message.field`) or enum number (`Enum=number`) was seen. `suspicious`: rows per contract table
+    with an event time before 2000. `silent`: export_digest and position of sound records that no row comes of.
     """
 
     tables: dict[str, pa.Table]
@@ -27,6 +30,8 @@ class Decoded:
     rows_read: dict[str, int]
     rejected: dict[str, int]
     unknown_fields: dict[str, int]
+    suspicious: dict[str, int] = field(default_factory=dict)
+    silent: pa.Table = field(default_factory=SILENT.empty_table)
 
 
 def printable(text: str) -> str:
@@ -59,6 +64,8 @@ class Collector:
     rows_read: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
+    suspicious: dict[str, int] = field(default_factory=dict)
+    silent: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
     def read(self, table: str, count: int) -> None:
         """Count `count` records of `table` as read."""
@@ -70,9 +77,9 @@ class Collector:
         if rows.num_rows:
             self.tables.setdefault(name, []).append(rows)
 
-    def reject(self, table: str, record: RawRecord, reason: Reason, message: str) -> None:
-        """Keep one bad record of `table` with its reason and its bytes."""
-        self.rejected[table] = self.rejected.get(table, 0) + 1
+    def reject(self, table: str, record: RawRecord, reason: Reason, message: str, records: int = 1) -> None:
+        """Keep one bad record of `table` with its reason and its bytes, or a damaged part that held several `records`."""
+        self.rejected[table] = self.rejected.get(table, 0) + records
         row = {
             "export_digest": self.digest,
             "file": printable(self.file),
@@ -80,6 +87,7 @@ class Collector:
             "reason": reason.value,
             "message": printable(message),
             "raw": record.raw,
+            "records": records,
         }
         self.rejects.setdefault((self.carrier or self.folder).reject_table_of(table), []).append(row)
 
@@ -93,6 +101,16 @@ class Collector:
         for name, count in counts.items():
             shown = printable(name)
             self.unknown[shown] = self.unknown.get(shown, 0) + count
+
+    def suspect(self, table: str, count: int) -> None:
+        """Count rows with an event time that is hardly true."""
+        if count:
+            self.suspicious[table] = self.suspicious.get(table, 0) + count
+
+    def hold_nothing(self, positions: npt.NDArray[np.int64]) -> None:
+        """Note sound records of which no row comes."""
+        if len(positions):
+            self.silent.append(positions)
 
     def fresh(self) -> "Collector":
         """An empty collector for the same file."""
@@ -109,6 +127,9 @@ class Collector:
         for table, count in other.rejected.items():
             self.rejected[table] = self.rejected.get(table, 0) + count
         self.count_unknown(other.unknown)
+        self.silent += other.silent
+        for table, count in other.suspicious.items():
+            self.suspect(table, count)
 
     def finish(self) -> Decoded:
         """The gathered chunk as Arrow tables."""
@@ -118,7 +139,15 @@ class Collector:
             rows_read=dict(self.rows_read),
             rejected=dict(self.rejected),
             unknown_fields=dict(self.unknown),
+            suspicious=dict(self.suspicious),
+            silent=self._silent(),
         )
+
+    def _silent(self) -> pa.Table:
+        if not self.silent:
+            return SILENT.empty_table()
+        positions = np.concatenate(self.silent)
+        return pa.table([repeated(self.digest, len(positions)), pa.array(positions, pa.int64())], schema=SILENT)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from schemas.contracts.enums import EnumSpec
 from schemas.decode.constant import nulls
 
 INT64_MAX: Final = 2**63 - 1
-INT64_MIN: Final = -(2**63)
 Mask = npt.NDArray[np.bool_]
 
 
@@ -128,20 +127,17 @@ def _check_range(column: Column, numbers: npt.NDArray[Any], missing: Mask, found
 def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
     """64-bit signed integers: u64 beyond them and times that do not fit are faults; zero is missing without presence."""
     if pa.types.is_timestamp(raw.type):
-        values = raw.cast(pa.timestamp("ns")).cast(pa.int64())
-        bad = truth(pc.or_(pc.equal(values, INT64_MAX), pc.equal(values, INT64_MIN)))
-        found.fault(bad, Reason.TIME_OUT_OF_RANGE, f"{column.name}: expected nanoseconds within 64 bits, found a time beyond")
-        return null_where(values, bad)
-    if pa.types.is_uint64(raw.type):
+        raw = raw.cast(pa.timestamp("ns")).cast(pa.int64())
+        raw = _fitting(column, raw, truth(pc.equal(raw, INT64_MAX)), found)
+    elif pa.types.is_uint64(raw.type):
         largest = pc.max(raw).as_py()
         if largest is not None and largest > INT64_MAX:
-            bad = truth(pc.greater(raw, pa.scalar(INT64_MAX, pa.uint64())))
-            message = f"{column.name}: expected at most {INT64_MAX}, found a larger unsigned integer"
-            found.fault(bad, Reason.INTEGER_TOO_LARGE, message)
-            raw = null_where(raw, bad)
-        values = raw.cast(pa.int64())
-    else:
-        values = raw.cast(pa.int64())
+            raw = _fitting(column, raw, truth(pc.greater(raw, pa.scalar(INT64_MAX, pa.uint64()))), found)
+    values = raw.cast(pa.int64())
+    if column.is_time:
+        least = pc.min(values).as_py()
+        if least is not None and least < 0:
+            values = _fitting(column, values, truth(pc.less(values, 0)), found)
     if column.presence is Presence.IMPLICIT:
         values = null_where(values, truth(pc.equal(values, 0)))
     elif column.presence is Presence.ZERO_OK and "." not in column.field_path:
@@ -149,6 +145,18 @@ def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
     if column.low is not None or column.high is not None:
         _check_range(column, pc.fill_null(values, 0).to_numpy(), truth(pc.is_null(values)), found)
     return values
+
+
+def _fitting(column: Column, values: pa.Array, bad: Mask, found: Findings) -> pa.Array:
+    """The values without those that do not fit, which are faults."""
+    if column.is_time:
+        message = f"{column.name}: expected nanoseconds since 1970 within 64 bits, found a time before or beyond"
+        found.fault(bad, Reason.TIME_OUT_OF_RANGE, message)
+    else:
+        found.fault(
+            bad, Reason.INTEGER_TOO_LARGE, f"{column.name}: expected at most {INT64_MAX}, found a larger unsigned integer"
+        )
+    return null_where(values, bad)
 
 
 def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.Array:

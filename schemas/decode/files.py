@@ -1,8 +1,7 @@
 """One export file -> a stream of decoded chunks: the format by its extension, the contract by its folder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,8 @@ import pyarrow as pa
 from schemas.contracts import FOLDERS, Folder, Reason
 from schemas.decode.binary import decode_binary
 from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
-from schemas.decode.framing import read_frames
+from schemas.decode.framing import Chunk, read_frames
+from schemas.decode.isolate import Isolated, decode_each
 from schemas.decode.limits import Limits
 from schemas.decode.lines import read_lines
 from schemas.decode.mending import acceptor
@@ -20,13 +20,11 @@ from schemas.decode.simic import decode_snapshot
 from schemas.decode.text import TextDecoder
 from schemas.errors import ContractError
 
-_EXTENSIONS: Final = (".ndjson.gz", ".ndjson.zst", ".ndjson", ".binpb", ".wal", ".parquet", ".json")
-
 
 def extension_of(name: str, folder: Folder) -> str:
     """The extension that says a file's format. Raises ContractError where the folder does not take it."""
-    found = next((extension for extension in _EXTENSIONS if name.endswith(extension)), "")
-    if found not in folder.extensions:
+    found = folder.extension(name)
+    if found is None:
         raise ContractError(f"{name}: {folder.path} expects one of {', '.join(folder.extensions)}; rename or move the file")
     return found
 
@@ -49,7 +47,12 @@ def decode_file(path: Path, folder: Folder, *, file: str, digest: str, limits: L
         yield from decode_parquet(folder, path, file, digest, limits)
     elif extension == ".json":
         collector = Collector(folder, file, digest, limits)
-        decode_snapshot(collector, path, limits)
+        with Isolated(OSError) as attempt:
+            decode_snapshot(collector, path, limits)
+        if attempt.error is not None:
+            collector = Collector(folder, file, digest, limits)
+            message = f"expected a snapshot that can be decoded, found one at which the decoder failed: {attempt.text}"
+            collector.reject_record(RawRecord(0, b""), Reason.UNREADABLE_FILE, message)
         yield collector.finish()
     else:
         yield from _decode_records(path, folder, extension, file, digest, limits)
@@ -58,15 +61,41 @@ def decode_file(path: Path, folder: Folder, *, file: str, digest: str, limits: L
 def _decode_records(path: Path, folder: Folder, extension: str, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
     """Chunks of a file that holds one record after the other."""
     binary = extension in (".binpb", ".wal")
-    chunks = read_frames(path, extension, limits, acceptor(folder)) if binary else read_lines(path, extension, limits)
+    likely = acceptor(folder, with_key=False)
+    chunks = read_frames(path, extension, limits, acceptor(folder), likely) if binary else read_lines(path, extension, limits)
     text = TextDecoder(folder)
-    for chunk in chunks:
-        collector = Collector(folder, file, digest, limits)
+
+    def fresh() -> Collector:
+        return Collector(folder, file, digest, limits)
+
+    def decode(collector: Collector, chunk: Chunk) -> None:
         if binary:
             decode_binary(collector, chunk, extension, limits)
         else:
             text.decode(collector, chunk, limits)
+
+    for chunk in chunks:
+        collector = fresh()
+        with Isolated() as attempt:
+            decode(collector, chunk)
+        if attempt.error is not None:
+            collector = _decode_parts(fresh, decode, chunk)
         yield collector.finish()
+
+
+def _decode_parts(fresh: Callable[[], Collector], decode: Callable[[Collector, Chunk], None], chunk: Chunk) -> Collector:
+    """Decode a chunk at which the decoder raises, without the records at which it does; these are rejected."""
+
+    def decode_part(collector: Collector, first: int, last: int) -> None:
+        decode(collector, Chunk(chunk.positions[first:last], chunk.raws[first:last], source=chunk.source))
+
+    def reject(collector: Collector, row: int, error: str) -> None:
+        collector.reject_record(RawRecord(chunk.positions[row], chunk.raws[row]), Reason.BAD_VALUE, error)
+
+    collector = decode_each(fresh, len(chunk.raws), decode_part, reject)
+    for frame in chunk.bad:
+        collector.reject_record(RawRecord(frame.position, frame.raw), frame.reason, frame.message)
+    return collector
 
 
 def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:

@@ -1,6 +1,7 @@
 """Splitting a binary export into records: varint-delimited `.binpb`, little-endian u32-delimited `.wal`."""
 
 import mmap
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from schemas.decode.limits import Limits
 TAIL_KEPT: Final = 1024 * 1024
 _VARINT_BYTES: Final = 10
 _NO_PREFIX: Final = -1
+_ZEROS: Final = re.compile(rb"\0+")
+_ZEROS_KEPT: Final = 64
 
 Buffer = bytes | mmap.mmap
 Prefix = Callable[[Buffer, int, int], tuple[int, int]]
@@ -20,27 +23,37 @@ Accepts = Callable[[bytes], bool]
 
 @dataclass(frozen=True)
 class Frame:
-    """A piece of a file that is no record, and why. `position` is its byte offset or line."""
+    """A piece of a file that is no record, and why. `position` is its byte offset or line.
+
+    `ends`: whether it is known where the piece ends, though its reason is one of framing.
+    """
 
     position: int
     raw: bytes
     reason: Reason
     message: str
+    ends: bool = False
 
 
 @dataclass
 class Chunk:
-    """Consecutive records of a file (byte offset or line, and bytes), and the pieces between them that are none."""
+    """Consecutive records of a file (byte offset or line, and bytes), and the pieces between them that are none.
+
+    `source`: the bytes of the whole file, if it is one of frames; they are there while its chunks are read.
+    """
 
     positions: list[int] = field(default_factory=list)
     raws: list[bytes] = field(default_factory=list)
     bad: list[Frame] = field(default_factory=list)
+    source: Buffer = b""
 
     @property
     def broken(self) -> Frame | None:
         """The last piece, where the framing failed and no length says where it ends."""
         last = self.bad[-1] if self.bad else None
-        return last if last is not None and last.reason in (Reason.BAD_FRAMING, Reason.TORN_RECORD) else None
+        if last is None or last.ends:
+            return None
+        return last if last.reason in (Reason.BAD_FRAMING, Reason.TORN_RECORD) else None
 
     def __bool__(self) -> bool:
         """Whether anything was read."""
@@ -52,7 +65,7 @@ def prefix_of(extension: str) -> Prefix:
     return varint if extension == ".binpb" else u32
 
 
-def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts) -> Iterator[Chunk]:
+def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts, likely: Accepts | None = None) -> Iterator[Chunk]:
     """Records of the file in chunks bounded in number and bytes.
 
     Where a length prefix leads nowhere, reading goes on at the next place from which two records in a row, or the file's last,
@@ -63,29 +76,35 @@ def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts) ->
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         position = 0
         while position < len(data):
-            chunk = Chunk()
-            position = _fill(chunk, data, position, prefix_of(extension), limits)
+            chunk = Chunk(source=data)
+            position = _fill(chunk, data, position, prefix_of(extension), limits, accepts)
             if chunk.broken:
-                position = _resume(chunk, data, prefix_of(extension), limits, accepts)
+                position = _resume(chunk, data, prefix_of(extension), limits, accepts, likely)
             yield chunk
             # pages that were read would count as memory of this process for as long as the file is mapped
             data.madvise(mmap.MADV_DONTNEED)
 
 
-def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: Limits) -> int:
+def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
     """Read records into `chunk` until it is full or the framing fails; the offset to go on from."""
     end, size = len(data), 0
     positions, raws = chunk.positions, chunk.raws
     short = prefix is varint  # almost every length is one or two bytes, worth no call
     while position < end and len(raws) < limits.chunk_records and size < limits.chunk_bytes:
         length = data[position]
-        if short and length < 0x80:
+        if short and 0 < length < 0x80:
             start = position + 1
-        elif short and position + 1 < end and data[position + 1] < 0x80:
+        elif short and length and position + 1 < end and data[position + 1] < 0x80:
             length, start = length & 0x7F | data[position + 1] << 7, position + 2
         else:
             length, start = prefix(data, position, end)
         stop = start + length
+        if data[position] == 0 and (length == 0 or stop > end):
+            after = _after_zeros(data, position, prefix, limits, accepts)
+            if after > position and (after != start or length):  # a length of zero alone is an empty record
+                chunk.bad.append(_zeros(data, position, after))
+                position = after
+                continue
         if length == _NO_PREFIX or stop > end:
             chunk.bad.append(_broken(data, position, length, start))
             return end
@@ -100,6 +119,27 @@ def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: 
     return position
 
 
+def _after_zeros(data: Buffer, position: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
+    """Offset after zeros that hold no record: those of a hole or of the tail of a preallocated file; `position` for others.
+
+    The first bytes of the length that follows may be zeros too.
+    """
+    zeros = _ZEROS.match(data, position)
+    after = position if zeros is None else zeros.end()
+    if prefix is varint or after == len(data):
+        return after
+    for start in range(after, max(position, after - 4), -1):
+        length, first = prefix(data, start, len(data))
+        if 0 < length <= min(limits.record_bytes, len(data) - first) and accepts(data[first : first + length]):
+            return start
+    return position + (after - position) // 4 * 4
+
+
+def _zeros(data: Buffer, position: int, after: int) -> Frame:
+    message = f"expected a record, found {after - position} zero bytes, as in a preallocated file"
+    return Frame(position, data[position : min(after, position + _ZEROS_KEPT)], Reason.BAD_FRAMING, message, ends=True)
+
+
 def _broken(data: mmap.mmap, position: int, length: int, start: int) -> Frame:
     """The rest of the file from a record that it does not hold whole; at most 1 MiB of it is kept."""
     rest = len(data) - position
@@ -111,10 +151,10 @@ def _broken(data: mmap.mmap, position: int, length: int, start: int) -> Frame:
     return Frame(position, raw, Reason.TORN_RECORD, f"{found} at byte {position}{kept}")
 
 
-def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
+def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accepts: Accepts, likely: Accepts | None) -> int:
     """Where reading goes on after a broken frame; the frame is cut there."""
     broken = chunk.bad[-1]
-    found = find_record(data, broken.position + 1, len(data), prefix, limits, accepts)
+    found = find_record(data, broken.position + 1, len(data), prefix, limits, accepts, likely)
     if found is None:
         return len(data)
     raw = data[broken.position : min(found, broken.position + TAIL_KEPT)]
@@ -123,10 +163,13 @@ def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accep
     return found
 
 
-def find_record(data: Buffer, first: int, end: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int | None:
+def find_record(
+    data: Buffer, first: int, end: int, prefix: Prefix, limits: Limits, accepts: Accepts, likely: Accepts | None = None
+) -> int | None:
     """Offset in first..end of the next record that is accepted and followed by another, or by `end`; None where there is none.
 
-    Looks at `limits.resync_bytes` offsets at most, and parses at most 16 times that many bytes.
+    `likely`: what is enough of the record that follows (None: that it is accepted too). Looks at `limits.resync_bytes` offsets
+    at most, and parses at most 16 times that many bytes.
     """
     budget = 16 * limits.resync_bytes
     for position in range(first, min(end, first + limits.resync_bytes)):
@@ -136,9 +179,11 @@ def find_record(data: Buffer, first: int, end: int, prefix: Prefix, limits: Limi
             if not 2 <= length <= min(limits.record_bytes, end - start, budget):
                 break
             budget -= length
-            if not accepts(data[start : start + length]):
+            if not (accepts if not good or likely is None else likely)(data[start : start + length]):
                 break
             at, good = start + length, good + 1
+            if at < end and data[at] == 0:
+                at = max(at, _after_zeros(data, at, prefix, limits, accepts))
         if good == 2 or (good == 1 and at == end):
             return position
         if budget <= 0:

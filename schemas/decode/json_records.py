@@ -9,15 +9,19 @@ from typing import Any, Final
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from schemas.contracts import Reason
 from schemas.contracts.enums import ENUMS
 from schemas.decode.batches import message_class
 from schemas.decode.limits import Limits
+from schemas.decode.times import EXACT_FLOAT, BadTime, fitting_ns, iso_ns
 
 _LARGEST: Final = (2 - 2**-23) * 2.0**127  # float32
 _ROUNDED_UP: Final = (2 - 2**-24) * 2.0**127  # from here on a number rounds to infinity
-_WELL_KNOWN: Final = ("google.protobuf.Timestamp", "google.protobuf.Struct")
+_TIMESTAMP: Final = "google.protobuf.Timestamp"
+_STRUCT: Final = "google.protobuf.Struct"
+_INTEGERS: Final = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
 
 
 class BadRecord(ValueError):
@@ -128,8 +132,12 @@ def _value(item: Any, one: FieldDescriptor, drift: Drift) -> Any:
         return _enum_number(item, one)
     nested = one.message_type
     if nested is None:
+        if one.type in _INTEGERS:
+            return _whole(item, one)
         return _rounded(item) if one.type == FieldDescriptor.TYPE_FLOAT else item
-    if nested.full_name in _WELL_KNOWN:
+    if nested.full_name == _TIMESTAMP:
+        return _timestamp(item, one)
+    if nested.full_name == _STRUCT:
         return item
     if nested.GetOptions().map_entry:
         inner = nested.fields_by_name["value"].message_type
@@ -141,6 +149,39 @@ def _value(item: Any, one: FieldDescriptor, drift: Drift) -> Any:
     if one.is_repeated:
         return [_canonical(child, nested, drift) for child in item] if isinstance(item, list) else item
     return _canonical(item, nested, drift)
+
+
+def _whole(item: Any, one: FieldDescriptor) -> Any:
+    """An integer, of which NaN is how some writers say missing; of a time also ISO 8601. Raises BadRecord if it is inexact."""
+    if isinstance(item, float) and abs(item) > EXACT_FLOAT:
+        raise BadRecord(Reason.BAD_VALUE, f"{one.name}: expected a whole number, found the float {item!r}, which is not exact")
+    if item == "NaN":
+        return None
+    if not one.name.endswith("_ns"):
+        return item
+    if isinstance(item, int) and item < 0:
+        raise BadRecord(Reason.TIME_OUT_OF_RANGE, f"{one.name}: expected nanoseconds since 1970, found {str(item)[:80]}")
+    if isinstance(item, str) and "-" in item[1:]:
+        try:
+            return fitting_ns(item)
+        except BadTime as error:
+            raise BadRecord(error.reason, f"{one.name}: {error}") from None
+    return item
+
+
+def _timestamp(item: Any, one: FieldDescriptor) -> Any:
+    """An ISO 8601 time as protobuf's JSON spells it; whether it fits is for its column to say."""
+    if not isinstance(item, str):
+        return item
+    try:
+        stamp = Timestamp()
+        stamp.FromNanoseconds(iso_ns(item))
+        return stamp.ToJsonString()
+    except BadTime as error:
+        raise BadRecord(error.reason, f"{one.name}: {error}") from None
+    except (ValueError, OverflowError) as error:
+        message = f"{one.name}: expected nanoseconds since 1970 within 64 bits, found {item[:80]!r}: {error}"
+        raise BadRecord(Reason.TIME_OUT_OF_RANGE, message) from None
 
 
 def _rounded(item: Any) -> Any:

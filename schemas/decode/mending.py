@@ -18,12 +18,15 @@ _LEAD: Final = 32  # bytes of the record before a bad stretch that are searched 
 _MESSAGE: Final = "expected a record, found bytes that are none; good records follow"
 
 
-@lru_cache(maxsize=32)
-def acceptor(folder: Folder) -> Callable[[bytes], bool]:
-    """Whether bytes are surely a record of the folder: they parse, have its key, and hold nothing undeclared at any depth."""
+@lru_cache(maxsize=64)
+def acceptor(folder: Folder, with_key: bool = True) -> Callable[[bytes], bool]:
+    """Whether bytes are surely a record of the folder: they parse, have its key, and hold nothing undeclared at any depth.
+
+    Without its key they may still be one, beside another.
+    """
     if folder.messages == (ENVELOPE,):
         return _accepts_envelope
-    kinds = [(message_class(name), _key_fields(folder, name)) for name in folder.messages]
+    kinds = [(message_class(name), _key_fields(folder, name) if with_key else []) for name in folder.messages]
 
     def accepts(raw: bytes) -> bool:
         for kind, fields in kinds:
@@ -71,8 +74,9 @@ def _is_set(message: Any, field: str) -> bool:
 def mend(chunk: Chunk, errors: dict[int, str], folder: Folder, extension: str, limits: Limits) -> Chunk | None:
     """The chunk with the records that hide in its bad stretches; None where there are none to be found."""
     accepts = acceptor(folder)
+    likely = acceptor(folder, with_key=False)
     stretches = _stretches(chunk, set(errors), accepts)
-    search = _Search(extension, limits, accepts)
+    search = _Search(extension, limits, accepts, likely)
     mended = Chunk(bad=[frame for frame in chunk.bad if frame is not chunk.broken])
     done, found = 0, False
     for first, last in stretches:
@@ -117,8 +121,10 @@ def _stretches(chunk: Chunk, bad: set[int], accepts: Callable[[bytes], bool]) ->
 class _Search:
     """Looks for good records inside bad stretches, within one chunk's budget of bytes."""
 
-    def __init__(self, extension: str, limits: Limits, accepts: Callable[[bytes], bool]) -> None:
-        self._prefix, self._fixed = prefix_of(extension), extension == ".wal"
+    def __init__(
+        self, extension: str, limits: Limits, accepts: Callable[[bytes], bool], likely: Callable[[bytes], bool]
+    ) -> None:
+        self._prefix, self._likely = prefix_of(extension), likely
         self._limits, self._accepts, self._budget = limits, accepts, limits.resync_bytes
 
     def recover(self, chunk: Chunk, first: int, last: int, tail: Frame | None, mended: Chunk) -> bool:
@@ -126,18 +132,20 @@ class _Search:
 
         A record that lost bytes took as many from the one after it: the search begins shortly before the stretch.
         """
-        lead = chunk.raws[first - 1][-_LEAD:] if first else b""
-        region = lead + b"".join(map(self._framed, chunk.raws[first:last])) + (tail.raw if tail else b"")
-        if len(region) > self._budget:
+        begin = chunk.positions[first] if first < last else tail.position if tail else 0
+        end = tail.position + len(tail.raw) if tail else self._end(chunk, last)
+        base = begin - (min(_LEAD, len(chunk.raws[first - 1])) if first else 0)
+        if end - base > self._budget:
             return False
-        self._budget -= len(region)
-        base = (chunk.positions[first] if first < last else tail.position if tail else 0) - len(lead)
+        self._budget -= end - base
+        region = chunk.source[base:end]
         at = self._next(region, 1)
         if at is None:
             return False
         whole = [row for row in range(first + 1, last) if chunk.positions[row] - base <= at]
-        start = chunk.positions[whole[-1]] - base if whole else len(lead)
+        start = (chunk.positions[whole[-1]] if whole else begin) - base
         _keep(mended, chunk, first, whole[-1] if whole else first)
+        mended.bad = [piece for piece in mended.bad if not base + start <= piece.position < end]
         while at is not None:
             if at > start:
                 mended.bad.append(Frame(base + start, region[start:at], Reason.INVALID_PROTOBUF, _MESSAGE))
@@ -149,7 +157,7 @@ class _Search:
         return True
 
     def _next(self, region: bytes, first: int) -> int | None:
-        return find_record(region, first, len(region), self._prefix, self._limits, self._accepts)
+        return find_record(region, first, len(region), self._prefix, self._limits, self._accepts, self._likely)
 
     def _consume(self, region: bytes, at: int, base: int, mended: Chunk) -> int:
         """Take the accepted records from `at` on; the offset after the last."""
@@ -163,13 +171,12 @@ class _Search:
             at = start + length
         return at
 
-    def _framed(self, raw: bytes) -> bytes:
-        """A record with the length before it."""
-        length = len(raw)
-        if self._fixed:
-            return length.to_bytes(4, "little") + raw
-        prefix = bytearray()
-        while length >= 0x80:
-            prefix.append(length & 0x7F | 0x80)
-            length >>= 7
-        return bytes([*prefix, length]) + raw
+    def _end(self, chunk: Chunk, row: int) -> int:
+        """Offset after the rows before `row`, with few zeros after the last one: they may be the end of a record."""
+        if row < len(chunk.raws):
+            return chunk.positions[row]
+        length, start = self._prefix(chunk.source, chunk.positions[row - 1], len(chunk.source))
+        end = start + length
+        zeros = chunk.source[end : end + _LEAD + 1]
+        few = len(zeros) - len(zeros.lstrip(b"\0"))
+        return end + few if few <= _LEAD and any(piece.position == end for piece in chunk.bad) else end

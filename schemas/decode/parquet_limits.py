@@ -1,6 +1,6 @@
 """Bounds on what a Parquet file unpacks to: a few bytes can stand for gigabytes, by compression and by dictionaries."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from schemas.contracts import Reason
 from schemas.decode.limits import Limits
 
+# what readers of Parquet are seen to raise at damaged files
+UNREADABLE: Final = (pa.ArrowException, ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 _TEXTS: Final = 4  # times `chunk_bytes` that the texts of one batch may take
 
 
@@ -22,8 +24,11 @@ class Unreadable(ValueError):
         self.reason = reason
 
 
-def check_group(path: Path, group: Any, index: int, limits: Limits) -> None:
-    """Raise Unreadable where row group `index` (its metadata: `group`) is beyond the limits."""
+def check_group(path: Path, group: Any, index: int, limits: Limits, declared: Sequence[str]) -> bool:
+    """Whether all columns of row group `index` (its metadata: `group`) can be read, not only the `declared` ones.
+
+    Raises Unreadable if it is beyond the limits, and whatever a damaged declared column raises.
+    """
     if group.num_rows > limits.parquet_row_group_rows:
         _refuse("parquet_row_group_rows", limits.parquet_row_group_rows, group.num_rows)
     size = path.stat().st_size
@@ -32,8 +37,10 @@ def check_group(path: Path, group: Any, index: int, limits: Limits) -> None:
         _refuse("unpacked_bytes", limits.unpacked_bytes, unpacked)
     if unpacked > max(limits.chunk_bytes, limits.compression_ratio * size):
         _refuse("compression_ratio", limits.compression_ratio, unpacked // size)
-    _probe(path, index)
+    sound = _is_sound(path, index, declared)
     columns = [group.column(number) for number in range(group.num_columns)]
+    if not sound:
+        columns = [column for column in columns if column.path_in_schema.partition(".")[0] in declared]
     unpacked = sum(column.total_uncompressed_size for column in columns)
     if unpacked > max(limits.chunk_bytes, limits.compression_ratio * size):
         _refuse("compression_ratio", limits.compression_ratio, unpacked // size)
@@ -43,12 +50,23 @@ def check_group(path: Path, group: Any, index: int, limits: Limits) -> None:
     for found in _texts(path, index, suspects, limits):
         if found > most:
             _refuse("chunk_bytes", limits.chunk_bytes, found)
+    return sound
 
 
-def _probe(path: Path, index: int) -> None:
-    """Read one row of every column: damaged metadata of a column is an error here, and the end of the process elsewhere."""
+def _is_sound(path: Path, index: int, declared: Sequence[str]) -> bool:
+    """Whether every column can be read; a declared one that can't be raises, since no row is whole without it."""
+    try:
+        _probe(path, index, None)
+    except UNREADABLE:
+        _probe(path, index, list(declared))
+        return False
+    return True
+
+
+def _probe(path: Path, index: int, columns: list[str] | None) -> None:
+    """Read one row of columns: damaged metadata of a column is an error here, and the end of the process elsewhere."""
     with pq.ParquetFile(path, pre_buffer=False) as source:
-        next(source.iter_batches(batch_size=1, row_groups=[index]), None)
+        next(source.iter_batches(batch_size=1, row_groups=[index], columns=columns), None)
 
 
 def _suspects(path: Path, index: int, columns: list[Any], most: int) -> list[str]:

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from schemas.contracts import Reason
 from schemas.decode.columns import INT64_MAX
 from schemas.decode.json_records import BadRecord, Drift
+from schemas.decode.times import EXACT_FLOAT, BadTime, fitting_ns
 
 _NON_FINITE: Final = {"nan": math.nan, "infinity": math.inf, "-infinity": -math.inf, "inf": math.inf, "-inf": -math.inf}
 _WHOLE: Final = re.compile(r"-?[0-9]{1,30}")
-_OFFSET: Final = re.compile(r"(Z|[+-]\d\d:\d\d)$")
 
 
 @dataclass
@@ -66,8 +64,8 @@ class Plain:
             return None
         value = self.values[key]
         whole = value if isinstance(value, int) else int(number)
-        if whole != number and not isinstance(value, int):
-            raise self.bad(key, "a whole number")
+        if not isinstance(value, int) and (whole != number or abs(whole) > EXACT_FLOAT):
+            raise self.bad(key, "a whole number that is exact")
         if not -INT64_MAX <= whole <= INT64_MAX:
             raise BadRecord(Reason.INTEGER_TOO_LARGE, f"{self.name}.{key}: expected a 64-bit integer, found {number:g}")
         return whole
@@ -149,24 +147,22 @@ def _parsed(text: str) -> Any:
 
 
 def time_ns(value: Any, name: str) -> int:
-    """Nanoseconds since 1970 of an RFC 3339 string, or of a number or numeric string of nanoseconds."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    """Nanoseconds since 1970 of ISO 8601 text, or of a number or numeric string of nanoseconds."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT_FLOAT:
+        nanoseconds = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
         nanoseconds = value
     elif isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         nanoseconds = int(value)
-    elif isinstance(value, str) and _OFFSET.search(value):
-        nanoseconds = _rfc3339(value, name)
+    elif isinstance(value, str):
+        try:
+            nanoseconds = fitting_ns(value)
+        except BadTime as error:
+            raise BadRecord(error.reason, f"{name}: {error}") from None
     else:
-        raise BadRecord(Reason.BAD_VALUE, f"{name}: expected an RFC 3339 time, found {str(value)[:80]!r}")
-    if not -INT64_MAX <= nanoseconds <= INT64_MAX:
-        raise BadRecord(Reason.TIME_OUT_OF_RANGE, f"{name}: expected nanoseconds within 64 bits, found {nanoseconds}")
+        raise BadRecord(Reason.BAD_VALUE, f"{name}: expected an ISO 8601 time or whole nanoseconds, found {str(value)[:80]!r}")
+    if not 0 <= nanoseconds <= INT64_MAX:
+        raise BadRecord(
+            Reason.TIME_OUT_OF_RANGE, f"{name}: expected nanoseconds since 1970 within 64 bits, found {nanoseconds}"
+        )
     return nanoseconds
-
-
-def _rfc3339(text: str, name: str) -> int:
-    stamp = Timestamp()
-    try:
-        stamp.FromJsonString(text)
-    except (ValueError, OverflowError) as error:
-        raise BadRecord(Reason.BAD_VALUE, f"{name}: expected an RFC 3339 time, found {text[:80]!r}: {error}") from None
-    return int(stamp.seconds) * 1_000_000_000 + int(stamp.nanos)

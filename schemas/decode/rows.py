@@ -13,6 +13,7 @@ from schemas.decode.collector import Collector, Origin, typed_columns
 from schemas.decode.columns import Findings, Mask, shape_column, truth
 from schemas.decode.constant import nulls
 from schemas.decode.limits import Limits
+from schemas.decode.times import SUSPICIOUS_NS
 
 RawColumn = Callable[[str], pa.Array | None]
 _TIMES: Final = "_ns"
@@ -95,6 +96,7 @@ def emit(collector: Collector, name: str, columns: dict[str, Any], found: Findin
     collector.read(name, found.rows)
     collector.count_unknown(found.unknown)
     columns = columns | {"non_finite": found.non_finite_lists()}
+    _count_suspicious(collector, table, columns)
     if not found.faults:
         collector.add(name, typed_columns(name, columns, origin, collector.digest))
         return np.arange(found.rows, dtype=np.int64)
@@ -103,6 +105,14 @@ def emit(collector: Collector, name: str, columns: dict[str, Any], found: Findin
     taken = {key: array.take(pa.array(good)) for key, array in columns.items()}
     collector.add(name, typed_columns(name, taken, origin.take(good), collector.digest))
     return good
+
+
+def _count_suspicious(collector: Collector, table: Table, columns: Mapping[str, Any]) -> None:
+    """Count event times before 2000, which are kept: a clock that was never set, or another unit."""
+    if table.event_time is not None:
+        least = pc.min(columns[table.event_time]).as_py()
+        if least is not None and least < SUSPICIOUS_NS:
+            collector.suspect(table.name, int(truth(pc.less(columns[table.event_time], SUSPICIOUS_NS)).sum()))
 
 
 def _reject_faults(collector: Collector, name: str, found: Findings, origin: Origin) -> Mask:

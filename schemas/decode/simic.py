@@ -1,6 +1,8 @@
 """Simic's registry snapshots: `<name>_registry.json`, one flat object {key: index}."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,12 +14,17 @@ from schemas.decode.canonical import canonical_json
 from schemas.decode.collector import Collector, Origin, RawRecord
 from schemas.decode.columns import INT64_MAX
 from schemas.decode.limits import Limits
+from schemas.decode.lines import WIDE
 from schemas.decode.plain import is_text
 from schemas.decode.rows import decode_columns
 
 _NAME: Final = "simic.registry_snapshot"
 _SUFFIX: Final = "_registry.json"
 _KEPT: Final = 1024 * 1024
+_ENDS: Final = "an early end"
+_OPEN: Final = re.compile(r"\s*\{")
+_KEY: Final = re.compile(r'\s*("(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*")\s*:\s*')
+_COMMA: Final = re.compile(r"\s*,")
 
 
 def decode_snapshot(collector: Collector, path: Path, limits: Limits) -> None:
@@ -30,20 +37,61 @@ def decode_snapshot(collector: Collector, path: Path, limits: Limits) -> None:
     text = path.read_bytes()
     name = Path(collector.file).name
     whole = RawRecord(0, text[:_KEPT])
-    if not name.endswith(_SUFFIX) or name == _SUFFIX:
+    if not name.lower().endswith(_SUFFIX) or len(name) == len(_SUFFIX):
         message = f"{name}: expected a name that ends in {_SUFFIX}"
         collector.reject_record(whole, Reason.UNREADABLE_FILE, message)
         return
+    words, zeros = _words(text)
+    pairs, damage = _members(words)
+    if zeros:
+        collector.reject_record(
+            RawRecord(len(text) - zeros, text[-1:]), Reason.INVALID_JSON, f"{name}: found {zeros} zero bytes"
+        )
+    if pairs is None:
+        collector.reject_record(whole, Reason.INVALID_JSON, f"{name}: expected one JSON object {{key: index}}, found {damage}")
+        return
+    _entries(collector, name[: -len(_SUFFIX)], pairs)
+    if damage:
+        found = f"{name}: expected one JSON object {{key: index}}, found {damage}; the {len(pairs)} entries before it are read"
+        reason = Reason.UNREADABLE_FILE if damage.startswith(_ENDS) else Reason.INVALID_JSON
+        collector.reject_record(RawRecord(len(pairs), text[:_KEPT]), reason, found)
+
+
+def _words(data: bytes) -> tuple[str, int]:
+    """The text, decoded by its mark, and the number of zero bytes after it; bytes that are no text are half characters."""
+    wide = next((name for mark, name in WIDE if data.startswith(mark)), None)
+    kept = data if wide else data.rstrip(b"\0")
+    text = kept.decode(wide or "utf-8", "surrogateescape" if wide is None else "surrogatepass")
+    inner = text.rstrip("\0")
+    return inner.removeprefix("\ufeff"), len(data) - len(kept) + len(text) - len(inner)
+
+
+def _members(text: str) -> tuple["_Pairs | None", str]:
+    """The entries of an object, as many as come before any damage, and what is wrong; None where it is no object."""
     try:
-        pairs = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
-        collector.reject_record(whole, Reason.INVALID_JSON, f"{name}: expected one JSON object {{key: index}}: {error}")
-        return
-    if not isinstance(pairs, _Pairs):
-        message = f"{name}: expected one JSON object {{key: index}}, found {type(pairs).__name__}"
-        collector.reject_record(whole, Reason.INVALID_JSON, message)
-        return
-    _entries(collector, name.removesuffix(_SUFFIX), pairs)
+        found = json.loads(text, object_pairs_hook=_Pairs)
+    except RecursionError as error:
+        return None, str(error)
+    except json.JSONDecodeError as error:
+        ends = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        damage = f"{_ENDS if ends else 'damage'}: {error}"
+        pairs = _Pairs(_before_damage(text))
+        return (pairs, damage) if pairs else (None, damage)
+    return (found, "") if isinstance(found, _Pairs) else (None, type(found).__name__)
+
+
+def _before_damage(text: str) -> Iterator[tuple[str, Any]]:
+    """The entries of an object that is damaged, up to the damage; of each a comma or the end of the object is seen."""
+    decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
+    at = _OPEN.match(text)
+    while at is not None and (key := _KEY.match(text, at.end())) is not None:
+        try:
+            value, end = decoder.raw_decode(text, key.end())
+        except (ValueError, RecursionError):
+            return
+        at = _COMMA.match(text, end)
+        if at is not None or text[end:].lstrip()[:1] == "}":
+            yield json.loads(key[1]), value
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -5,7 +5,7 @@ take part: an export with anything to reject is decoded by itself, so that rejec
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from schemas.decode.binary import decode_payloads
 from schemas.decode.collector import Collector, Decoded, Origin
 from schemas.decode.files import decode_file, extension_of
 from schemas.decode.framing import Chunk, read_frames
+from schemas.decode.isolate import Isolated
 from schemas.decode.limits import Limits
 from schemas.decode.lines import read_lines
 from schemas.decode.mending import acceptor
@@ -104,8 +105,10 @@ def _decode(pool: _Pool, folder: Folder, limits: Limits) -> Iterator[Decoded]:
     """Decode a pool together, and the exports with something to reject one by one."""
     if not pool.sources:
         return
-    collector, bad = _try(pool, folder, limits)
-    if bad:
+    bad = set(range(len(pool.sources)))
+    with Isolated() as attempt:
+        collector, bad = _try(pool, folder, limits)
+    if attempt.error is not None or bad:
         for number in sorted(bad):
             yield from _alone(pool.sources[number], folder, limits)
         yield from _decode(pool.without(bad), folder, limits)
@@ -133,7 +136,7 @@ def _placed(decoded: Decoded, pool: _Pool) -> Decoded:
     owners, positions = np.array(pool.owners, np.int64), np.array(pool.positions, np.int64)
     digests = pa.array([source.digest for source in pool.sources], pa.string())
     tables: dict[str, pa.Table] = {}
-    for name, rows in decoded.tables.items():
+    for name, rows in (*decoded.tables.items(), ("", decoded.silent)):
         numbers = rows.column("position").to_numpy()
         for column, values in (
             ("export_digest", digests.take(pa.array(owners[numbers]))),
@@ -142,4 +145,5 @@ def _placed(decoded: Decoded, pool: _Pool) -> Decoded:
             place = rows.schema.get_field_index(column)
             rows = rows.set_column(place, rows.schema.field(place), values)
         tables[name] = rows
-    return Decoded(tables, decoded.rejects, decoded.rows_read, decoded.rejected, decoded.unknown_fields)
+    silent = tables.pop("")
+    return replace(decoded, tables=tables, silent=silent)

@@ -32,6 +32,10 @@ def exports(
 ) -> dg.MaterializeResult[None]:
     """Ingest what is new."""
     report = ingest.refresh(progress=_logged(context))
+    for file, why in report.failed.items():
+        context.log.warning(f"{file}: not read: {why}; the next ingest tries it again")
+    for problem in report.rebuilt.values():
+        context.log.warning(problem)
     arrived = present(Ledger(ingest.home).entries(), FOLDERS)
     contents = "\n".join(sorted(f"{folder} {digest}" for folder, digest in arrived))
     return Reporter(context, versions).asset(
@@ -44,6 +48,9 @@ def exports(
             "unknown_fields": dg.MetadataValue.json(report.unknown_fields),
             "unplaced": dg.MetadataValue.json({file.file: file.reason for file in report.unplaced}),
             "vanished": dg.MetadataValue.json(report.vanished),
+            "failed": dg.MetadataValue.json(report.failed),
+            "rebuilt": dg.MetadataValue.json(report.rebuilt),
+            "suspicious_times": dg.MetadataValue.json(report.suspicious),
             "training_runs": len(ingest.run_ids()),
         },
     )

@@ -1,22 +1,27 @@
 """Options that several commands share, and how a command ends."""
 
 import json
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, suppress
 from enum import IntEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec
+from types import TracebackType
+from typing import Annotated, Any, Final, NoReturn, ParamSpec, TextIO
 
 import typer
 
-from schemas.errors import TamiyoError
+from schemas.errors import StorageError, TamiyoError
 from tamiyo_assets.commands.stopping import Stopped, terminable, unstoppable
 from tamiyo_assets.commands.terminal import Terminal, write_line
-from tamiyo_assets.settings import ExportsMissing
+from tamiyo_assets.resources.failures import disk_full
+from tamiyo_assets.settings import DEFAULT_HOME, ExportsMissing
 
 P = ParamSpec("P")
+_ECHO: Final = "Exception while writing logger call to event log"
 
 
 class Exit(IntEnum):
@@ -59,8 +64,9 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        place = kwargs.get("home")
         try:
-            with terminable():
+            with terminable(), _DiskFull(place if isinstance(place, Path) else None):
                 command(*args, **kwargs)
         except (TamiyoError, OSError, KeyboardInterrupt) as error:
             with unstoppable():
@@ -70,9 +76,32 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
+class _DiskFull:
+    """A block of code in which any error that a full disk causes becomes one sentence with the place; a full stdout too."""
+
+    def __init__(self, place: Path | None) -> None:
+        self._place = place or Path(os.environ.get("TAMIYO_HOME") or DEFAULT_HOME)
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Write out what was printed, and raise StorageError if a full disk is the cause of an error."""
+        try:
+            sys.stdout.flush()
+        except OSError as failure:
+            # what is left of it is dropped, or the interpreter tells of it again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise StorageError(f"stdout: expected to write to it, found: {failure.strerror}; free some space there") from None
+        full = None if error is None else disk_full(error, self._place.absolute())
+        if full is not None:
+            raise full from None
+
+
 def _report(message: str, *, as_json: bool) -> None:
     if as_json:
-        print_json({"error": message})
+        with suppress(OSError):
+            print_json({"error": message})
     Terminal(stderr=True).print(message, style="red")
 
 
@@ -109,6 +138,20 @@ def quiet_dagster() -> Iterator[None]:
     """Keep Dagster's warnings about its own preview features off the terminal."""
     import warnings
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stderr(_WithoutEchoes(sys.stderr)):
         warnings.simplefilter("ignore")
         yield
+
+
+class _WithoutEchoes:
+    """stderr without what Dagster says each time that it can't log a line; the run fails of the same cause, and tells it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write all other text."""
+        return len(text) if text.startswith(_ECHO) else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

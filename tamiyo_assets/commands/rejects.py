@@ -104,11 +104,13 @@ def _records(settings: Settings, table: str | None, reason: str | None) -> Itera
 def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
     for row in rows:
         row["raw"] = (row["raw"] or b"").decode("utf-8", "backslashreplace")
+        row["records"] = row["records"] or 1
     if as_json:
         print_json({"records": rows})
         return
     for row in rows:
         where = f"{row['file']} at {row['position']}"
+        where += f" ({row['records']:,} records)" if row["records"] > 1 else ""
         Terminal().print(f"{where}: {row['reason']}: {row['message']}")
 
 

@@ -5,19 +5,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from gnn.publish import ensure_dir, lock, publish_file
-from schemas.contracts import FOLDERS, TABLES
+from gnn.publish import lock, publish_file
+from schemas.contracts import TABLES
 from schemas.errors import ContractError, StorageError
-from tamiyo_assets.accounting import accounting, feeds, reject_tables
+from tamiyo_assets.accounting import accounting
 from tamiyo_assets.doctor.finding import Finding
 from tamiyo_assets.ingest import INGEST_LOCK, Ingest
-from tamiyo_assets.ledger import Ledger, present
+from tamiyo_assets.ledger import Ledger
+from tamiyo_assets.rebuilding import remove_table, with_rejects
 from tamiyo_assets.replaying.plan import finish
 from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.tables import PINS, TableStore
 from tamiyo_assets.versions import Versions
-
-DAMAGED = "damaged"
 
 
 def examine_ledger(home: Path) -> Iterator[Finding]:
@@ -38,8 +37,8 @@ def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, r
     if not damaged or not repair:
         return [Finding(f"table {name}", problem) for name, problem in damaged.items()]
     with lock(home / INGEST_LOCK):
-        together = _with_rejects(tables, set(damaged))
-        done = {name: _remove(home, tables, name) for name in sorted(together)}
+        together = with_rejects(tables, set(damaged))
+        done = {name: remove_table(home, tables, name) for name in sorted(together)}
     rebuilt = _rebuild(home, tables, exports)
     return [Finding(f"table {name}", problem, f"{done[name]}; {rebuilt}") for name, problem in damaged.items()]
 
@@ -61,50 +60,6 @@ def _damage(home: Path, tables: TableStore, name: str) -> str | None:
         if not counts.balanced:
             return f"table {name}: expected rows read = kept + duplicates + rejects, found {counts}"
     return None
-
-
-def _with_rejects(tables: TableStore, names: set[str]) -> set[str]:
-    """A contract table and its rejects are counted together, so they are built again together."""
-    found = set(names)
-    for name in TABLES:
-        group = {name, *reject_tables(name)}
-        if group & names:
-            found |= group
-    return {name for name in found if tables.path(name).exists()}
-
-
-def _remove(home: Path, tables: TableStore, name: str) -> str:
-    """Remove a table for it to be built again; one whose exports are gone in part is moved aside instead."""
-    _unpin(home, tables, name)
-    if not _exports_gone(home, name):
-        tables.remove(name)
-        return "removed"
-    aside = home / DAMAGED
-    ensure_dir(aside)
-    number = len(list(aside.iterdir()))
-    destination = aside / f"{name}-{number}"
-    tables.path(name).rename(destination)
-    return f"moved to {destination}, because some exports it was made from are gone"
-
-
-def _exports_gone(home: Path, name: str) -> bool:
-    """Whether exports that fed a contract table once are not there any more."""
-    if name not in TABLES:
-        return False
-    folders = {folder.path for folder in FOLDERS.values() if name in feeds(folder)}
-    try:
-        entries = Ledger(home).entries()
-    except StorageError:
-        return True
-    here = present(entries, folders)
-    return any(e.folder in folders and (e.folder, e.identity) not in here for e in entries)
-
-
-def _unpin(home: Path, tables: TableStore, name: str) -> None:
-    """A table that starts again has other versions: pins of the old ones would name the wrong content."""
-    for build_id, versions in tables.pins().items():
-        if name in versions:
-            tables.pin(build_id, {other: number for other, number in versions.items() if other != name})
 
 
 def _rebuild(home: Path, tables: TableStore, exports: Exports | None) -> str:

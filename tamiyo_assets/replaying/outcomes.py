@@ -79,12 +79,14 @@ class Outcomes:
         return wanted
 
     def _is_wanted(self, key: Key, first: int | None) -> bool:
-        return key in self.selection.before or (first is not None and key.position >= first)
+        if key in self.selection.before:
+            return True
+        return first is not None and key.position >= first and key.position not in self.selection.stored(key.source)
 
     def leave(self, key: Key) -> None:
         """Leave a record as it is: the file that it needs is not there."""
         for name, reasons in self.selection.before[key].items():
-            self.failing.update((name, reason) for reason in reasons)
+            self.failing.update({(name, reason): count for reason, count in reasons.items()})
 
     def close(self) -> None:
         """Finish writing."""
@@ -96,14 +98,13 @@ class Outcomes:
         before = self.selection.before.get(key, {})
         accepted = self.selection.accepted(key)
         for name in before.keys() | after.keys():
-            old, new = Counter(before.get(name, [])), Counter(after.get(name, []))
+            old, new = before.get(name, Counter[str]()), after.get(name, Counter[str]())
             healed = max(0, old.total() - new.total())
             for reason, count in _healed(old, new, healed).items():
                 self.healed[name, reason] += count
             self.failing.update({(name, reason): n for reason, n in (old - _healed(old, new, healed)).items()})
             self._count(key, name, new.total() - old.total(), healed if accepted else 0)
-        same = {name: sorted(found) for name, found in before.items()} == {name: sorted(found) for name, found in after.items()}
-        if same and not known:
+        if before == after and not known:
             return False
         for name in before:
             self._replace(name, key)
@@ -150,16 +151,22 @@ class Outcomes:
 
 def _healed(old: Counter[str], new: Counter[str], count: int) -> Counter[str]:
     """Which `count` of the old reasons are healed: first those that are not there any more."""
-    gone = list((old - new).elements()) + list((old & new).elements())
-    return Counter(gone[:count])
+    found: Counter[str] = Counter()
+    for reasons in (old - new, old & new):
+        for reason, number in reasons.items():
+            taken = min(number, count - found.total())
+            if taken > 0:
+                found[reason] += taken
+    return found
 
 
 def _reasons(decoded: Decoded) -> dict[int, Reasons]:
     """Reason codes of a chunk's rejects by position and rejects table."""
     found: dict[int, Reasons] = {}
     for name, rejects in decoded.rejects.items():
-        for position, reason in zip(rejects.column("position").to_pylist(), rejects.column("reason").to_pylist(), strict=True):
-            found.setdefault(position, {}).setdefault(name, []).append(reason)
+        columns = (rejects.column(column).to_pylist() for column in ("position", "reason", "records"))
+        for position, reason, records in zip(*columns, strict=True):
+            found.setdefault(position, {}).setdefault(name, Counter())[reason] += records
     return found
 
 

@@ -1,22 +1,24 @@
 """Which rejected records are decoded again, and what was known of them before."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.contracts import FOLDERS, TABLES, Folder
 from schemas.contracts.oona import ROUTES
 from schemas.decode.again import Kept, file_is_bad, needs_file
-from tamiyo_assets.accounting import export_key, feeds
+from tamiyo_assets.accounting import export_key, feeds, weights
 from tamiyo_assets.rejects import reject_names
 from tamiyo_assets.resources.exports import identity
 from tamiyo_assets.resources.tables import TableStore
 
 SLICE = 4096  # rejects that are decoded at once
-Reasons = dict[str, list[str]]  # reason codes by rejects table
+Reasons = dict[str, Counter[str]]  # records by reason code and rejects table
 Row = dict[str, Any]
 
 
@@ -63,6 +65,18 @@ class Selection:
     tables: TableStore
     before: dict[Key, Reasons] = field(default_factory=dict)
     files: dict[Source, int | None] = field(default_factory=dict)
+    _stored: dict[Source, frozenset[int]] = field(default_factory=dict)
+
+    def stored(self, source: Source) -> frozenset[int]:
+        """Positions of an export of which a row is stored."""
+        if source not in self._stored:
+            found: set[int] = set()
+            for name in feeds(FOLDERS[source.folder]):
+                for batch in self.tables.batches(name, columns=["export_digest", "position"]):
+                    of_source = batch.filter(pc.equal(batch.column("export_digest"), source.digest))
+                    found.update(of_source.column("position").to_pylist())
+            self._stored[source] = frozenset(found)
+        return self._stored[source]
 
     @cached_property
     def kept(self) -> frozenset[tuple[str, int]]:
@@ -117,11 +131,11 @@ def select(tables: TableStore, wanted: Filter) -> Selection:
                     chosen.add(key)
                     _note_file(found, key, row)
     for name in reject_names(tables):
-        rejects = tables.read(name, columns=["export_digest", "file", "position", "reason"])
-        for row in rejects.to_pylist():
+        rejects = tables.read(name, columns=["export_digest", "file", "position", "reason", "records"])
+        for row, weight in zip(rejects.to_pylist(), weights(rejects), strict=True):
             key = key_of(row)
             if key in chosen or key.source in found.files:
-                found.before.setdefault(key, {}).setdefault(name, []).append(row["reason"])
+                found.before.setdefault(key, {}).setdefault(name, Counter())[row["reason"]] += weight
     return found
 
 

@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from gnn.strict_json import read_object
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 from tamiyo_assets.resources.commit_log import commit_file, newest_version, transactions_in
+from tamiyo_assets.resources.failures import named
 from tamiyo_assets.resources.layout import configuration, file_bytes, layout
 from tamiyo_assets.resources.pruning import SCOPE, files_of, runs_in
 
@@ -90,7 +90,7 @@ class TableStore:
         if not self.exists(name):
             return None
         try:
-            with _named(self.path(name)):
+            with named(self.path(name)):
                 return DeltaTable(self.path(name), version=version)
         except TableNotFoundError:
             return None
@@ -138,7 +138,7 @@ class TableStore:
         if table is None:
             return schema.empty_table()
         condition = pc.field(SCOPE).isin(list(runs)) if runs is not None else None
-        with _named(self.path(name)):
+        with named(self.path(name)):
             dataset = self._dataset(name, table, runs)
             present = [column for column in schema.names if column in dataset.schema.names]
             rows = dataset.to_table(columns=present, filter=condition)
@@ -155,18 +155,27 @@ class TableStore:
         if columns is not None:
             schema = pa.schema([schema.field(column) for column in columns])
         condition = pc.field(SCOPE).isin(list(runs)) if runs is not None else None
-        with _named(self.path(name)):
+        with named(self.path(name)):
             dataset = self._dataset(name, table, runs)
             present = [column for column in schema.names if column in dataset.schema.names]
             for batch in dataset.to_batches(columns=present, filter=condition):
                 yield from _conform(pa.Table.from_batches([batch]), schema).to_batches()
+
+    def check(self, name: str) -> None:
+        """Raise StorageError if the log of a table, or the footer of one of its files, can't be read."""
+        table = self.open(name)
+        if table is None:
+            raise StorageError(f"table {self.path(name)}: expected a Delta table, found a log without commits; remove it")
+        with named(self.path(name)):
+            table.get_add_actions()
+        self.count(name)
 
     def count(self, name: str, version: int | None = None) -> int:
         """Number of rows, counted from the table's files."""
         table = self.open(name, version)
         if table is None:
             return 0
-        with _named(self.path(name)):
+        with named(self.path(name)):
             return int(self._dataset(name, table).count_rows())
 
     def _dataset(self, name: str, table: "DeltaTable", runs: Sequence[str] | None = None) -> "ds.Dataset":
@@ -189,7 +198,7 @@ class TableStore:
         table = self.open(name)
         if table is None:
             return {}
-        with _named(self.path(name)):
+        with named(self.path(name)):
             return runs_in(table, self.path(name), files_of(table, None) if files is None else files)
 
     def metadata(self, name: str) -> dict[str, str]:
@@ -270,7 +279,7 @@ class TableStore:
         """Commit to `table`, which is at the new version afterwards; None: make one at `path`."""
         from deltalake import write_deltalake
 
-        with _named(path):
+        with named(path):
             if SCOPE in rows.schema.names:
                 how["target_file_size"] = file_bytes(table, rows.num_rows if isinstance(rows, pa.Table) else count)
             write_deltalake(table or path, rows, commit_properties=properties, writer_properties=layout(rows.schema), **how)
@@ -357,24 +366,8 @@ class HeldTables(TableStore):
         """Read what was committed to a table since it was opened."""
         table = self._tables.get(name)
         if table is not None and Path(commit_file(self.path(name), table.version() + 1)).exists():
-            with _named(self.path(name)):
+            with named(self.path(name)):
                 table.update_incremental()
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Turn the storage library's errors into StorageError with the table's path and what to do."""
-    from deltalake.exceptions import DeltaError, TableNotFoundError
-
-    try:
-        yield
-    except TableNotFoundError:
-        raise
-    except (DeltaError, OSError, pa.ArrowInvalid) as failure:
-        raise StorageError(
-            f"table {path}: expected a readable Delta table, found: {failure}; "
-            "`tamiyo doctor --repair` removes it, and the next run builds it again from the exports"
-        ) from failure
 
 
 def _predicate(runs: Sequence[str]) -> str:

@@ -114,9 +114,11 @@ def exports() -> list[Export]:
     found.append(
         Export("simic/registry_snapshot", "seed_registry.json", json.dumps({f"k{n}": n + 1 for n in range(20)}).encode())
     )
-    sink = io.BytesIO()
-    pq.write_table(decode_packets(messages("SystemStatePacket"))["tolaria.system_state"], sink)
-    found.append(Export("tolaria/system_state", "x.parquet", sink.getvalue()))
+    for table, rows in decode_packets(messages("SystemStatePacket")).items():
+        sink = io.BytesIO()
+        pq.write_table(rows, sink, row_group_size=4)
+        folder = "kasmina/seed_state" if table == "kasmina.seed_state" else "tolaria/system_state"
+        found.append(Export(folder, f"{table}.parquet", sink.getvalue()))
     return found
 
 
@@ -141,3 +143,64 @@ def mutate(data: bytes, chance: random.Random) -> tuple[bytes, tuple[int, int]]:
         "repeat": data[at : at + size] * chance.choice([2, 50]),
     }[kind]
     return data[:at] + new + data[at + size :], (at, at + size)
+
+
+def damage(name: str, parts: list[bytes], chance: random.Random) -> tuple[bytes, set[int], str]:
+    """A file made of pieces with one thing done to it: the bytes, the numbers of the pieces that it touched, and what it was.
+
+    Pieces are records, or members of a packed file; of a Parquet file (one piece) they are row groups.
+    """
+    if name.endswith(".parquet"):
+        return _damage_parquet(parts[0], chance)
+    kind = chance.choice(["bytes", "bytes", "cut", "lost", "garbage", "zeros", "tail", "header"])
+    piece = chance.randrange(len(parts))
+    before, part, after = b"".join(parts[:piece]), parts[piece], b"".join(parts[piece + 1 :])
+    if kind == "cut":
+        at = chance.randrange(len(part))
+        return before + part[:at], set(range(piece, len(parts))), kind
+    if kind == "tail":
+        rest = chance.choice([bytes(chance.randrange(1, 9000)), b"rest", b"\xff" * 20, part[:3]])
+        return before + part + after + rest, set(), kind
+    packed = name.endswith((".gz", ".zst"))
+    # of a line or a frame a piece between two others joins the next one
+    joined = {piece} if packed else {piece, piece + 1}
+    if kind == "garbage":
+        return before + chance.randbytes(chance.randrange(1, 60)).replace(b"\n", b"") + part + after, joined, kind
+    if kind == "zeros":
+        return before + bytes(chance.randrange(1, 700)) + part + after, set() if not packed else {piece}, kind
+    if kind == "lost":
+        size = chance.randrange(1, len(part))
+        at = chance.randrange(len(part) - size + 1)
+        return before + part[:at] + part[at + size :] + after, joined, kind
+    changed = bytearray(part)
+    for _ in range(chance.choice([1, 1, 2, 8])):
+        at = chance.randrange(min(len(part), 12) if kind == "header" else len(part))
+        changed[at] = chance.randrange(256)
+    return before + bytes(changed) + after, joined, kind
+
+
+def _damage_parquet(data: bytes, chance: random.Random) -> tuple[bytes, set[int], str]:
+    """Damage to one row group's pages, to the footer, or to the file's end."""
+    footer = pq.ParquetFile(io.BytesIO(data)).metadata
+    spans = []
+    for index in range(footer.num_row_groups):
+        columns = [footer.row_group(index).column(place) for place in range(footer.num_columns)]
+        starts = [column.dictionary_page_offset or column.data_page_offset for column in columns]
+        ends = [start + column.total_compressed_size for start, column in zip(starts, columns, strict=True)]
+        spans.append((min(starts), max(ends)))
+    groups = set(range(len(spans)))
+    kind = chance.choice(["pages", "pages", "pages", "metadata", "metadata", "cut", "tail"])
+    changed = bytearray(data)
+    if kind == "cut":
+        return data[: chance.randrange(len(data))], groups, kind
+    if kind == "tail":
+        return data + chance.choice([b"\0" * 100, b"rest"]), groups, kind
+    if kind == "metadata":
+        for _ in range(chance.choice([1, 1, 2, 8])):
+            changed[chance.randrange(spans[-1][1], len(data))] = chance.randrange(256)
+        return bytes(changed), groups, kind
+    hit = chance.randrange(len(spans))
+    first, last = spans[hit]
+    for _ in range(chance.choice([1, 4, 40])):
+        changed[chance.randrange(first, last)] = chance.randrange(256)
+    return bytes(changed), {hit}, kind

@@ -50,7 +50,7 @@ class Result:
         kept = {name: len(self.rows(name)) for name in names}
         return all(
             self.rows_read.get(name, 0) == kept[name] + self.rejected.get(name, 0) for name in names if name in TABLES
-        ) and sum(self.rejected.values()) == sum(map(len, self.rejects.values()))
+        ) and sum(self.rejected.values()) == sum(row["records"] for rows in self.rejects.values() for row in rows)
 
     def content(self) -> dict[str, list[str]]:
         """Rows by table as canonical text without provenance, sorted: equal where the contents are."""

@@ -92,3 +92,35 @@ def test_the_file_limit_is_an_error_of_its_own(tmp_path: Path) -> None:
     result = decode(tmp_path, FOLDER, "x.binpb", binpb([payload(0)]), Limits(file_bytes=10))
     assert result.reasons == ["limit_exceeded"]
     assert "file_bytes" in result.rejects["rejects.tolaria_system_state"][0]["message"]
+
+
+@pytest.mark.parametrize("name", ["x.wal", "x.binpb"])
+def test_zeros_hold_no_record_and_cost_none(tmp_path: Path, name: str) -> None:
+    frame = wal if name == "x.wal" else binpb
+    long = pb.SystemStatePacket(packet_id="p" * 480, training_run_id="run", timestamp_ns=1)
+    long.source_subsystem = "s" * (512 - long.ByteSize() - 2)  # a length whose lowest byte is zero
+    records = [payload(0), payload(1), long.SerializeToString(), payload(2)]
+    assert len(records[2]) == 512
+    for size in (1, 2, 3, 4, 5, 64, 4096, 70_001):
+        for hole in range(1, 5):
+            data = frame(records[:hole]) + b"\0" * size + frame(records[hole:])
+            result = decode(tmp_path, FOLDER, name, data)
+            # one length of zero is an empty record
+            reason = "missing_training_run_id" if size == len(frame([b""])) else "bad_framing"
+            assert (len(ids(result)), result.reasons) == (4, [reason]), (size, hole)
+            assert result.balanced()
+    pages = b"".join(frame([payload(number)]).ljust(512, b"\0") for number in range(100))
+    result = decode(tmp_path, FOLDER, name, pages)
+    assert (len(ids(result)), result.reasons) == (100, ["bad_framing"] * 100)
+    assert decode(tmp_path, FOLDER, name, b"\0" * 65_536).reasons == ["bad_framing"]
+
+
+@pytest.mark.parametrize("name", ["x.wal", "x.binpb"])
+def test_damage_between_zeros_costs_no_neighbour(tmp_path: Path, name: str) -> None:
+    frame = wal if name == "x.wal" else binpb
+    frames = [frame([payload(number)]) for number in range(12)]
+    for damage in (1, 3, 60, 127, 200):
+        holes = [bytes([damage]) + frames[5][1:] if number == 5 else one for number, one in enumerate(frames)]
+        result = decode(tmp_path, FOLDER, name, (b"\0" * 64).join(holes))
+        assert set(ids(result)) >= {f"packet-{number}" for number in range(12) if number != 5}, damage
+        assert result.balanced()

@@ -88,13 +88,13 @@ def test_presence_ranges_and_keys_hold_in_parquet_too(tmp_path: Path) -> None:
         ("q", None, 0),
     ]
     assert found[1]["non_finite"] == ["validation_loss"]
-    assert result.reasons == ["integer_too_large", "missing_id"]
+    assert result.reasons == ["missing_id", "time_out_of_range"]
     assert result.unknown_fields == {"tolaria.system_state.colour": 4}
     assert result.balanced()
 
 
 def test_files_that_are_no_table_of_the_folder(tmp_path: Path) -> None:
-    strangers = {"a": [1]}, {"packet_id": ["p"], "training_run_id": ["r"], "timestamp_ns": ["soon"]}
+    strangers = {"a": [1]}, {"packet_id": ["p"], "training_run_id": ["r"], "timestamp_ns": [[1]]}
     for stranger in strangers:
         assert decode(tmp_path, "tolaria/system_state", "x.parquet", parquet(pa.table(stranger))).reasons == ["wrong_columns"]
     for garbage in (b"", b"PAR1", b"PAR1" + b"\0" * 40 + b"PAR1", parquet(TABLES["tamiyo.command"].empty())[:-9]):

@@ -1,5 +1,6 @@
 """Ingest: exactly once per export and table, arrivals, conservation, crashes between commits, files that change."""
 
+import errno
 import json
 import os
 import random
@@ -7,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -17,6 +19,7 @@ from schemas.decode.together import Source
 from schemas.digest import table_digest
 from schemas.errors import StorageError
 from schemas.leyline import leyline_pb2 as pb
+from tamiyo_assets import intake
 from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.ledger import Ledger, present
 from tamiyo_assets.resources.exports import Exports
@@ -286,8 +289,8 @@ def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_refresh(site: 
         return together(sources, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("schemas.decode.decode_file", changing)
-        patch.setattr("schemas.decode.together.decode_together", changing_together)
+        patch.setattr("tamiyo_assets.intake.decode_file", changing)
+        patch.setattr("tamiyo_assets.intake.decode_together", changing_together)
         report = site.ingest.refresh()
     assert report.vanished == ["tolaria/system_state/a.ndjson"]
     assert site.ingest.run_ids() == ["b"]
@@ -407,3 +410,109 @@ def test_the_exports_of_the_existing_system(site: Site, esper_exports: Path) -> 
     assert reasons.to_pylist() == ["missing_training_run_id"] * 200
     assert all(ingest.accounting(name).balanced for name in TABLES)
     assert isinstance(site.tables.read("tolaria.system_state"), pa.Table)
+
+
+def failing(real: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
+    """A decoder that raises at files named bad."""
+
+    def decode(*how: Any, **more: Any) -> Any:
+        files = [more["file"]] if "file" in more else [source.file for source in how[0]]
+        if any("bad" in file for file in files):
+            raise error
+        return real(*how, **more)
+
+    return decode
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a fault of ours"), KeyError("x"), OSError(5, "Input/output error")])
+def test_an_export_at_which_anything_fails_costs_itself_and_is_named(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    for name in ("a", "bad", "c"):
+        site.put(f"tolaria/system_state/{name}.ndjson", packet(name, 1))
+    site.put("urza/blueprint/u.ndjson", urza("p", "one"))
+    with monkeypatch.context() as patch:
+        for name in ("decode_file", "decode_together"):
+            patch.setattr(intake, name, failing(getattr(intake, name), error))
+        report = site.ingest.refresh()
+    assert site.ingest.run_ids() == ["a", "c"] and site.tables.count("urza.blueprint") == 1
+    rejects = site.tables.read("rejects.tolaria_system_state").to_pylist()
+    if isinstance(error, OSError):
+        assert list(report.failed) == ["tolaria/system_state/bad.ndjson"] and not rejects
+        assert site.ingest.refresh().wrote  # it is tried again
+        assert site.ingest.run_ids() == ["a", "bad", "c"]
+    else:
+        (reject,) = rejects
+        assert (reject["file"], reject["reason"]) == ("tolaria/system_state/bad.ndjson", "unreadable_file")
+        assert type(error).__name__ in reject["message"]
+    assert site.balanced()
+
+
+def test_a_full_disk_is_one_sentence_with_the_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put("tolaria/system_state/a.ndjson", packet("a", 1))
+    full = failing(intake.decode_file, OSError(errno.ENOSPC, "No space left on device"))
+    site.put("tolaria/system_state/bad.ndjson", packet("b", 1))
+    monkeypatch.setattr(intake, "decode_file", full)
+    monkeypatch.setattr(intake, "decode_together", failing(intake.decode_together, OSError(errno.ENOSPC, "No space")))
+    with pytest.raises(StorageError, match="expected room on its disk") as caught:
+        site.ingest.refresh()
+    assert str(site.home) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_table_that_can_not_be_written_stops_its_own_folder_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put("kasmina/seed_state/s.ndjson", {"training_run_id": "r", "seed_id": "s", "timestamp_ns": 5})
+    site.put("urza/blueprint/u.ndjson", urza("p", "one"))
+    real = TableStore.write
+
+    def write(tables: TableStore, name: str, *how: Any, **more: Any) -> int:
+        if name == "kasmina.seed_state":
+            raise StorageError(f"table {name}: expected to write it, found a fault")
+        return real(tables, name, *how, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableStore, "write", write)
+        with pytest.raises(StorageError, match=r"kasmina\.seed_state: expected"):
+            site.ingest.refresh()
+    assert site.tables.count("urza.blueprint") == 1
+    site.ingest.refresh()
+    assert site.tables.count("kasmina.seed_state") == 1 and site.balanced()
+
+
+BROKEN: dict[str, Callable[[Path], None]] = {
+    "the newest commit is cut": lambda log: newest(log).write_bytes(newest(log).read_bytes()[:30]),
+    "the newest commit is zeros": lambda log: newest(log).write_bytes(bytes(200)),
+    "the first commit is garbage": lambda log: sorted(log.glob("*.json"))[0].write_bytes(b"{}{}[]\xff"),
+    "all commits are gone": lambda log: [path.unlink() for path in log.iterdir()].clear(),
+}
+
+
+def newest(log: Path) -> Path:
+    return sorted(log.glob("*.json"))[-1]
+
+
+@pytest.mark.parametrize("damage", BROKEN)
+@pytest.mark.parametrize("name", ["tolaria.system_state", "rejects.tolaria_system_state", "kasmina.seed_state"])
+def test_a_broken_log_of_a_table_is_told_and_the_table_built_again(site: Site, damage: str, name: str) -> None:
+    site.put("tolaria/system_state/a.ndjson", packet("a", 1), packet("b", 1), "not json\n")
+    site.put("urza/blueprint/u.ndjson", urza("p", "one"))
+    site.ingest.refresh()
+    digests = site.digests()
+    BROKEN[damage](site.tables.path(name) / "_delta_log")
+    site.put("tolaria/system_state/b.ndjson", packet("a", 1))
+    report = site.ingest.refresh()
+    assert site.digests() == digests and site.balanced()
+    assert site.tables.count("rejects.tolaria_system_state") == 1
+    for told in report.rebuilt.values():
+        assert "expected" in told and "found" in told and "built again" in told and "\n" not in told
+    assert damage == "all commits are gone" or name in report.rebuilt
+
+
+def test_a_broken_derived_table_is_removed_for_the_run_to_make_it_again(site: Site) -> None:
+    site.put("urza/blueprint/u.ndjson", urza("p", "one"))
+    site.ingest.refresh()
+    site.tables.write("coverage.by_key", pa.table({"key": ["a"]}))
+    newest(site.tables.path("coverage.by_key") / "_delta_log").write_bytes(b"{")
+    assert site.ingest.refresh(["urza/blueprint"]).rebuilt == {} and site.tables.exists("coverage.by_key")
+    report = site.ingest.refresh()
+    assert list(report.rebuilt) == ["coverage.by_key"] and not site.tables.exists("coverage.by_key")
+    assert site.tables.count("urza.blueprint") == 1 and site.ingest.refresh().rebuilt == {}

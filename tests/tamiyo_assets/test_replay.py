@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class Home:
         """Digests of the contract tables, the accounting, and the rejects."""
         ingest = Ingest(self.home, Exports(self.root), self.tables)
         found: dict[str, object] = {name: table_digest(table, self.tables.read(name)) for name, table in TABLES.items()}
-        found |= {f"{name} counts": ingest.accounting(name) for name in TABLES}
+        # a replay does not count again what lies in the exports
+        found |= {f"{name} counts": replace(ingest.accounting(name), records=0) for name in TABLES}
         rejects = [name for name in self.tables.names() if name.startswith("rejects.")]
         return found | {name: sorted(map(str, self.tables.read(name).to_pylist())) for name in rejects}
 

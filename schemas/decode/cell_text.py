@@ -1,0 +1,68 @@
+"""Any value of a Parquet file as JSON can hold it: times of every year, texts that are no Unicode, types that nobody knows."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+
+def cell_text(value: pa.Scalar) -> str:
+    """A value as text, of one line."""
+    plain = cell_json(value)
+    return plain if isinstance(plain, str) else json.dumps(plain)
+
+
+def cell_json(value: pa.Scalar) -> Any:
+    """A value in plain types; what has none is a text. Never raises for what a file can hold."""
+    kind = value.type
+    if not value.is_valid:
+        return None
+    if isinstance(value, pa.ExtensionScalar | pa.DictionaryScalar | pa.RunEndEncodedScalar):
+        return cell_json(value.value)
+    if pa.types.is_temporal(kind):
+        return _time(value, kind)
+    if isinstance(value, pa.StructScalar):
+        return {kind.field(place).name: cell_json(value[place]) for place in range(kind.num_fields)}
+    if isinstance(value, pa.MapScalar):
+        return [[cell_json(one[0]), cell_json(one[1])] for one in value.values]
+    if isinstance(value, pa.ListScalar):
+        return [cell_json(one) for one in value.values]
+    if isinstance(value, pa.StringScalar | pa.BinaryScalar):
+        return _text(value)
+    return _plain(value)
+
+
+def _text(value: pa.StringScalar | pa.BinaryScalar) -> Any:
+    """A text; bytes that are none as an object, which no column of texts takes when they are read again."""
+    buffer = value.as_buffer()
+    data = b"" if buffer is None else buffer.to_pybytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base16": data.hex()}
+
+
+def _plain(value: pa.Scalar) -> Any:
+    try:
+        found = value.as_py()
+    except (pa.ArrowException, ArithmeticError, LookupError, TypeError, ValueError):
+        return f"a value of type {value.type}"
+    if isinstance(found, float) and not math.isfinite(found):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(found, "NaN")
+    return found if isinstance(found, bool | int | float | str) else str(found)
+
+
+def _time(value: pa.Scalar, kind: pa.DataType) -> str:
+    """A time of any year in ISO 8601, a span or a time of a day with its unit."""
+    if pa.types.is_interval(kind):
+        return str(value.as_py())
+    number = int(value.value)
+    if pa.types.is_date32(kind):
+        return str(np.datetime64(number, "D"))
+    if pa.types.is_date64(kind):
+        return str(np.datetime64(number, "ms"))
+    if pa.types.is_timestamp(kind):
+        return str(np.datetime64(number, kind.unit)) + ("Z" if kind.tz else "")
+    return f"{number} {kind.unit}"
