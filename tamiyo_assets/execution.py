@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.model import BUNDLE
@@ -117,12 +118,24 @@ def _execute(settings: Settings, instance: dg.DagsterInstance, step: Step) -> dg
 
 
 def _failed_steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:
-    """Failed steps with the error that they ended with; a blocking check's own failure is told by the check."""
+    """Failed steps with the error that they ended with; a blocking check's own failure is told by the check.
+
+    A run that failed before its first step, for want of a resource, counts as a step named `run`.
+    """
     failed: dict[str, str] = {}
     for event in result.get_step_failure_events():
         error = event.step_failure_data.error
-        cause = error.cause if error and error.cause else error
-        text = (cause.message if cause else "").strip()
+        text = _told(error)
         if "DagsterAssetCheckFailedError" not in (error.message if error else "") and "AssetCheck" not in text:
             failed[event.step_key or "?"] = text
+    if not result.success and not result.get_step_failure_events():
+        failures = [event for event in result.all_events if event.event_type is dg.DagsterEventType.RUN_FAILURE]
+        failed["run"] = _told(failures[-1].job_failure_data.error) if failures else "it ended without a word; see it in the UI"
     return failed
+
+
+def _told(error: SerializableErrorInfo | None) -> str:
+    """What an error says at its root, without Dagster's own words around it."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else ""

@@ -14,7 +14,7 @@ from tamiyo_assets.execution import Outcome
 from tamiyo_assets.rejects import Rejected, rejects_by_reason
 from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.settings import Settings
+from tamiyo_assets.settings import Settings, resolve
 
 
 class _Frozen(BaseModel):
@@ -161,7 +161,7 @@ def _build(settings: Settings, outcome: Outcome) -> Build | None:
 
 def _next(home: Path) -> list[str]:
     shown = home.relative_to(Path.cwd()) if home.is_relative_to(Path.cwd()) else home
-    option = "" if shown == Path("var/tamiyo") else f" --home {shown}"
+    option = "" if home == resolve().home else f" --home {shown}"
     return [
         "make ui — the assets, their checks and their metadata in Dagster",
         f"duckdb {shown / 'warehouse.duckdb'} — every table in SQL",

@@ -11,6 +11,7 @@ from tamiyo_assets.commands.options import AsJson, Exit, ExportsRoot, Home, prin
 from tamiyo_assets.commands.stopping import leaving
 from tamiyo_assets.commands.terminal import Terminal
 from tamiyo_assets.settings import Settings, require_exports, require_home, resolve
+from tamiyo_assets.writes import writer_of
 
 if TYPE_CHECKING:
     from tamiyo_assets.execution import Outcome
@@ -34,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False) -> None:
-    """Exit status 0; 1 where an ERROR check or a step failed; 2 where there is no exports root."""
+    """Exit status 0; 1 if an ERROR check or a step failed; 2 if there are no exports."""
     settings = resolve(exports=exports, home=home)
     require_exports(settings)
     require_home(settings)
@@ -42,6 +43,9 @@ def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False)
     console = Terminal(quiet=as_json)
     if settings.exports_are_sample:
         console.print("No exports were named and var/exports has none: reading the committed sample recorder/sample.")
+    holder = writer_of(settings.home)
+    if holder is not None:
+        console.print(f"Waiting for {holder}, which writes to {settings.home}.")
     started = time.monotonic()
     with quiet_dagster():
         from tamiyo_assets.summary import summarize

@@ -151,3 +151,10 @@ def test_a_conflict_with_simic_keeps_that_registry_and_stops_nothing_else(tmp_pa
         assert warehouse.execute("select count(*) from simic.registry_snapshot").fetchone() == (2,)
         assert warehouse.execute("select index from registries.hazard_class where key = 'LOW'").fetchone() == (1,)
         assert warehouse.execute("select index from registries.optimizer_family where key = 'lion'").fetchone() == (9,)
+
+
+def test_a_run_that_fails_before_its_first_step_says_why(tmp_path: Path) -> None:
+    (tmp_path / "exports").mkdir()
+    outcome = run(settings(tmp_path, tmp_path / "exports"))
+    assert not outcome.ok
+    assert "expected a directory with files" in outcome.failed_steps["run"]
