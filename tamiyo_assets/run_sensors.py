@@ -16,10 +16,9 @@ import psutil
 from dagster import ResourceParam
 
 from tamiyo_assets.settings import Settings
-from tamiyo_assets.writes import BOOT_ID, HOST, PID, STARTED, WRITES_TAGS, boot_id
+from tamiyo_assets.writes import BOOT_ID, HOST, PID, PROCESS_OF, STARTED, WRITES_TAGS, boot_id, started
 
 _INTERVAL_SECONDS: Final = 10
-_SAME_SECONDS: Final = 1.0  # start times of one process as two reads give them
 _WAITING: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -54,19 +53,23 @@ def fail_stuck_runs(instance: dg.DagsterInstance, max_silence: timedelta) -> Ite
     """Fail every stuck run; yields a sentence for each."""
     for record in instance.get_run_records(filters=dg.RunsFilter(statuses=_RUNNING)):
         run = record.dagster_run
-        here = run.tags.get(HOST) == socket.gethostname()
+        here = run.tags.get(PROCESS_OF) == run.run_id and run.tags.get(HOST) == socket.gethostname()
         process = process_of(run.tags) if here else None
         silence = datetime.now(UTC) - _last_word(instance, record)
-        if PID in run.tags and here and process is None:
-            reason = f"its process {run.tags[PID]} on {run.tags[HOST]} is gone"
+        if here and process is None:
+            reason = f"its process {run.tags.get(PID)} on {run.tags[HOST]} is gone"
         elif silence > max_silence:
             reason = f"it has written nothing for {silence}, more than max_silence ({max_silence})"
         else:
             continue
+        if _ended(instance, run.run_id):
+            continue
         if process is not None:
             _end(process)
-        if not _ended(instance, run.run_id):
-            instance.report_run_failed(run, f"Run {run.run_id} is stuck: {reason}. It was failed, and its lock is free.")
+            if _ended(instance, run.run_id):
+                continue
+        freed = ", and its lock is free" if here else "; its process is not known here and may go on"
+        instance.report_run_failed(run, f"Run {run.run_id} is stuck: {reason}. It was failed{freed}.")
         yield f"Run {run.run_id[:8]} of {run.job_name} was failed: {reason}."
 
 
@@ -76,7 +79,7 @@ def process_of(tags: Mapping[str, str]) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(int(tags[PID]))
-        same = abs(process.create_time() - float(tags[STARTED])) < _SAME_SECONDS
+        same = started(process.pid) == tags[STARTED]
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, KeyError, ValueError):
         return None
