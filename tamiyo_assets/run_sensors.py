@@ -64,12 +64,11 @@ def fail_stuck_runs(instance: dg.DagsterInstance, max_silence: timedelta) -> Ite
             continue
         if _ended(instance, run.run_id):
             continue
-        if process is not None:
-            _end(process)
-            if _ended(instance, run.run_id):
-                continue
-        freed = ", and its lock is free" if here else "; its process is not known here and may go on"
-        instance.report_run_failed(run, f"Run {run.run_id} is stuck: {reason}. It was failed{freed}.")
+        gone = _end(process) if process is not None else here
+        if process is not None and _ended(instance, run.run_id):
+            continue
+        rest = ", and its lock is free" if gone else "; its process can't be ended from here and may go on"
+        instance.report_run_failed(run, f"Run {run.run_id} is stuck: {reason}. It was failed{rest}.")
         yield f"Run {run.run_id[:8]} of {run.job_name} was failed: {reason}."
 
 
@@ -91,8 +90,8 @@ def _last_word(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime:
     return datetime.fromtimestamp(newest[0].timestamp, UTC) if newest else record.update_timestamp
 
 
-def _end(process: psutil.Process) -> None:
-    """Kill a hung process with its children, which frees its locks."""
+def _end(process: psutil.Process) -> bool:
+    """Kill a hung process with its children, which frees its locks. Returns whether all are gone."""
     try:
         family = [*process.children(recursive=True), process]
     except psutil.Error:
@@ -100,9 +99,9 @@ def _end(process: psutil.Process) -> None:
     for one in family:
         try:
             os.kill(one.pid, signal.SIGKILL)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # another user's is told of, the other runs are looked at all the same
             continue
-    psutil.wait_procs(family, timeout=5)
+    return not psutil.wait_procs(family, timeout=5)[1]
 
 
 def _ended(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -202,6 +202,20 @@ def test_a_run_that_ends_meanwhile_is_left_alone_and_so_is_its_process(instance:
     assert (status_of(instance, silent), hung.alive()) == (dg.DagsterRunStatus.CANCELED, (True, True))
 
 
+def test_a_process_of_another_user_is_told_of_and_stops_nothing(
+    instance: dg.DagsterInstance, hung: Hung, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    silent = under_way(instance, hung.tags)
+    monkeypatch.setattr("os.kill", refuse)
+    assert len(failed(instance, NO_PATIENCE)) == 1
+    monkeypatch.undo()
+    assert status_of(instance, silent) is FAILURE
+    assert "may go on" in last_message(instance, silent)
+
+
 def test_the_sensor_says_what_it_did(instance: dg.DagsterInstance, hung: Hung, tmp_path: Path) -> None:
     under_way(instance, hung.tags, boot_id="an earlier one")
     found = settings(tmp_path, tmp_path)
