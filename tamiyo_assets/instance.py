@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from tamiyo_assets.writes import EXPORTS, HOME, WRITES_TAGS
 
 CONFIGURATION: Final = Path(__file__).resolve().parents[1] / "dagster.yaml"
 _NO_LOGS: Final = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+_SAME_AS_COORDINATOR: Final = frozenset({"run_queue"})  # other names of what `run_coordinator` configures
 _MARK: Final = re.compile(rb"# tamiyo-assets instance (\d+)\n")
 
 
@@ -38,8 +40,9 @@ def open_instance(dagster_home: Path) -> dg.DagsterInstance:
 def update_configuration(dagster_home: Path) -> None:
     """Give an instance this project's `dagster.yaml`, unless it has that of this version or a later one.
 
-    Settings of an existing file that this project does not make (storage, for example) are kept. The old file stays beside the
-    new one as `dagster.yaml.old`. Raises StorageError if the old file is not YAML.
+    Settings of an existing file that this project does not make (storage, for example) are kept, but those that Dagster refuses
+    beside our run coordinator. The old file stays beside the new one as `dagster.yaml.old`. Raises StorageError if the old file
+    is not YAML with a mapping.
     """
     path = dagster_home / "dagster.yaml"
     ours = CONFIGURATION.read_bytes()
@@ -49,13 +52,23 @@ def update_configuration(dagster_home: Path) -> None:
     theirs = path.read_bytes()
     if _version(theirs) >= _version(ours):
         return
-    try:
-        kept: Any = yaml.safe_load(theirs) or {}
-    except yaml.YAMLError as error:
-        raise StorageError(f"{path}: expected YAML, found {error}; mend it, or remove it for the defaults") from None
-    others = {name: value for name, value in kept.items() if name not in yaml.safe_load(ours)}
+    kept = _others(path, theirs, yaml.safe_load(ours))
     shutil.copyfile(path, path.with_name("dagster.yaml.old"))
-    publish_file(path, ours + (yaml.safe_dump(others).encode() if others else b""))
+    publish_file(path, ours + (yaml.safe_dump(kept).encode() if kept else b""))
+
+
+def _others(path: Path, theirs: bytes, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an older file that this project does not make."""
+    try:
+        found: Any = yaml.safe_load(theirs) or {}
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text
+        found = " ".join(str(error).split())
+    if not isinstance(found, dict):
+        raise StorageError(f"{path}: expected YAML with a mapping, found: {found}; mend it, or remove it for the defaults")
+    others = {name: value for name, value in found.items() if name not in ours and name not in _SAME_AS_COORDINATOR}
+    runs = (others.get("concurrency") or {}).get("runs") or {}
+    runs.pop("tag_concurrency_limits", None)
+    return others
 
 
 def _version(configuration: bytes) -> int:

@@ -16,10 +16,9 @@ import psutil
 from dagster import ResourceParam
 
 from tamiyo_assets.settings import Settings
-from tamiyo_assets.writes import BOOT_ID, HOST, PID, STARTED, WRITES_TAGS, boot_id
+from tamiyo_assets.writes import BOOT_ID, HOST, PID, PROCESS_OF, STARTED, WRITES_TAGS, boot_id, started
 
 _INTERVAL_SECONDS: Final = 10
-_SAME_SECONDS: Final = 1.0  # start times of one process as two reads give them
 _WAITING: Final = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -54,19 +53,22 @@ def fail_stuck_runs(instance: dg.DagsterInstance, max_silence: timedelta) -> Ite
     """Fail every stuck run; yields a sentence for each."""
     for record in instance.get_run_records(filters=dg.RunsFilter(statuses=_RUNNING)):
         run = record.dagster_run
-        here = run.tags.get(HOST) == socket.gethostname()
+        here = run.tags.get(PROCESS_OF) == run.run_id and run.tags.get(HOST) == socket.gethostname()
         process = process_of(run.tags) if here else None
         silence = datetime.now(UTC) - _last_word(instance, record)
-        if PID in run.tags and here and process is None:
-            reason = f"its process {run.tags[PID]} on {run.tags[HOST]} is gone"
+        if here and process is None:
+            reason = f"its process {run.tags.get(PID)} on {run.tags[HOST]} is gone"
         elif silence > max_silence:
             reason = f"it has written nothing for {silence}, more than max_silence ({max_silence})"
         else:
             continue
-        if process is not None:
-            _end(process)
-        if not _ended(instance, run.run_id):
-            instance.report_run_failed(run, f"Run {run.run_id} is stuck: {reason}. It was failed, and its lock is free.")
+        if _ended(instance, run.run_id):
+            continue
+        gone = _end(process) if process is not None else here
+        if process is not None and _ended(instance, run.run_id):
+            continue
+        rest = ", and its lock is free" if gone else "; its process can't be ended from here and may go on"
+        instance.report_run_failed(run, f"Run {run.run_id} is stuck: {reason}. It was failed{rest}.")
         yield f"Run {run.run_id[:8]} of {run.job_name} was failed: {reason}."
 
 
@@ -76,7 +78,7 @@ def process_of(tags: Mapping[str, str]) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(int(tags[PID]))
-        same = abs(process.create_time() - float(tags[STARTED])) < _SAME_SECONDS
+        same = started(process.pid) == tags[STARTED]
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, KeyError, ValueError):
         return None
@@ -88,8 +90,8 @@ def _last_word(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime:
     return datetime.fromtimestamp(newest[0].timestamp, UTC) if newest else record.update_timestamp
 
 
-def _end(process: psutil.Process) -> None:
-    """Kill a hung process with its children, which frees its locks."""
+def _end(process: psutil.Process) -> bool:
+    """Kill a hung process with its children, which frees its locks. Returns whether all are gone."""
     try:
         family = [*process.children(recursive=True), process]
     except psutil.Error:
@@ -97,9 +99,9 @@ def _end(process: psutil.Process) -> None:
     for one in family:
         try:
             os.kill(one.pid, signal.SIGKILL)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # another user's is told of, the other runs are looked at all the same
             continue
-    psutil.wait_procs(family, timeout=5)
+    return not psutil.wait_procs(family, timeout=5)[1]
 
 
 def _ended(instance: dg.DagsterInstance, run_id: str) -> bool:

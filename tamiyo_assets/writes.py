@@ -28,10 +28,12 @@ HOST: Final = "tamiyo/host"
 BOOT_ID: Final = "tamiyo/boot_id"
 PID: Final = "tamiyo/pid"
 STARTED: Final = "tamiyo/process_started"
+PROCESS_OF: Final = "tamiyo/process_of"
 
 WRITES_TAGS: Final[Mapping[str, str]] = {WRITES: "true"}
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_STARTTIME = 19  # field of /proc/<pid>/stat, counted from the first one after the name
 _POLL_SECONDS = 0.2
 _SAY_AGAIN_SECONDS = 60.0
 
@@ -54,10 +56,25 @@ def run_tags(home: Path, exports: Path) -> dict[str, str]:
     return {**WRITES_TAGS, HOME: str(home), EXPORTS: str(exports)}
 
 
-def process_tags() -> dict[str, str]:
-    """Return run tags that name this process for ever: host, boot, pid and when the process started (epoch seconds)."""
-    started = psutil.Process().create_time()
-    return {HOST: socket.gethostname(), BOOT_ID: boot_id(), PID: str(os.getpid()), STARTED: f"{started:.2f}"}
+def process_tags(run_id: str) -> dict[str, str]:
+    """Return run tags that name this process for ever: host, boot, pid and when the process started.
+
+    Dagster copies the tags of a run to its re-execution, whose process is another one: `PROCESS_OF` names the run.
+    """
+    pid = os.getpid()
+    return {HOST: socket.gethostname(), BOOT_ID: boot_id(), PID: str(pid), STARTED: started(pid), PROCESS_OF: run_id}
+
+
+def started(pid: int) -> str:
+    """Return when a process started, to be compared: clock ticks since boot, elsewhere than on Linux epoch seconds.
+
+    Raises psutil.NoSuchProcess if there is no such process. Epoch seconds would move with the clock of the machine.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    return stat.rpartition(b")")[2].split()[_STARTTIME].decode("ascii")
 
 
 def boot_id() -> str:
@@ -87,7 +104,10 @@ def hold_writes(home: Path, what: str, waiting: Callable[[str], None]) -> Iterat
         holder = Holder(os.getpid(), socket.gethostname(), what, datetime.now(UTC).isoformat(timespec="seconds"))
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
-        yield
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)  # who comes next must not be told the name of one who has left
     finally:
         os.close(descriptor)
 
@@ -100,14 +120,14 @@ def writer_of(home: Path) -> Holder | None:
     except OSError:
         return None
     try:
-        return None if _taken(descriptor) else _holder(path)
+        return None if _taken(descriptor, fcntl.LOCK_SH) else _holder(path)
     finally:
         os.close(descriptor)
 
 
-def _taken(descriptor: int) -> bool:
+def _taken(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -9,7 +9,7 @@ from dagster import ResourceParam
 
 from schemas.errors import PromotionRefused
 from tamiyo_assets.assets.model import BUNDLE
-from tamiyo_assets.assets.reports import SLOW, Reporter, key_of
+from tamiyo_assets.assets.reports import SLOW, Reporter, key_of, kinds_of
 from tamiyo_assets.builds import last_trained
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.versions import Versions
@@ -22,7 +22,7 @@ SERVING: Final = "serving"
     key=PROMOTION,
     deps=[BUNDLE],
     group_name="bundle",
-    kinds={"file"},
+    kinds=kinds_of(PROMOTION, "file"),
     owners=["team:tamiyo"],
     output_required=False,
     op_tags=SLOW,

@@ -9,7 +9,7 @@ from dagster import ResourceParam
 from schemas.contracts import TABLES
 from schemas.features import GROUPS, NodeType, Relation
 from tamiyo_assets.assets.pictures import picture_metadata
-from tamiyo_assets.assets.reports import COLUMNS, Reporter, arrow_columns, feature_columns, key_of
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, feature_columns, key_of, kinds_of
 from tamiyo_assets.coverage import mean_over_keys, ratios
 from tamiyo_assets.derived import DERIVED
 from tamiyo_assets.resources.features import FeatureSource
@@ -34,7 +34,7 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
             deps=sources_of(group),
             skippable=True,
             group_name="features",
-            kinds={"deltalake"},
+            kinds=kinds_of(key_of(group.table), "deltalake"),
             owners=_OWNER,
             description=f"{group.doc} Raw values, NULL where missing, each with its mask.",
             metadata={COLUMNS: feature_columns(group)},
@@ -57,9 +57,9 @@ def features(
     key=key_of("coverage.by_key"),
     deps=[key_of(group.table) for group in GROUPS],
     group_name="features",
-    kinds={"deltalake"},
+    kinds=kinds_of(key_of("coverage.by_key"), "deltalake"),
     owners=_OWNER,
-    metadata={COLUMNS: arrow_columns(DERIVED["coverage.by_key"])},
+    metadata={COLUMNS: derived_columns("coverage.by_key", DERIVED["coverage.by_key"])},
     description="Per training run and feature: measured elements of all elements, and the system that sends it.",
 )
 def coverage_by_key(
@@ -85,9 +85,9 @@ def coverage_by_key(
     key=key_of("coverage.by_family"),
     deps=[key_of("coverage.by_key")],
     group_name="features",
-    kinds={"deltalake"},
+    kinds=kinds_of(key_of("coverage.by_family"), "deltalake"),
     owners=_OWNER,
-    metadata={COLUMNS: arrow_columns(DERIVED["coverage.by_family"])},
+    metadata={COLUMNS: derived_columns("coverage.by_family", DERIVED["coverage.by_family"])},
     description="Coverage summed over the keys of each node type and relation.",
 )
 def coverage_by_family(
@@ -111,9 +111,9 @@ def coverage_by_family(
     key=key_of("coverage.gaps"),
     deps=[key_of("coverage.by_key")],
     group_name="features",
-    kinds={"deltalake"},
+    kinds=kinds_of(key_of("coverage.gaps"), "deltalake"),
     owners=_OWNER,
-    metadata={COLUMNS: arrow_columns(DERIVED["coverage.gaps"])},
+    metadata={COLUMNS: derived_columns("coverage.gaps", DERIVED["coverage.gaps"])},
     description="What is missing, since when, and which system should have sent it.",
 )
 def coverage_gaps(

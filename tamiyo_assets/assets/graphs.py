@@ -13,7 +13,7 @@ from schemas.features import GROUPS
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.registries import registry_key
-from tamiyo_assets.assets.reports import ROWS, SLOW, Reporter, key_of
+from tamiyo_assets.assets.reports import ROWS, SLOW, Reporter, key_of, kinds_of
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.versions import Versions
@@ -27,7 +27,7 @@ _KEPT: Final = 2
     key=DATASET,
     deps=[*(key_of(group.table) for group in GROUPS), NORMS, *(registry_key(name) for name in REGISTRIES)],
     group_name="graphs",
-    kinds={"pytorch"},
+    kinds=kinds_of(DATASET, "pytorch"),
     owners=["team:tamiyo"],
     op_tags=SLOW,
     description="Every training state as a graph of six node types and eleven relations, memory-mapped for training.",

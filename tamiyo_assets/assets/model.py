@@ -14,7 +14,7 @@ from tamiyo_assets import lineage
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registries_directory, registry_key
-from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, arrow_columns, key_of
+from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, derived_columns, key_of, kinds_of
 from tamiyo_assets.builds import BuildReport, build_inputs, build_report, note_trained
 from tamiyo_assets.derived import DERIVED
 from tamiyo_assets.resources.features import FeatureSource
@@ -39,10 +39,10 @@ _DESCRIPTIONS = {
     key=EXAMPLES,
     deps=[key_of("tamiyo.field_report"), key_of("tamiyo.command"), key_of("tolaria.system_state")],
     group_name="model",
-    kinds={"deltalake"},
+    kinds=kinds_of(EXAMPLES, "deltalake"),
     owners=_OWNER,
     op_tags=AFTER_COVERAGE,
-    metadata={COLUMNS: arrow_columns(DERIVED["training.examples"])},
+    metadata={COLUMNS: derived_columns("training.examples", DERIVED["training.examples"])},
     description="One row a measured outcome: packet, seed, kernel and horizon, with its uplift, risk class and split.",
 )
 def examples(
@@ -69,10 +69,10 @@ def examples(
                 deps=[EXAMPLES, DATASET],
                 skippable=True,
                 group_name="model",
-                kinds={"pytorch", "deltalake"},
+                kinds=kinds_of(key_of(name), "pytorch", "deltalake"),
                 owners=_OWNER,
                 description=_DESCRIPTIONS[name],
-                metadata={COLUMNS: arrow_columns(DERIVED[name])},
+                metadata={COLUMNS: derived_columns(name, DERIVED[name])},
             )
             for name in RESULTS
         ),
@@ -81,7 +81,7 @@ def examples(
             deps=[EXAMPLES, DATASET, NORMS, *(registry_key(name) for name in REGISTRIES)],
             skippable=True,
             group_name="bundle",
-            kinds={"pytorch"},
+            kinds=kinds_of(BUNDLE, "pytorch"),
             owners=_OWNER,
             description="The checkpoint bundle: weights, manifest, registries, norms, golden outputs, a digest each.",
         ),

@@ -11,7 +11,7 @@ from gnn.features.priors import fit_priors
 from gnn.features.run_norms import newest_observations, run_norms
 from gnn.features.table_schemas import EWMA as EWMA_SCHEMA
 from tamiyo_assets.assets.pictures import picture_metadata
-from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, arrow_columns, key_of
+from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, derived_columns, key_of, kinds_of
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.sources import read_contracts, training_hosts
@@ -40,20 +40,20 @@ _CURRENT = pa.schema(
             deps=[key_of("tolaria.system_state")],
             skippable=True,
             group_name="normalization",
-            kinds={"deltalake"},
+            kinds=kinds_of(EWMA, "deltalake"),
             owners=["team:tamiyo"],
             description="Each training run's EWMA state of the step metrics after its last packet.",
-            metadata={COLUMNS: arrow_columns(EWMA_SCHEMA)},
+            metadata={COLUMNS: derived_columns("norms.ewma", EWMA_SCHEMA)},
         ),
         dg.AssetSpec(
             NORMS,
             deps=[EWMA, key_of("urza.blueprint"), key_of("urza.parameter")],
             skippable=True,
             group_name="normalization",
-            kinds={"json"},
+            kinds=kinds_of(NORMS, "json"),
             owners=["team:tamiyo"],
             description="gnn_norms.json: the newest EWMA states and the priors fitted on the catalogue's training hosts.",
-            metadata={COLUMNS: arrow_columns(_CURRENT)},
+            metadata={COLUMNS: derived_columns("norms.current", _CURRENT)},
         ),
     ],
     op_tags=AFTER_COVERAGE,

@@ -14,7 +14,8 @@ from gnn.features.registry_keys import SOURCES, observed_keys
 from schemas.artifacts import REGISTRIES
 from schemas.errors import RegistryFull
 from tamiyo_assets.assets.pictures import picture_metadata
-from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, arrow_columns, key_of
+from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, arrow_columns, key_of, kinds_of
+from tamiyo_assets.column_descriptions import REGISTRY
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.sources import read_contracts
@@ -39,10 +40,10 @@ def registry_key(name: str) -> dg.AssetKey:
             deps=[_SNAPSHOT, *(key_of(table) for table in sorted({table for table, _ in SOURCES.get(name, ())}))],
             group_name="registries",
             skippable=True,
-            kinds={"json"},
+            kinds=kinds_of(registry_key(name), "json"),
             owners=["team:tamiyo"],
             description=f"The {name} vocabulary: append-only, capacity {spec.capacity}; an index never moves.",
-            metadata={COLUMNS: arrow_columns(SCHEMA)},
+            metadata={COLUMNS: arrow_columns(SCHEMA, REGISTRY)},
         )
         for name, spec in REGISTRIES.items()
     ],

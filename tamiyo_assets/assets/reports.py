@@ -7,8 +7,11 @@ import dagster as dg
 import pyarrow as pa
 
 from gnn.features.table_schemas import feature_schema
+from schemas.contracts import TABLES
 from schemas.contracts.table import Table
 from schemas.features import Feature, NodeType, Relation
+from tamiyo_assets.column_descriptions import COLUMNS as DESCRIPTIONS
+from tamiyo_assets.column_descriptions import IDENTITY, PROVENANCE
 from tamiyo_assets.versions import TableVersion, Versions
 
 COLUMNS = "dagster/column_schema"
@@ -35,6 +38,15 @@ def table_of(key: dg.AssetKey) -> str:
     return ".".join(key.path)
 
 
+def kinds_of(key: dg.AssetKey, *kinds: str) -> set[str]:
+    """Kinds of an asset, and its schema as one of them.
+
+    The UI's graph names a node by the last part of its key alone: without the schema beside it, `urza/blueprint`,
+    `features/blueprint` and `registries/blueprint` look the same.
+    """
+    return {key.path[0], *kinds}
+
+
 def contract_columns(table: Table) -> dg.TableSchema:
     """Column schema of a contract table, with units, ranges and the key's constraints, from its declaration."""
     columns = []
@@ -44,7 +56,7 @@ def contract_columns(table: Table) -> dg.TableSchema:
             dg.TableColumn(
                 name=field.name,
                 type=str(field.type),
-                description=_described(declared.description, declared.unit) if declared else "where the kept copy came from",
+                description=_described(declared.description, declared.unit) if declared else PROVENANCE.get(field.name),
                 constraints=dg.TableColumnConstraints(
                     nullable=declared is None or declared.nullable, other=_bounds(table, field.name)
                 ),
@@ -55,16 +67,18 @@ def contract_columns(table: Table) -> dg.TableSchema:
 
 def feature_columns(group: NodeType | Relation) -> dg.TableSchema:
     """Column schema of a feature table: its identity, then each feature's raw value and mask."""
-    described = {feature.name: _feature(feature) for feature in group.features}
-    described |= {f"{feature.name}__mask": f"1 where {feature.name} was measured" for feature in group.features}
-    return dg.TableSchema(
-        [dg.TableColumn(f.name, str(f.type), described.get(f.name, "identity of the row")) for f in feature_schema(group)]
-    )
+    masks = {f"{feature.name}__mask": f"1 if {feature.name} is measured, 0 if it is missing" for feature in group.features}
+    return arrow_columns(feature_schema(group), {**IDENTITY, **masks, **{f.name: _feature(f) for f in group.features}})
 
 
-def arrow_columns(schema: pa.Schema) -> dg.TableSchema:
-    """Column schema of any Arrow schema."""
-    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
+def arrow_columns(schema: pa.Schema, descriptions: Mapping[str, str]) -> dg.TableSchema:
+    """Column schema of an Arrow schema, described column by column."""
+    return dg.TableSchema([dg.TableColumn(f.name, str(f.type), descriptions.get(f.name)) for f in schema])
+
+
+def derived_columns(name: str, schema: pa.Schema) -> dg.TableSchema:
+    """Column schema of the derived table `name`."""
+    return arrow_columns(schema, DESCRIPTIONS[name])
 
 
 class Reporter:
@@ -116,5 +130,8 @@ def _bounds(table: Table, name: str) -> list[str]:
 
 
 def _feature(feature: Feature) -> str:
+    """Unit of the raw value as its first source declares it, where it comes from, and how it is encoded."""
     mandatory = "mandatory" if feature.mandatory else "optional"
-    return f"{mandatory}; from {feature.system}: {feature.source}; transform {feature.transform.value}"
+    sources = [TABLES[table].column.get(column) for table, column in feature.clauses if table in TABLES]
+    raw = _described("raw value", next((source.unit for source in sources if source is not None), ""))
+    return f"{raw}; {mandatory}; from {feature.system}: {feature.source}; transform {feature.transform.value}"

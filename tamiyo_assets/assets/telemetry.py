@@ -16,7 +16,7 @@ from schemas.errors import StorageError
 from schemas.features import GROUPS
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import EXAMPLES, RESULTS
-from tamiyo_assets.assets.reports import COLUMNS, LAST, Reporter, arrow_columns, key_of
+from tamiyo_assets.assets.reports import COLUMNS, LAST, Reporter, derived_columns, key_of, kinds_of
 from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.ledger import note_rebuilt
 from tamiyo_assets.resources.commit_log import commit_time
@@ -40,10 +40,10 @@ _DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_
     key=key_of(FEATURE_COVERAGE),
     deps=[key_of("coverage.by_key"), key_of("features.blueprint"), key_of("urabrask.bsds")],
     group_name="telemetry",
-    kinds={"deltalake", "prometheus"},
+    kinds=kinds_of(key_of(FEATURE_COVERAGE), "deltalake", "prometheus"),
     owners=_OWNER,
     description="tamiyo.gnn.feature_coverage (mean over keys and per family), bsds_missing and degraded_inputs.",
-    metadata={COLUMNS: arrow_columns(SCHEMA)},
+    metadata={COLUMNS: derived_columns(FEATURE_COVERAGE, SCHEMA)},
 )
 def feature_coverage(
     context: dg.AssetExecutionContext,
@@ -70,10 +70,10 @@ def feature_coverage(
     key=key_of(VERSIONS),
     deps=[key_of(name) for name in (*TABLES, *_DERIVED)],
     group_name="telemetry",
-    kinds={"deltalake"},
+    kinds=kinds_of(key_of(VERSIONS), "deltalake"),
     owners=_OWNER,
     description="The content digest of every table, and of each training run's share of it.",
-    metadata={COLUMNS: arrow_columns(_VERSIONS_SCHEMA)},
+    metadata={COLUMNS: derived_columns(VERSIONS, _VERSIONS_SCHEMA)},
 )
 def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Versions]) -> dg.MaterializeResult[None]:
     """One row a table (training_run NULL) and one a table and training run."""
@@ -91,7 +91,7 @@ def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Ve
     key=WAREHOUSE,
     deps=[key_of(VERSIONS), key_of(FEATURE_COVERAGE), EXAMPLES, *(key_of(name) for name in RESULTS)],
     group_name="telemetry",
-    kinds={"duckdb"},
+    kinds=kinds_of(WAREHOUSE, "duckdb"),
     owners=_OWNER,
     op_tags=LAST,  # its end is the end of a rebuild
     description="warehouse.duckdb: the current version of every table as a view, for people with SQL.",

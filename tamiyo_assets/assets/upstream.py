@@ -11,7 +11,7 @@ from dagster import ResourceParam
 from schemas.contracts import FOLDERS, TABLES
 from schemas.contracts.table import Table
 from tamiyo_assets.accounting import feeds, tally
-from tamiyo_assets.assets.reports import COLUMNS, Reporter, contract_columns, key_of
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, contract_columns, key_of, kinds_of
 from tamiyo_assets.ingest import Ingest, Progress
 from tamiyo_assets.ledger import Ledger, present
 from tamiyo_assets.versions import Versions
@@ -23,7 +23,7 @@ _SECONDS_BETWEEN_LINES: Final = 5.0
 @dg.asset(
     key=EXPORTS,
     group_name="upstream",
-    kinds={"file"},
+    kinds=kinds_of(EXPORTS, "file"),
     owners=["team:tamiyo"],
     description="The scan of the exports root: what is new is decoded into the contract tables, once per file and table.",
 )
@@ -83,7 +83,7 @@ def folders_of(table: Table) -> list[str]:
             skippable=True,
             group_name="upstream",
             description=table.description,
-            kinds={"deltalake"},
+            kinds=kinds_of(key_of(table.name), "deltalake"),
             owners=[f"team:{table.system}"],
             metadata={COLUMNS: contract_columns(table), "key": ", ".join(table.key), "folders": ", ".join(folders_of(table))},
         )

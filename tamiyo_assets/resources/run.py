@@ -73,6 +73,6 @@ def _turn(context: dg.InitResourceContext, settings: Settings) -> Iterator[None]
         yield None
         return
     require_home(settings)
-    instance.add_run_tags(run.run_id, run_tags(settings.home, settings.exports) | process_tags())
+    instance.add_run_tags(run.run_id, run_tags(settings.home, settings.exports) | process_tags(run.run_id))
     with hold_writes(settings.home, f"run {run.run_id[:8]} of {run.job_name}", log.info):
         yield None

@@ -62,9 +62,14 @@ def event_bytes(found: Settings) -> list[int]:
     return lengths
 
 
-def metadata(found: Settings, key: str) -> dict[str, Any]:
-    """Metadata of the newest materialization of an asset `a/b`."""
+def metadata_values(found: Settings, key: str) -> dict[str, dg.MetadataValue]:
+    """Metadata of the newest materialization of an asset `a/b`, typed."""
     with open_instance(found.dagster_home) as instance:
         event = instance.get_latest_materialization_event(dg.AssetKey(key.split("/")))
     assert event is not None and event.asset_materialization is not None
-    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    return dict(event.asset_materialization.metadata)
+
+
+def metadata(found: Settings, key: str) -> dict[str, Any]:
+    """Metadata of the newest materialization of an asset `a/b`."""
+    return {name: value.value for name, value in metadata_values(found, key).items()}

@@ -1,15 +1,19 @@
 """The code location: names, groups and what blocks."""
 
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from schemas.contracts import FOLDERS
+from tamiyo_assets.assets.reports import key_of
+from tamiyo_assets.column_descriptions import COLUMNS
 from tamiyo_assets.definitions import build_definitions, defs
 from tamiyo_assets.sensors import OTHERS
 from tamiyo_assets.settings import Settings
 from tests.tamiyo_assets.pipelines import settings
+from tests.tamiyo_assets.snapshot import SNAPSHOT, text
 
 
 @pytest.fixture
@@ -50,6 +54,37 @@ def test_every_asset_has_a_column_schema_or_is_no_table(definitions: dg.Definiti
     no_tables = {"operations/exports", "operations/warehouse", "graphs/dataset", "bundle/tamiyo_gnn_v1", "bundle/current"}
     tables = [node for node in graph.asset_nodes if node.key.to_user_string() not in no_tables]
     assert [node.key.to_user_string() for node in tables if "dagster/column_schema" not in node.metadata] == []
+
+
+def test_no_column_of_any_asset_is_without_a_description(definitions: dg.Definitions) -> None:
+    schemas = {
+        node.key.to_user_string(): node.metadata["dagster/column_schema"]
+        for node in definitions.resolve_asset_graph().asset_nodes
+        if "dagster/column_schema" in node.metadata
+    }
+    assert [f"{key} {c.name}" for key, schema in schemas.items() for c in schema.columns if not c.description] == []
+
+
+def test_only_columns_that_a_derived_table_has_are_described(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    for name, described in COLUMNS.items():
+        schema = graph.get(key_of(name)).metadata["dagster/column_schema"]
+        assert {*described} == {column.name for column in schema.columns}, name
+
+
+def test_a_node_of_the_graph_shows_the_schema_beside_the_name(definitions: dg.Definitions) -> None:
+    """The UI names a node by the last part of its key; the kinds are shown with it."""
+    nodes = definitions.resolve_asset_graph().asset_nodes
+    assert [node.key.to_user_string() for node in nodes if node.key.path[0] not in node.kinds] == []
+    shown = Counter((node.key.path[-1], *sorted(node.kinds)) for node in nodes)
+    assert [node for node, count in shown.items() if count > 1] == []
+    in_groups = Counter((node.group_name, node.key.path[-1]) for node in nodes)
+    assert [node for node, count in in_groups.items() if count > 1] == []
+
+
+def test_the_definitions_are_those_of_the_snapshot() -> None:
+    """`python -m tests.tamiyo_assets.snapshot` writes it anew."""
+    assert text(defs) == SNAPSHOT.read_text(encoding="utf-8")
 
 
 def test_tests_can_replace_a_resource(tmp_path: Path) -> None:

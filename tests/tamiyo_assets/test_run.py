@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pytest
 
@@ -14,7 +15,7 @@ from tamiyo_assets.execution import Outcome
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 from tamiyo_assets.summary import summarize
-from tests.tamiyo_assets.pipelines import data_versions, event_bytes, metadata, run, settings
+from tests.tamiyo_assets.pipelines import data_versions, event_bytes, metadata, metadata_values, run, settings
 
 pytestmark = pytest.mark.pipeline
 
@@ -87,6 +88,33 @@ def test_what_changed_and_how_many_runs_a_table_holds_is_in_the_metadata(pipelin
     again = metadata(pipeline, "features/seed")
     assert again["training_runs"] > 1 and again["runs_changed"] in (0, again["training_runs"])
     assert isinstance(again["changed"], bool)
+
+
+def _figures(pipeline: Settings, key: str) -> dict[str, float]:
+    """What the UI plots over builds: metadata of a numeric type."""
+    numeric = (dg.IntMetadataValue, dg.FloatMetadataValue)
+    values = metadata_values(pipeline, key)
+    return {name: value.value for name, value in values.items() if isinstance(value, numeric) and value.value is not None}
+
+
+def test_the_rows_of_every_table_are_a_number_that_plots(pipeline: Settings, outcome: Outcome) -> None:
+    tables = TableStore(pipeline.home)
+    counts = {
+        key: tables.count(key.replace("/", ".")) for key in data_versions(pipeline) if tables.exists(key.replace("/", "."))
+    }
+    assert len(counts) > 60
+    assert {key: _figures(pipeline, key).get("dagster/row_count") for key in counts} == counts
+
+
+def test_the_figures_of_builds_and_coverage_are_numbers_that_plot(pipeline: Settings, outcome: Outcome) -> None:
+    bundle = _figures(pipeline, "bundle/tamiyo_gnn_v1")
+    assert {"gap_closed", "gap_closed_lead", "ece", "dagster/row_count"} <= set(bundle)
+    assert -10.0 < bundle["gap_closed"] <= 1.0 and 0.0 <= bundle["ece"] <= 1.0
+    assert 0.9 < _figures(pipeline, "coverage/by_key")["coverage"] <= 1.0
+    families = _figures(pipeline, "coverage/by_family")
+    measured = {group.family for group in GROUPS if group.features and group.family in families}
+    assert {"node.layer", "node.seed", "node.context"} <= measured
+    assert all(0.0 <= families[family] <= 1.0 for family in measured)
 
 
 def test_the_warehouse_has_the_tables(pipeline: Settings, outcome: Outcome) -> None:
