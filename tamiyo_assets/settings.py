@@ -1,5 +1,6 @@
 """Where things are and how strict the checks are: resolved for every command, run and sensor tick, never at import."""
 
+import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,8 @@ from tempfile import TemporaryFile
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gnn.model.config import TrainingConfig
+from gnn.publish import publish_file
+from gnn.strict_json import read_object
 from schemas.decode import Limits
 from schemas.errors import ContractError, StorageError, TamiyoError
 from tamiyo_assets.ledger import Ledger
@@ -21,6 +24,7 @@ DEFAULT_HOME = Path("var/tamiyo")
 SAMPLE_HOME = Path("var/sample")
 DEFAULT_EXPORTS = Path("var/exports")
 DEFAULT_DAGSTER_HOME = Path("var/dagster")
+ORIGIN = "origin.json"
 
 
 class ExportsMissing(TamiyoError):
@@ -145,21 +149,27 @@ def _finished_files(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in files if not name.startswith(".") and not name.endswith(".tmp"))
 
 
+def note_origin(settings: Settings) -> None:
+    """Remember whether a home holds the committed sample or other exports; the caller holds the lock of its writers."""
+    path = settings.home / ORIGIN
+    said = (json.dumps({"sample": settings.exports == SAMPLE}) + "\n").encode("ascii")
+    if not path.exists() or path.read_bytes() != said:
+        publish_file(path, said)
+
+
 def has_own_exports(home: Path) -> bool:
     """Whether exports other than the committed sample have ever arrived in a home."""
-    arrived = _arrived(home)
-    return bool(arrived) and not arrived <= _sample_files()
+    return _has_arrivals(home) and not _holds_the_sample(home)
+
+
+def _has_arrivals(home: Path) -> bool:
+    return any(entry.event == "arrived" for entry in Ledger(home).entries())
 
 
 def _holds_the_sample(home: Path) -> bool:
-    arrived = _arrived(home)
-    return bool(arrived) and arrived <= _sample_files()
-
-
-def _arrived(home: Path) -> set[tuple[str, int]]:
-    """Name and size of every export that ever arrived in a home."""
-    return {(entry.file, entry.size) for entry in Ledger(home).entries() if entry.event == "arrived"}
-
-
-def _sample_files() -> set[tuple[str, int]]:
-    return {(path.relative_to(SAMPLE).as_posix(), path.stat().st_size) for path in _finished_files(SAMPLE)}
+    """Whether what arrived in a home is the committed sample; of a home of an earlier version the files tell."""
+    path = home / ORIGIN
+    if path.exists():
+        return read_object(path, StorageError).get("sample") is True
+    arrived = {(entry.file, entry.size) for entry in Ledger(home).entries() if entry.event == "arrived"}
+    return bool(arrived) and arrived == {(p.relative_to(SAMPLE).as_posix(), p.stat().st_size) for p in _finished_files(SAMPLE)}

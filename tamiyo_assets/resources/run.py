@@ -16,7 +16,7 @@ from tamiyo_assets.resources.alerts import AlertOutbox
 from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.settings import Settings, require_exports, require_home, resolve
+from tamiyo_assets.settings import Settings, note_origin, require_exports, require_home, resolve
 from tamiyo_assets.versions import Versions
 from tamiyo_assets.writes import EXPORTS, HOME, hold_writes, process_tags, run_tags
 
@@ -75,4 +75,5 @@ def _turn(context: dg.InitResourceContext, settings: Settings) -> Iterator[None]
     require_home(settings)
     instance.add_run_tags(run.run_id, run_tags(settings.home, settings.exports) | process_tags(run.run_id))
     with hold_writes(settings.home, f"run {run.run_id[:8]} of {run.job_name}", log.info):
+        note_origin(settings)
         yield None

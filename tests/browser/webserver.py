@@ -42,15 +42,21 @@ _STOP = "mutation Stop($id: String!) { stopSensor(id: $id) { __typename } }"
 _LOCATION = {"repositoryLocationName": "tamiyo_assets", "repositoryName": "__repository__"}
 
 
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 class Webserver:
     """One webserver process, and a daemon once a run is launched; `close` ends both, and the runs that they started."""
 
     def __init__(self, *, home: Path, exports: Path, dagster_home: Path) -> None:
         dagster_home.mkdir(parents=True, exist_ok=True)
         (dagster_home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._env = os.environ | {"DAGSTER_HOME": str(dagster_home), "TAMIYO_HOME": str(home), "TAMIYO_EXPORTS": str(exports)}
         command = [str(Path(sys.executable).with_name("dagster-webserver")), "-h", "127.0.0.1", "-p", str(self.port)]

@@ -11,7 +11,8 @@ from schemas.decode import Limits
 from schemas.errors import ContractError, StorageError
 from tamiyo_assets.ledger import Ledger
 from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.settings import SAMPLE, ExportsMissing, Settings, require_exports, require_home, resolve
+from tamiyo_assets.settings import SAMPLE, ExportsMissing, Settings, note_origin, require_exports, require_home, resolve
+from tests.exports import part_of
 
 
 @pytest.fixture(autouse=True)
@@ -76,11 +77,26 @@ def test_a_home_that_holds_the_sample_is_no_place_for_own_exports(tmp_path: Path
         require_home(resolve(environment={}))
 
 
+@pytest.mark.parametrize("batches", [1, 100], ids=["a part", "the whole"])
+def test_a_copy_of_the_sample_is_an_export_like_any_other(tmp_path: Path, batches: int) -> None:
+    part_of(SAMPLE, tmp_path / "var/exports", batches=batches)
+    found = resolve(environment={})
+    require_home(found)
+    note_origin(found)
+    arrived(found.home, found.exports)
+    require_home(resolve(environment={}))
+    (tmp_path / "var/exports").rename(tmp_path / "away")
+    assert not resolve(environment={}).exports_are_sample
+
+
 def test_a_named_home_takes_the_sample_until_other_exports_arrive(tmp_path: Path) -> None:
-    arrived(tmp_path / "named", SAMPLE)
     found = resolve(home=Path("named"), environment={})
     assert (found.home, found.exports_are_sample) == (tmp_path / "named", True)
+    note_origin(found)
+    arrived(tmp_path / "named", SAMPLE)
+    assert resolve(home=Path("named"), environment={}).exports_are_sample
     own(tmp_path / "other")
+    note_origin(resolve(home=Path("named"), exports=Path("other"), environment={}))
     arrived(tmp_path / "named", tmp_path / "other")
     assert not resolve(home=Path("named"), environment={}).exports_are_sample
 
