@@ -1,6 +1,7 @@
 """Fixtures that more than one mirror of a package needs."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Small matrices are slower on many threads, and two workers share two cores."""
+    """Small matrices are slower on many threads, and two workers share two cores.
+
+    A command in the background of a shell is started with SIGINT ignored, sometimes SIGTERM too, and hands that on to the
+    processes that the tests start and stop.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
 
+_PATIENCE_SECONDS = 5.0
+
 
 def cores() -> int:
     """Processor cores that this process may use."""
@@ -37,6 +39,8 @@ def alongside(work: Callable[..., object], *arguments: Any, wanted: bool) -> Ite
     finally:
         if process.pid is not None:
             process.terminate()
+            process.join(_PATIENCE_SECONDS)
+            process.kill()  # a process that was started in the background of a shell may ignore SIGTERM, and so does its child
             process.join()
 
 
