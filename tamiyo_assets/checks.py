@@ -9,6 +9,7 @@ from dagster import ResourceParam
 
 from schemas.contracts import TABLES, Severity
 from schemas.errors import BundleRejected, FeatureError
+from tamiyo_assets.accounting import Accounting
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, key_of, table_of
 from tamiyo_assets.assets.upstream import EXPORTS
@@ -86,9 +87,7 @@ def conservation(context: dg.AssetCheckExecutionContext, ingest: ResourceParam[I
             check_name=CONSERVATION,
             passed=counts.balanced,
             severity=dg.AssetCheckSeverity.ERROR,
-            description=f"{name}: {counts.rows_read} read, {counts.kept} kept + {counts.duplicates} duplicates + "
-            f"{counts.rejected} rejects ({counts.said_rejected} when they were read); "
-            f"{counts.records} counted in the exports, {counts.lost} of them neither in rows nor in rejects",
+            description="every record is accounted for" if counts.balanced else _unbalanced(name, counts),
             metadata={
                 "rows_read": counts.rows_read,
                 "kept": counts.kept,
@@ -98,6 +97,14 @@ def conservation(context: dg.AssetCheckExecutionContext, ingest: ResourceParam[I
                 "records_lost": counts.lost,
             },
         )
+
+
+def _unbalanced(name: str, counts: Accounting) -> str:
+    return (
+        f"{name}: {counts.rows_read} read, {counts.kept} kept + {counts.duplicates} duplicates + {counts.rejected} rejects "
+        f"({counts.said_rejected} when they were read); {counts.records} counted in the exports, {counts.lost} of them neither "
+        "in rows nor in rejects"
+    )
 
 
 @dg.asset_check(asset=BY_KEY, name="mandatory_coverage", description="Every mandatory key is measured everywhere.")

@@ -38,7 +38,7 @@ COMPARED = [
     name for name in (*TABLES, *DERIVED) if name not in ("training.predictions", "training.evaluation", "training.calibration")
 ]
 RUNS = 3  # training runs that arrive one by one
-SEQUENCES = int(os.environ.get("SOAK_ARRIVALS", "2"))
+SEQUENCES = int(os.environ.get("SOAK_ARRIVALS", "10"))  # the first is in `make test`, the others in `make soak`
 
 
 def lines_of(path: Path) -> list[bytes]:
@@ -215,7 +215,7 @@ def world(sample: Path, tmp_path: Path) -> World:
     return World.of(sample, tmp_path / "world")
 
 
-@pytest.mark.parametrize("seed", range(SEQUENCES))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(number, marks=pytest.mark.soak) for number in range(1, SEQUENCES))])
 def test_random_arrivals_end_as_one_fresh_run_over_all_of_them(world: World, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     exporter = Exporter(tmp_path / "exports", world, chance)
