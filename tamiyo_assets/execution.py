@@ -20,6 +20,7 @@ from tamiyo_assets.resources.alerts import Alert, AlertOutbox
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.settings import Settings
 
+_BEFORE_STEPS = "run"  # stands for a step where a run failed before its first one
 _ENDED = frozenset({"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"})
 
 Step = Callable[[str, int, int], None]  # step name, steps done, steps in all
@@ -76,7 +77,8 @@ def run_everything(settings: Settings, step: Step) -> Outcome:
     with open_instance(settings.dagster_home) as instance:
         forget_sample(instance, settings)
         result = _execute(settings, instance, step)
-        if not _metadata(result, WAREHOUSE):
+        failed_steps = _failed_steps(result)
+        if not _metadata(result, WAREHOUSE) and _BEFORE_STEPS not in failed_steps:
             # a step failed before it: what was committed is shown all the same
             publish_warehouse(settings.home, TableStore(settings.home))
         failed = failed_checks(instance, result.run_id)
@@ -85,7 +87,7 @@ def run_everything(settings: Settings, step: Step) -> Outcome:
     alerts.deliver()
     return Outcome(
         failed_checks=tuple(failed),
-        failed_steps=_failed_steps(result),
+        failed_steps=failed_steps,
         run_id=result.run_id,
         build_id=_metadata(result, BUNDLE).get("build_id"),
         refusal=_metadata(result, PROMOTION).get("refusal") or "",
@@ -130,7 +132,9 @@ def _failed_steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:
             failed[event.step_key or "?"] = text
     if not result.success and not result.get_step_failure_events():
         failures = [event for event in result.all_events if event.event_type is dg.DagsterEventType.RUN_FAILURE]
-        failed["run"] = _told(failures[-1].job_failure_data.error) if failures else "it ended without a word; see it in the UI"
+        failed[_BEFORE_STEPS] = (
+            _told(failures[-1].job_failure_data.error) if failures else "it ended without a word; see it in the UI"
+        )
     return failed
 
 

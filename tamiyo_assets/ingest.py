@@ -17,9 +17,8 @@ from tamiyo_assets.ledger import Ledger
 from tamiyo_assets.memory import kept_memory
 from tamiyo_assets.pending import Pending, plans_of
 from tamiyo_assets.rebuilding import remove_broken
-from tamiyo_assets.resources.exports import Export, Exports, Unplaced
+from tamiyo_assets.resources.exports import Exports, Unplaced
 from tamiyo_assets.resources.failures import disk_full
-from tamiyo_assets.resources.pruning import SCOPE
 from tamiyo_assets.resources.tables import TableStore
 
 Progress = Callable[[str, int, int], None]  # (export file, exports done, exports in all)
@@ -118,19 +117,6 @@ class Ingest:
         tables = self.tables.held()
         files = [tables.runs_by_file(name) for name in ("tolaria.system_state", "kasmina.seed_state")]
         return sorted({run for runs_by_file in files for runs in runs_by_file.values() for run in runs if run is not None})
-
-    def runs_in(self, export: Export) -> list[str]:
-        """Training runs that an export has rows of, sorted; it is decoded for that."""
-        from schemas.decode import decode_file
-
-        found: set[str] = set()
-        for chunk in decode_file(
-            export.path, FOLDERS[export.folder], file=export.file, digest=export.digest, limits=self.limits
-        ):
-            for rows in chunk.tables.values():
-                if SCOPE in rows.column_names:
-                    found.update(rows.column(SCOPE).unique().to_pylist())
-        return sorted(run for run in found if run is not None)
 
 
 def _batches(plan: Sequence[Pending]) -> Iterable[list[Pending]]:

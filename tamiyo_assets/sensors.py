@@ -22,12 +22,14 @@ from tamiyo_assets.assets.model import BUNDLE, EXAMPLES
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registry_key
 from tamiyo_assets.assets.reports import DATA_VERSION, INPUT_VERSION, ROWS
+from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.instance import forget_sample
 from tamiyo_assets.jobs import everything_job, rebuild_job, train_job
 from tamiyo_assets.ledger import Ledger, is_rebuilt, present
+from tamiyo_assets.resources.alerts import Alert, AlertOutbox
 from tamiyo_assets.resources.exports import Export, Exports
 from tamiyo_assets.run_sensors import stuck_run_sensor, unfinished
-from tamiyo_assets.settings import Settings
+from tamiyo_assets.settings import Settings, has_own_exports, is_empty
 from tamiyo_assets.writes import run_tags
 
 _INTERVAL_SECONDS: Final = 10
@@ -59,6 +61,16 @@ def _contents(exports: Sequence[Export]) -> str:
     return hashlib.sha256("\n".join(sorted({f"{e.folder} {e.digest}" for e in exports})).encode()).hexdigest()
 
 
+def _without_exports(settings: Settings, alerts: AlertOutbox) -> dg.SkipReason:
+    """Alert, once a day, if the exports of a home have vanished."""
+    what = f"exports root {settings.exports}: expected files <system>/<contract>/<file>, found none"
+    if has_own_exports(settings.home):
+        today = datetime.now(UTC).date().isoformat()
+        alerts.queue([Alert(today, EXPORTS.to_user_string(), "exports_root", "ERROR", f"{what}, though some had arrived")])
+        alerts.deliver()
+    return dg.SkipReason(f"{what}.")
+
+
 def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
     folders = tuple(path for path, folder in FOLDERS.items() if folder.system in systems)
 
@@ -70,10 +82,15 @@ def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
         description=f"Asks for one run of `rebuild` when the exports of {', '.join(systems)} have new contents.",
     )
     def sensor(
-        context: dg.SensorEvaluationContext, settings: ResourceParam[Settings], exports: ResourceParam[Exports]
+        context: dg.SensorEvaluationContext,
+        settings: ResourceParam[Settings],
+        exports: ResourceParam[Exports],
+        alerts: ResourceParam[AlertOutbox],
     ) -> dg.SensorResult | dg.SkipReason:
         if exports.is_sample:
             return dg.SkipReason("No exports of your own yet: `Materialize all` and `make run` read the committed sample.")
+        if is_empty(exports.root):
+            return _without_exports(settings, alerts)
         writer = unfinished(context.instance)
         if writer is not None:
             return dg.SkipReason(f"Waiting for the end of run {writer[:8]}.")

@@ -14,6 +14,7 @@ from tamiyo_assets.accounting import feeds, tally
 from tamiyo_assets.assets.reports import COLUMNS, Reporter, contract_columns, key_of, kinds_of
 from tamiyo_assets.ingest import Ingest, Progress
 from tamiyo_assets.ledger import Ledger, present
+from tamiyo_assets.settings import Settings, require_exports
 from tamiyo_assets.versions import Versions
 
 EXPORTS: Final = dg.AssetKey(["operations", "exports"])
@@ -28,9 +29,13 @@ _SECONDS_BETWEEN_LINES: Final = 5.0
     description="The scan of the exports root: what is new is decoded into the contract tables, once per file and table.",
 )
 def exports(
-    context: dg.AssetExecutionContext, ingest: ResourceParam[Ingest], versions: ResourceParam[Versions]
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    ingest: ResourceParam[Ingest],
+    versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """Ingest what is new."""
+    require_exports(settings)
     report = ingest.refresh(progress=_logged(context))
     for file, why in report.failed.items():
         context.log.warning(f"{file}: not read: {why}; the next ingest tries it again")

@@ -16,7 +16,7 @@ from tamiyo_assets.resources.alerts import AlertOutbox
 from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.features import FeatureSource
 from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.settings import Settings, note_origin, require_exports, require_home, resolve
+from tamiyo_assets.settings import Settings, note_origin, require_home, resolve
 from tamiyo_assets.versions import Versions
 from tamiyo_assets.writes import EXPORTS, HOME, hold_writes, process_tags, run_tags
 
@@ -45,7 +45,7 @@ def run_resources(fixed: Settings | None = None) -> dict[str, dg.ResourceDefinit
         "settings": settings,
         "turn": turn,
         "tables": made(lambda have: TableStore(have.settings.home)),
-        "exports": made(lambda have: _exports(opened, have.settings)),
+        "exports": made(lambda have: opened(have.settings.exports, have.settings.exports_are_sample)),
         "ingest": made(
             lambda have: Ingest(have.settings.home, have.exports, have.tables, have.settings.limits), "exports", "tables"
         ),
@@ -53,11 +53,6 @@ def run_resources(fixed: Settings | None = None) -> dict[str, dg.ResourceDefinit
         "versions": made(lambda have: Versions(have.settings.home, have.tables), "tables"),
         "alerts": made(lambda have: AlertOutbox(have.settings.home, have.settings.alert_webhook)),
     }
-
-
-def _exports(opened: Callable[[Path, bool], Exports], settings: Settings) -> Exports:
-    require_exports(settings)
-    return opened(settings.exports, settings.exports_are_sample)
 
 
 def _settings(context: dg.InitResourceContext) -> Settings:

@@ -185,4 +185,8 @@ def test_a_run_that_fails_before_its_first_step_says_why(tmp_path: Path) -> None
     (tmp_path / "exports").mkdir()
     outcome = run(settings(tmp_path, tmp_path / "exports"))
     assert not outcome.ok
-    assert "expected a directory with files" in outcome.failed_steps["run"]
+    assert "expected a directory with files" in outcome.failed_steps["operations__exports"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "home").symlink_to(tmp_path / "nowhere" / "home")
+    outcome = run(settings(tmp_path / "other", tmp_path / "exports"))
+    assert not outcome.ok and "expected a directory that can be written to" in outcome.failed_steps["run"]

@@ -15,16 +15,16 @@ from gnn.features.registries import load
 from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.ledger import REBUILT, note_rebuilt
+from tamiyo_assets.resources.alerts import AlertOutbox
 from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.sensors import (
     Cursor,
-    exports_sensor,
     kasmina_exports_sensor,
     training_sensor,
     urabrask_exports_sensor,
 )
-from tamiyo_assets.settings import ExportsMissing, Settings
+from tamiyo_assets.settings import Settings
 from tamiyo_assets.writes import EXPORTS, HOME, WRITES
 from tests.exports import part_of
 from tests.tamiyo_assets.daemon import EXPORT_SENSORS, Daemon, daemon
@@ -185,12 +185,19 @@ def test_the_committed_sample_is_not_watched(one: Daemon, found: Settings) -> No
     assert "committed sample" in told(one)
 
 
-def test_a_vanished_exports_root_fails_the_tick(one: Daemon, found: Settings) -> None:
+def test_an_exports_root_that_vanished_is_one_alert_a_day(one: Daemon, found: Settings) -> None:
     one.tick()
+    (found.exports / "kasmina/seed_state/a.ndjson").rename(found.home / "away")
+    for sensor in (*EXPORT_SENSORS, *EXPORT_SENSORS):
+        assert "found none" in told(one, sensor)
+    (alert,) = AlertOutbox(found.home, None).entries().values()
+    assert (alert.alert["check"], alert.alert["severity"]) == ("exports_root", "ERROR")
+
+
+def test_an_exports_root_that_was_always_empty_is_no_alert(one: Daemon, found: Settings) -> None:
     (found.exports / "kasmina/seed_state/a.ndjson").unlink()
-    with pytest.raises(dg.DagsterError) as error:
-        one.evaluate(exports_sensor)
-    assert isinstance(error.value.__cause__, ExportsMissing)
+    assert "found none" in told(one)
+    assert AlertOutbox(found.home, None).entries() == {}
 
 
 @pytest.fixture(scope="module")
