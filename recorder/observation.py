@@ -110,7 +110,7 @@ def _activations(watch: "Watch", probe: Probe) -> Iterator[pb.ActivationTelemetr
 
 
 def number(value: object) -> float | None:
-    """A setting of an optimizer as a number; None where it is none (Adafactor's `lr`)."""
+    """Return a setting of an optimizer as a number; None if it is not a number (Adafactor's `lr`)."""
     if isinstance(value, Tensor):
         return float(value) if value.numel() == 1 else None
     return float(value) if isinstance(value, (int, float)) else None

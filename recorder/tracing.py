@@ -61,7 +61,7 @@ class Tracing:
         self._end_mode()
 
     def forget(self) -> None:
-        """Begin the parts anew, and let their tensors go."""
+        """Forget the parts and release their tensors."""
         self.compiled = self.compiled or self._entry.compiled or self._inner.compiled
         self.parts, self._bold = Trace(), True
         self._shy.put_on()

@@ -52,7 +52,7 @@ EWMA: Final = pa.schema(
         ("mean", pa.float64()),
         ("var", pa.float64()),
         ("count", pa.int64()),
-        ("timestamp_ns", pa.int64()),  # of the run's newest observation of the metric, NULL where there is none
+        ("timestamp_ns", pa.int64()),  # of the run's newest observation of the metric; NULL if the metric was never observed
     ]
 )
 

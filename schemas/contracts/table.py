@@ -227,7 +227,7 @@ class Folder:
         return self.path.partition("/")[2]
 
     def extension(self, name: str) -> str | None:
-        """The extension of those of the folder that says a file's format, in any case; None if it is none of them.
+        """The extension of those of the folder that says a file's format, in any case; None if there is no such extension.
 
         `.jsonl` is `.ndjson`.
         """

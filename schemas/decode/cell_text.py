@@ -15,7 +15,7 @@ def cell_text(value: pa.Scalar) -> str:
 
 
 def cell_json(value: pa.Scalar) -> Any:
-    """A value in plain types; what has none is a text. Never raises for what a file can hold."""
+    """Return a value in plain types; other values become text. Never raises for what a file can hold."""
     kind = value.type
     if not value.is_valid:
         return None
@@ -35,7 +35,7 @@ def cell_json(value: pa.Scalar) -> Any:
 
 
 def _text(value: pa.StringScalar | pa.BinaryScalar) -> Any:
-    """A text; bytes that are none as an object, which no column of texts takes when they are read again."""
+    """Return text; bytes that are not UTF-8 become an object, which a text column rejects when they are read again."""
     buffer = value.as_buffer()
     data = b"" if buffer is None else buffer.to_pybytes()
     try:

@@ -60,7 +60,7 @@ def stored(array: pa.Array) -> pa.Array:
 
 
 def cast_cells(array: pa.Array, name: str, kind: pa.DataType, found: Findings) -> pa.Array:
-    """Cells as texts, lists or maps; those that are no text, or hold NULLs where none may be, are bad."""
+    """Return cells as texts, lists or maps; a cell that is not text, or holds a forbidden NULL, is bad."""
     values, bad = _each(array, lambda part: _valid(_convert(part, name, kind)), kind)
     if pa.types.is_list(kind) and values.values.null_count:
         owners = np.repeat(np.arange(len(values)), np.diff(np.asarray(values.offsets)))
@@ -212,7 +212,7 @@ def _truths(array: pa.Array, column: Column, found: Findings) -> pa.Array:
 
 
 def _names(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Names of an enum's values, or their numbers in decimal. A name that is none of them is a fault, as in JSON."""
+    """Names of an enum's values, or their numbers in decimal. Another name is a fault, as in JSON."""
     if pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
         array = _integers(array, column, found)
     values = cast_cells(array, column.name, pa.string(), found)

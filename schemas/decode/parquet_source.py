@@ -44,7 +44,7 @@ class Batch:
 
 @dataclass
 class Source:
-    """An open Parquet file. Raises Unreadable if it is none."""
+    """An open Parquet file. Raises Unreadable if the file is not Parquet."""
 
     path: Path
     limits: Limits

@@ -26,7 +26,7 @@ class BadTime(ContractError):
 
 
 def iso_ns(text: str) -> int:
-    """Nanoseconds since 1970 (any int) of an ISO 8601 time; one without a zone is UTC. BadTime if it is none."""
+    """Nanoseconds since 1970 (any int) of an ISO 8601 time; one without a zone is UTC. Raises BadTime for other text."""
     match = _ISO.fullmatch(text.strip())
     if match is None:
         raise BadTime(Reason.BAD_VALUE, f"expected an ISO 8601 time, found {text[:80]!r}")
