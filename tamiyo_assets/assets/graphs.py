@@ -1,6 +1,7 @@
 """The graph dataset: every training state as a typed graph, in one memory-mapped directory per set of inputs."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -69,7 +70,8 @@ def _newest(home: Path, directory: Path, digest: str) -> dict[str, dg.MetadataVa
     graphs = GraphDataset.open(directory)
     numbers = graphs.find("newest")
     alt = "the newest packet's graph"
-    return picture_metadata(home, "graphs.dataset", "newest_graph", digest, lambda: picture_of(graphs, numbers[0]), alt)
+    draw = partial(picture_of, graphs, numbers[0])
+    return picture_metadata(home, "graphs.dataset", "newest_graph", digest, draw, alt, thumbnail=False)
 
 
 def _drop_older(directory: Path) -> None:

@@ -104,16 +104,16 @@ def registry_rows(current: Registries, name: str) -> pa.Table:
 
 
 def _described(change: Change) -> dict[str, Any]:
-    added = dict(list(change.added.items())[:_ADDED_SHOWN])
-    return {
+    """Numbers of a registry, and the keys that a refresh added, if any."""
+    numbers = {
         ROWS: change.size,
         "version": change.version,
-        "capacity": change.capacity,
         "capacity_used": change.size / change.capacity,
         "added": len(change.added),
-        "added_keys": dg.MetadataValue.json(added),
         "retired": len(change.retired),
     }
+    added = dict(list(change.added.items())[:_ADDED_SHOWN])
+    return numbers | ({"added_keys": dg.MetadataValue.json(added)} if added else {})
 
 
 REGISTRY_ASSETS = (registries,)
