@@ -2,7 +2,7 @@
 
 A stand-in lies where `nn.Module.compile` keeps its code, in the attribute `_compiled_call_impl`: torch asks for it first when
 a module is called, and leaves it out of every copy and pickle, so that what is copied, saved, scripted, traced or exported
-while a stand-in is on is an ordinary module. It costs a fifth of a pair of forward hooks; while none is on, a module runs
+while a stand-in is on is an ordinary module. It costs a fifth of a pair of forward hooks; without one, a module runs
 exactly as if nobody watched.
 """
 

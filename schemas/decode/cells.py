@@ -74,7 +74,7 @@ def cast_cells(array: pa.Array, name: str, kind: pa.DataType, found: Findings) -
 
 
 def _beyond(array: pa.Array, values: pa.Array) -> npt.NDArray[np.int64]:
-    """Rows of a column of maps in which a finite number is none as the contract's float."""
+    """Return the rows of a column of maps that hold a finite number which the contract's float can't hold."""
     if not pa.types.is_map(array.type) or not pa.types.is_float64(array.type.item_type):
         return np.zeros(0, np.int64)
     (rows, _, wide), (same, _, narrow) = map_entries(array), map_entries(values)

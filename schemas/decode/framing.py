@@ -37,7 +37,7 @@ class Frame:
 
 @dataclass
 class Chunk:
-    """Consecutive records of a file (byte offset or line, and bytes), and the pieces between them that are none.
+    """Consecutive records of a file (byte offset or line, and bytes), and the pieces between them that are not records.
 
     `source`: the bytes of the whole file, if it is one of frames; they are there while its chunks are read.
     """

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.pipeline
 COMPARED = [
     name for name in (*TABLES, *DERIVED) if name not in ("training.predictions", "training.evaluation", "training.calibration")
 ]
+COMPARED += ["norms.ewma", "norms.current", "telemetry.feature_coverage"]
 RUNS = 3  # training runs that arrive one by one
 SEQUENCES = int(os.environ.get("SOAK_ARRIVALS", "10"))  # the first is in `make test`, the others in `make soak`
 
