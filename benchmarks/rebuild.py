@@ -4,7 +4,8 @@
 
 Builds a home from a copy of the committed sample (with a model that trains in seconds), starts `dagster dev` on it, drops one
 file of seed states of a new training run a round, and prints the median of the seconds until the last coverage check was
-evaluated, and of the CPU seconds that the run's process had used by then. Also prints what one rebuild adds to the event log.
+evaluated, and of the CPU seconds that the run's process had used by then. Also prints what one rebuild adds to the event log
+(median of all, of the first and of the last quarter), and what is left of the log once retention keeps `--keep` runs.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import dagster as dg
 import psutil
 
 from tamiyo_assets.instance import open_instance
+from tamiyo_assets.retention import prune
 from tamiyo_assets.writes import PID
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -117,7 +119,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--keep", type=int, default=2, help="runs that retention keeps at the end (default: 2)")
+    options = parser.parse_args()
+    rounds = options.rounds
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         home, exports, dagster_home = root / "home", root / "exports", root / "home" / "dagster"
@@ -140,11 +144,20 @@ def main() -> None:
                 found.append(one_round(instance, exports, number))
                 sizes.append(event_log_bytes(dagster_home))
                 print(json.dumps({name: round(value, 2) for name, value in found[-1].items()}), flush=True)
+            pruned = prune(instance, most=options.keep)
+            left = event_log_bytes(dagster_home)
         median = {f"{name}, seconds": round(statistics.median(one[name] for one in found), 2) for name in found[0]}
-        added = statistics.median(after - before for before, after in pairwise(sizes))
-        print(
-            json.dumps({"command": f"python -m benchmarks.rebuild --rounds {rounds}", **median, "event log, bytes": int(added)})
-        )
+        added, quarter = [after - before for before, after in pairwise(sizes)], max(1, rounds // 4)
+        log = {
+            "a rebuild": int(statistics.median(added)),
+            "a rebuild, first quarter": int(statistics.median(added[:quarter])),
+            "a rebuild, last quarter": int(statistics.median(added[-quarter:])),
+            "all": sizes[-1],
+            "after retention": left,
+            "runs kept": pruned.kept,
+        }
+        command_line = f"python -m benchmarks.rebuild --rounds {rounds} --keep {options.keep}"
+        print(json.dumps({"command": command_line, **median, "event log, bytes": log}))
 
 
 if __name__ == "__main__":
