@@ -22,12 +22,12 @@ import pyarrow as pa
 import torch
 
 from benchmarks.graph_world import DefaultNorms, Size, known_words, metadata_tables, run_tables
-from gnn.features.build import build_features, featurize, iter_features
-from gnn.features.metadata import Metadata
-from gnn.features.sources import Sources
+from gnn.encode.build import build_features, featurize, iter_features
 from gnn.graph.assemble import to_batch
 from gnn.graph.builder import GraphBuilder
 from gnn.graph.dataset import GraphDataset, write_dataset
+from gnn.join.metadata import Metadata
+from gnn.join.sources import Sources
 from schemas.features import NODE_TYPES, RELATIONS
 
 GOALS = {

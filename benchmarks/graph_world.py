@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gnn.features.priors import DEFAULT_PRIORS
-from gnn.features.registries import Registries, Registry
+from gnn.norms.priors import DEFAULT_PRIORS
+from gnn.registry.refresh import Registries, Registry
 from schemas.artifacts import REGISTRIES, registry_digest
 from schemas.contracts import TABLES
 

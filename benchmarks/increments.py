@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.packets import FOLDER
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
 from schemas.leyline import leyline_pb2 as pb
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 
 NEW, LATER, AGAIN = "new run", "later packets", "delivered again"
 KINDS = (NEW, LATER, AGAIN)

@@ -24,12 +24,12 @@ from typing import Any, Final
 import duckdb
 
 from benchmarks.packets import FOLDER, write
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
 from schemas.decode import Limits, decode_file
-from schemas.decode.framing import read_frames
+from schemas.decode.read.framing import read_frames
 from schemas.leyline import leyline_pb2 as pb
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 
 EXTENSIONS: Final = (".binpb", ".ndjson", ".parquet")
 TYPES: Final = {

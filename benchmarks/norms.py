@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gnn.features.ewma import EwmaState, run_states
+from gnn.norms.ewma import EwmaState, run_states
 from schemas.artifacts import ALPHA
 
 ROUNDS = 5

@@ -27,9 +27,9 @@ from pathlib import Path
 import dagster as dg
 import psutil
 
+from lake.writes import PID
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.retention import prune
-from tamiyo_assets.writes import PID
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CHECKS = {"mandatory_coverage", "family_coverage", "coverage_conservation", "graphs_have_elements"}

@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gnn.features.registries import refresh
+from gnn.registry.refresh import refresh
 
 FEW, MANY = 10, 1_000
 TRIES = 31

@@ -4,10 +4,10 @@
 kernels, measures them against controls and writes everything as exports. Imports schemas, and nothing else of this project.
 """
 
-from recorder.faults import WatchWarning
-from recorder.observation import Observation
-from recorder.plan import RecordPlan
-from recorder.record import Progress, record
-from recorder.watch import Watch, watch
+from recorder.runs.plan import RecordPlan
+from recorder.runs.record import Progress, record
+from recorder.watch.faults import WatchWarning
+from recorder.watch.observation import Observation
+from recorder.watch.watcher import Watch, watch
 
 __all__ = ["Observation", "Progress", "RecordPlan", "Watch", "WatchWarning", "record", "watch"]

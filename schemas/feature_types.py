@@ -19,7 +19,7 @@ class Kind(StrEnum):
 
 
 class Transform(StrEnum):
-    """What turns a raw value into its channel; formulas in `gnn.features.transforms`."""
+    """What turns a raw value into its channel; formulas in `gnn.encode.transforms`."""
 
     IDENTITY = "identity"
     CLAMP01 = "clamp01"

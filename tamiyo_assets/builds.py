@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gnn.code_version import code_version
-from gnn.model.config import TrainingConfig
-from gnn.publish import publish_file
-from gnn.strict_json import read_object
+from lake.durable.publish import publish_file
+from lake.durable.strict_json import read_object
+from lake.store.versions import Versions
+from schemas.configuration import TrainingConfig
 from schemas.errors import StorageError
 from tamiyo_assets.resources.features import FeatureSource
-from tamiyo_assets.versions import Versions
 
 if TYPE_CHECKING:
     from gnn.bundle import BuildInputs, Gate

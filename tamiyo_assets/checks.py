@@ -7,19 +7,19 @@ import dagster as dg
 import pyarrow.compute as pc
 from dagster import ResourceParam
 
+from gnn.coverage.ratios import ratios
+from lake.accounting import Accounting
+from lake.ingest.ingest import Ingest
+from lake.rules import broken_rules, references
+from lake.settings import Settings
+from lake.store.tables import TableStore
 from schemas.contracts import TABLES, Severity
 from schemas.errors import BundleRejected, FeatureError
-from tamiyo_assets.accounting import Accounting
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, key_of, table_of
 from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.builds import build_report, last_trained
-from tamiyo_assets.contract_rules import broken_rules, references
-from tamiyo_assets.coverage import ratios
-from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.resources.features import FeatureSource
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.settings import Settings
 
 CONTRACT_RULES = "contract_rules"
 CONSERVATION = "conservation"
@@ -146,7 +146,7 @@ def family_coverage(settings: ResourceParam[Settings], tables: ResourceParam[Tab
 @dg.asset_check(asset=BY_KEY, name="coverage_conservation", description="Counts agree with the tensors' own masks.")
 def coverage_conservation(tables: ResourceParam[TableStore], source: ResourceParam[FeatureSource]) -> dg.AssetCheckResult:
     """For every key: measured within elements, and the sum of the mask channels is the measured count in the table."""
-    from gnn.features.coverage import check_conservation
+    from gnn.coverage.counts import check_conservation
 
     rows = tables.read("coverage.by_key")
     try:

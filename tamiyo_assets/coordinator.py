@@ -7,7 +7,7 @@ from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
 from dagster._core.storage.dagster_run import DagsterRun
 
-from tamiyo_assets.writes import WRITES, WRITES_TAGS
+from lake.writes import WRITES, WRITES_TAGS
 
 # A run that was killed is repeated whole: its steps share one lock and one scan of the exports.
 _RETRY_STRATEGY = {"dagster/retry_strategy": "ALL_STEPS"}

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from lake.settings import Settings
 from tamiyo_assets.assets.bundle import BUNDLE_ASSETS
 from tamiyo_assets.assets.features import FEATURE_ASSETS
 from tamiyo_assets.assets.graphs import GRAPH_ASSETS
@@ -22,7 +23,6 @@ from tamiyo_assets.jobs import JOBS
 from tamiyo_assets.resources.run import run_resources
 from tamiyo_assets.schedules import SCHEDULES
 from tamiyo_assets.sensors import SENSORS
-from tamiyo_assets.settings import Settings
 from tamiyo_assets.upkeep import maintenance_job
 
 

@@ -11,10 +11,10 @@ import dagster as dg
 import yaml
 from dagster._core.instance.ref import InstanceRef
 
-from gnn.publish import lock, publish_file
+from lake.durable.publish import lock, publish_file
+from lake.settings import SAMPLE, Settings
+from lake.writes import EXPORTS, HOME, WRITES_TAGS
 from schemas.errors import StorageError
-from tamiyo_assets.settings import SAMPLE, Settings
-from tamiyo_assets.writes import EXPORTS, HOME, WRITES_TAGS
 
 CONFIGURATION: Final = Path(__file__).resolve().parents[1] / "dagster.yaml"
 _NO_LOGS: Final = {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}

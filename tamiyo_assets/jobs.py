@@ -8,11 +8,11 @@ from typing import Final
 
 import dagster as dg
 
+from lake.writes import WRITES_TAGS
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.model import BUNDLE, RESULTS
 from tamiyo_assets.assets.reports import key_of
 from tamiyo_assets.assets.telemetry import WAREHOUSE
-from tamiyo_assets.writes import WRITES_TAGS
 
 _TAGS: Final = {**WRITES_TAGS, "dagster/retry_strategy": "ALL_STEPS"}
 _TRAINED: Final = dg.AssetSelection.assets(*(key_of(name) for name in RESULTS), BUNDLE, PROMOTION)

@@ -15,8 +15,8 @@ import dagster as dg
 import psutil
 from dagster import ResourceParam
 
-from tamiyo_assets.settings import Settings
-from tamiyo_assets.writes import BOOT_ID, HOST, PID, PROCESS_OF, STARTED, WRITES_TAGS, boot_id, started
+from lake.settings import Settings
+from lake.writes import BOOT_ID, HOST, PID, PROCESS_OF, STARTED, WRITES_TAGS, boot_id, started
 
 _INTERVAL_SECONDS: Final = 10
 _WAITING: Final = [

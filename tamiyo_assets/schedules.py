@@ -5,10 +5,10 @@ from typing import Final
 import dagster as dg
 from dagster import ResourceParam
 
+from lake.settings import Settings
+from lake.writes import run_tags
 from tamiyo_assets.jobs import rebuild_job
-from tamiyo_assets.settings import Settings
 from tamiyo_assets.upkeep import maintenance_job
-from tamiyo_assets.writes import run_tags
 
 
 @dg.schedule(

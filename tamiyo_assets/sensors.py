@@ -14,9 +14,14 @@ from typing import Final
 import dagster as dg
 from dagster import ResourceParam
 
+from lake.exports.folders import Export, Exports
+from lake.exports.ledger import Ledger, is_rebuilt, present
+from lake.settings import Settings, has_own_exports, is_empty
+from lake.writes import run_tags
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import FOLDERS
-from tamiyo_assets.alert_sensors import ALERT_SENSORS
+from tamiyo_assets.alerts.outbox import Alert, AlertOutbox
+from tamiyo_assets.alerts.sensors import ALERT_SENSORS
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE, EXAMPLES
 from tamiyo_assets.assets.normalization import NORMS
@@ -25,12 +30,7 @@ from tamiyo_assets.assets.reports import DATA_VERSION, INPUT_VERSION, ROWS
 from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.instance import forget_sample
 from tamiyo_assets.jobs import everything_job, rebuild_job, train_job
-from tamiyo_assets.ledger import Ledger, is_rebuilt, present
-from tamiyo_assets.resources.alerts import Alert, AlertOutbox
-from tamiyo_assets.resources.exports import Export, Exports
 from tamiyo_assets.run_sensors import stuck_run_sensor, unfinished
-from tamiyo_assets.settings import Settings, has_own_exports, is_empty
-from tamiyo_assets.writes import run_tags
 
 _INTERVAL_SECONDS: Final = 10
 OTHERS: Final = ("tolaria", "urza", "tezzeret", "weatherlight", "simic", "tamiyo", "oona")

@@ -6,15 +6,15 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.writes import WRITES_TAGS
+from lake.store.tables import TableStore
+from lake.writes import WRITES_TAGS
 
 
 @dg.op(description="Merge small files, delete those that no kept version needs, show the views what is left.")
 def compact_and_vacuum(context: dg.OpExecutionContext, tables: dg.ResourceParam[TableStore]) -> None:
     """Maintain every table; what was done is in the log."""
-    from tamiyo_assets.maintenance import maintain
-    from tamiyo_assets.warehouse import WAREHOUSE, publish
+    from lake.upkeep import maintain
+    from lake.warehouse import WAREHOUSE, publish
 
     done = maintain(tables)
     for one in done:

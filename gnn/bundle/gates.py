@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from gnn.bundle.manifest import Manifest
-from gnn.model.config import REQUIRED_HEADS
+from schemas.configuration import REQUIRED_HEADS
 
 NAMES = ("heads", "gap_closed", "risk_calibration", "value_coverage")
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gnn.bundle.build_id import BuildInputs
-from gnn.model.config import ModelConfig, TrainingConfig
 from schemas.artifacts import Digest
+from schemas.configuration import ModelConfig, TrainingConfig
 
 Dimension = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern="^[A-Z]$")]
 

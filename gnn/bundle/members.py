@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from gnn.model.config import MODEL_NAME
 from schemas.artifacts import REGISTRIES
+from schemas.configuration import MODEL_NAME
 
 _MIB: Final = 1 << 20
 

@@ -13,7 +13,7 @@ from gnn.bundle.gates import NAMES, Gate, GateConfig, gates
 from gnn.bundle.preflight import PreflightReport, preflight
 from gnn.bundle.read import Bundle, read_bundle, resolve_once
 from gnn.bundle.write import BUNDLES, bundle_path
-from gnn.publish import append_durable, lock, switch_link
+from lake.durable.publish import append_durable, lock, switch_link
 from schemas.errors import BundleRejected, PromotionRefused
 
 CURRENT = "current"

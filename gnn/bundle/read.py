@@ -14,12 +14,12 @@ from torch import Tensor
 from gnn.bundle.files import read_members
 from gnn.bundle.manifest import Manifest, digest_of
 from gnn.bundle.members import GOLDEN, LISTED, MANIFEST, MANIFEST_DIGEST, NORMS, REGISTRY_DIR, WEIGHTS, digest_line
-from gnn.features.norms import Norms
-from gnn.features.norms import from_json as read_norms
-from gnn.features.registries import Registries
-from gnn.features.registries import load as load_registries
 from gnn.model.network import TamiyoGNN
-from gnn.strict_json import parse_object
+from gnn.norms.published import Norms
+from gnn.norms.published import from_json as read_norms
+from gnn.registry.refresh import Registries
+from gnn.registry.refresh import load as load_registries
+from lake.durable.strict_json import parse_object
 from schemas.errors import BundleRejected, NormsError, RegistryError
 
 

@@ -25,15 +25,15 @@ from gnn.bundle.manifest import (
 )
 from gnn.bundle.members import CHECKPOINT, GOLDEN, MANIFEST, MANIFEST_DIGEST, NORMS, REGISTRY_INDEX, WEIGHTS, digest_line
 from gnn.bundle.read import read_bundle
-from gnn.features.norms import Norms
-from gnn.features.norms import from_json as read_norms
-from gnn.features.registries import Registries
-from gnn.features.registries import load as load_registries
-from gnn.features.registry_files import resolve
-from gnn.model.config import MODEL_NAME
 from gnn.model.targets import GraphStore
 from gnn.model.trained import TrainedModel
-from gnn.publish import beside, ensure_dir, lock, publish_dir, sweep, write_durable
+from gnn.norms.published import Norms
+from gnn.norms.published import from_json as read_norms
+from gnn.registry.files import resolve
+from gnn.registry.refresh import Registries
+from gnn.registry.refresh import load as load_registries
+from lake.durable.publish import beside, ensure_dir, lock, publish_dir, sweep, write_durable
+from schemas.configuration import MODEL_NAME
 from schemas.errors import BundleRejected
 from schemas.kernels import KERNELS
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from gnn.features.build import FeatureSet
+from gnn.encode.build import FeatureSet
 from gnn.graph.batch import GraphBatch, Triple
 from schemas.features import NODE_TYPES, RELATIONS
 

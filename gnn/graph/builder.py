@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnn.features.build import FeatureSet, featurize
-from gnn.features.metadata import Metadata
-from gnn.features.sources import Sources
-from gnn.features.state import RunState, restore_states, save_states
+from gnn.encode.build import FeatureSet, featurize
 from gnn.graph.assemble import to_batch
 from gnn.graph.batch import GraphBatch
+from gnn.join.metadata import Metadata
+from gnn.join.sources import Sources
+from gnn.join.state import RunState, restore_states, save_states
 from schemas.decode import decode_packets
 
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from gnn.features.rows import Ints, expand, offsets
 from gnn.graph import layout
 from gnn.graph.batch import GraphBatch, Triple
 from gnn.graph.files import Header, read_header, write_dataset
+from gnn.join.rows import Ints, expand, offsets
 from schemas.errors import FeatureError
 from schemas.features import GROUPS, NODE_TYPES, RELATIONS
 

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gnn.features.build import Featured, FeatureSet
-from gnn.features.rows import Ints
+from gnn.encode.build import Featured, FeatureSet
 from gnn.graph import layout
-from gnn.publish import publish_dir
+from gnn.join.rows import Ints
+from lake.durable.publish import publish_dir
 from schemas.errors import FeatureError
 from schemas.features import GROUPS, NodeType
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from gnn.features.rows import Ints, expand, offsets
+from gnn.join.rows import Ints, expand, offsets
 from schemas.features import GROUPS, NODE_TYPES, RELATIONS
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from gnn.model.config import NUM_KERNELS
 from gnn.model.predictions import Predictions
 from gnn.model.priors import KernelPriors
 from gnn.model.targets import Floats, Ints, Labels
+from schemas.configuration import NUM_KERNELS
 
 
 def constant(priors: KernelPriors, kernel: Ints, tau: float) -> Predictions:

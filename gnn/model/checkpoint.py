@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gnn.publish import beside, ensure_dir, fsync_dir
+from lake.durable.publish import beside, ensure_dir, fsync_dir
 from schemas.errors import TrainingError
 
 State = dict[str, Any]

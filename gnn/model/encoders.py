@@ -5,8 +5,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from gnn.model.config import ModelConfig
 from schemas.artifacts import REGISTRIES
+from schemas.configuration import ModelConfig
 from schemas.features import Feature, FeatureGroup, Kind, NodeType
 
 IDENTITIES: Final = frozenset({"seed_id", "blueprint_id"})

@@ -9,9 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnn.model.config import RISK_CLASSES, TrainingConfig
 from gnn.model.outcomes import risk_class, uplift
-from gnn.model.table_schemas import EXAMPLES, KEYS
+from schemas.configuration import RISK_CLASSES, TrainingConfig
+from schemas.derived.training import EXAMPLES, KEYS
 from schemas.kernels import KERNEL_INDEX
 from schemas.splits import split_of
 

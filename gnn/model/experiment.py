@@ -15,7 +15,6 @@ import torch_geometric
 from gnn.model.alongside import alongside
 from gnn.model.baselines import Boosting, constant
 from gnn.model.checkpoint import Checkpoints
-from gnn.model.config import ModelConfig, TrainingConfig
 from gnn.model.flat import flat_features
 from gnn.model.predictions import Predictions, predict
 from gnn.model.priors import kernel_priors
@@ -24,6 +23,7 @@ from gnn.model.ridge import Ridge
 from gnn.model.targets import GraphStore, Labels, locate
 from gnn.model.trained import HeadStatus, TrainedModel
 from gnn.model.training import Fitted, Progress, fit
+from schemas.configuration import ModelConfig, TrainingConfig
 from schemas.features import LAYER
 from schemas.kernels import KERNELS
 

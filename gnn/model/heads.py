@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gnn.model.config import BLENDING_METHODS, NUM_KERNELS, RISK_CLASSES, ModelConfig
+from schemas.configuration import BLENDING_METHODS, NUM_KERNELS, RISK_CLASSES, ModelConfig
 
 LOG_VAR_RANGE = (-12.0, 4.0)
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gnn.model.config import LossWeights
 from gnn.model.outputs import Outputs
 from gnn.model.readout import segment_mean
 from gnn.model.targets import LabelledBatch
+from schemas.configuration import LossWeights
 
 
 @dataclass(frozen=True)

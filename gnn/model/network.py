@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from gnn.graph.batch import GraphBatch, Triple
-from gnn.model.config import ModelConfig
 from gnn.model.encoders import COMPILE_STATUS, GroupEmbedding, NodeEncoder
 from gnn.model.heads import GraphHead, SeedHead
 from gnn.model.layers import ALL_TYPES, MessageRound, RoundShape, State, gat_round, own_round, parameter_key, sage_round
@@ -22,6 +21,7 @@ from gnn.model.readout import (
     segment_mean,
     segment_sum,
 )
+from schemas.configuration import ModelConfig
 from schemas.features import NODE_TYPES, PARAMETER, RELATIONS
 
 READ_BY_HEADS: Final = ("layer", "seed", "blueprint", "context")

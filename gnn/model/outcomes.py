@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gnn.model.config import RISK_CLASSES
+from schemas.configuration import RISK_CLASSES
 
 Floats = NDArray[np.float64]
 NONE, LOW, MEDIUM, HIGH, CRITICAL = range(len(RISK_CLASSES))

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from gnn.model.config import NUM_KERNELS, RISK_CLASSES
 from gnn.model.network import TamiyoGNN
 from gnn.model.targets import Floats, Labels
+from schemas.configuration import NUM_KERNELS, RISK_CLASSES
 
 SHRINKAGE = 8.0  # labels of the overall mean that each kernel's own mean is drawn towards
 GAIN = 0.1  # the heads start close to their biases, so that the first epochs learn deviations

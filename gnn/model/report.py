@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnn.model.calibration import Calibration, calibrate
-from gnn.model.config import TrainingConfig
 from gnn.model.evaluation import Gaps, Outcomes, by_group, compare, model_figures
 from gnn.model.figures import replicate_reliability
 from gnn.model.metrics import Metrics
 from gnn.model.predictions import Predictions
 from gnn.model.tables import calibration_rows, empty_tables, evaluation_rows, prediction_rows
 from gnn.model.targets import Labels
+from schemas.configuration import TrainingConfig
 
 EVALUATED: Final = ("validation", "test", "held_out")
 

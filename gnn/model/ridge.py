@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gnn.model.config import NUM_KERNELS
 from gnn.model.predictions import Predictions
 from gnn.model.targets import Floats, Ints, Labels
+from schemas.configuration import NUM_KERNELS
 
 PENALTIES: Final = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 FOLDS: Final = 4

@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from gnn.model.bootstrap import Interval
 from gnn.model.calibration import Calibration
-from gnn.model.config import RISK_CLASSES
 from gnn.model.evaluation import Gaps, value_interval
 from gnn.model.figures import probabilities, reliability
 from gnn.model.predictions import Predictions
-from gnn.model.table_schemas import CALIBRATION, EVALUATION, KEYS, PREDICTIONS, RISK_COLUMNS
 from gnn.model.targets import Floats, Labels
+from schemas.configuration import RISK_CLASSES
+from schemas.derived.training import CALIBRATION, EVALUATION, KEYS, PREDICTIONS, RISK_COLUMNS
 
 
 def empty_tables() -> dict[str, pa.Table]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gnn.graph.batch import GraphBatch
-from gnn.model.config import BLENDING_METHODS, RISK_CLASSES
+from schemas.configuration import BLENDING_METHODS, RISK_CLASSES
 from schemas.kernels import KERNEL_INDEX
 
 Ints = NDArray[np.int64]

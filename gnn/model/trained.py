@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from gnn.model.calibration import Calibration
-from gnn.model.config import REQUIRED_HEADS, TrainingConfig
 from gnn.model.network import TamiyoGNN
+from schemas.configuration import REQUIRED_HEADS, TrainingConfig
 
 
 @dataclass(frozen=True)

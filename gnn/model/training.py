@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from gnn.graph.batch import GraphBatch
 from gnn.model.checkpoint import Checkpoints
-from gnn.model.config import ModelConfig, TrainingConfig
 from gnn.model.losses import LossScale, total_loss
 from gnn.model.network import TamiyoGNN
 from gnn.model.priors import kernel_priors, start_from
 from gnn.model.targets import GraphStore, LabelledBatch, Labels, collate
 from schemas.artifacts import REGISTRIES
+from schemas.configuration import ModelConfig, TrainingConfig
 from schemas.features import NODE_TYPES
 
 Progress = Callable[[str, int, int], None]

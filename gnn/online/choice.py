@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from gnn.bundle.manifest import CalibrationPart
-from gnn.model.config import BLENDING_METHODS, RISK_CLASSES
 from gnn.model.outputs import Outputs
 from gnn.model.readout import pair_log_weights
 from gnn.online.config import ServingConfig
+from schemas.configuration import BLENDING_METHODS, RISK_CLASSES
 from schemas.kernels import KERNELS
 
 HARM = RISK_CLASSES.index("high")

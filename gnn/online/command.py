@@ -3,11 +3,11 @@
 import uuid
 
 from gnn.bundle.read import Bundle
-from gnn.model.config import MODEL_NAME, RISK_CLASSES
 from gnn.online.choice import Choice
 from gnn.online.config import ServingConfig
 from gnn.online.coverage import GraphCoverage
 from gnn.online.snapshot import MISSING, Sheet, Snapshot
+from schemas.configuration import MODEL_NAME, RISK_CLASSES
 from schemas.leyline import leyline_pb2 as pb
 
 

@@ -16,7 +16,7 @@ from gnn.bundle.layout import batch_from
 from gnn.bundle.read import Bundle
 from gnn.model.network import TamiyoGNN
 from gnn.online.config import ServingConfig
-from gnn.publish import lock, publish_file
+from lake.durable.publish import lock, publish_file
 
 _LOG = logging.getLogger(__name__)
 COMPILE_STATUS = "compile_status.json"

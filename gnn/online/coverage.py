@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnn.features.build import FeatureSet
-from gnn.features.coverage import count
+from gnn.coverage.counts import count
+from gnn.encode.build import FeatureSet
 from gnn.online.snapshot import Snapshot
 from schemas.features import COVERAGE_KEYS, GROUPS
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from gnn.bundle.read import Bundle
-from gnn.features.metadata import Metadata
-from gnn.features.rows import Ints, Rows
+from gnn.join.metadata import Metadata
+from gnn.join.rows import Ints, Rows
 from schemas.errors import ServingError, TamiyoError
 
 _LOG = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from recorder.activations import MODULES
 from recorder.data import DataSet, Kind
 from recorder.hosts.spec import HostSpec
+from recorder.watch.activations import MODULES
 
 EMBEDDING: Final = 8  # channels of a token on its way into a flat network
 

@@ -7,17 +7,17 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.contracts import FOLDERS, Folder, Reason
-from schemas.decode.binary import decode_binary
-from schemas.decode.collector import Collector, Decoded, Origin, RawRecord
-from schemas.decode.framing import Chunk, read_frames
-from schemas.decode.isolate import Isolated, decode_each
 from schemas.decode.limits import Limits
-from schemas.decode.lines import read_lines
-from schemas.decode.mending import acceptor
-from schemas.decode.messages import decode_messages
-from schemas.decode.parquet import decode_parquet
-from schemas.decode.simic import decode_snapshot
-from schemas.decode.text import TextDecoder
+from schemas.decode.message.messages import decode_messages
+from schemas.decode.message.simic import decode_snapshot
+from schemas.decode.read.binary import decode_binary
+from schemas.decode.read.framing import Chunk, read_frames
+from schemas.decode.read.isolate import Isolated, decode_each
+from schemas.decode.read.lines import read_lines
+from schemas.decode.read.mending import acceptor
+from schemas.decode.read.parquet import decode_parquet
+from schemas.decode.read.text import TextDecoder
+from schemas.decode.shape.collector import Collector, Decoded, Origin, RawRecord
 from schemas.errors import ContractError
 
 

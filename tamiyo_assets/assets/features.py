@@ -6,15 +6,15 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster import ResourceParam
 
+from gnn.coverage.ratios import mean_over_keys, ratios
+from lake.settings import Settings
+from lake.store.versions import Versions
 from schemas.contracts import TABLES
+from schemas.derived.tables import DERIVED
 from schemas.features import GROUPS, NodeType, Relation
 from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, feature_columns, key_of, kinds_of
-from tamiyo_assets.coverage import mean_over_keys, ratios
-from tamiyo_assets.derived import DERIVED
 from tamiyo_assets.resources.features import FeatureSource
-from tamiyo_assets.settings import Settings
-from tamiyo_assets.versions import Versions
 
 _OWNER = ["team:tamiyo"]
 _TABLE_NAME = re.compile(r"[a-z]+\.[a-z_]+")
@@ -69,7 +69,7 @@ def coverage_by_key(
     versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """Measured / elements for every key of the declaration."""
-    from gnn.graph.heatmap import heat_map
+    from gnn.coverage.heatmap import heat_map
 
     rows = source.by_key()
     version = versions.write("coverage.by_key", rows)
@@ -97,7 +97,7 @@ def coverage_by_family(
     versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """Counts-weighted coverage per family."""
-    from gnn.graph.heatmap import trend
+    from gnn.coverage.heatmap import trend
 
     rows = source.by_family()
     version = versions.write("coverage.by_family", rows)

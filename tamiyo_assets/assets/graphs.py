@@ -8,7 +8,9 @@ from typing import Final
 import dagster as dg
 from dagster import ResourceParam
 
-from gnn.publish import ensure_dir, lock, switch_link
+from lake.durable.publish import ensure_dir, lock, switch_link
+from lake.settings import Settings
+from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.features import GROUPS
 from tamiyo_assets.assets.normalization import NORMS
@@ -16,8 +18,6 @@ from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.registries import registry_key
 from tamiyo_assets.assets.reports import ROWS, SLOW, Reporter, key_of, kinds_of
 from tamiyo_assets.resources.features import FeatureSource
-from tamiyo_assets.settings import Settings
-from tamiyo_assets.versions import Versions
 
 DATASET: Final = key_of("graphs.dataset")
 _CURRENT: Final = "current"

@@ -8,19 +8,19 @@ from typing import Final
 import dagster as dg
 from dagster import ResourceParam
 
-from gnn.publish import lock
+from lake import builds as lineage
+from lake.durable.publish import lock
+from lake.settings import Settings
+from lake.store.tables import TableStore
+from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
-from tamiyo_assets import lineage
+from schemas.derived.tables import DERIVED
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registries_directory, registry_key
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, derived_columns, key_of, kinds_of
 from tamiyo_assets.builds import BuildReport, build_inputs, build_report, note_trained
-from tamiyo_assets.derived import DERIVED
 from tamiyo_assets.resources.features import FeatureSource
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.settings import Settings
-from tamiyo_assets.versions import Versions
 
 _OWNER = ["team:tamiyo"]
 EXAMPLES = key_of("training.examples")

@@ -6,16 +6,16 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.features.norms import Norms, publish
-from gnn.features.priors import fit_priors
-from gnn.features.run_norms import newest_observations, run_norms
-from gnn.features.table_schemas import EWMA as EWMA_SCHEMA
+from gnn.norms.priors import fit_priors
+from gnn.norms.published import Norms, publish
+from gnn.norms.run_norms import newest_observations, run_norms
+from lake.settings import Settings
+from lake.store.contracts import read_contracts, training_hosts
+from lake.store.tables import TableStore
+from lake.store.versions import Versions
+from schemas.derived.features import EWMA as EWMA_SCHEMA
 from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, derived_columns, key_of, kinds_of
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.settings import Settings
-from tamiyo_assets.sources import read_contracts, training_hosts
-from tamiyo_assets.versions import Versions
 
 EWMA = key_of("norms.ewma")
 NORMS = key_of("norms.current")
@@ -66,8 +66,8 @@ def norms(
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Recompute from the tables, publish only what changed."""
-    from gnn.features.pictures import bands
-    from gnn.features.sources import Sources
+    from gnn.join.sources import Sources
+    from gnn.norms.pictures import bands
 
     reporter = Reporter(context, versions)
     contracts = Sources(read_contracts(tables))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from gnn.publish import publish_file
+from lake.durable.publish import publish_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

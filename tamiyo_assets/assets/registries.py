@@ -9,17 +9,17 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.features.registries import Change, Registries, load, load_records, refresh
-from gnn.features.registry_keys import SOURCES, observed_keys
+from gnn.registry.keys import SOURCES, observed_keys
+from gnn.registry.refresh import Change, Registries, load, load_records, refresh
+from lake.settings import Settings
+from lake.store.contracts import read_contracts
+from lake.store.tables import TableStore
+from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
+from schemas.derived.descriptions import REGISTRY
 from schemas.errors import RegistryFull
 from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, arrow_columns, key_of, kinds_of
-from tamiyo_assets.column_descriptions import REGISTRY
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.settings import Settings
-from tamiyo_assets.sources import read_contracts
-from tamiyo_assets.versions import Versions
 
 CONFLICT = "simic_conflict"
 SCHEMA = pa.schema([("key", pa.string()), ("index", pa.int64()), ("retired", pa.bool_())])
@@ -61,7 +61,7 @@ def registries(
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Refresh all registries; one in conflict keeps its last version and fails its check, the others go on."""
-    from gnn.features.pictures import growth
+    from gnn.norms.pictures import growth
 
     contracts, reporter = read_contracts(tables), Reporter(context, versions)
     directory = registries_directory(settings.home)

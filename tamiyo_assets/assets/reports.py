@@ -6,13 +6,13 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from gnn.features.table_schemas import feature_schema
+from lake.store.versions import TableVersion, Versions
 from schemas.contracts import TABLES
 from schemas.contracts.table import Table
+from schemas.derived.descriptions import COLUMNS as DESCRIPTIONS
+from schemas.derived.descriptions import IDENTITY, PROVENANCE
+from schemas.derived.features import feature_schema
 from schemas.features import Feature, NodeType, Relation
-from tamiyo_assets.column_descriptions import COLUMNS as DESCRIPTIONS
-from tamiyo_assets.column_descriptions import IDENTITY, PROVENANCE
-from tamiyo_assets.versions import TableVersion, Versions
 
 COLUMNS = "dagster/column_schema"
 ROWS = "dagster/row_count"

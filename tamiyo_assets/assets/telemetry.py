@@ -10,7 +10,14 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.publish import publish_file
+from gnn.coverage.metrics import BSDS_MISSING, BSDS_PARTIAL, SCHEMA, MetricsFile, Signal, coverage_signals, rows_of
+from gnn.coverage.sheets import sheet_gaps
+from lake.durable.publish import publish_file
+from lake.exports.ledger import note_rebuilt
+from lake.settings import Settings
+from lake.store.commit_log import commit_time
+from lake.store.tables import TableStore
+from lake.store.versions import VERSIONS, Versions
 from schemas.contracts import TABLES
 from schemas.errors import StorageError
 from schemas.features import GROUPS
@@ -18,13 +25,6 @@ from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import EXAMPLES, RESULTS
 from tamiyo_assets.assets.reports import COLUMNS, LAST, Reporter, derived_columns, key_of, kinds_of
 from tamiyo_assets.assets.upstream import EXPORTS
-from tamiyo_assets.ledger import note_rebuilt
-from tamiyo_assets.resources.commit_log import commit_time
-from tamiyo_assets.resources.metrics import BSDS_MISSING, BSDS_PARTIAL, SCHEMA, MetricsFile, Signal, coverage_signals, rows_of
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.settings import Settings
-from tamiyo_assets.sheets import sheet_gaps
-from tamiyo_assets.versions import VERSIONS, Versions
 
 _OWNER = ["team:tamiyo"]
 _SHOWN = 50
@@ -117,14 +117,14 @@ def warehouse(
 def publish_warehouse(home: Path, tables: TableStore) -> None:
     """Publish the warehouse if it does not show the newest commit of every table; StorageError with what went wrong.
 
-    It is built in a process of its own (see `tamiyo_assets.warehouse`).
+    It is built in a process of its own (see `lake.warehouse`).
     """
     shown, path = home / "digests" / "warehouse.json", home / "warehouse.duckdb"
     newest = {name: (version, commit_time(tables.path(name), version)) for name, version in tables.versions().items()}
     commits = json.dumps([str(path), newest]).encode()
     if path.exists() and shown.exists() and shown.read_bytes() == commits:
         return
-    command = [sys.executable, "-m", "tamiyo_assets.warehouse", str(home)]
+    command = [sys.executable, "-m", "lake.warehouse", str(home)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StorageError(f"warehouse of {home}: expected to publish it, found: {done.stderr[-2000:]}")

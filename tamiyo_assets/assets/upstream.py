@@ -8,14 +8,14 @@ from typing import Final
 import dagster as dg
 from dagster import ResourceParam
 
+from lake.accounting import feeds, tally
+from lake.exports.ledger import Ledger, present
+from lake.ingest.ingest import Ingest, Progress
+from lake.settings import Settings, require_exports
+from lake.store.versions import Versions
 from schemas.contracts import FOLDERS, TABLES
 from schemas.contracts.table import Table
-from tamiyo_assets.accounting import feeds, tally
 from tamiyo_assets.assets.reports import COLUMNS, Reporter, contract_columns, key_of, kinds_of
-from tamiyo_assets.ingest import Ingest, Progress
-from tamiyo_assets.ledger import Ledger, present
-from tamiyo_assets.settings import Settings, require_exports
-from tamiyo_assets.versions import Versions
 
 EXPORTS: Final = dg.AssetKey(["operations", "exports"])
 _SECONDS_BETWEEN_LINES: Final = 5.0

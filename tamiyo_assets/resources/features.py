@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from gnn.code_version import code_version
-from gnn.features.norms import Norms
-from gnn.features.norms import load as load_norms
-from gnn.features.registries import Registries
-from gnn.features.registries import load as load_registries
-from gnn.features.sources import Sources
+from gnn.join.sources import Sources
+from gnn.norms.published import Norms
+from gnn.norms.published import load as load_norms
+from gnn.registry.refresh import Registries
+from gnn.registry.refresh import load as load_registries
+from lake.store.contracts import read_contracts
+from lake.store.tables import TableStore
+from lake.store.versions import Versions
 from schemas.contracts import TABLES
 from schemas.features import GROUPS
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.sources import read_contracts
-from tamiyo_assets.versions import Versions
 
 if TYPE_CHECKING:
-    from gnn.features.build import FeatureSet
+    from gnn.encode.build import FeatureSet
 
 # the contract tables that a feature is made of; what the others hold changes no graph
 FEATURE_TABLES: Final = tuple(
@@ -60,7 +60,7 @@ class FeatureSource:
 
     def features(self) -> "FeatureSet":
         """The feature set of every packet."""
-        from gnn.features.build import build_features
+        from gnn.encode.build import build_features
 
         found: FeatureSet = self._once(
             "features", lambda: build_features(self.sources(), norms=self.norms(), registries=self.registries())
@@ -69,7 +69,7 @@ class FeatureSource:
 
     def tables(self) -> dict[str, pa.Table]:
         """The feature tables by name."""
-        from gnn.features.tables import feature_tables
+        from gnn.join.tables import feature_tables
 
         found: dict[str, pa.Table] = self._once("tables", lambda: feature_tables(self.features()))
         return found
@@ -87,20 +87,20 @@ class FeatureSource:
 
     def by_key(self) -> pa.Table:
         """`coverage.by_key` of every packet."""
-        from gnn.features.coverage import by_key
+        from gnn.coverage.counts import by_key
 
         found: pa.Table = self._once("by_key", lambda: by_key(self.features()))
         return found
 
     def by_family(self) -> pa.Table:
         """`coverage.by_family` of every packet."""
-        from gnn.features.coverage import by_family
+        from gnn.coverage.counts import by_family
 
         return by_family(self.by_key())
 
     def gaps(self) -> pa.Table:
         """`coverage.gaps`: what is missing, since when, and whom to ask."""
-        from gnn.features.gaps import gaps
+        from gnn.coverage.gaps import gaps
 
         return gaps(self.features())
 

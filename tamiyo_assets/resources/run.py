@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import dagster as dg
 
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.alerts import AlertOutbox
-from tamiyo_assets.resources.exports import Exports
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.settings import Settings, note_origin, require_home, resolve
+from lake.store.tables import TableStore
+from lake.store.versions import Versions
+from lake.writes import EXPORTS, HOME, hold_writes, process_tags, run_tags
+from tamiyo_assets.alerts.outbox import AlertOutbox
 from tamiyo_assets.resources.features import FeatureSource
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.settings import Settings, note_origin, require_home, resolve
-from tamiyo_assets.versions import Versions
-from tamiyo_assets.writes import EXPORTS, HOME, hold_writes, process_tags, run_tags
 
 # what reads or writes the home of a run waits for the run's turn
 _TURN: Final = frozenset({"settings", "turn"})

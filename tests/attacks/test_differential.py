@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from lake.exports.folders import Export
+from lake.ingest.audit import Audit
 from schemas.contracts import FOLDERS
 from schemas.decode import decode_file
-from schemas.decode.isolate import Isolated
-from tamiyo_assets.audit import Audit
-from tamiyo_assets.resources.exports import Export
+from schemas.decode.read.isolate import Isolated
 from tests.attacks.differential import LIMITS, REPORTS, encoded, world
 from tests.attacks.mutations import damage
 from tests.schemas.decoding import DIGEST, Result, decode

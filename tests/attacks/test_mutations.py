@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
 from schemas.contracts import FOLDERS, TABLES
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 from tests.attacks.mutations import Export, exports, mutate
 from tests.schemas.decoding import Result, decode
 

@@ -13,15 +13,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gnn.features import norms, registries
-from gnn.features.registry_keys import observed_keys, source_tables
+from gnn.norms import published as norms
+from gnn.registry import refresh as registries
+from gnn.registry.keys import observed_keys, source_tables
+from lake import warehouse
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
 from schemas.artifacts import PriorNorm
 from schemas.contracts import TABLES
 from schemas.digest import table_digest
-from tamiyo_assets import warehouse
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 
 WRITTEN = ("tolaria.system_state", "tolaria.layer_telemetry", "kasmina.seed_state")
 

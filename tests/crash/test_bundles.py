@@ -11,11 +11,11 @@ import gnn.bundle.write as bundle_write
 from gnn.bundle import BuildInputs, rollback, serving, write_bundle
 from gnn.bundle.members import ALL
 from gnn.bundle.promote import promotions
-from gnn.features import norms
-from gnn.features.registries import load, refresh
-from gnn.model.config import ModelConfig, TrainingConfig
 from gnn.model.experiment import train
-from gnn.publish import switch_link
+from gnn.norms import published as norms
+from gnn.registry.refresh import load, refresh
+from lake.durable.publish import switch_link
+from schemas.configuration import ModelConfig, TrainingConfig
 from tests.crash.faults import every_fault
 from tests.gnn.model.store import problem
 

@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from gnn.features.registries import load, refresh
+from gnn.registry.refresh import load, refresh
 from schemas.artifacts import registry_digest
 
 PROCESSES = 16
@@ -24,7 +24,7 @@ def append(home: str, process: int) -> list[dict[str, int]]:
 def test_16_processes_append_at_once(place: Path) -> None:
     home = place / "registries"
     context = get_context("forkserver")
-    context.set_forkserver_preload(["gnn.features.registries"])
+    context.set_forkserver_preload(["gnn.registry.refresh"])
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
         reads = list(pool.map(append, [str(home)] * PROCESSES, range(PROCESSES)))
     final = dict(load(home)["seed"].entries)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gnn.features import norms
-from gnn.features.registries import load, refresh
-from gnn.publish import publish_file, switch_link
+from gnn.norms import published as norms
+from gnn.registry.refresh import load, refresh
+from lake.durable.publish import publish_file, switch_link
 from schemas.artifacts import REGISTRIES, PriorNorm
 from tests.crash.faults import every_fault
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from gnn.bundle import BuildInputs, write_bundle
-from gnn.features import norms
-from gnn.features.registries import load, refresh
-from gnn.model.config import ModelConfig, TrainingConfig
+from gnn.bundle.published_schemas import DIRECTORY, schema_files
 from gnn.model.experiment import train
+from gnn.norms import published as norms
+from gnn.registry.refresh import load, refresh
 from schemas.artifacts import FlatRegistry, NormsFile, RegistryIndex
-from tamiyo_assets.published_schemas import DIRECTORY, schema_files
+from schemas.configuration import ModelConfig, TrainingConfig
 from tests.gnn.model.store import problem
 
 SMALL = TrainingConfig(
@@ -96,7 +96,7 @@ def test_the_worked_example_finds_damage(repository: Path, published: tuple[Path
 def test_the_published_schemas_are_current() -> None:
     expected = schema_files()
     found = {path.name: path.read_bytes() for path in DIRECTORY.glob("*.json")}
-    assert found == expected, "run `python -m tamiyo_assets.published_schemas`"
+    assert found == expected, "run `python -m gnn.bundle.published_schemas`"
 
 
 def test_what_is_published_keeps_its_schema(published: tuple[Path, Path]) -> None:

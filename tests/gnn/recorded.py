@@ -8,12 +8,12 @@ import pyarrow as pa
 import zstandard
 from google.protobuf import json_format
 
-from gnn.features.registries import Registries, load, refresh
-from gnn.features.registry_keys import observed_keys
-from gnn.features.sources import Sources
+from gnn.join.sources import Sources
+from gnn.registry.keys import observed_keys
+from gnn.registry.refresh import Registries, load, refresh
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import decode_file
-from schemas.decode.merge import merge
+from schemas.decode.shape.merge import merge
 from schemas.leyline import leyline_pb2
 
 

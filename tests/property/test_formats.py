@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.contracts import FOLDERS, TABLES, Column, Presence
-from schemas.decode.columns import INT64_MAX
+from schemas.decode.shape.columns import INT64_MAX
 from tests.property.messages import messages
 from tests.schemas.decoding import Result, binpb, decode, packed, wal
 

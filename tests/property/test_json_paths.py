@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.decode import files
-from schemas.decode.text import TextDecoder
+from schemas.decode.read.text import TextDecoder
 from tests.property.messages import messages
 from tests.schemas.decoding import Result, decode
 

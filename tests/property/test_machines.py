@@ -12,15 +12,16 @@ import pytest
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from gnn.features import norms, registries
-from gnn.features.priors import fit_priors
-from gnn.features.registry_keys import observed_keys, source_tables
-from gnn.features.run_norms import newest_observations, run_norms
+from gnn.norms import published as norms
+from gnn.registry import refresh as registries
+from gnn.norms.priors import fit_priors
+from gnn.registry.keys import observed_keys, source_tables
+from gnn.norms.run_norms import newest_observations, run_norms
 from schemas.contracts import TABLES
 from schemas.digest import table_digest
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
+from lake.ingest.ingest import Ingest
+from lake.exports.folders import Exports
+from lake.store.tables import TableStore
 
 home, root = Path(sys.argv[1]), Path(sys.argv[2])
 store = TableStore(home)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.contracts import TABLES
-from schemas.decode.merge import merge
+from schemas.decode.shape.merge import merge
 from schemas.digest import row_digests, table_digest
 
 SEEDS = TABLES["kasmina.seed_state"]

@@ -8,8 +8,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnn.features.registries import load, refresh, retire
-from gnn.features.registry_rules import next_entries
+from gnn.registry.refresh import load, refresh, retire
+from gnn.registry.rules import next_entries
 from schemas.artifacts import REGISTRIES, RegistrySpec, registry_digest
 
 SMALL = RegistrySpec("small", 12, ("linear", "cosine"), lower_case=True)

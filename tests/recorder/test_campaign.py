@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import models as graphs
 
 from recorder import Observation, WatchWarning
-from recorder.tensors import tensors_of
-from recorder.tracing import undisturbed
 from recorder.watch import watch
+from recorder.watch.tensors import tensors_of
+from recorder.watch.tracing import undisturbed
 from tests.recorder.test_foreign import IDS, RING, Recurrent, images, small
 
 STEPS = 30

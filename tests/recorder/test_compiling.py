@@ -5,10 +5,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from recorder.compiling import USUAL_BACKEND, compile_status
-from recorder.firstphase import describe_kernel
 from recorder.kernels import KERNELS, Layout, Site
-from recorder.plan import RecordPlan
+from recorder.runs.compiling import USUAL_BACKEND, compile_status
+from recorder.runs.firstphase import describe_kernel
+from recorder.runs.plan import RecordPlan
 from schemas.leyline import leyline_pb2 as pb
 from tests.components import program
 

@@ -12,9 +12,9 @@ import transformers
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv
 
-from recorder.observation import Observation
-from recorder.topology import Topology
 from recorder.watch import watch
+from recorder.watch.observation import Observation
+from recorder.watch.topology import Topology
 from tests.recorder.models import Unet
 
 RING = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])
@@ -246,7 +246,7 @@ def test_recurrent_networks_by_hand():
 
 
 if __name__ == "__main__":  # the table of docs/recorder.md
-    from recorder.tracing import find_topology
+    from recorder.watch.tracing import find_topology
 
     for title, example in CASES.items():
         host = example.build()

@@ -15,10 +15,10 @@ from schemas.decode import decode_file
 SCRIPT = """
 import sys
 from pathlib import Path
-import recorder.firstphase as phase
+import recorder.runs.firstphase as phase
 from recorder.kernels import KERNELS
-from recorder.plan import RecordPlan
-from recorder.record import record
+from recorder.runs.plan import RecordPlan
+from recorder.runs.record import record
 phase.KERNELS = {name: KERNELS[name] for name in ("kernel-identity", "kernel-scale")}
 plan = RecordPlan(
     exports=Path(sys.argv[1]), hosts=4, states=(50,), replicates=1, replicate_cap=1, horizons=(20,), graft_steps=(50,),

@@ -7,15 +7,15 @@ from itertools import pairwise
 import pytest
 import torch
 
-from recorder.clock import Clock
-from recorder.grafts import attach, fossilize, plant, probe_site, uproot
-from recorder.hostrun import record_host
 from recorder.hosts import build_host, draw_host
-from recorder.isolation import gap, isolate, shadow_loss
 from recorder.kernels import KERNELS
-from recorder.lifecycle import quarantined
-from recorder.plan import RecordPlan
-from recorder.training import evaluate, snapshot, step_seed, train_step
+from recorder.runs.grafts import attach, fossilize, plant, probe_site, uproot
+from recorder.runs.hostrun import record_host
+from recorder.runs.isolation import gap, isolate, shadow_loss
+from recorder.runs.lifecycle import quarantined
+from recorder.runs.plan import RecordPlan
+from recorder.runs.training import evaluate, snapshot, step_seed, train_step
+from recorder.speech.clock import Clock
 from schemas.leyline import leyline_pb2 as pb
 
 AFTER = {

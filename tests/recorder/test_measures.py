@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recorder.activations import saturated
-from recorder.measures import TINY, measure_alike
+from recorder.watch.activations import saturated
+from recorder.watch.measures import TINY, measure_alike
 
 FUNCTIONS = {
     "relu": functional.relu,

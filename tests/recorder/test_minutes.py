@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recorder.plan import RecordPlan
-from recorder.record import Progress, record
+from recorder.runs.plan import RecordPlan
+from recorder.runs.record import Progress, record
 from schemas.leyline import leyline_pb2 as pb
 
 PREPARED, HOST = 15.0, 10.0  # seconds of a clock that only the work moves

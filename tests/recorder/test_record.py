@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 import zstandard
 
-from recorder import journal as journals
-from recorder.clock import Clock
 from recorder.exports import json_line, write_whole
-from recorder.hostrun import record_host
-from recorder.journal import Journal, journal_path, load_journal, publish, save_journal
 from recorder.kernels import KERNELS
-from recorder.plan import RecordPlan
-from recorder.record import record
+from recorder.runs import journal as journals
+from recorder.runs.hostrun import record_host
+from recorder.runs.journal import Journal, journal_path, load_journal, publish, save_journal
+from recorder.runs.plan import RecordPlan
+from recorder.runs.record import record
+from recorder.speech.clock import Clock
 from schemas.contracts import FOLDERS
 from schemas.decode import decode_file
 from schemas.errors import RecordingError
@@ -62,7 +62,7 @@ def recorded(tmp_path_factory):
     root = tmp_path_factory.mktemp("exports")
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recorder.firstphase.KERNELS", {name: KERNELS[name] for name in FEW})
+        patch.setattr("recorder.runs.firstphase.KERNELS", {name: KERNELS[name] for name in FEW})
         record(small(root), lambda progress: lines.append(str(progress)))
     return root, lines, decode(root)
 

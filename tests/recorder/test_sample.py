@@ -5,11 +5,11 @@ from collections import defaultdict
 
 import pytest
 
-from recorder.card import data_card, read_runs
 from recorder.data import DATA_SETS
-from recorder.firstphase import known_kernels
 from recorder.hosts import ARCHITECTURES
-from recorder.outcomes import class_counts, read_table, reliability, replicates
+from recorder.runs.firstphase import known_kernels
+from recorder.runs.outcomes import class_counts, read_table, reliability, replicates
+from recorder.speech.card import data_card, read_runs
 from schemas.contracts import FOLDERS
 from schemas.decode import decode_file
 from schemas.kernels import KERNELS

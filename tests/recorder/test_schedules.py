@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.schedules import METHODS, alpha_at
+from recorder.runs.schedules import METHODS, alpha_at
 
 
 @given(st.sampled_from(METHODS), st.integers(1, 60), st.floats(0.25, 4.0))

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import GCNConv
 
-from recorder.tracing import find_topology
+from recorder.watch.tracing import find_topology
 
 
 class Skipping(nn.Module):

@@ -6,16 +6,16 @@ from collections import Counter
 import pytest
 import torch
 
-from recorder.clock import Clock
-from recorder.grafts import probe_site
-from recorder.grid import SURE_ENOUGH, Grid, open_state, try_everything
 from recorder.hosts import build_host, draw_host
 from recorder.kernels import KERNELS
-from recorder.reports import standard_errors
-from recorder.seeds import Seed
-from recorder.sheets import risk_class
-from recorder.training import evaluate, snapshot, step_seed, train_step
-from recorder.trials import Outcome, Treatment, run_trial
+from recorder.runs.grafts import probe_site
+from recorder.runs.grid import SURE_ENOUGH, Grid, open_state, try_everything
+from recorder.runs.seeds import Seed
+from recorder.runs.training import evaluate, snapshot, step_seed, train_step
+from recorder.runs.trials import Outcome, Treatment, run_trial
+from recorder.speech.clock import Clock
+from recorder.speech.reports import standard_errors
+from recorder.speech.sheets import risk_class
 
 HORIZONS = (20,)
 

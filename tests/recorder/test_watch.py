@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from recorder.devices import gpu_percent
-from recorder.observation import Observation
 from recorder.watch import Watch, watch
+from recorder.watch.devices import gpu_percent
+from recorder.watch.observation import Observation
 
 
 class Mixed(nn.Module):

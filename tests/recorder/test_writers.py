@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from recorder.clock import Clock, rfc3339, stamp
 from recorder.exports import FORMATS, encode, parquet_files, write_whole
+from recorder.speech.clock import Clock, rfc3339, stamp
 from schemas.contracts import FOLDERS
 from schemas.decode import decode_file
 from schemas.leyline import leyline_pb2 as pb

@@ -12,7 +12,7 @@ import zstandard
 
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import Limits, decode_file
-from schemas.decode.canonical import canonical_json
+from schemas.decode.shape.canonical import canonical_json
 
 DIGEST = "d" * 64
 

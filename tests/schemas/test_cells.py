@@ -14,7 +14,7 @@ import pytest
 
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import Limits
-from schemas.decode.again import Kept, decode_again
+from schemas.decode.read.again import Kept, decode_again
 from tests.schemas.decoding import Result, decode, decode_lines
 
 FOLDER, SEEDS = "kasmina/seed_state", "kasmina.seed_state"
@@ -285,7 +285,7 @@ def rejected(result: Result) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("name", ["x.ndjson", "x.parquet"])
 def test_a_record_at_which_the_decoder_fails_costs_itself(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from schemas.decode import rows as module
+    from schemas.decode.shape import rows as module
 
     real = module.limit_faults
 

@@ -14,7 +14,7 @@ from schemas.contracts.enums import ENUMS
 from schemas.contracts.lock import Lock, check, compare, current, load, write
 from schemas.contracts.models import polars_frame
 from schemas.contracts.reference import PAGE, page
-from schemas.decode.batches import descriptor
+from schemas.decode.shape.batches import descriptor
 from schemas.errors import ContractError
 from tests.schemas.decoding import decode_lines
 

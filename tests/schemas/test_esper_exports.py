@@ -10,7 +10,7 @@ import pytest
 from schemas.contracts import FOLDERS, TABLES
 from schemas.contracts.models import polars_frame
 from schemas.decode import decode_file
-from schemas.decode.merge import merge
+from schemas.decode.shape.merge import merge
 
 Rows = dict[str, pa.Table]
 

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from schemas.decode import Limits
-from schemas.decode.framing import read_frames
+from schemas.decode.read.framing import read_frames
 from schemas.leyline import leyline_pb2 as pb
 
 # contracts.md section 3, below 100: names and numbers that running systems speak

@@ -15,11 +15,11 @@ from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView, Temp
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._time import get_current_datetime
 
+from lake.settings import Settings
 from tamiyo_assets.definitions import build_definitions
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.resources.run import run_resources
 from tamiyo_assets.sensors import exports_sensor, kasmina_exports_sensor, training_sensor, urabrask_exports_sensor
-from tamiyo_assets.settings import Settings
 
 QUIET = {"loggers": {"silent": {}}}
 EXPORT_SENSORS = (kasmina_exports_sensor, urabrask_exports_sensor, exports_sensor)

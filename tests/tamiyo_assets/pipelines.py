@@ -7,10 +7,10 @@ from typing import Any
 
 import dagster as dg
 
-from gnn.model.config import ModelConfig, TrainingConfig
-from tamiyo_assets.execution import Outcome, run_everything
+from lake.settings import Settings
+from schemas.configuration import ModelConfig, TrainingConfig
+from tamiyo.execution import Outcome, run_everything
 from tamiyo_assets.instance import open_instance
-from tamiyo_assets.settings import Settings
 
 TINY = TrainingConfig(
     epochs=1,

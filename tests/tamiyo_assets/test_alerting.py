@@ -6,11 +6,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tamiyo_assets.alert_sensors import check_alert_failure_sensor, check_alert_success_sensor
-from tamiyo_assets.execution import Outcome
+from lake.settings import Settings
+from tamiyo.execution import Outcome
+from tamiyo_assets.alerts.outbox import AlertOutbox
+from tamiyo_assets.alerts.sensors import check_alert_failure_sensor, check_alert_success_sensor
 from tamiyo_assets.instance import open_instance
-from tamiyo_assets.resources.alerts import AlertOutbox
-from tamiyo_assets.settings import Settings
 from tests.exports import part_of
 from tests.tamiyo_assets.pipelines import run, settings
 from tests.tamiyo_assets.webhook import Webhook

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tamiyo_assets.resources.alerts import Alert, AlertOutbox
+from tamiyo_assets.alerts.outbox import Alert, AlertOutbox
 from tests.tamiyo_assets.webhook import Webhook
 
 

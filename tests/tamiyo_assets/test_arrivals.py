@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 import zstandard
 
-from gnn.features.registries import load
 from gnn.graph.dataset import GraphDataset
+from gnn.registry.refresh import load
+from lake.exports.digests import file_digest
+from lake.exports.folders import Exports
+from lake.exports.ledger import Ledger
+from lake.ingest.ingest import Ingest
+from lake.settings import Settings
+from lake.store.tables import TableStore
+from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import FOLDERS, TABLES
+from schemas.derived.tables import DERIVED
 from schemas.features import NODE_TYPES
-from tamiyo_assets.derived import DERIVED
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.ledger import Ledger
-from tamiyo_assets.resources.digests import file_digest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.run_sensors import fail_stuck_runs
-from tamiyo_assets.settings import Settings
-from tamiyo_assets.versions import Versions
 from tests.exports import part_of
 from tests.tamiyo_assets.daemon import EXPORT_SENSORS, QUIET, Daemon, daemon, killed
 from tests.tamiyo_assets.pipelines import run, settings

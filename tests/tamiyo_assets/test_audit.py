@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from lake.exports.folders import Exports
+from lake.ingest import intake
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
 from schemas.contracts import FOLDERS
 from schemas.decode import Decoded, Limits, decode_file
 from schemas.leyline import leyline_pb2 as pb
-from tamiyo_assets import intake
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 from tests.attacks.mutations import exports
 from tests.schemas.decoding import binpb, wal
 

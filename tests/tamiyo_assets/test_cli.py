@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gnn.features.registries import refresh
-from tamiyo_assets.cli import app
+from gnn.registry.refresh import refresh
+from tamiyo.cli import app
 
 COMMANDS = (
     ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["alerts"], ["doctor"],

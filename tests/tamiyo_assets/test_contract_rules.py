@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
+from lake.rules import broken_rules, references
 from schemas.contracts import TABLES, Severity
-from tamiyo_assets.contract_rules import broken_rules, references
 
 SHEET = {"blueprint_id": "b", "issued_at_ns": 1, "source": "bsds", "risk_score": 0.3, "hazard_band": "LOW"}
 SEED = {"training_run_id": "r", "seed_id": "s", "timestamp_ns": 1, "source": "export", "stage": "TRAINING", "blueprint_id": "b"}

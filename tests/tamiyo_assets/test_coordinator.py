@@ -10,12 +10,12 @@ from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
+from lake.writes import WRITES, WRITES_TAGS
 from tamiyo_assets.coordinator import OneWriterCoordinator
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.jobs import JOBS
 from tamiyo_assets.run_sensors import unfinished
 from tamiyo_assets.upkeep import maintenance_job
-from tamiyo_assets.writes import WRITES, WRITES_TAGS
 
 ORIGIN = RemoteJobOrigin(
     RemoteRepositoryOrigin(

@@ -6,12 +6,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from lake.settings import Settings
 from schemas.contracts import FOLDERS
+from schemas.derived.descriptions import COLUMNS
 from tamiyo_assets.assets.reports import key_of
-from tamiyo_assets.column_descriptions import COLUMNS
 from tamiyo_assets.definitions import build_definitions, defs
 from tamiyo_assets.sensors import OTHERS
-from tamiyo_assets.settings import Settings
 from tests.tamiyo_assets.pipelines import settings
 from tests.tamiyo_assets.snapshot import SNAPSHOT, text
 

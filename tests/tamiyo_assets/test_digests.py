@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import tamiyo_assets.resources.exports as exports_module
-from tamiyo_assets.doctor import examine
-from tamiyo_assets.resources.digests import DIGESTS, file_digest
+import lake.exports.folders as exports_module
+from lake.exports.digests import DIGESTS, file_digest
+from tamiyo.doctor import examine
 from tests.tamiyo_assets.test_ingest import Site, packet
 
 NAME = "tolaria/system_state/{}.ndjson"

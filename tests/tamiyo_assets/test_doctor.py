@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from gnn.features import norms
-from gnn.features.registries import load, refresh
+from gnn.norms import published as norms
+from gnn.registry.refresh import load, refresh
+from lake import warehouse
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
+from lake.store.versions import Versions
 from schemas.artifacts import PriorNorm
 from schemas.contracts import TABLES
-from tamiyo_assets import warehouse
-from tamiyo_assets.doctor import examine
-from tamiyo_assets.doctor.published import examine_norms
-from tamiyo_assets.doctor.tables import examine_tables
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.versions import Versions
+from tamiyo.doctor import examine
+from tamiyo.doctor.published import examine_norms
+from tamiyo.doctor.tables import examine_tables
 
 FILLED = ("tolaria.system_state", "tolaria.layer_telemetry")
 PACKET = {"training_run_id": "a", "packet_id": "p", "timestamp_ns": "5", "training_loss": 0.5}

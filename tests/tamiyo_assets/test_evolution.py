@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
 from schemas.contracts import FOLDERS, TABLES, Column
 from schemas.contracts.reference import page
 from schemas.contracts.table import Table
 from schemas.digest import table_digest
 from tamiyo_assets.assets.reports import contract_columns
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 from tests.schemas.decoding import decode, decode_lines
 
 SEED = {"seed_id": "s", "training_run_id": "r", "timestamp_ns": 1, "alpha": 0.5, "stage": 3}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
 from schemas.contracts import FOLDERS
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 
 FOLDER, SEEDS = "kasmina/seed_state", "kasmina.seed_state"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gnn.features.build import build_features
+from gnn.encode.build import build_features
 from gnn.graph.dataset import write_dataset
-from gnn.publish import switch_link
-from tamiyo_assets.cli import app
+from lake.durable.publish import switch_link
+from tamiyo.cli import app
 from tests.gnn.graph.worlds import world_registries
 from tests.gnn.tables import FixedNorms, packet, small_world, table
 

@@ -8,15 +8,15 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-import tamiyo_assets.resources.layout as layout_module
-import tamiyo_assets.versions as versions_module
+import lake.store.layout as layout_module
+import lake.store.versions as versions_module
+from lake.exports.pending import targets_of
+from lake.store.commit_log import newest_version
+from lake.store.tables import TableStore
+from lake.store.versions import Versions
+from lake.upkeep import SMALL_FILES, maintain
 from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import StorageError
-from tamiyo_assets.maintenance import SMALL_FILES, maintain
-from tamiyo_assets.pending import targets_of
-from tamiyo_assets.resources.commit_log import newest_version
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.versions import Versions
 from tests.tamiyo_assets.test_ingest import Site, packet
 
 FOLDER = "tolaria/system_state"

@@ -13,17 +13,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import schemas.decode.together
+import schemas.decode.read.together
+from lake.exports.folders import Exports
+from lake.exports.ledger import Ledger, present
+from lake.ingest import intake
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
 from schemas.contracts import TABLES
-from schemas.decode.together import Source
+from schemas.decode.read.together import Source
 from schemas.digest import table_digest
 from schemas.errors import StorageError
 from schemas.leyline import leyline_pb2 as pb
-from tamiyo_assets import intake
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.ledger import Ledger, present
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 from tests.schemas.decoding import wal
 
 
@@ -276,7 +276,7 @@ def test_a_stop_around_any_commit_loses_and_doubles_nothing(
 def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_refresh(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.put("tolaria/system_state/b.ndjson", packet("b", 1))
     path = site.put("tolaria/system_state/a.ndjson", packet("a", 1))
-    decode, together = schemas.decode.decode_file, schemas.decode.together.decode_together
+    decode, together = schemas.decode.decode_file, schemas.decode.read.together.decode_together
 
     def changing(*args: object, **how: object) -> object:
         if args[0] == path:
@@ -289,8 +289,8 @@ def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_refresh(site: 
         return together(sources, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("tamiyo_assets.intake.decode_file", changing)
-        patch.setattr("tamiyo_assets.intake.decode_together", changing_together)
+        patch.setattr("lake.ingest.intake.decode_file", changing)
+        patch.setattr("lake.ingest.intake.decode_together", changing_together)
         report = site.ingest.refresh()
     assert report.vanished == ["tolaria/system_state/a.ndjson"]
     assert site.ingest.run_ids() == ["b"]
@@ -305,8 +305,8 @@ def test_small_groups_and_chunks_give_the_same_rows(tmp_path: Path, monkeypatch:
     sites = [Site(tmp_path / "whole"), Site(tmp_path / "small")]
     for number, site in enumerate(sites):
         if number:
-            monkeypatch.setattr("tamiyo_assets.commit.GROUP_ROWS", 10)
-            monkeypatch.setattr("tamiyo_assets.ingest.BATCH_BYTES", 1)
+            monkeypatch.setattr("lake.ingest.commit.GROUP_ROWS", 10)
+            monkeypatch.setattr("lake.ingest.ingest.BATCH_BYTES", 1)
         for part in range(4):
             site.put(f"tolaria/system_state/{part}.ndjson", *records[part::4])
         site.ingest.refresh()
@@ -323,7 +323,7 @@ def test_tables_without_runs_are_merged_in_parts_too(tmp_path: Path, monkeypatch
     sites = [Site(tmp_path / "whole"), Site(tmp_path / "small")]
     for number, site in enumerate(sites):
         if number:
-            monkeypatch.setattr("tamiyo_assets.commit.GROUP_ROWS", 7)
+            monkeypatch.setattr("lake.ingest.commit.GROUP_ROWS", 7)
         site.put("tolaria/telemetry/a.ndjson", *(telemetry(packet, 3) for packet in (1, 2, 3, 2, 4, 5, 6)))
         site.ingest.refresh()
         site.put("tolaria/telemetry/b.ndjson", *(telemetry(packet, 4) for packet in (3, 9, 10, 11, 12)))

@@ -11,11 +11,11 @@ import yaml
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickStatus
 
+from lake.settings import SAMPLE, Settings
+from lake.writes import run_tags
 from schemas.errors import StorageError
 from tamiyo_assets.coordinator import OneWriterCoordinator
 from tamiyo_assets.instance import CONFIGURATION, forget_sample, open_instance, update_configuration
-from tamiyo_assets.settings import SAMPLE, Settings
-from tamiyo_assets.writes import run_tags
 
 OURS = CONFIGURATION.read_bytes()
 # as an earlier version of this project, and an operator after it, left it: no mark

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from lake import builds as lineage
+from lake.exports.digests import file_digest
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
 from schemas.errors import StorageError
-from tamiyo_assets import lineage
 from tamiyo_assets.builds import whole_build_id
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.digests import file_digest
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 
 INPUTS = {"tables": {"urza.blueprint": "a" * 64, "urza.layer": "b" * 64}, "registries": {}, "norms": "c" * 64, "code": "d" * 64}
 BUILD = hashlib.sha256(json.dumps(INPUTS, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

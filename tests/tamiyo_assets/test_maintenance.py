@@ -7,9 +7,9 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from tamiyo_assets import warehouse
-from tamiyo_assets.maintenance import SMALL_FILES, maintain
-from tamiyo_assets.resources.tables import TableStore
+from lake import warehouse
+from lake.store.tables import TableStore
+from lake.upkeep import SMALL_FILES, maintain
 from tamiyo_assets.upkeep import maintenance_job
 
 NAME = "features.layer"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lake.place import require_place
+from lake.store.failures import disk_full
 from schemas.errors import StorageError
-from tamiyo_assets.resources.failures import disk_full
-from tamiyo_assets.resources.place import require_place
 
 
 @pytest.mark.parametrize("name", ["b[x]", "q?x", "p%20x", "a\\b", "new\nline", "tab\there", "d" * 500, "byte\udcff"])

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from google.protobuf import json_format
 
+from lake.exports.folders import SNAPSHOTS, Exports
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import Limits, decode_file
-from schemas.decode.batches import message_class
-from schemas.decode.framing import read_frames
-from schemas.decode.json_records import Drift, to_message
+from schemas.decode.json.records import Drift, to_message
+from schemas.decode.read.framing import read_frames
+from schemas.decode.shape.batches import message_class
 from schemas.digest import table_digest
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.exports import SNAPSHOTS, Exports
-from tamiyo_assets.resources.tables import TableStore
 from tests.schemas.decoding import binpb, packed, wal
 
 Digests = dict[str, str]

@@ -13,17 +13,17 @@ import pytest
 from google.protobuf import json_format
 from typer.testing import CliRunner
 
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.replay.plan import DIRECTORY
+from lake.replay.run import Replay, replay
+from lake.replay.selection import Filter
+from lake.store.tables import TableStore
 from schemas.contracts import TABLES
 from schemas.decode import Limits
 from schemas.digest import table_digest
 from schemas.leyline import leyline_pb2 as pb
-from tamiyo_assets.cli import app
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.replaying.plan import DIRECTORY
-from tamiyo_assets.replaying.run import Replay, replay
-from tamiyo_assets.replaying.selection import Filter
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
+from tamiyo.cli import app
 from tests.schemas.decoding import binpb, packed, wal
 
 STRICT = Limits(string_bytes=20)
@@ -244,7 +244,7 @@ def test_a_table_that_was_built_anew_meanwhile_is_left_alone(
     home = Home(tmp_path / "home", root)
     home.refresh(STRICT)
     with monkeypatch.context() as patch:
-        patch.setattr("tamiyo_assets.replaying.run.finish", lambda *_: {})
+        patch.setattr("lake.replay.run.finish", lambda *_: {})
         home.replay()
     shutil.rmtree(home.tables.root)
     home.refresh()

@@ -7,14 +7,14 @@ import dagster as dg
 import duckdb
 import pytest
 
+from lake.settings import Settings
+from lake.store.tables import TableStore
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
 from schemas.features import GROUPS
+from tamiyo.execution import Outcome
+from tamiyo.summary import summarize
 from tamiyo_assets.definitions import build_definitions
-from tamiyo_assets.execution import Outcome
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.settings import Settings
-from tamiyo_assets.summary import summarize
 from tests.tamiyo_assets.pipelines import data_versions, event_bytes, metadata, metadata_values, run, settings
 
 pytestmark = pytest.mark.pipeline

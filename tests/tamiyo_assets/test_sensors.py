@@ -11,21 +11,21 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from gnn.features.registries import load
-from tamiyo_assets.ingest import Ingest
+from gnn.registry.refresh import load
+from lake.exports.folders import Exports
+from lake.exports.ledger import REBUILT, note_rebuilt
+from lake.ingest.ingest import Ingest
+from lake.settings import Settings
+from lake.store.tables import TableStore
+from lake.writes import EXPORTS, HOME, WRITES
+from tamiyo_assets.alerts.outbox import AlertOutbox
 from tamiyo_assets.instance import open_instance
-from tamiyo_assets.ledger import REBUILT, note_rebuilt
-from tamiyo_assets.resources.alerts import AlertOutbox
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
 from tamiyo_assets.sensors import (
     Cursor,
     kasmina_exports_sensor,
     training_sensor,
     urabrask_exports_sensor,
 )
-from tamiyo_assets.settings import Settings
-from tamiyo_assets.writes import EXPORTS, HOME, WRITES
 from tests.exports import part_of
 from tests.tamiyo_assets.daemon import EXPORT_SENSORS, Daemon, daemon
 from tests.tamiyo_assets.pipelines import settings

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from gnn.bundle import GateConfig
-from gnn.model.config import TrainingConfig
+from lake.exports.folders import Exports
+from lake.exports.ledger import Ledger
+from lake.settings import SAMPLE, ExportsMissing, Settings, note_origin, require_exports, require_home, resolve
+from schemas.configuration import TrainingConfig
 from schemas.decode import Limits
 from schemas.errors import ContractError, StorageError
-from tamiyo_assets.ledger import Ledger
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.settings import SAMPLE, ExportsMissing, Settings, note_origin, require_exports, require_home, resolve
 from tests.exports import part_of
 
 

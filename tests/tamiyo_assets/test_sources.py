@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
+from lake.store.contracts import training_hosts
 from schemas.splits import data_set_of, split_of
-from tamiyo_assets.sources import training_hosts
 
 HOSTS = [f"host-{number}" for number in range(40)]
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from lake.ingest import staging as staging_module
+from lake.ingest.staging import STAGING, Memory, Staging, key_hashes
 from schemas.contracts import TABLES
-from tamiyo_assets import staging as staging_module
-from tamiyo_assets.staging import STAGING, Memory, Staging, key_hashes
 
 NAME = "tolaria.system_state"
 SCHEMA = TABLES[NAME].arrow_schema

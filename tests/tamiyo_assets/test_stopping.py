@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tamiyo_assets.commands.stopping import Stopped, leaving, terminable
+from tamiyo.commands.stopping import Stopped, leaving, terminable
 from tests.exports import part_of
 
 COMMITTED = "interrupted: what was committed stays, and the next `tamiyo run` goes on from there"
 RECORDED = "interrupted: hosts that were recorded whole are written, and the same command goes on with the next"
 
 
-COMMAND = ["-m", "tamiyo_assets"]
+COMMAND = ["-m", "tamiyo"]
 
 
 # what Python prints of an exception that a signal raised in a destructor, where it can't be handed on
@@ -55,7 +55,7 @@ def test_a_run_that_is_interrupted_says_so_and_the_next_one_goes_on(sample: Path
     ended = stopped(run, (home / "registries" / "current").exists, signal.SIGTERM)
     assert ended == (143, "", f"{COMMITTED.replace('interrupted', 'terminated')}\n")
     listed = subprocess.run(
-        [sys.executable, "-m", "tamiyo_assets", "doctor", "--home", home, "--exports", exports], capture_output=True, text=True
+        [sys.executable, "-m", "tamiyo", "doctor", "--home", home, "--exports", exports], capture_output=True, text=True
     )
     assert listed.returncode == 0, listed.stdout
 
@@ -75,7 +75,7 @@ def test_a_recording_that_is_interrupted_says_so(workers: int, tmp_path: Path) -
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.2, 0.4])
 def test_an_interrupt_while_modules_are_imported_has_no_traceback(seconds: float, tmp_path: Path) -> None:
     up = tmp_path / "up"
-    start = f"from tamiyo_assets.__main__ import main; open({str(up)!r}, 'w').close(); main()"
+    start = f"from tamiyo.__main__ import main; open({str(up)!r}, 'w').close(); main()"
 
     def importing() -> bool:
         return up.exists() and time.time() - up.stat().st_mtime > seconds

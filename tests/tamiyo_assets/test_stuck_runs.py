@@ -12,9 +12,9 @@ import dagster as dg
 import psutil
 import pytest
 
+from lake.writes import PROCESS_OF, STARTED, WRITES_TAGS, hold_writes, writer_of
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.run_sensors import fail_stuck_runs, stuck_run_sensor, unfinished
-from tamiyo_assets.writes import PROCESS_OF, STARTED, WRITES_TAGS, hold_writes, writer_of
 from tests.tamiyo_assets.pipelines import settings
 
 STARTED_RUN, FAILURE = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
@@ -23,7 +23,7 @@ PATIENCE, NO_PATIENCE = timedelta(minutes=20), timedelta(milliseconds=1)
 HANG = """
 import json, subprocess, sys, time
 from pathlib import Path
-from tamiyo_assets.writes import hold_writes, process_tags
+from lake.writes import hold_writes, process_tags
 with hold_writes(Path(sys.argv[1]), "hung", print):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     print(json.dumps([process_tags("?"), child.pid]), flush=True)

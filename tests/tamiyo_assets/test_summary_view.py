@@ -2,10 +2,10 @@
 
 import pytest
 
-from tamiyo_assets.commands.terminal import Terminal
-from tamiyo_assets.rejects import Rejected
-from tamiyo_assets.summary import Build, FailedCheck, Family, Summary
-from tamiyo_assets.summary_view import render
+from lake.rejects import Rejected
+from tamiyo.commands.terminal import Terminal
+from tamiyo.summary import Build, FailedCheck, Family, Summary
+from tamiyo.summary_view import render
 
 ODD = "[/red] blocks[0] [bold]x"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from lake.store.tables import ABSENT, TableStore
+from lake.store.versions import Versions
 from schemas.contracts import TABLES
 from schemas.errors import StorageError
-from tamiyo_assets.resources.tables import ABSENT, TableStore
-from tamiyo_assets.versions import Versions
 
 SCHEMA = pa.schema([("training_run_id", pa.string()), ("value", pa.int64()), ("metrics", pa.map_(pa.string(), pa.float32()))])
 

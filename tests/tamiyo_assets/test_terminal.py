@@ -9,13 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from gnn.features.coverage import BY_KEY
-from gnn.features.registries import refresh
-from tamiyo_assets.commands.terminal import shown
-from tamiyo_assets.ingest import Ingest
-from tamiyo_assets.resources.alerts import Alert, AlertOutbox
-from tamiyo_assets.resources.exports import Exports
-from tamiyo_assets.resources.tables import TableStore
+from gnn.coverage.counts import BY_KEY
+from gnn.registry.refresh import refresh
+from lake.exports.folders import Exports
+from lake.ingest.ingest import Ingest
+from lake.store.tables import TableStore
+from tamiyo.commands.terminal import shown
+from tamiyo_assets.alerts.outbox import Alert, AlertOutbox
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\x08\r\n\x7f\u2028[/red] :smile: " + "x" * 300
 SHOWN = r"\x1b[31mred\x1b]0;title\x07\x9b2J\x08\r\n\x7f\u2028[/red] :smile: " + "x" * 300
@@ -25,7 +25,7 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028]")
 
 def piped(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
     """A command whose stdout and stderr are pipes, told by its environment to be narrow."""
-    command = [sys.executable, "-W", "ignore", "-m", "tamiyo_assets", *map(str, arguments)]
+    command = [sys.executable, "-W", "ignore", "-m", "tamiyo", *map(str, arguments)]
     narrow = os.environ | {"COLUMNS": "40", "FORCE_COLOR": ""} | env
     done = subprocess.run(command, capture_output=True, check=False, timeout=120, env=narrow)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -103,7 +103,7 @@ def test_colours_may_be_forced_in_a_pipe_and_nothing_is_cut(home: Path) -> None:
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["table", "json"])
 def test_a_reader_that_leaves_early_ends_the_output_and_nothing_else(as_json: list[str], home: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-m", "tamiyo_assets", "registry", "show", "optimizer_family", *as_json]
+    command = [sys.executable, "-W", "ignore", "-m", "tamiyo", "registry", "show", "optimizer_family", *as_json]
     process = subprocess.Popen([*command, "--home", home], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
@@ -127,8 +127,8 @@ def test_nothing_prints_around_the_terminal(repository: Path) -> None:
     around = re.compile(r"rich\.console|rich\.table|typer\.echo|(?<![.\w])print\(")
     allowed = {"commands/terminal.py", "__main__.py"}
     found = [
-        path.relative_to(repository / "tamiyo_assets").as_posix()
-        for path in (repository / "tamiyo_assets").rglob("*.py")
+        path.relative_to(repository / "tamiyo").as_posix()
+        for path in (repository / "tamiyo").rglob("*.py")
         if around.search(path.read_text())
     ]
     assert set(found) == allowed

@@ -6,9 +6,9 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from lake.store.tables import TableStore
+from lake.warehouse import SCHEMAS, contract_names, publish
 from schemas.contracts import TABLES
-from tamiyo_assets.resources.tables import TableStore
-from tamiyo_assets.warehouse import SCHEMAS, contract_names, publish
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tamiyo_assets import writes
-from tamiyo_assets.writes import BOOT_ID, HOST, LOCK, PID, PROCESS_OF, STARTED, hold_writes, process_tags, started, writer_of
+from lake import writes
+from lake.writes import BOOT_ID, HOST, LOCK, PID, PROCESS_OF, STARTED, hold_writes, process_tags, started, writer_of
 
 HOLD = """
 import sys
 from pathlib import Path
-from tamiyo_assets.writes import hold_writes
+from lake.writes import hold_writes
 with hold_writes(Path(sys.argv[1]), sys.argv[2], lambda line: print(line, flush=True)):
     print("holds", flush=True)
     sys.stdin.read()

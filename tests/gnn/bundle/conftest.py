@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from gnn.bundle import BuildInputs, write_bundle
-from gnn.features import norms as norms_files
-from gnn.features.registries import load, refresh
-from gnn.model.config import ModelConfig, TrainingConfig
 from gnn.model.experiment import train
 from gnn.model.trained import TrainedModel
+from gnn.norms import published as norms_files
+from gnn.registry.refresh import load, refresh
+from schemas.configuration import ModelConfig, TrainingConfig
 from tests.gnn.model.store import MemoryStore, problem
 
 SMALL = ModelConfig(hidden=16, activation_hidden=8, out=8, head_hidden=16)

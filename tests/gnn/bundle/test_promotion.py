@@ -10,8 +10,8 @@ import torch
 from gnn.bundle import GateConfig, gates, preflight, promote, read_bundle, rollback, serving
 from gnn.bundle.manifest import Manifest
 from gnn.bundle.promote import PROMOTIONS, promotions
-from gnn.features.registries import refresh
 from gnn.model.trained import HeadStatus
+from gnn.registry.refresh import refresh
 from schemas.errors import PromotionRefused
 from tests.gnn.bundle.conftest import Home
 from tests.gnn.bundle.test_write_read import manifest_of, reseal

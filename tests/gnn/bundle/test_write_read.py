@@ -14,9 +14,9 @@ import torch
 from gnn.bundle import is_published, read_bundle, write_bundle
 from gnn.bundle.manifest import Manifest
 from gnn.bundle.members import ALL, CHECKPOINT, MANIFEST, MANIFEST_DIGEST, REGISTRY_DIR, WEIGHTS, digest_line, size_bound
-from gnn.features.registries import refresh
-from gnn.features.registry_files import resolve
-from gnn.publish import switch_link
+from gnn.registry.files import resolve
+from gnn.registry.refresh import refresh
+from lake.durable.publish import switch_link
 from schemas.artifacts import REGISTRIES
 from schemas.errors import BundleRejected
 from schemas.kernels import KERNELS

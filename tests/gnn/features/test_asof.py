@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnn.features.asof import AsOf
+from gnn.join.asof import AsOf
 
 ROWS = st.lists(st.tuples(st.integers(-1, 3), st.integers(-5, 5), st.integers(0, 2)), max_size=20)
 QUESTIONS = st.lists(st.tuples(st.integers(-1, 4), st.integers(-6, 6)), max_size=10)

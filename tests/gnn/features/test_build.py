@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gnn.features.build import Featured, FeatureSet, build_features
+from gnn.encode.build import Featured, FeatureSet, build_features
 from schemas.features import GROUPS, Kind
 from tests.gnn.tables import START, FixedNorms, of_packet, packet, registries, small_world, table
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnn.features.build import FeatureSet, build_features
-from gnn.features.coverage import add_up, by_family, by_key, check_conservation
-from gnn.features.gaps import gaps
-from gnn.features.table_schemas import feature_schema
-from gnn.features.tables import feature_tables
+from gnn.coverage.counts import add_up, by_family, by_key, check_conservation
+from gnn.coverage.gaps import gaps
+from gnn.encode.build import FeatureSet, build_features
+from gnn.join.tables import feature_tables
+from schemas.derived.features import feature_schema
 from schemas.errors import FeatureError
 from schemas.features import COVERAGE_KEYS, FAMILIES, GROUPS, Kind
 from tests.gnn.graph.worlds import World, world_registries

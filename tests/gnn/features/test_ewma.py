@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gnn.features.ewma import EwmaState, run_states
+from gnn.norms.ewma import EwmaState, run_states
 
 VALUES = arrays(
     np.float64,

@@ -21,10 +21,10 @@ declared.COVERAGE_KEYS = tuple(group.key(f) for group in declared.GROUPS for f i
 
 import numpy as np
 
-from gnn.features.build import build_features
-from gnn.features.coverage import by_key, check_conservation
-from gnn.features.gaps import gaps
-from gnn.features.tables import feature_tables
+from gnn.encode.build import build_features
+from gnn.coverage.counts import by_key, check_conservation
+from gnn.coverage.gaps import gaps
+from gnn.join.tables import feature_tables
 from gnn.graph.assemble import to_batch
 from gnn.graph.dataset import GraphDataset, write_dataset
 from schemas.feature_reference import features_page

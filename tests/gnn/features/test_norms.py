@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnn.features.ewma import EwmaState
-from gnn.features.norms import NORMS, Norms, Observation, from_json, load, publish, version_file
+from gnn.norms.ewma import EwmaState
+from gnn.norms.published import NORMS, Norms, Observation, from_json, load, publish, version_file
 from schemas.artifacts import PriorNorm
 from schemas.errors import NormsError
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from gnn.features.pictures import bands, growth
-from gnn.features.registries import load_records, refresh
-from gnn.features.table_schemas import EWMA
+from gnn.norms.pictures import bands, growth
+from gnn.registry.refresh import load_records, refresh
+from schemas.derived.features import EWMA
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnn.features.priors import DEFAULT_PRIORS, fit_prior, fit_priors
+from gnn.norms.priors import DEFAULT_PRIORS, fit_prior, fit_priors
 
 
 def catalogue(rates: dict[str, float | None], counts: list[tuple[str, int]] | None = None) -> dict[str, pa.Table]:

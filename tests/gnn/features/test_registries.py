@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from gnn.features import registry_files
-from gnn.features.registries import Registry, load, newest_snapshot, refresh, retire
+from gnn.registry import files as registry_files
+from gnn.registry.refresh import Registry, load, newest_snapshot, refresh, retire
 from schemas.artifacts import REGISTRIES, RegistryRecord, registry_digest
 from schemas.errors import RegistryError
 

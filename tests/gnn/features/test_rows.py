@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnn.features.rows import Rows, expand, lengths, offsets
+from gnn.join.rows import Rows, expand, lengths, offsets
 from tests.gnn.tables import registries
 
 

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from gnn.features.sources import Sources
+from gnn.join.sources import Sources
 from schemas.contracts import TABLES
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnn.features.priors import DEFAULT_PRIORS
-from gnn.features.transforms import UNARY, ewma, graph_max, log_z, unary
+from gnn.encode.transforms import UNARY, ewma, graph_max, log_z, unary
+from gnn.norms.priors import DEFAULT_PRIORS
 from schemas.features import Transform
 
 FORMULAS = {

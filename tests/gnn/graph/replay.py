@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnn.features.build import FeatureSet
-from gnn.features.sources import Sources
+from gnn.encode.build import FeatureSet
+from gnn.join.sources import Sources
 from schemas.contracts import TABLES
 
 PACKET_TABLES = tuple(name for name, own in TABLES.items() if name.startswith("tolaria.") and own.scope)

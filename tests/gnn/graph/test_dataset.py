@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gnn.features.build import FeatureSet, build_features
+from gnn.encode.build import FeatureSet, build_features
 from gnn.graph.assemble import to_batch
 from gnn.graph.batch import GraphBatch
 from gnn.graph.dataset import GraphDataset

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnn.features.build import Featured, build_features
-from gnn.features.priors import fit_priors
+from gnn.encode.build import Featured, build_features
+from gnn.norms.priors import fit_priors
 from schemas.features import FeatureGroup, Kind, Transform
 from tests.gnn.graph.reference import Element, Graph, Reference, transformed
 from tests.gnn.graph.worlds import World, world_registries

@@ -4,13 +4,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from gnn.features.build import build_features, featurize
-from gnn.features.metadata import Metadata
-from gnn.features.priors import DEFAULT_PRIORS
-from gnn.features.state import RunState
+from gnn.encode.build import build_features, featurize
 from gnn.graph.assemble import to_batch
 from gnn.graph.batch import GraphBatch
 from gnn.graph.builder import GraphBuilder
+from gnn.join.metadata import Metadata
+from gnn.join.state import RunState
+from gnn.norms.priors import DEFAULT_PRIORS
 from schemas.contracts import TABLES
 from schemas.errors import FeatureError
 from schemas.features import NODE_TYPES, RELATIONS

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnn.features.build import build_features
-from gnn.features.coverage import by_family, by_key
+from gnn.coverage.counts import by_family, by_key
+from gnn.coverage.heatmap import heat_map, trend
+from gnn.encode.build import build_features
 from gnn.graph.assemble import to_batch
 from gnn.graph.dataset import GraphDataset, write_dataset
-from gnn.graph.heatmap import heat_map, trend
 from gnn.graph.picture import measured_share, picture, picture_of
 from schemas.errors import FeatureError
 from schemas.features import NODE_TYPES, node_type

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from gnn.features.build import FeatureSet, build_features
-from gnn.features.coverage import by_key, check_conservation
-from gnn.features.gaps import gaps
-from gnn.features.metadata import Metadata
-from gnn.features.registries import Registries
-from gnn.features.sources import Sources
+from gnn.coverage.counts import by_key, check_conservation
+from gnn.coverage.gaps import gaps
+from gnn.encode.build import FeatureSet, build_features
 from gnn.graph.assemble import to_batch
 from gnn.graph.builder import GraphBuilder
+from gnn.join.metadata import Metadata
+from gnn.join.sources import Sources
+from gnn.registry.refresh import Registries
 from schemas.features import COVERAGE_KEYS, RELATIONS
 from schemas.leyline import leyline_pb2
 from tests.gnn.graph.test_parity import assert_same, graph_of

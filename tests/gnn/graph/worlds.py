@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gnn.features.registries import Registries
+from gnn.registry.refresh import Registries
 from tests.gnn.tables import START, Row, registries, table
 
 SECOND = 10**9

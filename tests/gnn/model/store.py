@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from gnn.graph.batch import GraphBatch
-from gnn.model.table_schemas import EXAMPLES
+from schemas.derived.training import EXAMPLES
 from schemas.features import NODE_TYPES, RELATIONS
 from schemas.kernels import KERNELS
 from schemas.splits import split_of

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gnn.model.config import ModelConfig
 from gnn.model.encoders import CLIP, LEAST_SPREAD, GroupEmbedding, InputScale, NodeEncoder, squash
+from schemas.configuration import ModelConfig
 from schemas.features import CONTEXT, LAYER, NODE_TYPES, RELATIONS, SEED, Kind
 from tests.gnn.model.graphs import random_batch
 

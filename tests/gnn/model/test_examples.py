@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from gnn.model.config import TrainingConfig
 from gnn.model.examples import build_examples
-from gnn.model.table_schemas import EXAMPLES
+from schemas.configuration import TrainingConfig
+from schemas.derived.training import EXAMPLES
 from schemas.splits import split_of
 from tests.gnn.model.reports import command, packet, report, sources
 

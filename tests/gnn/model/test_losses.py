@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from gnn.model.baselines import constant
-from gnn.model.config import LossWeights, ModelConfig
 from gnn.model.flat import flat_features
 from gnn.model.losses import LossScale, choice_loss, policy_loss, risk_loss, total_loss, value_loss
 from gnn.model.network import TamiyoGNN
 from gnn.model.priors import kernel_priors, start_from
 from gnn.model.ridge import Ridge
 from gnn.model.targets import LabelledBatch, collate, locate
+from schemas.configuration import LossWeights, ModelConfig
 from tests.gnn.model.store import problem
 
 SMALL = ModelConfig(hidden=16, activation_hidden=8, out=8, head_hidden=8, dropout=0.0)

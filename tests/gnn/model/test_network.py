@@ -5,11 +5,11 @@ import torch
 from torch_geometric.nn import GATConv, HeteroConv, SAGEConv
 
 from gnn.graph.batch import GraphBatch
-from gnn.model.config import ModelConfig
 from gnn.model.layers import ALL_TYPES, MessageRound, RoundShape, directions, gat_round, own_round, parameter_key, sage_round
 from gnn.model.network import TamiyoGNN
 from gnn.model.outputs import OUTPUT_SHAPES
 from gnn.model.readout import MASKED_LOGIT
+from schemas.configuration import ModelConfig
 from schemas.features import NODE_TYPES, RELATIONS
 from tests.gnn.model.graphs import SIZES, random_batch
 from tests.gnn.model.store import join

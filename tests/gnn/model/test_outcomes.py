@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from gnn.model.config import RISK_CLASSES
 from gnn.model.outcomes import risk_class, uplift
+from schemas.configuration import RISK_CLASSES
 
 
 def risk(u: float, dip: float = 0.0, late: float = 0.0, control: float = 0.0, diverged: bool = False) -> str | None:

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from gnn.model.checkpoint import Checkpoints
-from gnn.model.config import LossWeights, ModelConfig, TrainingConfig
 from gnn.model.experiment import head_status, pose, train
 from gnn.model.figures import r2, within_state_spearman
 from gnn.model.predictions import predict
@@ -22,6 +21,7 @@ from gnn.model.targets import collate, locate
 from gnn.model.trained import TrainedModel
 from gnn.model.training import drop_ids, fit
 from schemas.artifacts import REGISTRIES
+from schemas.configuration import LossWeights, ModelConfig, TrainingConfig
 from schemas.features import NODE_TYPES
 from schemas.kernels import KERNELS
 from tests.gnn.model.graphs import random_batch

@@ -12,8 +12,8 @@ from gnn.bundle.read import Bundle
 from gnn.online.choice import choose
 from gnn.online.compiling import compile_status
 from gnn.online.masks import KernelMasks
+from gnn.online.policy import ServingConfig, TamiyoPolicy
 from gnn.online.snapshot import Snapshot, SnapshotCache
-from gnn.policy import ServingConfig, TamiyoPolicy
 from schemas.errors import BundleRejected, ContractError, ServingError
 from schemas.features import COVERAGE_KEYS, FAMILIES
 from schemas.kernels import KERNELS

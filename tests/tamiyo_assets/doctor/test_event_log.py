@@ -12,10 +12,10 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
-import tamiyo_assets.doctor.event_log as event_log
+import tamiyo.doctor.event_log as event_log
 from schemas.errors import StorageError
-from tamiyo_assets.cli import app
-from tamiyo_assets.doctor.event_log import RETIRED_PARTITIONS, prune_instance, without_pictures
+from tamiyo.cli import app
+from tamiyo.doctor.event_log import RETIRED_PARTITIONS, prune_instance, without_pictures
 from tamiyo_assets.instance import open_instance
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name=RETIRED_PARTITIONS)

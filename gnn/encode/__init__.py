@@ -1,0 +1,1 @@
+"""Raw features and registries -> channels."""

@@ -1,0 +1,149 @@
+"""Raw columns -> the tensors' channels: transforms, neutral values, masks, registry ids. float64 maths, one cast to float32."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gnn.encode import transforms
+from gnn.join.columns import Columns
+from gnn.join.rows import Bools, Floats, Ints, Singles, Vocabulary, ids_of
+from gnn.norms.ewma import EwmaTrace
+from schemas.artifacts import PriorNorm
+from schemas.features import GROUPS, Feature, FeatureGroup, Kind, Transform
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What relative transforms need: the run's states before each packet, the fitted priors, and whose element is whose.
+
+    `packet` int64 [N] is each element's packet, `ptr` int64 [P + 1] bounds each packet's elements.
+    """
+
+    ewma: Mapping[str, EwmaTrace]
+    priors: Mapping[str, PriorNorm]
+    packet: Ints
+    ptr: Ints
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """`x` float32 [N, width], `ids` int64 [N, categorical].
+
+    `raw` float64 [numbers, N] holds the numbers and flags in the layout's order, NaN where missing; `measured` bool
+    [numbers, N] says which are not.
+    """
+
+    x: Singles
+    ids: Ints
+    raw: Floats
+    measured: Bools
+
+
+class Layout:
+    """Where each feature of a group lies in `x`: computed once per group."""
+
+    def __init__(self, group: FeatureGroup) -> None:
+        """Lay `group` out."""
+        numbers = [f for f in group.valued if f.kind is not Kind.MULTI_HOT]
+        order = [*transforms.UNARY, *(t for t in Transform if t not in transforms.UNARY)]
+        # features of one transform stand together, so that one call transforms a whole stretch of rows
+        self.numbers: tuple[Feature, ...] = tuple(sorted(numbers, key=lambda f: order.index(f.transform)))
+        self.place = {feature.name: place for place, feature in enumerate(self.numbers)}
+        self.sets: tuple[Feature, ...] = tuple(f for f in group.valued if f.kind is Kind.MULTI_HOT)
+        self.categorical = group.categorical
+        self.width = group.width
+        starts = dict(zip(group.valued, np.cumsum([0, *(f.channels for f in group.valued)]).tolist(), strict=False))
+        masks = {feature: group.value_width + place for place, feature in enumerate(group.valued)}
+        self.columns = np.array([starts[f] for f in self.numbers], dtype=np.int64)
+        self.masks = np.array([masks[f] for f in self.numbers], dtype=np.int64)
+        self.set_columns = [(slice(starts[f], starts[f] + f.width), masks[f]) for f in self.sets]
+        self.neutral = np.array([[f.neutral] for f in self.numbers])
+        kinds = [f.transform for f in self.numbers]
+        self.unary = [
+            (transform, slice(kinds.index(transform), kinds.index(transform) + kinds.count(transform)))
+            for transform in transforms.UNARY
+            if transform is not Transform.IDENTITY and transform in kinds
+        ]
+        self.relative = [(i, f) for i, f in enumerate(self.numbers) if f.transform not in transforms.UNARY]
+
+
+class Vocabularies:
+    """The registries of one snapshot, with the ids of lists of words that come again and again kept."""
+
+    _KEPT: Final = 512
+
+    def __init__(self, registries: Mapping[str, Vocabulary]) -> None:
+        """Wrap `registries`."""
+        self._registries = registries
+        self._found: dict[tuple[str, tuple[str, ...]], Ints] = {}
+
+    def registry(self, feature: Feature) -> Vocabulary:
+        """The registry of a categorical or multi-hot feature."""
+        return self._registries[feature.registry or feature.name]
+
+    def ids(self, feature: Feature, words: tuple[str, ...]) -> Ints:
+        """Registry ids (int64 [words + 1]) of words, and 0 for none."""
+        key = (feature.registry or feature.name, words)
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= self._KEPT:
+                self._found.clear()
+            found = self._found[key] = ids_of(self.registry(feature), words)
+        return found
+
+
+LAYOUTS: Final[Mapping[str, Layout]] = {group.family: Layout(group) for group in GROUPS}
+
+
+def _relative(feature: Feature, values: Floats, scale: Scale) -> Floats:
+    """A transform that needs more than the value."""
+    if feature.transform is Transform.GRAPH_MAX:
+        return transforms.graph_max(values, scale.ptr)
+    metric = feature.metric or feature.name
+    if feature.transform is Transform.LOG_Z:
+        return transforms.log_z(values, scale.priors[metric])
+    trace = scale.ewma[metric]
+    return transforms.ewma(values, trace.mean[scale.packet], trace.var[scale.packet])
+
+
+def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: Scale) -> Encoded:
+    """Encode the raw columns of one group. A value whose channel would not be finite is missing."""
+    size = columns.size
+    x = np.zeros((size, layout.width), dtype=np.float32)
+    raw = np.empty((len(layout.numbers), size))
+    for place, feature in enumerate(layout.numbers):
+        raw[place] = columns.numbers[feature.name]
+    measured = np.isfinite(raw)
+    if size and len(raw):
+        channels = _channels(layout, raw, scale)
+        measured &= np.isfinite(channels)
+        missing = ~measured
+        np.minimum(channels, _LARGEST, out=channels)
+        np.maximum(channels, -_LARGEST, out=channels)
+        np.copyto(channels, layout.neutral, where=missing)
+        raw[missing] = np.nan
+        x[:, layout.columns] = channels.T
+        x[:, layout.masks] = measured.T
+    for feature, (channel, mask) in zip(layout.sets, layout.set_columns, strict=True):
+        sets = columns.sets[feature.name]
+        x[:, channel] = sets.multi_hot(vocabularies.registry(feature), feature.width)
+        x[:, mask] = sets.known
+    ids = np.zeros((size, len(layout.categorical)), dtype=np.int64)
+    for place, feature in enumerate(layout.categorical):
+        labels = columns.labels[feature.name]
+        ids[:, place] = vocabularies.ids(feature, labels.words)[labels.codes]
+    return Encoded(x, ids, raw, measured)
+
+
+def _channels(layout: Layout, raw: Floats, scale: Scale) -> Floats:
+    """Transformed values, float64 [numbers, N]; not finite where missing or outside a transform's domain."""
+    channels = raw.copy()
+    for transform, rows in layout.unary:
+        channels[rows] = transforms.unary(transform, raw[rows])
+    for row, feature in layout.relative:
+        channels[row] = _relative(feature, raw[row], scale)
+    return channels

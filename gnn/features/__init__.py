@@ -1,1 +1,0 @@
-"""Registries, norms, encodings and coverage: contract rows to measured features and masks."""

@@ -1,0 +1,1 @@
+"""Contract rows of many systems, joined as of each packet."""

@@ -1,0 +1,167 @@
+"""A block of packets with everything that their graphs are made of, joined as of each packet's time.
+
+One packet online and all packets of many runs offline are blocks of the same kind and take the same code.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from gnn.join.catalogue import ELEMENT_TABLES
+from gnn.join.columns import View
+from gnn.join.metadata import Metadata
+from gnn.join.nodes import TELEMETRY, Nodes
+from gnn.join.packets import STATE, Packets
+from gnn.join.rows import Ints, Labels, Rows, offsets
+from gnn.join.seeds import Seeds
+from gnn.join.state import SEED_TABLE, RunState, States
+from gnn.norms.ewma import EwmaState, EwmaTrace, all_states
+from schemas.features import EWMA_METRICS
+
+_CONNECTIONS: Final = "tolaria.connection_telemetry"
+_START: Final = RunState().ewma
+
+
+class BlueprintNodes:
+    """Blueprint nodes: the host's first, then each one attached to a seed, in order of id.
+
+    `ptr` int64 [P + 1]; `packet`, `code` (of the metadata, -1 unknown there) int64 [N]; `names` [N]; `host` int64 [P] is
+    each packet's host node, -1 where it has none.
+    """
+
+    def __init__(self, packets: Packets, seeds: Seeds, codes_of: Mapping[str, int]) -> None:
+        """Collect the nodes of every packet."""
+        hosts = packets.rows.labels("blueprint_id")
+        attached = seeds.rows.labels("blueprint_id").take(seeds.row)
+        words = tuple(sorted({*hosts.words, *attached.words} - {""}))
+        place = {word: code for code, word in enumerate(words)}
+        host, other = hosts.translate(place)[:-1], attached.translate(place)
+        span = len(words) + 1
+        keys = np.unique((seeds.packet * span + other)[(other >= 0) & (other != host[seeds.packet])])
+        owner, has_host = keys // span, host >= 0
+        counts = has_host.astype(np.int64) + np.bincount(owner, minlength=packets.size).astype(np.int64)
+        self.ptr: Ints = offsets(counts)
+        self.packet: Ints = np.repeat(np.arange(packets.size), counts)
+        self.host: Ints = np.where(has_host, self.ptr[:-1], -1)
+        own = np.full(len(self.packet), -1, dtype=np.int64)
+        own[self.host[has_host]] = host[has_host]
+        own[own < 0] = keys % span
+        self.names = Labels(own, words)
+        self.code: Ints = self.names.translate(codes_of)
+
+
+class Block:
+    """Packets, their nodes, seeds and blueprints, and the EWMA states before each packet."""
+
+    def __init__(self, metadata: Metadata, tables: Mapping[str, pa.Table], states: States) -> None:
+        """Join `tables` (system_state, the telemetry tables, seed_state) with the metadata; `states` are the runs' so far."""
+        self.metadata = metadata
+        catalogue = metadata.catalogue
+        self.packets = Packets(tables[STATE])
+        hosts = self.packets.rows.labels("blueprint_id")
+        self.host_names = hosts.take(np.arange(self.packets.size))
+        self.host: Ints = self.host_names.translate(metadata.codes_of)
+        self.telemetry = {name: Rows(tables[table], table) for name, table in TELEMETRY.items()}
+        self.connections = Rows(tables[_CONNECTIONS], _CONNECTIONS)
+        self.nodes = {
+            name: Nodes(self.packets, self.host, catalogue.elements[name], self.telemetry[name], id_column)
+            for name, (_, id_column) in ELEMENT_TABLES.items()
+        }
+        self.seeds = Seeds(self.packets, _with_earlier(self.packets, Rows(tables[SEED_TABLE], SEED_TABLE), states))
+        self.blueprints = BlueprintNodes(self.packets, self.seeds, metadata.codes_of)
+        self.attached: Ints = self.seeds.rows.labels("blueprint_id").take(self.seeds.row).translate(metadata.codes_of)
+        self.seed_names: Labels = self.seeds.rows.labels("seed_id").take(self.seeds.row)
+        position = np.arange(self.seeds.size) - self.seeds.ptr[self.seeds.packet]
+        self.seed_entries: Ints = metadata.seed_notes.entries(self.host[self.seeds.packet], self.seed_names, position)
+        self.traces, self._final = _traces(self.packets, states)
+        self._host_views = self.blueprint_views(self.host, np.arange(self.packets.size))
+        self._seed_views = self.blueprint_views(self.attached, self.seeds.packet)
+
+    def blueprint_views(self, blueprints: Ints, packet: Ints) -> dict[str, View]:
+        """The rows of those blueprints (codes int64 [N]) at the time of those packets."""
+        metadata, times = self.metadata, self.packets.times
+        return {
+            "urza.blueprint": View(metadata.catalogue.blueprints, lambda: metadata.catalogue.record[blueprints]),
+            "urabrask.bsds": View(metadata.sheets, lambda: metadata.sheet_rows(blueprints, times[packet])),
+            "tezzeret.kernel": View(metadata.kernels, lambda: metadata.kernel_rows(blueprints, times[packet])),
+        }
+
+    def packet_views(self, packet: Ints) -> dict[str, View]:
+        """What every element of a packet may look at: the packet itself and its host blueprint's rows."""
+        views = _picked_views(self._host_views, packet)
+        views[STATE] = View(self.packets.rows, packet)
+        return views
+
+    def seed_views(self, seed: Ints) -> dict[str, View]:
+        """What an element of those seed nodes may look at: the seed's state, its attached blueprint's rows, the packet."""
+        views = _picked_views(self._seed_views, seed)
+        views[SEED_TABLE] = View(self.seeds.rows, self.seeds.row[seed])
+        views[STATE] = View(self.packets.rows, self.seeds.packet[seed])
+        return views
+
+    def final_states(self, states: States) -> dict[str, RunState]:
+        """Every run's state after this block."""
+        after = dict(states)
+        rows, owner = self.seeds.still_needed(self.packets.times[self.packets.run_ptr[1:] - 1])
+        table = self.seeds.rows.table
+        for code, run in enumerate(self.packets.runs):
+            own = rows[owner == code]
+            after[run] = RunState(self._final[code], _picked(table, own), self.seeds.newest_times(own))
+        return after
+
+
+def _with_earlier(packets: Packets, seeds: Rows, states: States) -> Rows:
+    """The block's seed rows and those of the runs' states that they do not supersede."""
+    known = [(run, states[run]) for run in packets.runs if run in states]
+    earlier = [state.seeds for run, state in known if state.seeds.num_rows and not _superseded(packets, seeds, run, state)]
+    return Rows(pa.concat_tables([seeds.table, *earlier]), SEED_TABLE) if earlier else seeds
+
+
+def _superseded(packets: Packets, seeds: Rows, run: str, state: RunState) -> bool:
+    """Whether a block of one run brings a newer state of every seed that the run's state holds, by its first packet."""
+    if len(packets.runs) != 1 or state.seed_times is None or seeds.labels("training_run_id").words != (run,):
+        return False
+    codes, times = seeds.labels("seed_id"), seeds.times("timestamp_ns")
+    by_now = np.flatnonzero(times <= packets.times[0]).tolist()
+    fresh = {codes.words[code]: time for code, time in zip(codes.codes[by_now].tolist(), times[by_now].tolist(), strict=True)}
+    return all(fresh.get(seed, time) > time for seed, time in state.seed_times.items())
+
+
+def _picked_views(views: Mapping[str, View], rows: Ints) -> dict[str, View]:
+    def chosen(view: View) -> View:
+        return View(view.source, lambda: view.rows[rows])
+
+    return {table: chosen(view) for table, view in views.items()}
+
+
+def _picked(table: pa.Table, rows: Ints) -> pa.Table:
+    """Those rows (ascending); a stretch that is most of the table shares its memory, a small part must not keep it alive."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and 2 * len(rows) >= table.num_rows:
+        return table.slice(int(rows[0]), len(rows))
+    return table.take(pa.array(rows, pa.int64()))
+
+
+def _traces(packets: Packets, states: States) -> tuple[dict[str, EwmaTrace], list[dict[str, EwmaState]]]:
+    """Per metric the states before every packet of the block, and per run the states after its last one."""
+    values = np.stack([packets.rows.numbers(metric)[:-1] for metric in EWMA_METRICS])
+    parts = []
+    for code, run in enumerate(packets.runs):
+        start = states[run].ewma if run in states else _START
+        span = slice(packets.run_ptr[code], packets.run_ptr[code + 1])
+        parts.append(all_states(values[:, span], [start[metric] for metric in EWMA_METRICS]))
+    finals = [{m: trace.final for m, trace in zip(EWMA_METRICS, part, strict=True)} for part in parts]
+    return {metric: _joined([part[row] for part in parts]) for row, metric in enumerate(EWMA_METRICS)}, finals
+
+
+def _joined(parts: list[EwmaTrace]) -> EwmaTrace:
+    if len(parts) == 1:
+        return parts[0]
+    empty = np.zeros(0)
+    return EwmaTrace(
+        np.concatenate([empty, *(part.mean for part in parts)]),
+        np.concatenate([empty, *(part.var for part in parts)]),
+        np.concatenate([np.zeros(0, dtype=np.int64), *(part.count for part in parts)]),
+        EwmaState(0.0, 0.0),
+    )

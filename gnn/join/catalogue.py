@@ -1,0 +1,224 @@
+"""Urza's graphs, compiled once: the elements of every blueprint and the links between them, as arrays with offsets.
+
+The newest record of a blueprint is the only one that its table keeps, so there is nothing to look up in time here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from gnn.join.rows import Bools, Ints, Labels, Rows, expand, offsets
+
+ELEMENT_TABLES: Final[Mapping[str, tuple[str, str]]] = {
+    "layer": ("urza.layer", "layer_id"),
+    "activation": ("urza.activation", "activation_id"),
+    "parameter": ("urza.parameter", "parameter_id"),
+}
+
+
+class Elements:
+    """The elements of one node type of all B blueprints, ordered by blueprint, index and id.
+
+    Rows `ptr[b]`..`ptr[b + 1]` of `rows` belong to blueprint b; `placeholder` bool [n] marks guard tensors.
+    """
+
+    def __init__(self, table: pa.Table, id_column: str, blueprints: Mapping[str, int]) -> None:
+        """Compile the rows of `urza.<element>`; `blueprints` numbers the blueprint ids."""
+        unordered = Rows(table)
+        owner = unordered.labels("blueprint_id").translate(blueprints)[:-1]
+        names = unordered.labels(id_column)
+        rank = names.ranks()[:-1]
+        index = unordered.numbers("index")[:-1]
+        order = np.lexsort((np.arange(len(owner)), rank, index, owner))
+        order = order[(owner[order] >= 0) & (names.codes[order] >= 0)]
+        order = order[_first_of_each(owner[order] * (len(names.words) + 1) + names.codes[order])]
+        self.rows = Rows(table.take(pa.array(order)))
+        self.names = self.rows.labels(id_column)
+        self.owner = owner[order]
+        self.ptr = offsets(np.bincount(self.owner, minlength=len(blueprints)).astype(np.int64))
+        self._counts, self._first = np.append(np.diff(self.ptr), 0), np.append(self.ptr[:-1], 0)
+        self.placeholder: Bools = self.rows.numbers("is_placeholder") > 0
+        self.codes_of = {word: code for code, word in enumerate(self.names.words)}
+        self._span = len(self.names.words) + 1
+        keys = self.owner * self._span + self.names.codes[:-1]
+        self._order = np.argsort(keys)
+        self._keys = keys[self._order]
+
+    def counts(self, blueprints: Ints) -> Ints:
+        """Number of elements of each blueprint code; 0 for code -1."""
+        return np.asarray(self._counts[blueprints])
+
+    def first(self, blueprints: Ints) -> Ints:
+        """First row of each blueprint code; 0 for code -1."""
+        return np.asarray(self._first[blueprints])
+
+    def find(self, blueprints: Ints, names: Ints) -> Ints:
+        """Row of the element called `names` (codes of `codes_of`) in each blueprint; -1 where there is none."""
+        return find_sorted(
+            self._keys, self._order, np.where((blueprints >= 0) & (names >= 0), blueprints * self._span + names, -1)
+        )
+
+
+def _first_of_each(keys: Ints) -> Ints:
+    """Places (ascending) of the first occurrence of each key."""
+    return np.sort(np.unique(keys, return_index=True)[1])
+
+
+def find_sorted(keys: Ints, rows: Ints, wanted: Ints) -> Ints:
+    """rows[i] where keys[i] (ascending) is the wanted key, else -1."""
+    if not len(keys):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    place = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, rows[place], -1)
+
+
+@dataclass(frozen=True)
+class Links:
+    """The edges of one relation in all blueprints: rows of the source's and the target's `Elements`.
+
+    Ordered by blueprint, target and source; `ptr` int64 [B + 1]. `attributes` is the row of the table that describes the
+    edge. `dangling` says, per blueprint code, which references name no element.
+    """
+
+    source: Ints
+    target: Ints
+    attributes: Ints
+    ptr: Ints
+    dangling: tuple[tuple[int, str], ...] = field(default=())
+
+    @cached_property
+    def _counts(self) -> Ints:
+        return np.append(np.diff(self.ptr), 0)
+
+    @cached_property
+    def _first(self) -> Ints:
+        return np.append(self.ptr[:-1], 0)
+
+    def counts(self, blueprints: Ints) -> Ints:
+        """Number of edges of each blueprint code; 0 for code -1."""
+        return np.asarray(self._counts[blueprints])
+
+    def first(self, blueprints: Ints) -> Ints:
+        """First edge of each blueprint code; 0 for code -1."""
+        return np.asarray(self._first[blueprints])
+
+
+def _links(owner: Ints, source: Ints, target: Ints, blueprints: int, references: list[str] | None = None) -> Links:
+    """Links from n references; an end of -1 makes it a dangling one, named by `references[i]` where that is not empty."""
+    sound = (source >= 0) & (target >= 0)
+    order = np.lexsort((source, target, owner))
+    order = order[sound[order]]
+    ends = source[order] * (int(target.max(initial=0)) + 1) + target[order]
+    order = order[_first_of_each(ends)]
+    dangling: tuple[tuple[int, str], ...] = ()
+    if references is not None:
+        dangling = tuple((int(owner[i]), references[i]) for i in np.flatnonzero(~sound & (owner >= 0)) if references[i])
+    counts = np.bincount(owner[order], minlength=blueprints).astype(np.int64)
+    return Links(source[order], target[order], order, offsets(counts), dangling)
+
+
+def _pair(first: Labels, second: Labels, size: int) -> list[str]:
+    names = [*zip(first.arrow().to_pylist(), second.arrow().to_pylist(), strict=True)][:size]
+    return [f"{a} -> {b}" for a, b in names]
+
+
+class Catalogue:
+    """Blueprint codes, their Urza rows, elements and links. `codes_of` numbers every blueprint id that metadata names."""
+
+    def __init__(self, tables: Mapping[str, pa.Table], codes_of: Mapping[str, int]) -> None:
+        """Compile `urza.*`; `codes_of` gives the blueprint codes."""
+        self.codes_of = codes_of
+        self.blueprints = Rows(tables["urza.blueprint"])
+        owner = self.blueprints.labels("blueprint_id").translate(codes_of)[:-1]
+        self.record: Ints = np.full(len(codes_of) + 1, -1, dtype=np.int64)
+        self.record[owner[::-1]] = np.arange(len(owner))[::-1]
+        self.record[-1] = -1
+        self.elements = {name: Elements(tables[table], column, codes_of) for name, (table, column) in ELEMENT_TABLES.items()}
+        self.connections = Rows(tables["urza.connection"])
+        self.influences = Rows(tables["urza.activation_parameter"])
+        connects = self._connects()
+        activates = self._activates()
+        configures = self._configures()
+        self.links: Mapping[str, Links] = {
+            "layer_connects": connects,
+            "layer_activates": activates,
+            "activation_affects": self._affects(connects, activates),
+            "activation_configures": configures,
+            "parameter_modulates": _reversed(configures, len(codes_of)),
+            "parameter_tunes": self._tunes(),
+        }
+        layers = len(self.elements["layer"].owner) + 1
+        keys = connects.source * layers + connects.target
+        self._connection_order = np.argsort(keys)
+        self._connection_keys = keys[self._connection_order]
+
+    def connection(self, source: Ints, target: Ints) -> Ints:
+        """Number of the `layer_connects` link between two layer rows; -1 where there is none."""
+        layers = len(self.elements["layer"].owner) + 1
+        wanted = np.where((source >= 0) & (target >= 0), source * layers + target, -1)
+        return find_sorted(self._connection_keys, self._connection_order, wanted)
+
+    def _ends(self, rows: Rows, column: str, element: str, owner: Ints) -> Ints:
+        elements = self.elements[element]
+        return elements.find(owner, rows.labels(column).translate(elements.codes_of)[:-1])
+
+    def _connects(self) -> Links:
+        rows = self.connections
+        owner = rows.labels("blueprint_id").translate(self.codes_of)[:-1]
+        source = self._ends(rows, "source_layer_id", "layer", owner)
+        target = self._ends(rows, "target_layer_id", "layer", owner)
+        names = _pair(rows.labels("source_layer_id"), rows.labels("target_layer_id"), rows.size)
+        return _links(owner, source, target, len(self.codes_of), names)
+
+    def _activates(self) -> Links:
+        activations = self.elements["activation"]
+        layer = self._ends(activations.rows, "layer_id", "layer", activations.owner)
+        layers = activations.rows.labels("layer_id").arrow().to_pylist()[:-1]
+        ids = activations.names.arrow().to_pylist()[:-1]
+        names = [f"{layer_id} -> {ids[i]}" if layer_id else "" for i, layer_id in enumerate(layers)]
+        everyone = np.arange(len(activations.owner))
+        return _links(activations.owner, layer, everyone, len(self.codes_of), names)
+
+    def _affects(self, connects: Links, activates: Links) -> Links:
+        """Each activation reaches its layer's successors in `connects`, or that layer where it has none."""
+        by_source = np.argsort(connects.source, kind="stable")
+        first = np.searchsorted(connects.source[by_source], activates.source, side="left")
+        last = np.searchsorted(connects.source[by_source], activates.source, side="right")
+        successors = last - first
+        source = np.repeat(activates.target, np.maximum(successors, 1))
+        target = np.repeat(activates.source, np.maximum(successors, 1))
+        reached = offsets(np.maximum(successors, 1))
+        several = successors > 0
+        target[expand(reached[:-1][several], successors[several])] = connects.target[
+            by_source[expand(first[several], successors[several])]
+        ]
+        owner = self.elements["activation"].owner[source]
+        return _links(owner, source, target, len(self.codes_of))
+
+    def _configures(self) -> Links:
+        rows = self.influences
+        owner = rows.labels("blueprint_id").translate(self.codes_of)[:-1]
+        source = self._ends(rows, "activation_id", "activation", owner)
+        target = self._ends(rows, "parameter_id", "parameter", owner)
+        names = _pair(rows.labels("activation_id"), rows.labels("parameter_id"), rows.size)
+        return _links(owner, source, target, len(self.codes_of), names)
+
+    def _tunes(self) -> Links:
+        parameters, layers = self.elements["parameter"], self.elements["layer"]
+        lists = parameters.rows.lists("layer_ids")
+        source = np.repeat(np.arange(len(lists.known)), np.diff(lists.ptr))
+        owner = parameters.owner[source]
+        target = layers.find(owner, lists.items.translate(layers.codes_of))
+        names = _pair(parameters.names.take(source), lists.items, len(source))
+        return _links(owner, source, target, len(self.codes_of), names)
+
+
+def _reversed(links: Links, blueprints: int) -> Links:
+    """The same edges the other way round."""
+    owner = np.repeat(np.arange(len(links.ptr) - 1), np.diff(links.ptr))
+    turned = _links(owner, links.target, links.source, blueprints)
+    return Links(turned.source, turned.target, links.attributes[turned.attributes], turned.ptr, links.dangling)

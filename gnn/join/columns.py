@@ -1,0 +1,115 @@
+"""Raw columns of one node type or relation, gathered from the tables that its elements are joined with.
+
+A view is a table and, for each element, the row of it that describes the element (-1: none). A feature's clauses say where
+to look; the first view with a value wins. What is derived instead comes in by name.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from gnn.join.packets import first_finite
+from gnn.join.rows import Bools, Floats, Ints, Labels, Rows, Singles, Vocabulary
+from schemas.features import Feature, FeatureGroup, Kind
+
+
+class View:
+    """`rows` int64 [N] of `source` that describe each of N elements; looked up when a feature first asks for them."""
+
+    def __init__(self, source: Rows, rows: Ints | Callable[[], Ints]) -> None:
+        """`rows`, or what finds them."""
+        self.source = source
+        self._rows = rows
+
+    @cached_property
+    def rows(self) -> Ints:
+        """int64 [N]."""
+        return self._rows() if callable(self._rows) else self._rows
+
+
+@dataclass(frozen=True)
+class Sets:
+    """One list of strings per element: row `rows[i]` (int64 [N]) of a list column, missing where that row is."""
+
+    source: Rows
+    column: str
+    rows: Ints
+
+    @property
+    def known(self) -> Bools:
+        """bool [N]: a list was sent."""
+        return self.source.lists(self.column).known[self.rows]
+
+    def multi_hot(self, registry: Vocabulary, width: int) -> Singles:
+        """float32 [N, width], all zero where missing."""
+        return self.source.multi_hot(self.column, registry, width)[self.rows]
+
+    def arrow(self) -> pa.Array:
+        """The lists, NULL where missing."""
+        known = self.known
+        return self.source.lists(self.column).arrow.take(pa.array(np.where(known, self.rows, 0), mask=~known))
+
+
+Derived = Mapping[str, Floats | Labels | Sets]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Raw values of N elements by feature name: numbers and flags (NaN missing), categories, multi-hot sets."""
+
+    size: int
+    numbers: Mapping[str, Floats]
+    labels: Mapping[str, Labels]
+    sets: Mapping[str, Sets]
+
+
+def _number(feature: Feature, views: Mapping[str, View], size: int) -> Floats:
+    choices = [
+        view.source.numbers(column)[view.rows] for table, column in feature.clauses if (view := views.get(table)) is not None
+    ]
+    return first_finite(*choices) if choices else np.full(size, np.nan)
+
+
+def _labels(feature: Feature, views: Mapping[str, View], size: int) -> Labels:
+    found: Labels | None = None
+    for table, column in feature.clauses:
+        view = views.get(table)
+        if view is not None:
+            choice = view.source.labels(column).take(view.rows)
+            found = choice if found is None else found.otherwise(choice)
+    return found if found is not None else Labels(np.full(size, -1, dtype=np.int64), ())
+
+
+_NO_ROWS = Rows(pa.table({}))
+
+
+def _sets(feature: Feature, views: Mapping[str, View], size: int) -> Sets:
+    """The first table only: a list that was sent empty is known, and there is nothing to fall back from."""
+    for table, column in feature.clauses:
+        view = views.get(table)
+        if view is not None:
+            return Sets(view.source, column, view.rows)
+    return Sets(_NO_ROWS, "", np.full(size, -1, dtype=np.int64))
+
+
+def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: Derived, hollow: Bools | None = None) -> Columns:
+    """Raw columns of every feature of `group` for `size` elements; `hollow` ones (placeholders) measure nothing."""
+    numbers: dict[str, Floats] = {}
+    labels: dict[str, Labels] = {}
+    sets: dict[str, Sets] = {}
+    for feature in group.features:
+        found = derived.get(feature.name)
+        if feature.kind is Kind.CATEGORICAL:
+            labels[feature.name] = found if isinstance(found, Labels) else _labels(feature, views, size)
+        elif feature.kind is Kind.MULTI_HOT:
+            sets[feature.name] = found if isinstance(found, Sets) else _sets(feature, views, size)
+        else:
+            numbers[feature.name] = found if isinstance(found, np.ndarray) else _number(feature, views, size)
+    if hollow is not None and hollow.any():
+        numbers = {name: np.where(hollow, np.nan, values) for name, values in numbers.items()}
+        labels = {name: values.only(~hollow) for name, values in labels.items()}
+        sets = {name: replace(values, rows=np.where(hollow, -1, values.rows)) for name, values in sets.items()}
+    return Columns(size, numbers, labels, sets)

@@ -1,0 +1,111 @@
+"""The metadata snapshot: everything that is not a run's own, compiled once and never changed afterwards.
+
+Urza's catalogue, BSDS, kernels and health as arrays that are searched by blueprint and time, with the registries and norm
+priors of one build. Offline it is compiled from the whole tables, online from a cache that is refreshed in the background.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gnn.encode.encoding import Vocabularies
+from gnn.join.asof import AsOf
+from gnn.join.catalogue import Catalogue
+from gnn.join.monitors import SeedNotes
+from gnn.join.rows import Floats, Ints, Rows, Vocabulary
+from gnn.join.sources import Sources
+from schemas.artifacts import PriorNorm
+
+CONSERVATIVE = "tamiyo.conservative_mode"
+_EXTRAS = "urza"
+_UPDATE_FIRST = ("urza", "event", "update")
+
+
+class Norms(Protocol):
+    """What encoding needs of the norms: the fitted priors by metric."""
+
+    @property
+    def priors(self) -> Mapping[str, PriorNorm]:
+        """Priors of parameter_count, learning_rate, momentum, gradient_variance."""
+        ...
+
+
+def _ranks(rows: Rows, column: str, order: tuple[str, ...]) -> Ints:
+    labels = rows.labels(column)
+    return labels.translate({word: rank for rank, word in enumerate(order)})[:-1]
+
+
+def _blueprint_codes(columns: Iterable[pa.ChunkedArray]) -> dict[str, int]:
+    words: set[str] = set()
+    for column in columns:
+        words.update(word for word in pc.unique(column).to_pylist() if word)
+    return {word: code for code, word in enumerate(sorted(words))}
+
+
+class Metadata:
+    """An immutable snapshot; `registries` and `priors` belong to it, so that one object says how to encode."""
+
+    def __init__(self, sources: Mapping[str, pa.Table], *, norms: Norms, registries: Mapping[str, Vocabulary]) -> None:
+        """Compile `sources` (contract tables by name; the packets' own tables are not read)."""
+        tables = Sources(sources)
+        self.registries = registries
+        self.vocabularies = Vocabularies(registries)
+        # what was made for one packet and depends on its host alone, by relation and blueprint code
+        self.known: dict[tuple[str, int], Any] = {}
+        self.priors = norms.priors
+        named = [table for table in tables if table.startswith("urza.")] + ["urabrask.bsds", "tezzeret.kernel"]
+        self.codes_of = _blueprint_codes(tables[name].column("blueprint_id") for name in named)
+        self.catalogue = Catalogue(tables, self.codes_of)
+        self.seed_notes = SeedNotes(self.catalogue.blueprints, self.codes_of)
+        self.sheets = Rows(tables["urabrask.bsds"])
+        self._stream, self._extras = self._compile_sheets()
+        self.kernels = Rows(tables["tezzeret.kernel"])
+        self._kernel = self._compile_kernels()
+        self.health = Rows(tables["weatherlight.health"])
+        times = self.health.times("timestamp_ns")
+        self._health = AsOf(np.zeros(len(times), dtype=np.int64), times)
+        self._conservative, self._modes = _conservative(self.health, tables["telemetry.metric"])
+
+    def _compile_sheets(self) -> tuple[AsOf, AsOf]:
+        """Sheets of Urabrask's stream, and those among Urza's extras, by blueprint and issue."""
+        owner = self.sheets.labels("blueprint_id").translate(self.codes_of)[:-1]
+        issued, extra = self.sheets.times("issued_at_ns"), _ranks(self.sheets, "source", (_EXTRAS,)) == 0
+        order = _ranks(self.sheets, "source", ("issued", "bsds"))
+        return AsOf(np.where(extra, -1, owner), issued, order), AsOf(np.where(extra, owner, -1), issued)
+
+    def _compile_kernels(self) -> AsOf:
+        """Kernels by blueprint and issue; without a time they are the oldest, among themselves by arrival."""
+        owner = self.kernels.labels("blueprint_id").translate(self.codes_of)[:-1]
+        issued = self.kernels.times("issued_at_ns")
+        arrival = np.where(issued == np.iinfo(np.int64).min, self.kernels.times("arrival"), 0)
+        return AsOf(owner, issued, arrival, _ranks(self.kernels, "source", _UPDATE_FIRST))
+
+    def sheet_rows(self, blueprints: Ints, times: Ints) -> Ints:
+        """Row of `sheets` that is each blueprint's newest at each time, of the stream, else of Urza's extras; -1 for none."""
+        stream = self._stream.newest(blueprints, times)
+        return np.where(stream >= 0, stream, self._extras.newest(blueprints, times))
+
+    def kernel_rows(self, blueprints: Ints, times: Ints) -> Ints:
+        """Row of `kernels` that is each blueprint's newest at each time; -1 for none."""
+        return self._kernel.newest(blueprints, times)
+
+    def health_rows(self, times: Ints) -> Ints:
+        """Newest row of `health` at each time; -1 for none."""
+        return self._health.newest(np.zeros(len(times), dtype=np.int64), times)
+
+    def conservative(self, times: Ints) -> Floats:
+        """The conservative mode at each time (1, 0, NaN where nobody has said): the newest of both who say it."""
+        return self._modes[self._conservative.newest(np.zeros(len(times), dtype=np.int64), times)]
+
+
+def _conservative(health: Rows, metrics: pa.Table) -> tuple[AsOf, Floats]:
+    said = Rows(metrics.filter(pc.equal(metrics.column("name"), CONSERVATIVE)))
+    times = np.concatenate([health.times("timestamp_ns"), said.times("timestamp_ns")])
+    values = np.concatenate([health.numbers("conservative_mode")[:-1], said.numbers("value")[:-1]])
+    known = np.isfinite(values)
+    modes = np.append((values != 0.0).astype(np.float64), np.nan)
+    # of two at one time the cautious one counts
+    return AsOf(np.where(known, 0, -1), times, modes[:-1].astype(np.int64)), modes

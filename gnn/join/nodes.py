@@ -1,0 +1,105 @@
+"""Which nodes each packet's graph has, and which rows describe them.
+
+Layers, activations and parameters are the host's own: those of its Urza graph, else the ones that the packet's telemetry
+names. A node knows its packet, its row of `Elements` and its telemetry row (-1 where it has none).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gnn.join.catalogue import ELEMENT_TABLES, Elements
+from gnn.join.packets import Packets
+from gnn.join.rows import Ints, Labels, Rows, expand, lengths, offsets
+
+TELEMETRY: Final = {name: f"tolaria.{name}_telemetry" for name in ELEMENT_TABLES}
+
+
+@dataclass(frozen=True)
+class Dangling:
+    """References of one family that name nothing in their packet's graph: packet numbers [n] and what they name."""
+
+    family: str
+    packet: Ints
+    names: tuple[str, ...]
+
+
+class Nodes:
+    """Nodes of one element type: `ptr` int64 [P + 1]; `packet`, `static`, `telemetry` int64 [N]; ids as `names` [N]."""
+
+    def __init__(self, packets: Packets, host: Ints, elements: Elements, telemetry: Rows, id_column: str) -> None:
+        """`host` int64 [P]: blueprint code of each packet's host, -1 for none."""
+        self.elements = elements
+        self._host = np.append(host, -1)
+        declared = elements.counts(host)
+        self._labels = telemetry.labels(id_column)
+        owner = packets.find(telemetry)
+        named = ((owner >= 0) & (self._labels.codes[:-1] >= 0)).nonzero()[0]
+        by_urza = declared[owner[named]] > 0
+        own = self._unique(named[~by_urza], owner)
+        counts = declared + np.bincount(owner[own], minlength=packets.size) if len(own) else declared
+        self.ptr = offsets(counts)
+        self.packet: Ints = np.arange(packets.size).repeat(counts)
+        self.static: Ints = np.full(len(self.packet), -1, dtype=np.int64)
+        self.static[expand(self.ptr[:-1], declared)] = expand(elements.first(host), declared)
+        self.telemetry: Ints = np.full(len(self.packet), -1, dtype=np.int64)
+        self._index_named(own, owner, declared)
+        unmatched = self._match(named[by_urza], owner)
+        self.dangling = (owner[unmatched], tuple(self._labels.words[code] for code in self._labels.codes[unmatched].tolist()))
+
+    def _unique(self, rows: Ints, owner: Ints) -> Ints:
+        """Rows ordered by packet and id, the first row of each."""
+        if not len(rows):
+            return rows
+        order = rows[np.lexsort((rows, self._labels.ranks()[rows], owner[rows]))]
+        fresh = np.ones(len(order), dtype=np.bool_)
+        fresh[1:] = (np.diff(owner[order]) != 0) | (np.diff(self._labels.codes[order]) != 0)
+        return order[fresh]
+
+    def _index_named(self, own: Ints, owner: Ints, declared: Ints) -> None:
+        """Place telemetry-named nodes, and remember them for `locate`."""
+        self._codes_of = {word: code for code, word in enumerate(self._labels.words)}
+        self._span = len(self._labels.words) + 1
+        if not len(own):
+            self._keys = self._places = own
+            return
+        place = np.flatnonzero(np.repeat(declared == 0, lengths(self.ptr)))
+        self.telemetry[place] = own
+        keys = owner[own] * self._span + self._labels.codes[own]
+        order = np.argsort(keys)
+        self._keys, self._places = keys[order], place[order]
+
+    def _match(self, rows: Ints, owner: Ints) -> Ints:
+        """Give Urza's elements their telemetry rows; returns the rows that name no element."""
+        codes = self._labels.translate(self.elements.codes_of)[rows]
+        node = self._declared(owner[rows], codes)
+        found = node >= 0
+        # the first row of a key counts: assigned last
+        self.telemetry[node[found][::-1]] = rows[found][::-1]
+        return rows[~found]
+
+    def _declared(self, packet: Ints, codes: Ints) -> Ints:
+        host = self._host[packet]
+        row = self.elements.find(host, codes)
+        return np.where(row >= 0, self.ptr[packet] + row - self.elements.first(host), -1)
+
+    def locate(self, packet: Ints, labels: Labels) -> Ints:
+        """Node (int64 [n]) of that id in each packet's graph, -1 where the graph has none; packet -1 has none."""
+        node = np.where(packet >= 0, self._declared(packet, labels.translate(self.elements.codes_of)), -1)
+        if not len(self._keys):
+            return node
+        codes = labels.translate(self._codes_of)
+        wanted = np.where((packet >= 0) & (codes >= 0), packet * self._span + codes, -1)
+        place = np.minimum(self._keys.searchsorted(wanted), len(self._keys) - 1)
+        return np.where((node < 0) & (self._keys[place] == wanted), self._places[place], node)
+
+    @property
+    def names(self) -> Labels:
+        """Id of each node: [N]."""
+        return self.elements.names.take(self.static).otherwise(self._labels.take(self.telemetry))
+
+    @property
+    def placeholder(self) -> np.ndarray:
+        """bool [N]: guard tensors."""
+        return self.elements.placeholder[self.static]

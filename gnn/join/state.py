@@ -1,0 +1,80 @@
+"""What the builder must remember of a run between two packets: its EWMA states and the seed states that still count.
+
+Everything is plain data, can be saved as bytes and restored, and is never changed in place.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+
+from gnn.norms.ewma import EwmaState
+from schemas.contracts import TABLES
+from schemas.errors import FeatureError
+from schemas.features import EWMA_METRICS
+
+SEED_TABLE: Final = "kasmina.seed_state"
+_FORMAT: Final = 1
+
+
+def _fresh() -> dict[str, EwmaState]:
+    return {metric: EwmaState.start(metric) for metric in EWMA_METRICS}
+
+
+@dataclass(frozen=True)
+class RunState:
+    """State of one run: EWMA per metric, its seed rows (kasmina.seed_state) that a later packet may still need.
+
+    `seed_times` repeats the newest time of each seed among those rows, where it is known.
+    """
+
+    ewma: Mapping[str, EwmaState] = field(default_factory=_fresh)
+    seeds: pa.Table = field(default_factory=TABLES[SEED_TABLE].empty)
+    seed_times: Mapping[str, int] | None = field(default=None, compare=False)
+
+
+States = Mapping[str, RunState]
+
+
+def save_states(states: States) -> bytes:
+    """The states as JSON (Arrow IPC streams inside, base64); read back by `restore_states`, bit for bit."""
+    runs = {
+        run: {
+            "ewma": {m: [s.mean.hex(), s.var.hex(), s.count] for m, s in state.ewma.items()},
+            "seeds": base64.b64encode(_stream(state.seeds)).decode("ascii"),
+        }
+        for run, state in sorted(states.items())
+    }
+    return json.dumps({"format": _FORMAT, "runs": runs}, sort_keys=True).encode("ascii")
+
+
+def restore_states(saved: bytes) -> dict[str, RunState]:
+    """States from `save_states`; FeatureError where the bytes are damaged or of another format."""
+    try:
+        whole = json.loads(saved)
+        if whole["format"] != _FORMAT:
+            raise FeatureError(f"saved run states: expected format {_FORMAT}, found {whole['format']!r}; start the runs afresh")
+        return {run: _restore(state) for run, state in whole["runs"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise FeatureError(f"saved run states are damaged ({error}); expected what save_states wrote, start afresh") from error
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _restore(state: Mapping[str, object]) -> RunState:
+    ewma, seeds = state["ewma"], state["seeds"]
+    if not isinstance(ewma, dict) or not isinstance(seeds, str):
+        raise ValueError("a run without its ewma or seeds")
+    metrics = {m: EwmaState(float.fromhex(s[0]), float.fromhex(s[1]), int(s[2])) for m, s in ewma.items()}
+    if set(metrics) != set(EWMA_METRICS):
+        raise ValueError(f"metrics {sorted(metrics)} where {sorted(EWMA_METRICS)} belong")
+    with pa.ipc.open_stream(base64.b64decode(seeds, validate=True)) as reader:
+        return RunState(metrics, reader.read_all())

@@ -1,0 +1,1 @@
+"""EWMA states and fitted priors."""

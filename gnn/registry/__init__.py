@@ -1,0 +1,1 @@
+"""Vocabularies: category -> index, append-only."""

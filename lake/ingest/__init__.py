@@ -1,0 +1,1 @@
+"""From export files to contract tables: staged, audited, committed."""

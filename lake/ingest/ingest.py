@@ -1,0 +1,133 @@
+"""From exports to contract tables, exactly once per (export, table), whatever stops it and whenever it is called again.
+
+Each commit of a table carries, as app transactions, the exports that it holds, how far the ledger has been followed, and
+the cumulative counts. Rejects are committed first. A refresh with nothing new writes nothing.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lake.accounting import Accounting, accounting
+from lake.durable.publish import lock
+from lake.exports.folders import Exports, Unplaced
+from lake.exports.ledger import Ledger
+from lake.exports.pending import Pending, plans_of
+from lake.ingest.memory import kept_memory
+from lake.ingest.rebuilding import remove_broken
+from lake.store.failures import disk_full
+from lake.store.tables import TableStore
+from schemas.contracts import FOLDERS
+from schemas.decode import Limits
+from schemas.errors import StorageError
+
+Progress = Callable[[str, int, int], None]  # (export file, exports done, exports in all)
+
+INGEST_LOCK = ".ingest.lock"
+BATCH_BYTES = 512 << 20  # exports decoded before their tables are committed
+
+
+@dataclass
+class IngestReport:
+    """What one refresh did.
+
+    `exports`: new ones by folder. `versions`: tables that got a new version. `runs`: training runs touched per table.
+    `unknown_fields`: times that an undeclared field was seen, by folder and field. `suspicious`: rows by table with an event
+    time before 2000. `vanished`: files that changed or went while they were read. `failed`: files that could not be read, and
+    why; the next refresh tries them again. `rebuilt`: tables that were damaged and built again, and what was wrong.
+    """
+
+    exports: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, set[str]] = field(default_factory=dict)
+    unknown_fields: dict[str, int] = field(default_factory=dict)
+    unplaced: tuple[Unplaced, ...] = ()
+    vanished: list[str] = field(default_factory=list)
+    suspicious: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    rebuilt: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def wrote(self) -> bool:
+        """Whether any table changed."""
+        return bool(self.versions)
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """Brings the contract tables of one home up to date with an exports root, of which `limits` say what is read at most."""
+
+    home: Path
+    exports: Exports
+    tables: TableStore
+    limits: Limits = field(default_factory=Limits)
+
+    def refresh(self, folders: Iterable[str] | None = None, progress: Progress | None = None) -> IngestReport:
+        """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
+        report = IngestReport()
+        with lock(self.home / INGEST_LOCK), kept_memory():
+            if folders is None:
+                report.rebuilt = remove_broken(self.home, self.tables, derived=True)
+            try:
+                self._refresh(folders, progress, report)
+            except StorageError:
+                broken = remove_broken(self.home, self.tables, derived=False)
+                report.rebuilt |= broken
+                if not broken:
+                    raise
+                self._refresh(folders, progress, report)
+            except OSError as error:
+                raise disk_full(error, self.home) or error from None
+        return report
+
+    def _refresh(self, folders: Iterable[str] | None, progress: Progress | None, report: IngestReport) -> None:
+        """Read what is new. The caller holds the lock. A table that can't be read stops its own folders alone, then raises."""
+        from lake.replay.plan import finish
+
+        finish(self.home, self.tables)
+        tables = self.tables.held()
+        self.exports.recall(self.home)
+        scan = self.exports.scan(folders)
+        report.unplaced = scan.unplaced
+        errors: list[StorageError] = []
+        plans = plans_of(tables, scan, Ledger(self.home).record(scan), errors)
+        done, count = 0, sum(len(plan) for plan in plans.values())
+        for name, plan in plans.items():
+            try:
+                for batch in _batches(plan):
+                    from lake.ingest.intake import take_in
+
+                    take_in(tables, FOLDERS[name], batch, self.limits, report)
+                    done += len(batch)
+                    if progress is not None:
+                        progress(batch[-1].export.file, done, count)
+            except StorageError as error:
+                errors.append(error)
+        if report.wrote:
+            self.exports.note(self.home, scan)
+        if errors:
+            raise errors[0]
+
+    def accounting(self, name: str) -> Accounting:
+        """Rows read, kept, duplicates and rejects of contract table `name`, for the conservation check."""
+        return accounting(self.tables, name)
+
+    def run_ids(self) -> list[str]:
+        """All training runs that have states or seeds, sorted."""
+        tables = self.tables.held()
+        files = [tables.runs_by_file(name) for name in ("tolaria.system_state", "kasmina.seed_state")]
+        return sorted({run for runs_by_file in files for runs in runs_by_file.values() for run in runs if run is not None})
+
+
+def _batches(plan: Sequence[Pending]) -> Iterable[list[Pending]]:
+    """Cut a plan into batches of at most `BATCH_BYTES`, of at least one export."""
+    batch: list[Pending] = []
+    size = 0
+    for pending in plan:
+        if batch and size + pending.export.size > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(pending)
+        size += pending.export.size
+    if batch:
+        yield batch

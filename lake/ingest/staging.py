@@ -1,0 +1,237 @@
+"""Rows between decoding and committing: in memory up to a bound, the rest on disk, so that exports of any size pass through.
+
+They are hashed, counted and packed by a thread of their own, since Arrow and polars do that while Python decodes what is next.
+"""
+
+import shutil
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count as numbers
+from pathlib import Path
+from tempfile import mkdtemp
+from threading import Lock
+from types import TracebackType
+from typing import Protocol
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.durable.publish import ensure_dir
+from lake.store.pruning import SCOPE
+from schemas.contracts import TABLES
+
+STAGING = "staging"
+MEMORY_BYTES = 128 << 20  # of rows that are decoded, which are held in memory before others go to disk
+_WAITING = 2  # chunks that decoding may be ahead of staging
+
+
+class Part(Protocol):
+    """A part of a table's rows that is merged at once: all copies of a key lie in one part.
+
+    `runs`: the training runs whose rows it holds, each wholly; None where it is cut otherwise.
+    """
+
+    @property
+    def runs(self) -> frozenset[str] | None:
+        """The training runs whose rows it holds."""
+
+    def holds(self, batch: pa.RecordBatch) -> pa.Array:
+        """Which rows of a batch belong to it (boolean)."""
+
+
+@dataclass
+class Memory:
+    """Bytes that may still be held in memory. `known`: addresses of buffers that are held; batches share many."""
+
+    left: int
+    known: set[int] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def take(self, batch: pa.RecordBatch) -> bool:
+        """Whether the batch fits; its buffers are held from then on."""
+        buffers = {one.address: one.size for column in batch.columns for one in column.buffers() if one is not None}
+        with self._lock:
+            added = buffers.keys() - self.known
+            size = sum(buffers[address] for address in added)
+            if size > self.left:
+                return False
+            self.left -= size
+            self.known |= added
+            return True
+
+
+class Staged:
+    """The rows of one table: those that fit into `memory`, then those of an Arrow file; read as often as needed, in batches.
+
+    `hashes`: of the keys of the rows in order (uint64), where `key` names the key columns; equal keys have equal hashes within
+    one process. Not for several threads at once.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, memory: Memory, key: Sequence[str] = ()) -> None:
+        """Rows of `schema`, of which `path` gets what does not fit into memory."""
+        self.schema = schema
+        self.rows = 0
+        self._path = path
+        self._memory = memory
+        self._key = list(key)
+        self._held: list[pa.RecordBatch] = []
+        self._hashes: list[pl.Series] = []
+        self._runs: list[dict[str, int]] = []
+        self._file: _Spill | None = None
+
+    def add(self, rows: pa.Table) -> None:
+        """Append rows; ArrowInvalid where their schema is another one."""
+        for batch in rows.cast(self.schema).to_batches():
+            if batch.num_rows == 0:
+                continue
+            if self._file is None and self._memory.take(batch):
+                self._held.append(batch)
+            else:
+                self._file = self._file or _Spill(self._path, self.schema)
+                self._file.writer.write_batch(batch)
+            self.rows += batch.num_rows
+            self._runs.append(_counts(batch))
+            if self._key:
+                self._hashes.append(key_hashes(batch, self._key))
+
+    def close(self) -> None:
+        """Finish writing."""
+        if self._file is not None:
+            self._file.close()
+
+    def hashes(self) -> pl.Series:
+        """Hashes of the rows' keys, in order."""
+        return pl.concat(self._hashes) if self._hashes else pl.Series(dtype=pl.UInt64)
+
+    def batches(self, part: Part | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of one part (None: all) in the order in which they were added."""
+        runs = None if part is None else part.runs
+        wanted = [runs is None or not runs.isdisjoint(counts) for counts in self._runs]
+        for number, batch in self._chosen(wanted):
+            whole = part is None or (runs is not None and runs.issuperset(self._runs[number]))
+            yield batch if whole or part is None else batch.filter(part.holds(batch))
+
+    def _chosen(self, wanted: Sequence[bool]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The wanted batches and their numbers."""
+        held = len(self._held)
+        yield from ((number, batch) for number, batch in enumerate(self._held) if wanted[number])
+        if self._file is None:
+            return
+        # read, not mapped: pages of a mapped file would count as memory of this process
+        with pa.OSFile(str(self._path)) as source:
+            reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
+            for number in range(held, len(wanted)):
+                if wanted[number]:
+                    yield number, reader.get_batch(number - held)
+
+    def runs(self) -> dict[str, int]:
+        """Rows by training run."""
+        found: dict[str, int] = {}
+        for counts in self._runs:
+            for run, count in counts.items():
+                found[run] = found.get(run, 0) + count
+        return found
+
+    def select(self, part: Part) -> pa.Table:
+        """Rows of one part."""
+        return pa.Table.from_batches(list(self.batches(part)), schema=self.schema)
+
+    def reader(self) -> pa.RecordBatchReader:
+        """All rows as a stream."""
+        return pa.RecordBatchReader.from_batches(self.schema, self.batches())
+
+
+class _Spill:
+    """An Arrow file that is being written."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        """Open `path` for rows of `schema`."""
+        self._sink = pa.OSFile(str(path), "wb")
+        # a quarter of the bytes, and less time than writing all of them takes
+        options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+        self.writer = pa.ipc.new_file(self._sink, schema, options=options)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self.writer.close()
+        self._sink.close()
+
+
+def key_hashes(batch: pa.RecordBatch | pa.Table, key: Sequence[str]) -> pl.Series:
+    """Hash of each row's key (uint64), the same for equal keys within one process."""
+    frame = pl.from_arrow(batch.select(list(key)))
+    return frame.hash_rows() if isinstance(frame, pl.DataFrame) else frame.hash()
+
+
+def _counts(batch: pa.RecordBatch) -> dict[str, int]:
+    """Rows by training run; none where the table has no such column."""
+    if SCOPE not in batch.schema.names:
+        return {}
+    counts = pc.value_counts(batch.column(SCOPE))
+    return dict(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True))
+
+
+@dataclass
+class Staging:
+    """A directory for one batch of exports, gone afterwards; leftovers of a killed process go with the next batch.
+
+    Rows are added by one thread; different tables may be taken by several.
+    """
+
+    home: Path
+    schemas: Mapping[str, pa.Schema]
+    _open: dict[str, Staged] = field(default_factory=dict)
+    _folder: Path = field(default=Path())
+    _memory: Memory = field(default_factory=lambda: Memory(MEMORY_BYTES))
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "staging"))
+    _waiting: deque[Future[None]] = field(default_factory=deque)
+    _taking: Lock = field(default_factory=Lock)
+    _files: Iterator[int] = field(default_factory=numbers)
+
+    def __enter__(self) -> "Staging":
+        """Make the directory; the caller holds the ingest lock, so that older ones are leftovers."""
+        root = self.home / STAGING
+        shutil.rmtree(root, ignore_errors=True)
+        ensure_dir(root)
+        self._folder = Path(mkdtemp(dir=root))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Remove the directory with all rows."""
+        self._thread.shutdown(cancel_futures=True)
+        for staged in self._open.values():
+            staged.close()
+        shutil.rmtree(self.home / STAGING, ignore_errors=True)
+
+    def add(self, name: str, rows: pa.Table) -> None:
+        """Append rows of table `name`. What went wrong with earlier rows is raised here or by `take`."""
+        if name not in self._open:
+            self._open[name] = self.fresh(name)
+        self._settle(_WAITING - 1)
+        self._waiting.append(self._thread.submit(self._open[name].add, rows))
+
+    def fresh(self, name: str) -> Staged:
+        """Room for rows of table `name`."""
+        key = TABLES[name].key if name in TABLES else ()
+        return Staged(self._folder / f"{next(self._files):04d}.arrow", self.schemas[name], self._memory, key)
+
+    def take(self, name: str) -> Staged:
+        """The finished rows of table `name`, none where nothing was added."""
+        with self._taking:
+            self._settle(0)
+        staged = self._open.pop(name, None) or self.fresh(name)
+        staged.close()
+        return staged
+
+    def settle(self) -> None:
+        """Wait until all rows are staged; raise what went wrong with them."""
+        with self._taking:
+            self._settle(0)
+
+    def _settle(self, most: int) -> None:
+        """Wait until at most `most` chunks are on their way."""
+        while len(self._waiting) > most:
+            self._waiting.popleft().result()

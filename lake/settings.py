@@ -1,0 +1,175 @@
+"""Where things are and how strict the checks are: resolved for every command, run and sensor tick, never at import."""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lake.durable.publish import publish_file
+from lake.durable.strict_json import read_object
+from lake.exports.ledger import Ledger
+from lake.pipeline_file import read_pipeline_file
+from lake.place import require_place
+from schemas.configuration import TrainingConfig
+from schemas.decode import Limits
+from schemas.errors import ContractError, StorageError, TamiyoError
+
+SAMPLE = Path(__file__).resolve().parents[1] / "recorder" / "sample"
+DEFAULT_HOME = Path("var/tamiyo")
+SAMPLE_HOME = Path("var/sample")
+DEFAULT_EXPORTS = Path("var/exports")
+DEFAULT_DAGSTER_HOME = Path("var/dagster")
+ORIGIN = "origin.json"
+
+
+class ExportsMissing(TamiyoError):
+    """The exports root is absent or empty."""
+
+
+class Settings(BaseModel):
+    """Configuration of one pipeline: its home, the exports that it reads, the thresholds of its checks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path
+    exports: Path
+    exports_are_sample: bool = False
+    dagster_home: Path
+    alert_webhook: str | None = None
+    mandatory_coverage: float = Field(default=1.0, ge=0.0, le=1.0)
+    family_coverage: float = Field(default=0.70, ge=0.0, le=1.0)
+    retrain_after: timedelta = timedelta(hours=1)
+    max_silence: timedelta = timedelta(minutes=20)
+    max_age: timedelta = timedelta(days=30)
+    limits: Limits = Limits()
+    training: TrainingConfig = TrainingConfig()
+    gates: dict[str, float] = Field(default_factory=dict)
+
+
+def resolve(*, exports: Path | None = None, home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings from options first, then `TAMIYO_*` variables, then `$TAMIYO_HOME/pipeline.toml`, then defaults.
+
+    If no exports root is named and `var/exports` holds no file, the committed sample is read, into `var/sample` unless a home
+    is named. A home in which other exports have arrived never goes back to the sample. A home given as an option keeps its
+    Dagster instance under `<home>/dagster`, whatever `DAGSTER_HOME` says. Raises ContractError for a bad value.
+    """
+    env = os.environ if environment is None else environment
+    named_home = home or _path(env, "TAMIYO_HOME")
+    named_exports = exports or _path(env, "TAMIYO_EXPORTS")
+    is_sample = named_exports is None and is_empty(DEFAULT_EXPORTS) and not has_own_exports(named_home or DEFAULT_HOME)
+    root = named_exports or (SAMPLE if is_sample else DEFAULT_EXPORTS)
+    where = named_home or (SAMPLE_HOME if is_sample else DEFAULT_HOME)
+    named_dagster = None if home is not None else _path(env, "DAGSTER_HOME")
+    file = read_pipeline_file(where)
+    return Settings(
+        home=where.absolute(),
+        exports=root.absolute(),
+        exports_are_sample=is_sample,
+        dagster_home=(named_dagster or (DEFAULT_DAGSTER_HOME if named_home is None else named_home / "dagster")).absolute(),
+        alert_webhook=env.get("TAMIYO_ALERT_WEBHOOK") or None,
+        mandatory_coverage=_share(env, "TAMIYO_MANDATORY_COVERAGE", file.checks.mandatory_coverage),
+        family_coverage=_share(env, "TAMIYO_FAMILY_COVERAGE", file.checks.family_coverage),
+        retrain_after=file.retrain_after,
+        max_silence=file.max_silence,
+        max_age=file.max_age,
+        limits=_limits(env.get("TAMIYO_LIMITS") or "{}"),
+        training=file.training,
+        gates=file.gates,
+    )
+
+
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name) or str(default)
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0.0 <= share <= 1.0:
+        raise ContractError(f"{name}: expected a number from 0 to 1, found {text!r}; unset it for {default}")
+    return share
+
+
+def _limits(text: str) -> Limits:
+    try:
+        return Limits.model_validate_json(text)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or text[:80]!r}: {one['msg']}" for one in error.errors())
+        raise ContractError(
+            f"TAMIYO_LIMITS: expected a JSON object of {', '.join(Limits.model_fields)}, found {wrong}"
+        ) from None
+
+
+def require_home(settings: Settings) -> None:
+    """Make the home; raise StorageError if it can't be written to, or if the sample lies where own exports belong."""
+    require_place(settings.home)
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=settings.home):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"home {settings.home}: expected a directory that can be written to, found: {error.strerror}; "
+            "pass --home DIR or set TAMIYO_HOME"
+        ) from None
+    if settings.home == DEFAULT_HOME.absolute() and settings.exports != SAMPLE and _holds_the_sample(settings.home):
+        raise StorageError(
+            f"home {settings.home}: expected your exports alone, found the committed sample of an earlier version; "
+            "move the directory away, or pass --home DIR"
+        )
+
+
+def require_exports(settings: Settings) -> None:
+    """Raise ExportsMissing if the exports root is absent or holds no file."""
+    if is_empty(settings.exports):
+        found = "a directory without any" if settings.exports.is_dir() else "no directory"
+        raise ExportsMissing(
+            f"exports root {settings.exports}: expected a directory with files <system>/<contract>/<file>, found {found}; "
+            "pass --exports DIR, set TAMIYO_EXPORTS, or make recordings with `tamiyo record`"
+        )
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    value = env.get(name)
+    return Path(value) if value else None
+
+
+def is_empty(root: Path) -> bool:
+    """Whether an exports root holds no finished file. Names that start with `.` or end in `.tmp` are still being written."""
+    return next(_finished_files(root), None) is None
+
+
+def _finished_files(root: Path) -> Iterator[Path]:
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if not name.startswith(".")]
+        yield from (Path(folder, name) for name in files if not name.startswith(".") and not name.endswith(".tmp"))
+
+
+def note_origin(settings: Settings) -> None:
+    """Remember whether a home holds the committed sample or other exports; the caller holds the lock of its writers."""
+    path = settings.home / ORIGIN
+    said = (json.dumps({"sample": settings.exports == SAMPLE}) + "\n").encode("ascii")
+    if not path.exists() or path.read_bytes() != said:
+        publish_file(path, said)
+
+
+def has_own_exports(home: Path) -> bool:
+    """Whether exports other than the committed sample have ever arrived in a home."""
+    return _has_arrivals(home) and not _holds_the_sample(home)
+
+
+def _has_arrivals(home: Path) -> bool:
+    return any(entry.event == "arrived" for entry in Ledger(home).entries())
+
+
+def _holds_the_sample(home: Path) -> bool:
+    """Whether what arrived in a home is the committed sample; of a home of an earlier version the files tell."""
+    path = home / ORIGIN
+    if path.exists():
+        return read_object(path, StorageError).get("sample") is True
+    arrived = {(entry.file, entry.size) for entry in Ledger(home).entries() if entry.event == "arrived"}
+    return bool(arrived) and arrived == {(p.relative_to(SAMPLE).as_posix(), p.stat().st_size) for p in _finished_files(SAMPLE)}

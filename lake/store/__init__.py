@@ -1,0 +1,1 @@
+"""Delta tables: one atomic commit a write, digests of what they hold."""

@@ -1,0 +1,33 @@
+"""Contract tables as the pure packages read them, and what is derived from them before any feature."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.store.tables import TableStore
+from schemas.contracts import TABLES
+from schemas.splits import data_set_of, split_of
+
+
+def read_contracts(tables: TableStore, versions: Mapping[str, int | None] | None = None) -> dict[str, pa.Table]:
+    """Every contract table's rows by name, of the given versions or the current ones; one without rows is typed and empty.
+
+    With versions, tables that others write meanwhile are still read as they were.
+    """
+    found = {name: tables.version(name) for name in TABLES} if versions is None else versions
+    return {name: tables.read(name, version=found.get(name)) for name in TABLES}
+
+
+def training_hosts(contracts: Mapping[str, pa.Table], held_out: str | None) -> set[str] | None:
+    """Blueprint ids of the hosts that are trained on; None where no packet names its host.
+
+    Those of the data set that is `held_out` (experiments are named `<data set>/<architecture>`) are not among them.
+    """
+    packets = contracts["tolaria.system_state"].select(["blueprint_id", "experiment_name"])
+    named = packets.filter(pc.not_equal(packets["blueprint_id"], "")).group_by(["blueprint_id", "experiment_name"])
+    pairs = named.aggregate([]).to_pylist()
+    if not pairs:
+        return None
+    kept_out = {row["blueprint_id"] for row in pairs if held_out and data_set_of(row["experiment_name"]) == held_out}
+    return {row["blueprint_id"] for row in pairs if split_of(row["blueprint_id"]) == "train"} - kept_out

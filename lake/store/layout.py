@@ -1,0 +1,70 @@
+"""How the files of a table are written: its Parquet files, and its log."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from lake.store.pruning import SCOPE
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable, WriterProperties
+
+# files that a large table of training runs is cut into: replacing one run rewrites those that hold rows of it
+FILES: Final = 64
+SMALLEST: Final = 1 << 20  # bytes, as the writer estimates them, that are never cut
+_ROW_BYTES: Final = 128  # of a row in a file, roughly
+_UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hardly repeat
+
+
+def configuration(schema: pa.Schema) -> dict[str, str]:
+    """Properties of a new table.
+
+    A pinned version needs its commit log: `maintenance` cleans logs, and only where no pin is older. Opening a table reads the
+    commits since the newest checkpoint one by one, and many small exports are many commits. It reads the statistics of every
+    file too: only those of the training run tell which files to read.
+    """
+    statistics = (
+        {"delta.dataSkippingStatsColumns": SCOPE} if SCOPE in schema.names else {"delta.dataSkippingNumIndexedCols": "0"}
+    )
+    return {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10", **statistics}
+
+
+def layout(schema: pa.Schema) -> "WriterProperties":
+    """How Parquet files are written: texts by dictionary, since they repeat; numbers plainly, since measured ones do not.
+
+    A dictionary of measured numbers costs half of the whole write and is given up when it is full.
+    """
+    from deltalake import ColumnProperties, WriterProperties
+
+    texts = [path for one in schema if one.name not in _UNIQUE for path in _texts(one.name, one.type)]
+    return WriterProperties(
+        compression="ZSTD",
+        compression_level=1,
+        default_column_properties=ColumnProperties(dictionary_enabled=False),
+        column_properties={path: ColumnProperties(dictionary_enabled=True) for path in texts},
+    )
+
+
+def file_bytes(table: "DeltaTable | None", rows: int) -> int:
+    """The size at which a new file begins, for a table that gets `rows` rows more."""
+    return max(SMALLEST, (stored_bytes(table) + rows * _ROW_BYTES) // FILES)
+
+
+def stored_bytes(table: "DeltaTable | None") -> int:
+    """Bytes of a table's files."""
+    return 0 if table is None else sum(pa.table(table.get_add_actions()).column("size_bytes").to_pylist())
+
+
+def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
+    """Paths of the Parquet leaves below a column that hold text."""
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+        yield path
+    elif pa.types.is_map(kind):
+        yield from _texts(f"{path}.key_value.key", kind.key_type)
+        yield from _texts(f"{path}.key_value.value", kind.item_type)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _texts(f"{path}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for one in kind:
+            yield from _texts(f"{path}.{one.name}", one.type)

@@ -1,0 +1,385 @@
+"""The Delta tables under `$TAMIYO_HOME/tables/<schema>/<table>`: one atomic commit a write, a run's rows replaced by predicate.
+
+Tables are derived state: one that is damaged is removed and built again from the exports. App transactions in a commit say
+which exports it holds; cumulative counts travel as transactions too, since these outlive the commit log.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.durable.publish import ensure_dir, lock, publish_file
+from lake.durable.strict_json import read_object
+from lake.store.commit_log import commit_file, newest_version, transactions_in
+from lake.store.failures import named
+from lake.store.layout import configuration, file_bytes, layout
+from lake.store.pruning import SCOPE, files_of, runs_in
+from schemas.contracts import REJECT_SCHEMA, TABLES
+from schemas.errors import StorageError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+    from deltalake import CommitProperties, DeltaTable
+
+PINS = "pins"
+CREATION_LOCK = ".creation.lock"
+ABSENT = -1  # pinned version of a table that was never written
+_NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+_RETRIES = 100  # several steps of one run commit at once
+_HISTORY = 50
+_FOREIGN_KEYS = frozenset(
+    {
+        "timestamp",
+        "operation",
+        "operationParameters",
+        "operationMetrics",
+        "engineInfo",
+        "clientVersion",
+        "readVersion",
+        "version",
+    }
+)
+
+
+def known_schema(name: str) -> pa.Schema | None:
+    """Arrow schema of a contract or rejects table; None for tables whose writer decides."""
+    if name in TABLES:
+        return TABLES[name].arrow_schema
+    return REJECT_SCHEMA if name.startswith("rejects.") else None
+
+
+@dataclass(frozen=True)
+class TableStore:
+    """All tables of one home. Safe to use from several processes at once."""
+
+    home: Path
+    schemas: Mapping[str, pa.Schema] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        """The directory of all tables."""
+        return self.home / "tables"
+
+    def path(self, name: str) -> Path:
+        """Directory of table `<schema>.<table>`; StorageError for another kind of name."""
+        if not _NAME.fullmatch(name):
+            raise StorageError(f"table {name!r}: expected a name like `tolaria.system_state`")
+        schema, table = name.split(".")
+        return self.root / schema / table
+
+    def names(self) -> list[str]:
+        """Names of all tables that were ever written, sorted."""
+        return sorted(f"{log.parent.parent.name}.{log.parent.name}" for log in self.root.glob("*/*/_delta_log"))
+
+    def exists(self, name: str) -> bool:
+        """Whether the table was ever written."""
+        return (self.path(name) / "_delta_log").is_dir()
+
+    def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
+        """The Delta table at its newest or a given version; None where it was never written."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        if not self.exists(name):
+            return None
+        try:
+            with named(self.path(name)):
+                return DeltaTable(self.path(name), version=version)
+        except TableNotFoundError:
+            return None
+
+    def version(self, name: str) -> int | None:
+        """Newest version number; None where the table was never written."""
+        newest = self._newest(name)
+        if newest is not None:
+            return newest
+        table = self.open(name)
+        return None if table is None else table.version()
+
+    def commit(self, name: str) -> str | None:
+        """What names the newest commit for ever: a table that was removed and built again counts its versions anew."""
+        table = self.open(name)
+        return None if table is None else f"{table.metadata().id}@{table.version()}"
+
+    def versions(self) -> dict[str, int]:
+        """Newest version number of every table."""
+        return {name: version for name in self.names() if (version := self.version(name)) is not None}
+
+    def schema(self, name: str) -> pa.Schema:
+        """Arrow schema of the table; StorageError where it was never written and nobody declared it."""
+        declared = self.schemas.get(name) or known_schema(name)
+        if declared is not None:
+            return declared
+        table = self.open(name)
+        if table is None:
+            raise StorageError(f"table {name}: expected it under {self.path(name)}, found none; run `tamiyo run`")
+        return pa.schema(table.schema().to_arrow())
+
+    def read(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        runs: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Rows of one version (the newest), of some training runs, of some columns; typed and empty where there are none."""
+        table = self.open(name, version)
+        schema = self.schema(name) if table is None or known_schema(name) else pa.schema(table.schema().to_arrow())
+        if columns is not None:
+            schema = pa.schema([schema.field(column) for column in columns])
+        if table is None:
+            return schema.empty_table()
+        condition = pc.field(SCOPE).isin(list(runs)) if runs is not None else None
+        with named(self.path(name)):
+            dataset = self._dataset(name, table, runs)
+            present = [column for column in schema.names if column in dataset.schema.names]
+            rows = dataset.to_table(columns=present, filter=condition)
+        return _conform(rows, schema)
+
+    def batches(
+        self, name: str, *, columns: Sequence[str] | None = None, runs: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of the newest version a batch at a time: all columns of `schema(name)` or some, all training runs or some."""
+        table = self.open(name)
+        if table is None:
+            return
+        schema = self.schema(name)
+        if columns is not None:
+            schema = pa.schema([schema.field(column) for column in columns])
+        condition = pc.field(SCOPE).isin(list(runs)) if runs is not None else None
+        with named(self.path(name)):
+            dataset = self._dataset(name, table, runs)
+            present = [column for column in schema.names if column in dataset.schema.names]
+            for batch in dataset.to_batches(columns=present, filter=condition):
+                yield from _conform(pa.Table.from_batches([batch]), schema).to_batches()
+
+    def check(self, name: str) -> None:
+        """Raise StorageError if the log of a table, or the footer of one of its files, can't be read."""
+        table = self.open(name)
+        if table is None:
+            raise StorageError(f"table {self.path(name)}: expected a Delta table, found a log without commits; remove it")
+        with named(self.path(name)):
+            table.get_add_actions()
+        self.count(name)
+
+    def count(self, name: str, version: int | None = None) -> int:
+        """Number of rows, counted from the table's files."""
+        table = self.open(name, version)
+        if table is None:
+            return 0
+        with named(self.path(name)):
+            return int(self._dataset(name, table).count_rows())
+
+    def _dataset(self, name: str, table: "DeltaTable", runs: Sequence[str] | None = None) -> "ds.Dataset":
+        """The files of a table, or those that may hold rows of `runs`.
+
+        Not the library's own dataset, which makes an expression of the statistics of every column of every file: 1 ms a file.
+        """
+        import pyarrow.dataset as ds
+
+        paths = [str(self.path(name) / file) for file in files_of(table, runs)]
+        return ds.dataset(paths, schema=pa.schema(table.schema().to_arrow()), format="parquet")
+
+    def files(self, name: str, version: int | None = None) -> list[Path]:
+        """Parquet files of one version."""
+        table = self.open(name, version)
+        return [] if table is None else sorted(self.path(name) / uri.rsplit("/", 1)[-1] for uri in table.file_uris())
+
+    def runs_by_file(self, name: str, files: Collection[str] | None = None) -> dict[str, list[str | None]]:
+        """Training runs that files of the newest version (None: all of them) have rows of, by file name; None: of no run."""
+        table = self.open(name)
+        if table is None:
+            return {}
+        with named(self.path(name)):
+            return runs_in(table, self.path(name), files_of(table, None) if files is None else files)
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """Custom metadata of the newest commit that wrote rows; compaction and vacuum write none."""
+        table = self.open(name)
+        for commit in [] if table is None else table.history(_HISTORY):
+            if commit.get("operation") == "WRITE":
+                return {key: str(value) for key, value in commit.items() if key not in _FOREIGN_KEYS}
+        return {}
+
+    def transaction(self, name: str, key: str) -> int | None:
+        """Number that the newest commit with transaction `key` gave it; None where there is none."""
+        return self.transactions(name, [key])[0]
+
+    def transactions(self, name: str, keys: Sequence[str]) -> list[int | None]:
+        """The same for several keys. Looks into the newest commit first, which costs a hundredth of opening the table."""
+        path = self.path(name)
+        version = self._newest(name)
+        newest = {} if version is None else transactions_in(path, version)
+        if all(key in newest for key in keys):
+            return [newest[key] for key in keys]
+        table = self.open(name)
+        return [None if table is None else table.transaction_version(key) for key in keys]
+
+    def _newest(self, name: str) -> int | None:
+        """The version that `open` would give, where that is known without opening."""
+        return newest_version(self.path(name))
+
+    def write(
+        self,
+        name: str,
+        rows: pa.Table | pa.RecordBatchReader,
+        *,
+        runs: Sequence[str] | None = None,
+        transactions: Mapping[str, int] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        append: bool = False,
+        count: int = 0,
+    ) -> int:
+        """Replace the rows of `runs` (None: of the whole table), or append, in one commit; the new version number.
+
+        `transactions` and `metadata` become part of the same commit. Readers see the version before or this one. `count`: about
+        how many rows a stream has.
+        """
+        from deltalake import CommitProperties, Transaction
+
+        path = self.path(name)
+        ensure_dir(path)
+        properties = CommitProperties(
+            custom_metadata=dict(metadata or {}),
+            max_commit_retries=_RETRIES,
+            app_transactions=[Transaction(key, number) for key, number in (transactions or {}).items()],
+        )
+        common: dict[str, Any] = {"count": count, "properties": properties}
+        table = self.open(name)
+        if table is None:
+            # two first commits at once would both define the table
+            with lock(self.root / CREATION_LOCK):
+                table = self.open(name)
+                if table is None:
+                    return self._commit(path, None, rows, mode="append", configuration=configuration(rows.schema), **common)
+        if runs is None and not append:
+            return self._commit(path, table, rows, mode="overwrite", schema_mode="overwrite", **common)
+        if append or not runs:
+            return self._commit(path, table, rows, mode="append", schema_mode="merge", **common)
+        return self._commit(path, table, rows, mode="overwrite", schema_mode="merge", predicate=_predicate(runs), **common)
+
+    def _commit(
+        self,
+        path: Path,
+        table: "DeltaTable | None",
+        rows: pa.Table | pa.RecordBatchReader,
+        *,
+        count: int,
+        properties: "CommitProperties",
+        **how: Any,
+    ) -> int:
+        """Commit to `table`, which is at the new version afterwards; None: make one at `path`."""
+        from deltalake import write_deltalake
+
+        with named(path):
+            if SCOPE in rows.schema.names:
+                how["target_file_size"] = file_bytes(table, rows.num_rows if isinstance(rows, pa.Table) else count)
+            write_deltalake(table or path, rows, commit_properties=properties, writer_properties=layout(rows.schema), **how)
+            return 0 if table is None else table.version()
+
+    def held(self) -> "HeldTables":
+        """These tables for one piece of work: each is opened once, and stays as it is then but for what this work writes."""
+        return HeldTables(self.home, self.schemas)
+
+    def at(self, versions: Mapping[str, int]) -> "PinnedTables":
+        """These tables at fixed versions, for a build to read one set of them; the others as they are now."""
+        return PinnedTables(self.home, self.schemas, dict(versions))
+
+    def pin(self, build_id: str, versions: Mapping[str, int]) -> None:
+        """Keep the files of these versions for as long as `build_id` is a build of this home."""
+        content = json.dumps({"build_id": build_id, "versions": dict(sorted(versions.items()))})
+        publish_file(self.home / PINS / f"{build_id}.json", (content + "\n").encode("ascii"))
+
+    def pins(self) -> dict[str, dict[str, int]]:
+        """Build id -> pinned version by table; StorageError names a damaged pin."""
+        found: dict[str, dict[str, int]] = {}
+        for path in sorted((self.home / PINS).glob("*.json")):
+            versions = read_object(path, StorageError).get("versions")
+            if not isinstance(versions, dict):
+                raise StorageError(f"{path}: expected `versions`, found {versions!r}; `tamiyo doctor --repair` rebuilds it")
+            found[path.stem] = {str(name): int(number) for name, number in versions.items()}
+        return found
+
+    def remove(self, name: str) -> None:
+        """Remove a table with all its versions, for it to be built again."""
+        shutil.rmtree(self.path(name), ignore_errors=False)
+
+
+@dataclass(frozen=True)
+class PinnedTables(TableStore):
+    """Tables at fixed versions: whatever is committed meanwhile, a build reads one set. Nothing can be written."""
+
+    pinned: Mapping[str, int] = field(default_factory=dict)
+
+    def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
+        """The table at its pinned version, unless another one is asked for; None where it is pinned as not written yet."""
+        wanted = self.pinned.get(name) if version is None else version
+        return None if wanted == ABSENT else super().open(name, wanted)
+
+    def _newest(self, name: str) -> int | None:
+        """The pinned version; None where the table has none."""
+        version = self.pinned.get(name)
+        return super()._newest(name) if version is None else (None if version == ABSENT else version)
+
+    def held(self) -> "HeldTables":
+        """Refused: StorageError."""
+        raise StorageError("a pinned set of tables: expected to be read as it is; hold the store itself")
+
+    def write(self, name: str, rows: pa.Table | pa.RecordBatchReader, **how: Any) -> int:
+        """Refused: StorageError."""
+        raise StorageError(f"table {name}: expected no write to a pinned set of tables; write to the store itself")
+
+
+@dataclass(frozen=True)
+class HeldTables(TableStore):
+    """Tables that are opened once and then follow their own commits: opening reads the log of all commits since a checkpoint.
+
+    A holder that writes holds the lock of whoever changes rows. Only compaction may commit beside it, which `renew` finds.
+    """
+
+    _tables: dict[str, "DeltaTable"] = field(default_factory=dict, repr=False, compare=False)
+
+    def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
+        """The table as it was when it was first opened, renewed or last written by this holder; or at a given version."""
+        if version is not None:
+            return super().open(name, version)
+        if name not in self._tables:
+            table = super().open(name)
+            if table is None:
+                return None
+            self._tables[name] = table
+        return self._tables[name]
+
+    def _newest(self, name: str) -> int | None:
+        """The version of the table that is held."""
+        return self._tables[name].version() if name in self._tables else super()._newest(name)
+
+    def renew(self, name: str) -> None:
+        """Read what was committed to a table since it was opened."""
+        table = self._tables.get(name)
+        if table is not None and Path(commit_file(self.path(name), table.version() + 1)).exists():
+            with named(self.path(name)):
+                table.update_incremental()
+
+
+def _predicate(runs: Sequence[str]) -> str:
+    quoted = ", ".join("'" + run.replace("'", "''") + "'" for run in sorted(set(runs)))
+    return f"{SCOPE} IN ({quoted})"
+
+
+def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`rows` with exactly the columns of `schema`: a column that an older version had not is NULL."""
+    if rows.schema.equals(schema):
+        return rows
+    columns = [
+        rows.column(f.name).cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -1,0 +1,231 @@
+"""Content digests of tables: the data versions that Dagster shows, and each training run's own digest.
+
+A digest depends on the rows alone, never on files, order or commits. It is kept beside the tables per Delta version, so
+that an untouched table is not read again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.durable.publish import publish_file
+from lake.exports.digests import file_digest
+from lake.store.tables import ABSENT, TableStore
+from schemas.contracts import TABLES
+from schemas.digest import ordered_digest, table_digest
+
+RUN = "training_run_id"
+VERSIONS = "operations.versions"
+
+
+@dataclass(frozen=True)
+class RunVersion:
+    """One training run's share of a table."""
+
+    digest: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """One table: content digest, rows, and the same per training run where rows belong to runs."""
+
+    name: str
+    digest: str
+    rows: int
+    runs: Mapping[str, RunVersion] = field(default_factory=dict)
+
+    def run(self, training_run_id: str) -> RunVersion:
+        """The run's share; a run without rows has the digest of nothing."""
+        return self.runs.get(training_run_id, RunVersion(hashlib.sha256(b"").hexdigest(), 0))
+
+
+class Versions:
+    """Content digests of the tables of one store."""
+
+    def __init__(self, home: Path, tables: TableStore) -> None:
+        """Digests of `tables`, remembered under `home`."""
+        self._directory = home / "digests"
+        self._tables = tables
+        self._published: dict[str, dict[str, str]] | None = None
+
+    def of(self, name: str) -> TableVersion:
+        """The current version of a table. Of one that has a newer commit, what changed is read: all rows of the training runs
+        that its new files and those that are gone have rows of.
+        """
+        tables = self._tables.held()
+        known, commit = self._noted(name), tables.commit(name)
+        if not known or known["commit"] != commit:
+            known = _renewed(tables, name, known, commit) | {"commit": commit}
+            self._note(name, known)
+        runs = {run: RunVersion(digest, rows) for run, (digest, rows) in known["runs"].items()}
+        return TableVersion(name, known["digest"], known["rows"], runs)
+
+    def published(self) -> Mapping[str, Mapping[str, str]]:
+        """Table -> training run -> digest, as `operations.versions` had them when this was first asked."""
+        if self._published is None:
+            columns = ["table", "training_run", "digest"]
+            rows = self._tables.read(VERSIONS, columns=columns).to_pylist() if self._tables.exists(VERSIONS) else []
+            self._published = {}
+            for row in rows:
+                self._published.setdefault(row["table"], {})[row["training_run"]] = row["digest"]
+        return self._published
+
+    def changed_runs(self, version: TableVersion) -> list[str]:
+        """Training runs whose share of the table differs from what was last published, those that are gone included; sorted."""
+        before = {run: digest for run, digest in self.published().get(version.name, {}).items() if run is not None}
+        now = {run: part.digest for run, part in version.runs.items()}
+        return sorted(run for run in {*before, *now} if before.get(run) != now.get(run))
+
+    def at(self, versions: Mapping[str, int]) -> dict[str, str]:
+        """Content digest of every contract table at the given Delta versions; a table that is not among them is empty.
+
+        What others commit meanwhile does not count.
+        """
+        pinned = self._tables.at({name: versions.get(name, ABSENT) for name in TABLES})
+        found = {}
+        for name in TABLES:
+            if pinned.version(name) == self._tables.version(name):
+                found[name] = self.of(name).digest
+            else:
+                found[name] = _describe(name, pinned.read(name))["digest"]
+        return found
+
+    def changed(self, name: str) -> list[str]:
+        """Files of the current commit whose bytes are not those that were noted of it; StorageError where one is gone."""
+        known = self._noted(name)
+        if known.get("commit") != self._tables.commit(name):
+            return []
+        noted: dict[str, str] = known.get("files", {})
+        return [path.name for path in self._tables.files(name) if path.name in noted and file_digest(path) != noted[path.name]]
+
+    def _noted(self, name: str) -> dict[str, Any]:
+        """What is remembered of a table; nothing where that is damaged, for it can be read anew."""
+        try:
+            noted = json.loads((self._directory / f"{name}.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return noted if isinstance(noted, dict) else {}
+
+    def _note(self, name: str, known: Mapping[str, Any]) -> None:
+        publish_file(self._directory / f"{name}.json", json.dumps(known).encode())
+
+    def write(self, name: str, rows: pa.Table) -> TableVersion:
+        """Replace a derived table by `rows`, touching only the runs (or the table) whose content differs.
+
+        Writing what is there already makes no commit, so that a second run changes nothing.
+        """
+        ordered, noted = ordered_digest(rows), self._noted(name)
+        if noted.get("ordered") == ordered and noted.get("commit") == self._tables.commit(name):
+            return self.of(name)
+        self._replace(name, rows, _describe(name, rows))
+        version = self.of(name)
+        self._note(name, self._noted(name) | {"ordered": ordered})
+        return version
+
+    def _replace(self, name: str, rows: pa.Table, fresh: Mapping[str, Any]) -> None:
+        """Commit those of `rows`, which `fresh` describes, that the table does not have."""
+        runs: dict[str, tuple[str, int]] = fresh["runs"]
+        if self._tables.version(name) is None or not runs:
+            if self._tables.version(name) is None or self.of(name).digest != fresh["digest"]:
+                self._tables.write(name, rows)
+            return
+        known = self.of(name).runs
+        changed = [r for r in {*runs, *known} if r not in runs or r not in known or known[r].digest != runs[r][0]]
+        if changed:
+            kept = rows.filter(pc.is_in(rows.column(RUN), value_set=pa.array(changed, pa.string())))
+            self._tables.write(name, kept, runs=changed)
+
+
+def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: str | None) -> dict[str, Any]:
+    """What is to be remembered of a table, of which `known` is remembered from an earlier commit."""
+    paths = {path.name: path for path in tables.files(name)}
+    columns = str(tables.schema(name).remove_metadata()) if commit else ""
+    # digests of rows with other columns are no part of this version's
+    same = known.get("columns") == columns and _identity(known["commit"]) == _identity(commit)
+    noted: dict[str, str] = known["files"] if same else {}
+    files = {file: noted.get(file) or file_digest(path) for file, path in paths.items()}
+    if same and files == noted:
+        return {**known}
+    touched = _touched(tables, name, known, paths.keys()) if same else None
+    if touched is not None:
+        rows = tables.read(name, runs=sorted(touched))
+        kept = {run: part for run, part in known["runs"].items() if run not in touched}
+        described = _of_runs(kept | _runs(name, rows))
+    else:
+        described = _describe(name, tables.read(name))
+    held = {file: runs for file, runs in (known["held"] if same else {}).items() if file in paths}
+    if described["runs"]:
+        held |= tables.runs_by_file(name, paths.keys() - held.keys())
+    return described | {"files": files, "held": held, "columns": columns}
+
+
+def _touched(tables: TableStore, name: str, known: Mapping[str, Any], files: Set[str]) -> set[str] | None:
+    """Training runs that files which are new or gone have rows of; None where rows do not belong to runs."""
+    held: dict[str, list[str | None]] = known["held"]
+    if not known["runs"] or held.keys() != known["files"].keys():
+        return None
+    new = tables.runs_by_file(name, files - held.keys())
+    touched = {run for runs in (*new.values(), *(held[file] for file in held.keys() - files)) for run in runs}
+    return None if None in touched else {run for run in touched if run is not None}
+
+
+def _identity(commit: str | None) -> str:
+    """The part of a commit's name that stays for as long as the table is not built anew."""
+    return (commit or "").partition("@")[0]
+
+
+def _describe(name: str, rows: pa.Table) -> dict[str, Any]:
+    if not _belongs_to_runs(name, rows):
+        return {"digest": _digest(name, rows), "rows": rows.num_rows, "runs": {}}
+    return _of_runs(_runs(name, rows))
+
+
+def _runs(name: str, rows: pa.Table) -> dict[str, tuple[str, int]]:
+    """Digest and rows of each training run."""
+    return {run: (_digest(name, part), part.num_rows) for run, part in by_run(rows).items()}
+
+
+def _of_runs(runs: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+    digest = hashlib.sha256(json.dumps(sorted((run, d) for run, (d, _) in runs.items())).encode()).hexdigest()
+    return {"digest": digest, "rows": sum(rows for _, rows in runs.values()), "runs": dict(runs)}
+
+
+def _belongs_to_runs(name: str, rows: pa.Table) -> bool:
+    """Contract tables say it; a derived table's rows belong to runs where every one of them names its run."""
+    if name in TABLES:
+        return TABLES[name].scope is not None
+    return RUN in rows.column_names and rows.column(RUN).null_count == 0
+
+
+def _digest(name: str, rows: pa.Table) -> str:
+    declared = TABLES.get(name)
+    return table_digest(declared if declared else _ordering(rows), rows)
+
+
+def _ordering(rows: pa.Table) -> tuple[str, ...]:
+    """Columns that a derived table's rows are put in order by: its names and numbers, never nested ones."""
+    return tuple(f.name for f in rows.schema if pa.types.is_string(f.type) or pa.types.is_integer(f.type))
+
+
+def by_run(rows: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each training run, in order of run id."""
+    if not rows.num_rows:
+        return {}
+    ordered = rows.take(pc.sort_indices(rows, sort_keys=[(RUN, "ascending")]))
+    column = ordered.column(RUN).combine_chunks()
+    encoded = column.dictionary_encode()
+    starts = [0, *(i + 1 for i in _changes(encoded.indices))]
+    ends = [*starts[1:], len(column)]
+    return {column[a].as_py(): ordered.slice(a, b - a) for a, b in zip(starts, ends, strict=True)}
+
+
+def _changes(indices: pa.Array) -> list[int]:
+    values = indices.to_numpy(zero_copy_only=False)
+    return [int(i) for i in (values[1:] != values[:-1]).nonzero()[0]]

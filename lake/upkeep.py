@@ -1,0 +1,87 @@
+"""Compaction and vacuum of the tables, on a schedule: never of a version that a build has pinned."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import CommitFailedError
+
+from lake.store.layout import FILES, stored_bytes
+from lake.store.tables import TableStore
+
+RETENTION = timedelta(days=7)
+LOG_RETENTION = timedelta(days=30)
+SMALL_FILES = 16  # a table with fewer files is not worth a rewrite
+SMALLEST_FILE = 128 << 10  # bytes
+LONG_LOG = 200  # commits in a log that is worth cleaning
+RETRIES = 20
+
+
+@dataclass(frozen=True)
+class Maintained:
+    """What was done to one table: files merged by compaction, files deleted by vacuum, versions kept for builds."""
+
+    name: str
+    merged: int
+    deleted: int
+    pinned: tuple[int, ...]
+
+
+def maintain(tables: TableStore, retention: timedelta = RETENTION) -> list[Maintained]:
+    """Compact and vacuum every table; tables that nothing was done to are left out.
+
+    Files that some version of the last `retention`, or a pinned one, needs are kept. A table that others write to at the
+    moment is left for the next time.
+    """
+    pins = tables.pins()
+    done = []
+    for name in tables.names():
+        table = tables.open(name)
+        if table is None:
+            continue
+        pinned = tuple(sorted({versions[name] for versions in pins.values() if name in versions}))
+        merged = _compact(table)
+        deleted = _vacuum(tables, name, table, retention, pinned)
+        _clean_log(tables, name, table, pinned)
+        if merged or deleted:
+            done.append(Maintained(name, merged, deleted, pinned))
+    return done
+
+
+def _compact(table: DeltaTable) -> int:
+    """Merge small files; how many were replaced."""
+    if len(table.file_uris()) < SMALL_FILES:
+        return 0
+    try:
+        # about as large as a commit makes them, so that replacing a run's rows does not rewrite those of all runs
+        size = max(SMALLEST_FILE, stored_bytes(table) // FILES)
+        result = table.optimize.compact(target_size=size, commit_properties=CommitProperties(max_commit_retries=RETRIES))
+    except CommitFailedError:
+        # somebody rewrote a file that was being merged: theirs counts, and the next time merges again
+        table.update_incremental()
+        return 0
+    table.update_incremental()
+    return int(result["numFilesRemoved"])
+
+
+def _vacuum(store: TableStore, name: str, table: DeltaTable, retention: timedelta, pinned: tuple[int, ...]) -> int:
+    """Delete files that no kept version needs; how many."""
+    hours = int(retention / timedelta(hours=1))
+    keep = list(pinned) or None
+    listed = table.vacuum(hours, dry_run=True, enforce_retention_duration=False, keep_versions=keep)
+    # files that went with an earlier vacuum stay listed for as long as the log remembers them
+    there = [file for file in listed if (store.path(name) / file).exists()]
+    if there:
+        table.vacuum(hours, dry_run=False, enforce_retention_duration=False, keep_versions=keep)
+    return len(there)
+
+
+def _clean_log(store: TableStore, name: str, table: DeltaTable, pinned: tuple[int, ...]) -> None:
+    """Drop commit logs past their retention, unless a build needs one of them to find its files."""
+    if len(list((store.path(name) / "_delta_log").glob("*.json"))) < LONG_LOG:
+        return
+    oldest = (datetime.now(UTC) - LOG_RETENTION).timestamp()
+    times = {commit["version"]: commit["timestamp"] / 1000 for commit in table.history()} if pinned else {}
+    if all(version in times and times[version] > oldest for version in pinned):
+        table.create_checkpoint()
+        table.cleanup_metadata()

@@ -1,0 +1,1 @@
+"""A recording: hosts, grafts and trials, from the plan to the files."""

@@ -1,0 +1,132 @@
+"""A graft: a forward hook on a host block that returns lerp(h, S(h), alpha); once fossilized, a part of the host."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recorder.kernels import Kernel, Site, site_of
+from recorder.runs.training import SEED_GROUP
+
+
+@dataclass
+class Graft:
+    """A seed's module on a host block. At alpha 0 the block's output passes untouched; at 1 it is S(h)."""
+
+    module: nn.Module
+    alpha: float = 0.0
+    handle: Any = None
+
+    def hook(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        """Blend the block's output with the seed's."""
+        if self.alpha <= 0.0:
+            return output
+        changed: Tensor = self.module(output)
+        if changed is output:  # the identity hands its input back: blending would only round its gradients
+            return output
+        return changed if self.alpha >= 1.0 else torch.lerp(output, changed, self.alpha)
+
+    def remove(self) -> None:
+        """Take the hook off the host."""
+        if self.handle is not None:
+            self.handle.remove()
+            self.handle = None
+
+
+class Grafted(nn.Module):
+    """A host block followed by the seed that fossilized on it: S(h), now trained and copied with the host."""
+
+    def __init__(self, block: nn.Module, seed: nn.Module) -> None:
+        super().__init__()
+        self.block, self.seed = block, seed
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The seed's output on the block's."""
+        outputs: Tensor = self.seed(self.block(*args, **kwargs))
+        return outputs
+
+
+def probe_site(model: nn.Module, path: str, example: Tensor) -> Site:
+    """The site after block `path`, found by one forward pass on a few examples in eval mode without gradients."""
+    found: list[Site] = []
+    handle = model.get_submodule(path).register_forward_hook(lambda _m, _a, output: found.append(site_of(output)))
+    flags = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            model.eval()
+            model(example[:2])
+    finally:
+        handle.remove()
+        for module, training in flags.items():
+            module.training = training
+    return found[0]
+
+
+def plant(model: nn.Module, path: str, site: Site, kernel: Kernel, seed: int) -> Graft:
+    """Build the kernel for the site with its own random seed and hook it on at alpha 0, where it changes nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = kernel.build(site)
+    module.train(model.training)
+    graft = Graft(module)
+    graft.handle = model.get_submodule(path).register_forward_hook(graft.hook)
+    return graft
+
+
+def join(graft: Graft, optimizer: torch.optim.Optimizer) -> None:
+    """Let the host's optimizer train the seed: its parameters become a group with the first group's rate. The host's
+    optimizer state is carried on."""
+    parameters = list(graft.module.parameters())
+    if parameters:
+        optimizer.add_param_group({"params": parameters, "name": SEED_GROUP, "lr": optimizer.param_groups[0]["lr"]})
+
+
+def attach(model: nn.Module, optimizer: torch.optim.Optimizer, path: str, site: Site, kernel: Kernel, seed: int) -> Graft:
+    """Plant a kernel and let the optimizer train it at once."""
+    graft = plant(model, path, site, kernel, seed)
+    join(graft, optimizer)
+    return graft
+
+
+def uproot(graft: Graft, optimizer: torch.optim.Optimizer) -> None:
+    """Take a graft off its host, and its parameters and their state out of the optimizer."""
+    graft.remove()
+    for parameter in graft.module.parameters():
+        optimizer.state.pop(parameter, None)
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group.get("name") != SEED_GROUP]
+
+
+def fossilize(model: nn.Module, optimizer: torch.optim.Optimizer, path: str, graft: Graft) -> None:
+    """Make a graft a part of its host for good: the block is followed by the seed, without a hook and without an alpha."""
+    graft.remove()
+    model.set_submodule(path, Grafted(model.get_submodule(path), graft.module))
+    for group in optimizer.param_groups:
+        if group.get("name") == SEED_GROUP:
+            group["name"] = f"fossil-{path}"
+
+
+@contextmanager
+def seed_mode(graft: Graft | None, *, training: bool) -> Iterator[None]:
+    """The seed's module in train or eval mode: it is not a child of the host, so it does not follow by itself."""
+    if graft is None:
+        yield
+        return
+    before = graft.module.training
+    graft.module.train(training)
+    try:
+        yield
+    finally:
+        graft.module.train(before)
+
+
+@contextmanager
+def at_alpha(graft: Graft, alpha: float) -> Iterator[None]:
+    """The graft at another alpha for a while."""
+    before, graft.alpha = graft.alpha, alpha
+    try:
+        yield
+    finally:
+        graft.alpha = before

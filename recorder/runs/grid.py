@@ -1,0 +1,179 @@
+"""The counterfactual grid of one state: every fitting kernel at every seed, in replicates, against shared controls."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from recorder.exports import Record
+from recorder.hosts import Host
+from recorder.kernels import Kernel, fitting
+from recorder.runs.schedules import METHODS
+from recorder.runs.seeds import Seed
+from recorder.runs.training import Snapshot, evaluate, snapshot, step_seed
+from recorder.runs.trials import Outcome, Trajectory, Treatment, compare, run_trial
+from recorder.speech.clock import Clock
+from recorder.speech.reports import field_report, graft_command, standard_errors
+
+Emit = Callable[[str, Record], None]
+SURE_ENOUGH: Final = 0.01  # standard error of a mean uplift that needs no further replicate, whatever the uplift
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How often and how far each pair is tried."""
+
+    replicates: int
+    horizons: tuple[int, ...]
+    kernels: int | None = None  # in a state, dealt to its sites; None = every fitting one at each
+    cap: int = 0  # replicates of a pair whose mean uplift is within two standard errors of 0; no more than the others if lower
+    methods: int = 3  # other blending methods that one pair of a state is tried with
+
+
+@dataclass
+class State:
+    """A state under trial: the host, its snapshot, the validation loss there, and one control a replicate, made when needed."""
+
+    host: Host
+    snapshot: Snapshot
+    base_loss: float
+    grid: Grid
+    controls: list[Trajectory]
+
+    def control(self, replicate: int) -> Trajectory:
+        """The ungrafted trajectory of a replicate."""
+        while len(self.controls) <= replicate:
+            number = len(self.controls)
+            self.controls.append(run_trial(self.host, self.snapshot, None, replicate=number, horizons=self.grid.horizons))
+        return self.controls[replicate]
+
+    def outcomes(self, treatment: Treatment, replicates: range) -> list[Outcome]:
+        """Outcomes of a treatment in these replicates at every horizon."""
+        found = []
+        for replicate in replicates:
+            control = self.control(replicate)
+            treated = run_trial(self.host, self.snapshot, treatment, replicate=replicate, horizons=self.grid.horizons)
+            found += [
+                compare(control, treated, base_loss=self.base_loss, horizon=horizon, replicate=replicate)
+                for horizon in self.grid.horizons
+            ]
+        return found
+
+
+def open_state(host: Host, step: int, grid: Grid) -> State:
+    """Freeze the host's state."""
+    return State(host, snapshot(host, step), evaluate(host.model, host.share.validation).loss, grid, [])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One thing to try in a state: a kernel at a seed, blended one way."""
+
+    seed: Seed
+    kernel: Kernel
+    method: str
+
+    def command_id(self, packet_id: str) -> str:
+        """Id of the command that asks for it."""
+        return f"{packet_id}-{self.seed.seed_id}-{self.kernel.blueprint_id}-{self.method}"
+
+
+def dealt(sites: int, kernels: int | None) -> list[int | None]:
+    """How many kernels each site gets when `kernels` are dealt one at a time, the first sites first."""
+    return [None if kernels is None else (kernels + sites - 1 - place) // sites for place in range(sites)]
+
+
+def drawn(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel, ...]:
+    """The kernels to try at a seed: all that fit, or `count` of them drawn for this state, in the policy's order."""
+    kernels = fitting(seed.site.layout)
+    if count is None or count >= len(kernels):
+        return kernels
+    rng = np.random.default_rng([host.spec.seed, host.spec.index, step, seed.depth])
+    return tuple(kernels[k] for k in sorted(rng.choice(len(kernels), count, replace=False)))
+
+
+def pairs_of(host: Host, seeds: Sequence[Seed], step: int, grid: Grid) -> list[Pair]:
+    """The drawn kernels at every seed with the host's method, and one of them also with other methods."""
+    own = host.spec.blending
+    counts = dealt(len(seeds), grid.kernels)
+    pairs = [
+        Pair(seed, kernel, own) for seed, count in zip(seeds, counts, strict=True) for kernel in drawn(host, seed, step, count)
+    ]
+    trained = [pair for pair in pairs if pair.kernel.identity_start and pair.kernel.stage > 0]
+    if trained:
+        chance = step_seed(host.spec.seed, host.spec.index, step, 13)
+        chosen, others = trained[chance % len(trained)], [method for method in METHODS if method != own]
+        turned = [others[(chance + turn) % len(others)] for turn in range(grid.methods)]
+        pairs += [Pair(chosen.seed, chosen.kernel, method) for method in turned]
+    return pairs
+
+
+@dataclass
+class Tried:
+    """A pair with its command and the outcomes so far."""
+
+    pair: Pair
+    treatment: Treatment
+    command_id: str
+    outcomes: list[Outcome]
+
+    def uplifts(self, horizon: int) -> list[float]:
+        """Uplifts of the replicates at one horizon."""
+        return [outcome.uplift for outcome in self.outcomes if outcome.horizon == horizon]
+
+
+def _unsure(tried: Tried, horizon: int, error: float) -> bool:
+    values = tried.uplifts(horizon)
+    return math.isfinite(error) and error > SURE_ENOUGH and abs(sum(values) / len(values)) < 2.0 * error
+
+
+def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str, grid: Grid, clock: Clock, emit: Emit) -> None:
+    """Try every pair of this state, the unsure ones again; emits one command a pair and one report an outcome."""
+    state, spec, results = open_state(host, step, grid), host.spec, []
+    for pair in pairs_of(host, seeds, step, grid):
+        command_id = pair.command_id(packet_id)
+        command = graft_command(
+            spec,
+            pair.seed,
+            pair.kernel.blueprint_id,
+            command_id=command_id,
+            packet_id=packet_id,
+            method=pair.method,
+            steps=spec.alpha_steps,
+            now_ns=clock.now(),
+        )
+        emit("tamiyo/command", command)
+        treatment = Treatment(pair.seed.path, pair.seed.site, pair.kernel, pair.method, spec.alpha_steps)
+        results.append(Tried(pair, treatment, command_id, state.outcomes(treatment, range(grid.replicates))))
+    _try_again(state, results)
+    for tried, error, outcome in _with_errors(results, grid):
+        report = field_report(
+            spec,
+            tried.pair.seed,
+            tried.pair.kernel.blueprint_id,
+            outcome,
+            command_id=tried.command_id,
+            packet_id=packet_id,
+            se=error,
+            now_ns=clock.now(),
+        )
+        emit("tamiyo/field_report", report)
+
+
+def _try_again(state: State, results: Sequence[Tried]) -> None:
+    """One more replicate at a time for pairs whose mean uplift is within two standard errors of 0, up to the cap."""
+    horizon = state.grid.horizons[0]
+    for replicate in range(state.grid.replicates, state.grid.cap):
+        errors = standard_errors([tried.uplifts(horizon) for tried in results])
+        for tried, error in zip(results, errors, strict=True):
+            if _unsure(tried, horizon, error):
+                tried.outcomes += state.outcomes(tried.treatment, range(replicate, replicate + 1))
+
+
+def _with_errors(results: Sequence[Tried], grid: Grid) -> Iterator[tuple[Tried, float, Outcome]]:
+    for horizon in grid.horizons:
+        errors = standard_errors([tried.uplifts(horizon) for tried in results])
+        for tried, error in zip(results, errors, strict=True):
+            yield from ((tried, error, outcome) for outcome in tried.outcomes if outcome.horizon == horizon)

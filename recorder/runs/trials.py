@@ -1,0 +1,141 @@
+"""Counterfactuals: the same host, state and batches with and without a graft, and what came of it."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+
+from recorder.hosts import Host
+from recorder.kernels import Kernel, Site
+from recorder.runs.grafts import Graft, attach, seed_mode
+from recorder.runs.schedules import alpha_at
+from recorder.runs.training import Snapshot, evaluate, log_ratio, step_seed, train_step
+
+LOOK_EVERY: Final = 10  # steps between looks at the validation loss on the way, on every other of its examples
+CLOSING_LOOKS: Final = (10, 5, 0)  # steps before a horizon whose mean validation loss is the loss there
+DENSE_EVERY: Final = 5  # steps between looks, on the whole split, at a run's own graft, which may end at any of them
+LATE_STEPS: Final = 20  # training losses at the end of a horizon whose spread is the late spread
+
+
+@dataclass
+class Trajectory:
+    """Losses along one trial: training loss of each step, validation and test loss at the looks."""
+
+    training: list[float] = field(default_factory=list)
+    validation: dict[int, float] = field(default_factory=dict)
+    test: dict[int, float] = field(default_factory=dict)
+
+    def loss_at(self, horizon: int, losses: dict[int, float]) -> float:
+        """Mean loss over the closing looks of a horizon (one look is noisy); infinity where the trial ended before."""
+        looks = [losses.get(horizon - back, math.inf) for back in CLOSING_LOOKS]
+        return statistics.fmean(looks)
+
+    def late_sd(self, horizon: int) -> float:
+        """Standard deviation of the last training losses before the horizon; NaN where any is not finite."""
+        late = self.training[:horizon][-LATE_STEPS:]
+        return statistics.pstdev(late) if late and all(map(math.isfinite, late)) else math.nan
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """A graft to try: which kernel, where, blended how."""
+
+    path: str
+    site: Site
+    kernel: Kernel
+    blending: str
+    alpha_steps: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A treated trajectory against its control at one horizon; losses are mean cross-entropies."""
+
+    horizon: int
+    replicate: int
+    base_loss: float
+    control_loss: float
+    treated_loss: float
+    uplift_test: float
+    dip: float
+    late_sd: float
+    control_late_sd: float
+
+    @property
+    def uplift(self) -> float:
+        """u = ln(control loss / treated loss) on the validation split; NaN where the treated one is not finite."""
+        return log_ratio(self.control_loss, self.treated_loss)
+
+
+def run_trial(
+    host: Host,
+    state: Snapshot,
+    treatment: Treatment | None,
+    *,
+    replicate: int,
+    horizons: Sequence[int],
+    stream: Callable[[int], int] | None = None,
+    dense: bool = False,
+) -> Trajectory:
+    """Train a copy of the host from `state` to the last horizon, grafted or not; replicates differ in their batches.
+
+    Control and treatment of a replicate see the same batches and the same random state at every step. `stream` gives the
+    random seed of each step where it shall not be the replicate's own; `dense` looks every 5 steps at whole splits.
+    """
+    model, optimizer = state.restore(host)
+    spec, graft, path = host.spec, None, Trajectory()
+    if treatment is not None:
+        seed = step_seed(spec.seed, spec.index, state.step, replicate, 7)
+        graft = attach(model, optimizer, treatment.path, treatment.site, treatment.kernel, seed)
+    model.train()
+    for step in range(1, max(horizons) + 1):
+        if graft is not None and treatment is not None:
+            graft.alpha = alpha_at(treatment.blending, step, treatment.alpha_steps)
+        seed = stream(step) if stream else step_seed(spec.seed, spec.index, state.step, replicate, 11, step)
+        path.training.append(float(train_step(model, optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=seed)))
+        if not math.isfinite(path.training[-1]):
+            break
+        look(host, model, graft, path, step, horizons=() if dense else horizons)
+    if graft is not None:
+        graft.remove()
+    return path
+
+
+def look(
+    host: Host, model: torch.nn.Module, graft: Graft | None, path: Trajectory, step: int, *, horizons: Sequence[int] = ()
+) -> None:
+    """Look at the losses after a step where one is due: before a horizon at the whole validation and test splits, on the way
+    at half the validation split; without horizons every 5 steps at the whole splits."""
+    closing = any(step == horizon - back for horizon in horizons for back in CLOSING_LOOKS)
+    whole = closing if horizons else step % DENSE_EVERY == 0
+    if not whole and step % LOOK_EVERY:
+        return
+    with seed_mode(graft, training=False):
+        path.validation[step] = evaluate(model, host.share.validation if whole else host.share.glance).loss
+        if whole:
+            path.test[step] = evaluate(model, host.share.test).loss
+
+
+def compare(control: Trajectory, treated: Trajectory, *, base_loss: float, horizon: int, replicate: int) -> Outcome:
+    """Outcome of a treated trajectory against its control at one horizon.
+
+    dip: the lowest ln(control / treated) of the validation losses before the horizon, at most 0; a trajectory that ended
+    early (non-finite) has a treated loss of infinity.
+    """
+    looks = [step for step in control.validation if step < horizon and step in treated.validation]
+    ratios = [log_ratio(control.validation[step], treated.validation[step]) for step in looks]
+    finite = [ratio for ratio in ratios if math.isfinite(ratio)]
+    return Outcome(
+        horizon=horizon,
+        replicate=replicate,
+        base_loss=base_loss,
+        control_loss=control.loss_at(horizon, control.validation),
+        treated_loss=treated.loss_at(horizon, treated.validation),
+        uplift_test=log_ratio(control.loss_at(horizon, control.test), treated.loss_at(horizon, treated.test)),
+        dip=min([0.0, *finite]),
+        late_sd=treated.late_sd(horizon),
+        control_late_sd=control.late_sd(horizon),
+    )

@@ -1,0 +1,1 @@
+"""What upstream systems say: records of Urza, Urabrask, Weatherlight, Kasmina and Tamiyo."""

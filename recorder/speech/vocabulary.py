@@ -1,0 +1,47 @@
+"""Simic's registry snapshots: the vocabularies that the recorder speaks, at fixed indices that are only ever appended to."""
+
+from types import MappingProxyType
+from typing import Final
+
+from recorder.hosts.spec import FAMILIES
+from recorder.runs.schedules import METHODS
+from recorder.watch.activations import MODULES
+from schemas.kernels import KERNELS
+
+SEED_IDS: Final = ("seed-1", "seed-2", "seed-3", "seed-4")
+_LAYERS: Final = (
+    "Linear",
+    "Conv1d",
+    "Conv2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "LayerNorm",
+    "RMSNorm",
+    "Dropout",
+    "Embedding",
+    "MultiheadAttention",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "MaxPool2d",
+    "AvgPool2d",
+    "AdaptiveAvgPool2d",
+    "Flatten",
+)
+
+SNAPSHOTS: Final = MappingProxyType(
+    {
+        "seed": SEED_IDS,
+        "blueprint": KERNELS,
+        "schedule": METHODS,
+        "layer_type": _LAYERS,
+        "activation_type": ("none", *MODULES.values()),
+        "optimizer_family": FAMILIES,
+        "hazard_class": ("LOW", "MEDIUM", "HIGH", "CRITICAL"),
+    }
+)
+
+
+def snapshot(name: str) -> dict[str, int]:
+    """The registry `name` as `{key: index}` from index 1."""
+    return {key: index for index, key in enumerate(SNAPSHOTS[name], start=1)}

@@ -1,0 +1,1 @@
+"""Protobuf JSON lines, column by column or record by record."""

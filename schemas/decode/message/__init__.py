@@ -1,0 +1,1 @@
+"""What each message says: Leyline, telemetry, Urza, Simic."""

@@ -1,0 +1,79 @@
+"""Seed states: fields first, then the metrics map of older exports."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.contracts import TABLES, Column, Presence
+from schemas.decode.shape.collector import Collector, Origin
+from schemas.decode.shape.columns import map_entries, null_where, truth
+from schemas.decode.shape.constant import nulls
+from schemas.decode.shape.rows import RawColumn, emit, shape_table
+
+_NAME: Final = "kasmina.seed_state"
+_FALLBACKS: Final = {
+    "alpha": "alpha",
+    "risk_tolerance": "risk_tolerance",
+    "alpha_schedule_total_steps": "alpha_total_steps",
+    "alpha_schedule_temperature": "alpha_temperature",
+}
+
+
+def seed_columns(collector: Collector, raw: RawColumn, origin: Origin, derived: Mapping[str, pa.Array]) -> None:
+    """Rows of kasmina.seed_state from raw SeedState columns; `derived` holds what the packet or the folder says."""
+    rows = len(origin.positions)
+    table = TABLES[_NAME]
+    columns, found = shape_table(table, raw, rows, derived)
+    metrics = MapColumn(columns["metrics"])
+    for name, metric in _FALLBACKS.items():
+        column = table.column[name]
+        values = metrics.values(metric)
+        if pa.types.is_integer(column.type):
+            values = _whole(values)
+        if values.null_count == rows:
+            # neither in the map nor, if unsent, in the field
+            continue
+        unsent = pa.array(~_sent(column, raw(column.field_path), rows))
+        columns[name] = pc.if_else(unsent, values.cast(column.type, safe=False), columns[name])
+    columns["alpha_steps"] = _whole(metrics.values("alpha_steps"))
+    columns["blend_allowed"] = pc.not_equal(metrics.values("blend_allowed"), 0.0)
+    emit(collector, _NAME, columns, found, origin)
+
+
+def _sent(column: Column, raw: pa.Array | None, rows: int) -> npt.NDArray[np.bool_]:
+    """Whether the field itself was sent: valid, and not zero where it has no presence. A NaN was sent."""
+    if raw is None:
+        return np.zeros(rows, np.bool_)
+    valid = truth(pc.is_valid(raw))
+    return valid if column.presence is Presence.EXPLICIT else valid & ~truth(pc.equal(raw, 0))
+
+
+def _whole(values: pa.Array) -> pa.Array:
+    """Floats as the nearest int64; NULL where they do not fit."""
+    return pc.cast(pc.round(null_where(values, ~truth(pc.less(pc.abs(values), 2.0**62)))), pa.int64())
+
+
+class MapColumn:
+    """A column of maps of floats, from which entries are taken by name."""
+
+    def __init__(self, maps: pa.Array) -> None:
+        self._rows = len(maps)
+        self._owners, keys, self._items = map_entries(maps)
+        encoded = pc.dictionary_encode(keys)
+        self._codes = np.asarray(encoded.indices)
+        self._names: list[str] = encoded.dictionary.to_pylist()
+
+    def values(self, name: str) -> pa.Array:
+        """The entry `name` of each map as float64, NULL where there is none."""
+        if name not in self._names:
+            return nulls(self._rows, pa.float64())
+        hits = np.flatnonzero(self._codes == self._names.index(name))
+        values = np.zeros(self._rows, np.float64)
+        absent = np.ones(self._rows, np.bool_)
+        values[self._owners[hits]] = np.asarray(self._items.take(pa.array(hits)).cast(pa.float64()))
+        absent[self._owners[hits]] = False
+        return pa.array(values, pa.float64(), mask=absent)

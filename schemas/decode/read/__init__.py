@@ -1,0 +1,1 @@
+"""Bytes of an export: frames, lines, Parquet, protobuf."""

@@ -1,0 +1,73 @@
+"""One record that makes a decoder raise, whatever it raises, costs itself and no neighbour."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+from schemas.decode.shape.collector import Collector
+
+_PANIC: Final = "PanicException"  # of a Rust library; no Exception to Python
+
+
+class Isolated:
+    """A block of code of which any error, but not an interruption, ends the block alone and is kept in `error`.
+
+    Errors of the types in `passing` are raised.
+    """
+
+    def __init__(self, *passing: type[Exception]) -> None:
+        self._passing = passing
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> "Isolated":
+        """Begin."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        """Keep an error."""
+        if error is None or isinstance(error, self._passing):
+            return False
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            return False
+        self.error = error
+        return True
+
+    @property
+    def text(self) -> str:
+        """The error as one line: its type and what it says."""
+        said = " ".join(str(self.error).split())[:300]
+        return f"{type(self.error).__name__}: {said}" if said else type(self.error).__name__
+
+
+def decode_each(
+    fresh: Callable[[], Collector],
+    count: int,
+    decode: Callable[[Collector, int, int], None],
+    reject: Callable[[Collector, int, str], None],
+    *passing: type[Exception],
+) -> Collector:
+    """Decode rows 0..count at once; where that raises, in halves, down to the rows that raise, which are rejected.
+
+    `decode(collector, first, last)` decodes a part of the rows, `reject(collector, row, error)` rejects one.
+    """
+    whole: Collector | None = None
+    pending = [(0, count)]
+    while pending:
+        first, last = pending.pop()
+        trial = fresh()
+        with Isolated(*passing) as attempt:
+            decode(trial, first, last)
+        if attempt.error is not None:
+            trial = fresh()
+            if last - first > 1:
+                middle = (first + last) // 2
+                pending += [(middle, last), (first, middle)]
+                continue
+            reject(
+                trial, first, f"expected a record that can be decoded, found one at which the decoder failed: {attempt.text}"
+            )
+        if whole is None:
+            whole = trial
+        else:
+            whole.absorb(trial)
+    return fresh() if whole is None else whole

@@ -1,0 +1,121 @@
+"""Fields of protobuf messages by number: what a producer sends that leyline.proto does not declare."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError
+
+from schemas.decode.shape.batches import descriptor
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_GROUPS: Final = 1 << 20  # more top-level fields than any message within the limits is walked for
+_NUMBERS: Final = 256  # above every declared field number
+_TAG_BYTES: Final = 5
+_LENGTH_BYTES: Final = 5
+Ints = npt.NDArray[np.int64]
+
+
+@lru_cache(maxsize=32)
+def _declared(message: str) -> npt.NDArray[np.bool_]:
+    """Whether a field number below 256 is declared; the last entry stands for all above, of which none is."""
+    known = np.zeros(_NUMBERS + 1, np.bool_)
+    known[[field.number for field in descriptor(message).fields]] = True
+    return known
+
+
+def unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, int]:
+    """Times that each undeclared top-level field occurs in well-formed `payloads`, as `Message.number`."""
+    joined = b"".join(payloads)
+    return {} if _all_declared(message, joined) else _walk(message, payloads, joined)
+
+
+def _all_declared(message: str, joined: bytes) -> bool:
+    """Whether messages one after the other, which protobuf reads as one message, surely hold declared fields only."""
+    try:
+        whole = _outline(message).FromString(joined)
+    except DecodeError:
+        return False
+    size = whole.ByteSize()
+    whole.DiscardUnknownFields()
+    return bool(whole.ByteSize() == size)
+
+
+@lru_cache(maxsize=32)
+def _outline(message: str) -> Any:
+    """Class of a message with the same numbers and wire types, whose nested messages and strings are opaque bytes."""
+    kinds = {
+        FieldDescriptor.TYPE_FLOAT: FieldDescriptor.TYPE_FIXED32,
+        FieldDescriptor.TYPE_FIXED32: FieldDescriptor.TYPE_FIXED32,
+        FieldDescriptor.TYPE_SFIXED32: FieldDescriptor.TYPE_FIXED32,
+        FieldDescriptor.TYPE_DOUBLE: FieldDescriptor.TYPE_FIXED64,
+        FieldDescriptor.TYPE_FIXED64: FieldDescriptor.TYPE_FIXED64,
+        FieldDescriptor.TYPE_SFIXED64: FieldDescriptor.TYPE_FIXED64,
+        FieldDescriptor.TYPE_STRING: FieldDescriptor.TYPE_BYTES,
+        FieldDescriptor.TYPE_BYTES: FieldDescriptor.TYPE_BYTES,
+        FieldDescriptor.TYPE_MESSAGE: FieldDescriptor.TYPE_BYTES,
+    }
+    file = descriptor_pb2.FileDescriptorProto(name=f"outline/{message}.proto", package="outline", syntax="proto2")
+    outline = file.message_type.add(name=message)
+    for one in descriptor(message).fields:
+        kind = FieldDescriptor.TYPE_BYTES if one.is_repeated else kinds.get(one.type, FieldDescriptor.TYPE_UINT64)
+        outline.field.add(name=one.name, number=one.number, type=kind, label=FieldDescriptor.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"outline.{message}"))
+
+
+def _walk(message: str, payloads: Sequence[bytes], joined: bytes) -> dict[str, int]:
+    """The counts of `unknown_fields`: all messages are walked at once, one field of each per step."""
+    data = np.frombuffer(joined + bytes(16), np.uint8)
+    ends = np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads)))
+    at = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    found: dict[int, int] = {}
+    declared = _declared(message)
+    for _ in range(_GROUPS):
+        live = at < ends
+        if not live.all():
+            at, ends = at[live], ends[live]
+        if not len(at):
+            break
+        tags, at = _varints(data, at, _TAG_BYTES)
+        numbers, kinds = tags >> 3, tags & 7
+        strange = ~declared[np.minimum(numbers, _NUMBERS)]
+        if strange.any():
+            values, counts = np.unique(numbers[strange], return_counts=True)
+            for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+                found[value] = found.get(value, 0) + count
+        at = _skip(data, at, kinds, ends)
+    return {f"{message}.{number}": count for number, count in sorted(found.items())}
+
+
+def _varints(data: npt.NDArray[np.uint8], at: Ints, most: int) -> tuple[Ints, Ints]:
+    """Varints at each offset, and the offsets after them."""
+    byte = data[at].astype(np.int64)
+    value, at = byte & 0x7F, at + 1
+    more = np.flatnonzero(byte >= 0x80)
+    for index in range(1, most):
+        if not len(more):
+            break
+        byte = data[np.minimum(at[more], len(data) - 1)].astype(np.int64)
+        value[more] |= (byte & 0x7F) << (7 * index)
+        at[more] += 1
+        more = more[byte >= 0x80]
+    return value, at
+
+
+def _skip(data: npt.NDArray[np.uint8], at: Ints, kinds: Ints, ends: Ints) -> Ints:
+    """Offsets after the value of each field; a group, which no field here is, ends the walk of its message."""
+    after = np.where(kinds == _FIXED64, at + 8, np.where(kinds == _FIXED32, at + 4, ends))
+    sized = np.flatnonzero(kinds == _BYTES)
+    if len(sized):
+        length, start = _varints(data, at[sized], _LENGTH_BYTES)
+        after[sized] = start + length
+    plain = np.flatnonzero(kinds == _VARINT)
+    if len(plain):
+        _, after[plain] = _varints(data, at[plain], 10)
+    return np.minimum(after, ends)

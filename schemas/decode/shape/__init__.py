@@ -1,0 +1,1 @@
+"""Contract rows as columns, and what is collected beside them."""

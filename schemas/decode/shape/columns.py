@@ -1,0 +1,249 @@
+"""One raw Arrow column -> one contract column: presence, NaN, enums, 64-bit limits, maps (contracts.md sections 1 and 2).
+
+Every function works on whole columns. A raw column comes from a protobuf batch (no NULLs, enums as numbers, u64) or from a
+Parquet file (NULLs, enums as short names); both take the same path.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.contracts import Column, Presence, Reason
+from schemas.contracts.enums import EnumSpec
+from schemas.decode.shape.constant import nulls
+
+INT64_MAX: Final = 2**63 - 1
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Findings:
+    """What shaping found besides the values: rows at fault, non-finite names by row, unknown enum numbers."""
+
+    rows: int
+    faults: list[tuple[Mask, Reason, str]] = field(default_factory=list)
+    non_finite: list[tuple[npt.NDArray[np.int64], pa.Array]] = field(default_factory=list)
+    unknown: dict[str, int] = field(default_factory=dict)
+
+    def fault(self, mask: Mask, reason: Reason, message: str) -> None:
+        """Note that the rows of `mask` break the contract."""
+        if mask.any():
+            self.faults.append((mask, reason, message))
+
+    def missing(self, rows: npt.NDArray[np.int64], names: pa.Array) -> None:
+        """Note names of non-finite values, one per entry of `rows`."""
+        if len(rows):
+            self.non_finite.append((rows, names))
+
+    def non_finite_lists(self) -> pa.Array:
+        """LIST<string> per row, names sorted; empty where everything was finite."""
+        if not self.non_finite:
+            return pa.ListArray.from_arrays(pa.array(np.zeros(self.rows + 1, np.int32)), pa.array([], pa.string()))
+        rows = np.concatenate([r for r, _ in self.non_finite])
+        names = pa.concat_arrays([n.cast(pa.string()) for _, n in self.non_finite])
+        order = pc.sort_indices(pa.table({"row": rows, "name": names}), [("row", "ascending"), ("name", "ascending")])
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=self.rows))])
+        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), names.take(order))
+
+
+def truth(mask: Any) -> Mask:
+    """A boolean Arrow array as NumPy, NULL as False."""
+    known = pc.fill_null(mask, False) if mask.null_count else mask
+    return np.asarray(known.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def null_where(array: pa.Array, mask: Mask) -> pa.Array:
+    """`array` with NULL where `mask` is set."""
+    marked = np.count_nonzero(mask)
+    if not marked:
+        return array
+    if marked == len(array):
+        return nulls(len(array), array.type)
+    return pc.if_else(pa.array(mask), pa.scalar(None, array.type), array)
+
+
+def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
+    """The contract column of `raw`, of the declared type; what does not fit is noted in `found`."""
+    if raw.null_count == len(raw) and column.presence is not Presence.ZERO_OK:
+        return nulls(len(raw), column.type)
+    if column.enum_spec is not None:
+        return _enum(column, column.enum_spec, raw, found)
+    if pa.types.is_map(column.type):
+        return _map(column, raw, found)
+    if pa.types.is_list(column.type):
+        return _list(column, raw)
+    if column.measured:
+        return _float(column, raw, found)
+    if pa.types.is_integer(column.type):
+        return _integer(column, raw, found)
+    if pa.types.is_string(column.type):
+        text = raw.cast(pa.string())
+        return null_where(text, _lengths(text) == 0) if column.presence is Presence.IMPLICIT else text
+    return raw.cast(column.type)
+
+
+def _lengths(text: pa.Array) -> npt.NDArray[np.int32]:
+    """Bytes of each string; what a NULL has does not matter."""
+    buffer = text.buffers()[1]
+    if buffer is None or not len(text):
+        return np.zeros(len(text), np.int32)
+    return np.diff(np.frombuffer(buffer, np.int32)[text.offset : text.offset + len(text) + 1])
+
+
+def _float(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
+    """NaN and infinities become NULL and are named; zero is missing where the field has no presence; ranges are checked."""
+    values = raw.cast(column.type, safe=False)
+    numbers = values.to_numpy(zero_copy_only=False)
+    missing = ~np.isfinite(numbers)
+    wild = missing & truth(pc.is_valid(values)) if missing.any() else missing
+    rows = np.flatnonzero(wild)
+    found.missing(rows, pa.array([column.name] * len(rows), pa.string()))
+    if column.presence is Presence.IMPLICIT:
+        missing |= numbers == 0
+    _check_range(column, numbers, missing, found)
+    if column.presence is Presence.ZERO_OK and "." not in column.field_path and values.null_count:
+        values = pc.fill_null(values, 0.0)
+        return null_where(values, wild)
+    return null_where(values, missing)
+
+
+def _check_range(column: Column, numbers: npt.NDArray[Any], missing: Mask, found: Findings) -> None:
+    """Values outside the bounds that the contract states are faults."""
+    if column.low is None and column.high is None:
+        return
+    bad = np.zeros(len(numbers), np.bool_)
+    if column.low is not None:
+        bad |= numbers < column.low
+    if column.high is not None:
+        bad |= numbers > column.high
+    bounds = f"{'' if column.low is None else column.low}..{'' if column.high is None else column.high}"
+    found.fault(bad & ~missing, Reason.OUT_OF_RANGE, f"{column.name}: expected a value within {bounds}, found one outside")
+
+
+def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
+    """64-bit signed integers: u64 beyond them and times that do not fit are faults; zero is missing without presence."""
+    if pa.types.is_timestamp(raw.type):
+        raw = raw.cast(pa.timestamp("ns")).cast(pa.int64())
+        raw = _fitting(column, raw, truth(pc.equal(raw, INT64_MAX)), found)
+    elif pa.types.is_uint64(raw.type):
+        largest = pc.max(raw).as_py()
+        if largest is not None and largest > INT64_MAX:
+            raw = _fitting(column, raw, truth(pc.greater(raw, pa.scalar(INT64_MAX, pa.uint64()))), found)
+    values = raw.cast(pa.int64())
+    if column.is_time:
+        least = pc.min(values).as_py()
+        if least is not None and least < 0:
+            values = _fitting(column, values, truth(pc.less(values, 0)), found)
+    if column.presence is Presence.IMPLICIT:
+        values = null_where(values, truth(pc.equal(values, 0)))
+    elif column.presence is Presence.ZERO_OK and "." not in column.field_path:
+        values = pc.fill_null(values, 0)
+    if column.low is not None or column.high is not None:
+        _check_range(column, pc.fill_null(values, 0).to_numpy(), truth(pc.is_null(values)), found)
+    return values
+
+
+def _fitting(column: Column, values: pa.Array, bad: Mask, found: Findings) -> pa.Array:
+    """The values without those that do not fit, which are faults."""
+    if column.is_time:
+        message = f"{column.name}: expected nanoseconds since 1970 within 64 bits, found a time before or beyond"
+        found.fault(bad, Reason.TIME_OUT_OF_RANGE, message)
+    else:
+        found.fault(
+            bad, Reason.INTEGER_TOO_LARGE, f"{column.name}: expected at most {INT64_MAX}, found a larger unsigned integer"
+        )
+    return null_where(values, bad)
+
+
+def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.Array:
+    """Short names; zero is missing; a number that the enum does not have is kept in decimal and counted."""
+    encoded = pc.dictionary_encode(raw)
+    words: list[str | None] = []
+    for value in encoded.dictionary.to_pylist():
+        number = value if isinstance(value, int) else spec.number(value)
+        word = value if number is None else spec.text(number)
+        words.append(word or None)
+        if word and word not in spec.numbers:
+            count = int(pc.sum(pc.equal(raw, value)).as_py())
+            name = f"{column.enum}={word}"
+            found.unknown[name] = found.unknown.get(name, 0) + count
+    return pa.array(words, pa.string()).take(encoded.indices)
+
+
+def _list(column: Column, raw: pa.Array) -> pa.Array:
+    """A bare list that is empty is missing; one inside a message that was sent is known, also when it is empty."""
+    values = raw.cast(column.type)
+    if column.presence is Presence.IMPLICIT:
+        values = null_where(values, truth(pc.equal(pc.list_value_length(values), 0)))
+    return values
+
+
+def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
+    """Entries sorted by key, the last of a repeated key kept (as protobuf reads it), non-finite ones left out and named."""
+    rows, keys, items = map_entries(raw)
+    order = _entry_order(rows, keys)
+    if order is not None:
+        rows, keys, items = rows[order], keys.take(pa.array(order)), items.take(pa.array(order))
+    item_type = column.type.item_type
+    if pa.types.is_floating(item_type):
+        items = items.cast(item_type, safe=False)
+        good = truth(pc.is_finite(items))
+        if not good.all():
+            wild = keys.filter(pa.array(~good))
+            found.missing(rows[~good], pc.binary_join_element_wise(pa.scalar(column.name), wild, "."))
+            rows, keys, items = rows[good], keys.filter(pa.array(good)), items.filter(pa.array(good))
+    elif pa.types.is_struct(item_type):
+        items = _map_structs(column, rows, keys, items, found)
+    lengths = np.bincount(rows, minlength=len(raw)) if len(rows) else np.zeros(len(raw), np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    absent = lengths == 0 if column.presence is Presence.IMPLICIT else truth(pc.is_null(raw))
+    starts = pa.array(offsets, mask=np.append(absent, False))
+    return pa.MapArray.from_arrays(starts, keys, items.cast(item_type)).cast(column.type)
+
+
+def _map_structs(column: Column, rows: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array, found: Findings) -> pa.Array:
+    """Messages inside a map: numbers that are zero, NaN or infinite are missing; the latter are named `map.key.field`."""
+    fields = []
+    for one in column.type.item_type:
+        values = pc.struct_field(items, one.name).cast(one.type)
+        wild = truth(pc.invert(pc.is_finite(values)))
+        if wild.any():
+            names = pc.binary_join_element_wise(pa.scalar(column.name), keys.filter(pa.array(wild)), pa.scalar(one.name), ".")
+            found.missing(rows[wild], names)
+        fields.append(null_where(values, wild | truth(pc.equal(values, 0))))
+    return pa.StructArray.from_arrays(fields, fields=list(column.type.item_type))
+
+
+def map_entries(maps: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Array]:
+    """Entries of a column of maps: (row of each, keys, values), in order; a NULL map has none."""
+    offsets = np.asarray(maps.offsets, np.int64)
+    first, last = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
+    rows = np.repeat(np.arange(len(maps), dtype=np.int64), np.diff(offsets))
+    keys, items = maps.keys.slice(first, last - first), maps.items.slice(first, last - first)
+    if maps.null_count:
+        real = truth(pc.is_valid(maps))[rows]
+        if not real.all():
+            kept = pa.array(np.flatnonzero(real))
+            return rows[real], keys.take(kept), items.take(kept)
+    return rows, keys, items
+
+
+def _entry_order(rows: npt.NDArray[np.int64], keys: pa.Array) -> npt.NDArray[np.int64] | None:
+    """Positions of map entries in order of (row, key), the last of each repeated key only; None where they are so already."""
+    if (np.diff(rows) > 0).all():
+        return None
+    encoded = pc.dictionary_encode(keys)
+    words = encoded.dictionary
+    rank = np.empty(len(words), np.int64)
+    rank[np.asarray(pc.sort_indices(words))] = np.arange(len(words))
+    code = rows * len(words) + rank[np.asarray(encoded.indices)]
+    step = np.diff(code)
+    if (step > 0).all():
+        return None
+    order = np.argsort(code, kind="stable")
+    last = np.append(np.diff(code[order]) != 0, True)
+    return np.asarray(order[last], np.int64)

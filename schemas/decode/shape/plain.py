@@ -1,0 +1,168 @@
+"""Reading of plain JSON (Urza's graphs): a key that is written is present, also zero; what is not declared is counted."""
+
+import math
+import re
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from schemas.contracts import Reason
+from schemas.decode.json.records import BadRecord, Drift
+from schemas.decode.shape.columns import INT64_MAX
+from schemas.decode.shape.times import EXACT_FLOAT, BadTime, fitting_ns
+
+_NON_FINITE: Final = {"nan": math.nan, "infinity": math.inf, "-infinity": -math.inf, "inf": math.inf, "-inf": -math.inf}
+_WHOLE: Final = re.compile(r"-?[0-9]{1,30}")
+
+
+@dataclass
+class Plain:
+    """One JSON object with its name in messages. `non_finite` gathers the names of numbers that are not finite."""
+
+    values: dict[str, Any]
+    name: str
+    drift: Drift
+    non_finite: list[str] = field(default_factory=list)
+
+    def value(self, key: str) -> Any:
+        """The value as written; None where the key is absent or null."""
+        return self.values.get(key)
+
+    def bad(self, key: str, expected: str) -> BadRecord:
+        """The error for a value of another kind."""
+        return BadRecord(Reason.BAD_VALUE, f"{self.name}.{key}: expected {expected}, found {str(self.values.get(key))[:80]!r}")
+
+    def text(self, key: str) -> str | None:
+        """A string; an empty one is missing."""
+        value = self.values.get(key)
+        if value is None or isinstance(value, str):
+            return _encodable(value, self, key) or None
+        raise self.bad(key, "a string")
+
+    def number(self, key: str) -> float | None:
+        """A number, or its string; NaN and infinities are missing and named."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, str):
+            value = _parsed(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.bad(key, "a number")
+        try:
+            number = float(value)
+        except OverflowError:
+            raise self.bad(key, "a number within 64 bits") from None
+        if math.isfinite(number):
+            return number
+        self.non_finite.append(key)
+        return None
+
+    def count(self, key: str) -> int | None:
+        """A whole number within 64 bits."""
+        number = self.number(key)
+        if number is None:
+            return None
+        value = self.values[key]
+        whole = value if isinstance(value, int) else int(number)
+        if not isinstance(value, int) and (whole != number or abs(whole) > EXACT_FLOAT):
+            raise self.bad(key, "a whole number that is exact")
+        if not -INT64_MAX <= whole <= INT64_MAX:
+            raise BadRecord(Reason.INTEGER_TOO_LARGE, f"{self.name}.{key}: expected a 64-bit integer, found {number:g}")
+        return whole
+
+    def flag(self, key: str) -> bool | None:
+        """A boolean."""
+        value = self.values.get(key)
+        if value is None or isinstance(value, bool):
+            return value
+        raise self.bad(key, "true or false")
+
+    def section(self, key: str) -> "Plain":
+        """A nested object; an absent one reads as empty."""
+        value = self.values.get(key)
+        if value is None:
+            value = {}
+        if not isinstance(value, dict):
+            raise self.bad(key, "an object")
+        return Plain(value, f"{self.name}.{key}", self.drift)
+
+    def items(self, key: str) -> list[Any]:
+        """A list; an absent one reads as empty."""
+        value = self.values.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.bad(key, "a list")
+        return value
+
+    def texts(self, key: str) -> list[str] | None:
+        """A list of strings; None where it is absent."""
+        if self.values.get(key) is None:
+            return None
+        found = self.items(key)
+        if not all(isinstance(item, str) for item in found):
+            raise self.bad(key, "a list of strings")
+        return [_encodable(item, self, key) or "" for item in found]
+
+    def objects(self, key: str) -> Iterator[tuple[int, "Plain | BadRecord"]]:
+        """The list's objects with their positions; an item of another kind comes as the error that it is."""
+        for index, item in enumerate(self.items(key)):
+            name = f"{self.name}.{key}[{index}]"
+            if isinstance(item, dict):
+                yield index, Plain(item, f"{self.name}.{key}", self.drift)
+            else:
+                yield index, BadRecord(Reason.BAD_VALUE, f"{name}: expected an object, found {type(item).__name__}")
+
+    def count_others(self, known: Set[str]) -> None:
+        """Count the keys that are not declared."""
+        for key in self.values.keys() - known:
+            self.drift.count(f"{self.name}.{key[:80]}")
+
+
+def is_text(value: str) -> bool:
+    """Whether a string is Unicode text; JSON can spell half of a surrogate pair, Arrow can't hold it."""
+    if value.isascii():
+        return True
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _encodable(value: str | None, where: Plain, key: str) -> str | None:
+    """The string, if it is Unicode text."""
+    if value is not None and not is_text(value):
+        raise where.bad(key, "a string of Unicode text")
+    return value
+
+
+def _parsed(text: str) -> Any:
+    if text.strip().lower() in _NON_FINITE:
+        return _NON_FINITE[text.strip().lower()]
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def time_ns(value: Any, name: str) -> int:
+    """Nanoseconds since 1970 of ISO 8601 text, or of a number or numeric string of nanoseconds."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT_FLOAT:
+        nanoseconds = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        nanoseconds = value
+    elif isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        nanoseconds = int(value)
+    elif isinstance(value, str):
+        try:
+            nanoseconds = fitting_ns(value)
+        except BadTime as error:
+            raise BadRecord(error.reason, f"{name}: {error}") from None
+    else:
+        raise BadRecord(Reason.BAD_VALUE, f"{name}: expected an ISO 8601 time or whole nanoseconds, found {str(value)[:80]!r}")
+    if not 0 <= nanoseconds <= INT64_MAX:
+        raise BadRecord(
+            Reason.TIME_OUT_OF_RANGE, f"{name}: expected nanoseconds since 1970 within 64 bits, found {nanoseconds}"
+        )
+    return nanoseconds

@@ -1,0 +1,145 @@
+"""Shaping of whole tables: raw columns -> contract rows and rejects, driven by the declaration."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.contracts import TABLES, Presence, Reason, Table
+from schemas.decode.limits import Limits
+from schemas.decode.shape.collector import Collector, Origin, typed_columns
+from schemas.decode.shape.columns import Findings, Mask, shape_column, truth
+from schemas.decode.shape.constant import nulls
+from schemas.decode.shape.times import SUSPICIOUS_NS
+
+RawColumn = Callable[[str], pa.Array | None]
+_TIMES: Final = "_ns"
+
+
+def field_of(struct: Any) -> RawColumn:
+    """Reader of dotted proto paths in a record batch or a struct array; NULL where a parent message was not sent."""
+
+    def read(path: str) -> pa.Array | None:
+        head, _, rest = path.partition(".")
+        array = struct.column(head) if isinstance(struct, pa.RecordBatch) else pc.struct_field(struct, head)
+        for name in rest.split(".") if rest else ():
+            array = pc.struct_field(array, name)
+        return array
+
+    return read
+
+
+def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, pa.Array]) -> tuple[dict[str, Any], Findings]:
+    """Every column of `table`: `derived` ones as given, the others read through `raw` and shaped."""
+    found = Findings(rows)
+    columns: dict[str, Any] = {}
+    for column in table.columns:
+        if column.name in derived:
+            columns[column.name] = derived[column.name].cast(column.type)
+        elif column.presence is Presence.DERIVED:
+            columns[column.name] = nulls(rows, column.type)
+        else:
+            array = raw(column.field_path)
+            columns[column.name] = shape_column(column, nulls(rows, column.type) if array is None else array, found)
+    return columns, found
+
+
+def missing_reason(name: str) -> Reason:
+    """Reason code of a missing key column."""
+    if name == "training_run_id":
+        return Reason.MISSING_RUN_ID
+    return Reason.MISSING_TIME if name.endswith(_TIMES) else Reason.MISSING_ID
+
+
+def key_faults(table: Table, columns: Mapping[str, Any], found: Findings) -> None:
+    """Note the rows whose key is incomplete."""
+    for name in table.key:
+        if name in table.nullable_key:
+            continue
+        column = columns[name]
+        missing = truth(pc.is_null(column))
+        if pa.types.is_string(column.type):
+            missing |= truth(pc.equal(column, ""))
+        found.fault(missing, missing_reason(name), f"{name}: the key of {table.name} needs it, found none; send it")
+
+
+def limit_faults(columns: Mapping[str, Any], found: Findings, limits: Limits) -> None:
+    """Note the rows with a string, list or map beyond the limits."""
+    for name, column in columns.items():
+        if pa.types.is_string(column.type):
+            _too_large(found, f"string_bytes: {name}", pc.binary_length(column), limits.string_bytes)
+        elif pa.types.is_list(column.type) or pa.types.is_map(column.type):
+            count_faults(found, name, column, limits)
+
+
+def count_faults(found: Findings, name: str, lists: Any, limits: Limits) -> None:
+    """Note the rows whose list or map has too many elements."""
+    offsets = np.asarray(lists.offsets, np.int64)
+    _too_large(found, f"elements: {name}", pa.array(np.diff(offsets)), limits.elements)
+
+
+def _too_large(found: Findings, what: str, sizes: Any, most: int) -> None:
+    largest = pc.max(sizes).as_py()
+    if largest is not None and largest > most:
+        message = f"{what}: expected at most {most}, found more"
+        found.fault(truth(pc.greater(sizes, most)), Reason.LIMIT_EXCEEDED, message)
+
+
+def emit(collector: Collector, name: str, columns: dict[str, Any], found: Findings, origin: Origin) -> npt.NDArray[np.int64]:
+    """Send rows without fault to their table and the others to the rejects; returns the positions of the good ones."""
+    table = TABLES[name]
+    limit_faults(columns, found, collector.limits)
+    key_faults(table, columns, found)
+    collector.read(name, found.rows)
+    collector.count_unknown(found.unknown)
+    columns = columns | {"non_finite": found.non_finite_lists()}
+    _count_suspicious(collector, table, columns)
+    if not found.faults:
+        collector.add(name, typed_columns(name, columns, origin, collector.digest))
+        return np.arange(found.rows, dtype=np.int64)
+    bad = _reject_faults(collector, name, found, origin)
+    good = np.flatnonzero(~bad)
+    taken = {key: array.take(pa.array(good)) for key, array in columns.items()}
+    collector.add(name, typed_columns(name, taken, origin.take(good), collector.digest))
+    return good
+
+
+def _count_suspicious(collector: Collector, table: Table, columns: Mapping[str, Any]) -> None:
+    """Count event times before 2000, which are kept: a clock that was never set, or another unit."""
+    if table.event_time is not None:
+        least = pc.min(columns[table.event_time]).as_py()
+        if least is not None and least < SUSPICIOUS_NS:
+            collector.suspect(table.name, int(truth(pc.less(columns[table.event_time], SUSPICIOUS_NS)).sum()))
+
+
+def _reject_faults(collector: Collector, name: str, found: Findings, origin: Origin) -> Mask:
+    """Reject each faulty row once, with its first reason; returns the mask of faulty rows."""
+    bad = np.zeros(found.rows, np.bool_)
+    first: dict[int, tuple[Reason, str]] = {}
+    for mask, reason, message in found.faults:
+        first |= dict.fromkeys(np.flatnonzero(mask & ~bad).tolist(), (reason, message))
+        bad |= mask
+    for row in sorted(first):
+        collector.reject(name, origin.record(row), *first[row])
+    return bad
+
+
+def decode_columns(
+    collector: Collector, name: str, raw: RawColumn, origin: Origin, derived: Mapping[str, pa.Array]
+) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
+    """Shape and emit one table; returns all shaped columns and the positions of the rows that were kept."""
+    rows = len(origin.positions)
+    columns, found = shape_table(TABLES[name], raw, rows, derived)
+    return columns, emit(collector, name, columns, found, origin)
+
+
+def explode(lists: pa.Array, parents: npt.NDArray[np.int64]) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Elements of `lists` at rows `parents`: (elements, the row of each, its index within its list)."""
+    chosen = lists if len(parents) == len(lists) else lists.take(pa.array(parents))
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(chosen), 0).to_numpy(zero_copy_only=False), np.int64)
+    owners = np.repeat(parents, lengths)
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return chosen.flatten(), owners, np.arange(len(owners), dtype=np.int64) - starts

@@ -1,0 +1,1 @@
+"""Every derived table, declared once: columns, types, descriptions."""

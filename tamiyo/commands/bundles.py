@@ -1,0 +1,103 @@
+"""`tamiyo preflight`, `promote` and `rollback`: check a bundle, make it serve, serve an older one again."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lake.settings import resolve
+from tamiyo.commands.options import AsJson, Exit, Home, print_json, reported
+from tamiyo.commands.terminal import Terminal
+
+if TYPE_CHECKING:
+    from gnn.bundle import PromotionReport
+
+_PREFLIGHT = """
+Check a bundle against the running code and, where one serves, against the serving bundle; list every mismatch.
+
+Examples:
+
+    tamiyo preflight var/tamiyo/current
+
+    tamiyo preflight BUILD_ID --against var/tamiyo/current --json
+"""
+_PROMOTE = """
+Make a bundle the serving one, after preflight and the quality gates.
+
+Examples:
+
+    tamiyo promote BUILD_ID
+
+    tamiyo promote BUILD_ID --waive gap_closed --reason "first model, reviewed by hand"
+"""
+_ROLLBACK = """
+Serve an older bundle again: the one before, or the one that is named.
+
+Examples:
+
+    tamiyo rollback
+
+    tamiyo rollback BUILD_ID
+"""
+
+BuildId = Annotated[str, typer.Argument(help="The bundle's build id, or its beginning.")]
+OlderBuild = Annotated[str | None, typer.Argument(help="The bundle to serve again; the one before where none is named.")]
+Bundle = Annotated[Path, typer.Argument(help="The bundle's directory, or its build id in the home, or its beginning.")]
+Against = Annotated[Path | None, typer.Option("--against", help="A serving bundle to compare with.", show_default=False)]
+Waive = Annotated[list[str] | None, typer.Option("--waive", help="A gate to waive; may be repeated.", show_default=False)]
+Reason = Annotated[str, typer.Option("--reason", help="Why the gates are waived; recorded.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("preflight", help=_PREFLIGHT)(reported(preflight))
+    app.command("promote", help=_PROMOTE)(reported(promote))
+    app.command("rollback", help=_ROLLBACK)(reported(rollback))
+
+
+def preflight(bundle: Bundle, against: Against = None, home: Home = None, as_json: AsJson = False) -> None:
+    """Exit status 0 where the bundle is clean; 1 where it is not."""
+    from gnn.bundle import bundle_path, read_bundle
+    from gnn.bundle import preflight as check
+    from tamiyo_assets.builds import whole_build_id
+
+    where = resolve(home=home).home
+    if not bundle.exists() and bundle.name == str(bundle):
+        bundle = bundle_path(where, whole_build_id(where, bundle.name))
+    report = check(bundle, read_bundle(against) if against else None)
+    if as_json:
+        print_json(report.to_object())
+    elif report.clean:
+        Terminal().print(f"{bundle}: clean")
+    else:
+        for mismatch in report.mismatches:
+            Terminal().print(str(mismatch), style="red")
+    raise typer.Exit(Exit.OK if report.clean else Exit.REFUSED)
+
+
+def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Exit status 0 where the bundle serves now; 1 where it was refused."""
+    from gnn.bundle import promote as move
+    from tamiyo_assets.builds import whole_build_id
+
+    where = resolve(home=home).home
+    _show(move(where, whole_build_id(where, build_id), dict.fromkeys(waive or [], reason)), as_json)
+
+
+def rollback(build_id: OlderBuild = None, home: Home = None, as_json: AsJson = False) -> None:
+    """Exit status 0 where the older bundle serves now; 1 where it was refused."""
+    from gnn.bundle import rollback as move
+    from tamiyo_assets.builds import whole_build_id
+
+    where = resolve(home=home).home
+    _show(move(where, whole_build_id(where, build_id) if build_id else None), as_json)
+
+
+def _show(report: "PromotionReport", as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_object())
+        return
+    state = "serves now" if report.changed else "was serving already"
+    Terminal().print(f"{report.build_id} {state}; before: {report.previous or 'none'}")
+    for gate, why in report.waived.items():
+        Terminal().print(f"  gate {gate} waived: {why}")

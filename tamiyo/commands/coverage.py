@@ -1,0 +1,63 @@
+"""`tamiyo coverage`: every feature with how much of it was measured, worst first, with the system to ask."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from lake.settings import resolve
+from tamiyo.commands.options import AsJson, Exit, Home, fail, print_json, reported
+from tamiyo.commands.terminal import Terminal, table
+
+_EXAMPLES = """
+Print the coverage of every feature, worst first, with the system that should send it.
+
+Examples:
+
+    tamiyo coverage
+
+    tamiyo coverage --run RUN_ID --below 0.7
+
+    tamiyo coverage --json
+"""
+
+Run = Annotated[str | None, typer.Option("--run", help="Only this training run.", show_default=False)]
+Below = Annotated[float, typer.Option("--below", min=0.0, help="Only keys with a ratio under this.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("coverage", help=_EXAMPLES)(reported(coverage))
+
+
+def coverage(home: Home = None, run: Run = None, below: Below = 1.1, as_json: AsJson = False) -> None:
+    """Exit status 0; 1 where there is no coverage yet or no such run."""
+    rows = _rows(home, run)
+    shown = [row for row in rows if row["ratio"] is None or row["ratio"] < below]
+    if as_json:
+        print_json({"keys": shown})
+        return
+    headers = ("key", "system to ask", "mandatory", "measured", "elements", "coverage")
+    Terminal().print(table(*headers, rows=map(_cells, shown)))
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    ratio = "no element" if row["ratio"] is None else f"{row['ratio']:.3f}"
+    mandatory = "mandatory" if row["mandatory"] else ""
+    return row["key"], row["system"], mandatory, f"{row['measured']:,}", f"{row['elements']:,}", ratio
+
+
+def _rows(home: Home, run: str | None) -> list[dict[str, Any]]:
+    from gnn.coverage.ratios import summed_by_key
+    from lake.store.tables import TableStore
+
+    tables = TableStore(resolve(home=home).home)
+    if not tables.exists("coverage.by_key"):
+        fail("coverage.by_key: expected a table, found none; run `tamiyo run` first", Exit.REFUSED)
+    rows = tables.read("coverage.by_key", runs=[run] if run else None)
+    if run and not rows.num_rows:
+        fail(
+            f"training run {run!r}: expected one with coverage, found none; `tamiyo coverage` without --run has all",
+            Exit.REFUSED,
+        )
+    return summed_by_key(rows)

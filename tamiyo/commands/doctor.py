@@ -1,0 +1,128 @@
+"""`tamiyo doctor`: check every digest, version and link of the home; `tamiyo lineage`: what a bundle was made of."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lake.settings import resolve
+from tamiyo.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, quiet_dagster, reported
+from tamiyo.commands.terminal import Terminal
+
+_DOCTOR = """
+Check everything in the home: registries, norms, tables, pins, bundles, the ledger, noted digests of exports, the warehouse.
+
+Examples:
+
+    tamiyo doctor
+
+    tamiyo doctor --repair
+
+    tamiyo doctor --prune-instance
+"""
+_LINEAGE = """
+Print what a bundle was made of, down to the export files; without a build id, list the builds that are known.
+
+Examples:
+
+    tamiyo lineage
+
+    tamiyo lineage BUILD_ID --json
+"""
+_SHOWN = 12
+
+Repair = Annotated[bool, typer.Option("--repair", help="Put right what can be, and say how.")]
+Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune-instance",
+        help="Instead, make the Dagster instance small: old runs, pictures in events, retired partitions.",
+    ),
+]
+KeepDays = Annotated[int, typer.Option("--keep-days", min=0, help="With --prune-instance: runs that ended later are kept.")]
+BuildId = Annotated[str | None, typer.Argument(help="The build id, or its beginning.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("doctor", help=_DOCTOR)(reported(doctor))
+    app.command("lineage", help=_LINEAGE)(reported(lineage))
+
+
+def doctor(
+    home: Home = None,
+    exports: ExportsRoot = None,
+    repair: Repair = False,
+    prune_instance: Prune = False,
+    keep_days: KeepDays = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Report what is wrong, and repair it on demand; status 1 where something still is."""
+    from lake.exports.folders import Exports
+    from tamiyo.doctor import examine
+
+    settings = resolve(home=home, exports=exports)
+    if prune_instance:
+        _prune(settings.dagster_home, keep_days, as_json=as_json)
+        return
+    root = Exports(settings.exports) if settings.exports.is_dir() else None
+    found = examine(settings.home, exports=root, repair=repair)
+    if as_json:
+        print_json({"home": str(settings.home), "findings": [asdict(finding) for finding in found]})
+    else:
+        console = Terminal()
+        for finding in found:
+            console.print(finding.problem, style="yellow" if finding.repaired else "red")
+            console.print(f"  {finding.repaired or 'not repaired'}")
+        sound = f"{settings.home}: every digest, version and link is right"
+        console.print(f"{len(found)} found" if found else sound)
+    if any(finding.repaired is None for finding in found):
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _prune(dagster_home: Path, keep_days: int, *, as_json: bool) -> None:
+    """Prune the Dagster instance and print what went and its size before and after."""
+    with quiet_dagster():
+        from tamiyo.doctor.event_log import prune_instance
+
+        done = prune_instance(dagster_home, keep_days)
+    if as_json:
+        print_json({"instance": str(dagster_home), **asdict(done)})
+        return
+    Terminal().print(
+        f"{dagster_home}: {done.runs} old runs, {done.partition_events} events of retired partitions "
+        f"and the pictures of {done.pictures} events taken out; {done.bytes_before / 1e6:.1f} MB before, "
+        f"{done.bytes_after / 1e6:.1f} MB after"
+    )
+
+
+def lineage(build_id: BuildId = None, home: Home = None, as_json: AsJson = False) -> None:
+    """The chain from export files to a bundle."""
+    from lake.builds import builds, chain
+    from tamiyo_assets.builds import whole_build_id
+
+    where = resolve(home=home).home
+    console = Terminal()
+    if build_id is None:
+        known = builds(where)
+        if as_json:
+            print_json({"builds": known})
+        for name in [] if as_json else known:
+            console.print(name)
+        return
+    build_id = whole_build_id(where, build_id)
+    found = chain(where, build_id)
+    if as_json:
+        print_json(found)
+        return
+    for name, value in {"build": build_id, "code": found["code"], "norms": found["norms"]}.items():
+        console.print(f"{name} {value}")
+    for name, digest in sorted(found["registries"].items()):
+        console.print(f"registry {name} {digest}")
+    for name, table in found["tables"].items():
+        console.print(f"table {name} {table['digest']} version {'none' if table['version'] is None else table['version']}")
+        for export in table["exports"][:_SHOWN]:
+            console.print(f"  export {export['digest']} {', '.join(export['files']) or 'not in the ledger'}")
+        if len(table["exports"]) > _SHOWN:
+            console.print(f"  and {len(table['exports']) - _SHOWN} exports more; --json lists all")

@@ -1,0 +1,157 @@
+"""Options that several commands share, and how a command ends."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, suppress
+from enum import IntEnum
+from functools import wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Final, NoReturn, ParamSpec, TextIO
+
+import typer
+
+from lake.settings import DEFAULT_HOME, ExportsMissing
+from lake.store.failures import disk_full
+from schemas.errors import StorageError, TamiyoError
+from tamiyo.commands.stopping import Stopped, terminable, unstoppable
+from tamiyo.commands.terminal import Terminal, write_line
+
+P = ParamSpec("P")
+_ECHO: Final = "Exception while writing logger call to event log"
+
+
+class Exit(IntEnum):
+    """Exit status of every command."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+Home = Annotated[
+    Path | None, typer.Option("--home", help="State directory; default `$TAMIYO_HOME`, else `var/tamiyo`.", show_default=False)
+]
+ExportsRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--exports",
+        help="Exports root `<system>/<contract>/<file>`; default `$TAMIYO_EXPORTS`, else `var/exports`, else the sample.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+class Refused(TamiyoError):
+    """A command ends with this message and status."""
+
+    def __init__(self, message: str, status: Exit) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def reported(command: Callable[P, None]) -> Callable[P, None]:
+    """End a command that is stopped, raises one of our errors, or can't use a file, with a message and status, no traceback.
+
+    The message goes to stderr; with `--json` it is the one object on stdout too.
+    """
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        place = kwargs.get("home")
+        try:
+            with terminable(), _DiskFull(place if isinstance(place, Path) else None):
+                command(*args, **kwargs)
+        except (TamiyoError, OSError, KeyboardInterrupt) as error:
+            with unstoppable():
+                _report(_message(error), as_json=bool(kwargs.get("as_json")))
+            raise typer.Exit(_status(error)) from None
+
+    return wrapped
+
+
+class _DiskFull:
+    """A block of code in which any error that a full disk causes becomes one sentence with the place; a full stdout too."""
+
+    def __init__(self, place: Path | None) -> None:
+        self._place = place or Path(os.environ.get("TAMIYO_HOME") or DEFAULT_HOME)
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Write out what was printed, and raise StorageError if a full disk is the cause of an error."""
+        try:
+            sys.stdout.flush()
+        except OSError as failure:
+            # what is left of it is dropped, or the interpreter tells of it again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise StorageError(f"stdout: expected to write to it, found: {failure.strerror}; free some space there") from None
+        full = None if error is None else disk_full(error, self._place.absolute())
+        if full is not None:
+            raise full from None
+
+
+def _report(message: str, *, as_json: bool) -> None:
+    if as_json:
+        with suppress(OSError):
+            print_json({"error": message})
+    Terminal(stderr=True).print(message, style="red")
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return str(error if isinstance(error, Stopped) else Stopped())
+    return _named(error) if isinstance(error, OSError) else str(error)
+
+
+def _status(error: BaseException) -> Exit:
+    if isinstance(error, KeyboardInterrupt):
+        return Exit(128 + (error.signum if isinstance(error, Stopped) else signal.SIGINT))
+    if isinstance(error, Refused):
+        return error.status
+    return Exit.USAGE if isinstance(error, ExportsMissing) else Exit.REFUSED
+
+
+def _named(error: OSError) -> str:
+    return f"{error.filename or 'a file'}: expected to read or write it, found: {error.strerror or error}; name another place"
+
+
+def fail(message: str, status: Exit) -> NoReturn:
+    """End the command; see `reported`."""
+    raise Refused(message, status)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one strict JSON object to stdout."""
+    write_line(json.dumps(value, allow_nan=False, default=str, indent=2))
+
+
+@contextmanager
+def quiet_dagster() -> Iterator[None]:
+    """Keep Dagster's warnings about its own preview features off the terminal."""
+    import warnings
+
+    with warnings.catch_warnings(), redirect_stderr(_WithoutEchoes(sys.stderr)):
+        warnings.simplefilter("ignore")
+        yield
+
+
+class _WithoutEchoes:
+    """stderr without what Dagster says each time that it can't log a line; the run fails of the same cause, and tells it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write all other text."""
+        return len(text) if text.startswith(_ECHO) else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

@@ -1,0 +1,89 @@
+"""`tamiyo record`: train instrumented hosts and write everything that was seen as exports."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from lake.settings import DEFAULT_EXPORTS
+from schemas.errors import TamiyoError
+from tamiyo.commands.options import AsJson, Exit, fail, print_json, reported
+from tamiyo.commands.stopping import leaving
+from tamiyo.commands.terminal import Terminal
+
+_EXAMPLES = """
+Record real training: hosts, their telemetry, grafts measured against the same host without them. Resumable.
+
+Examples:
+
+    tamiyo record --hosts 12
+
+    tamiyo record --exports var/exports --minutes 10 --seed 7 --workers 2
+
+    tamiyo record --minutes 5 --format ndjson.zst
+
+    tamiyo record --hosts 12 --compile-backend inductor
+"""
+
+Root = Annotated[
+    Path | None,
+    typer.Option("--exports", help="Where to write; default `$TAMIYO_EXPORTS`, else `var/exports`.", show_default=False),
+]
+Minutes = Annotated[float | None, typer.Option("--minutes", min=0.1, help="Stop after this time.", show_default=False)]
+Hosts = Annotated[int | None, typer.Option("--hosts", min=1, help="Stop after this many hosts.", show_default=False)]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Host i of a seed is always the same host.")]
+Format = Annotated[str, typer.Option("--format", help="mixed, binpb, wal, ndjson, ndjson.gz, ndjson.zst or parquet.")]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--compile-backend",
+        metavar="NAME",
+        help="What torch.compile compiles kernels and hosts with; `inductor` needs a C++ compiler and up to 20 s a module.",
+    ),
+]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that record at once.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("record", help=_EXAMPLES)(reported(record))
+
+
+def record(
+    exports: Root = None,
+    minutes: Minutes = None,
+    hosts: Hosts = None,
+    seed: Seed = 1,
+    format: Format = "mixed",
+    workers: Workers = 1,
+    compile_backend: Backend = "aot_eager",
+    as_json: AsJson = False,
+) -> None:
+    """Exit status 0; 1 where the recording was refused; 2 for arguments that make no plan."""
+    from recorder.runs.plan import RecordPlan
+    from recorder.runs.record import record as carry_out
+
+    console = Terminal(quiet=as_json)
+    asked = {"minutes": minutes, "hosts": hosts, "seed": seed, "format": format, "workers": workers}
+    asked["compile_backend"] = compile_backend
+    try:
+        plan = RecordPlan.model_validate(
+            {"exports": exports or Path(os.environ.get("TAMIYO_EXPORTS") or DEFAULT_EXPORTS), **asked}
+        )
+    except ValidationError as error:
+        fail("; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors()), Exit.USAGE)
+        return
+    with leaving("hosts that were recorded whole are written, and the same command goes on with the next"):
+        files = carry_out(plan, lambda progress: console.print(str(progress)))
+    if as_json:
+        print_json({"exports": str(plan.exports), "files": [_relative(path, plan.exports) for path in files]})
+        return
+    console.print(f"{len(files)} files under {plan.exports}. Next: tamiyo run --exports {plan.exports}")
+
+
+def _relative(path: Path, root: Path) -> str:
+    if not path.is_relative_to(root):
+        raise TamiyoError(f"recording: expected files under {root}, found {path}")
+    return path.relative_to(root).as_posix()

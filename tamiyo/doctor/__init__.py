@@ -1,0 +1,32 @@
+"""`tamiyo doctor`: check every digest, version and link of a home, and repair what can be, saying what was done."""
+
+from pathlib import Path
+
+from lake.exports.folders import Exports
+from lake.store.tables import TableStore
+from tamiyo.doctor.bundles import examine_bundles
+from tamiyo.doctor.exports import examine_digests
+from tamiyo.doctor.finding import Finding
+from tamiyo.doctor.published import examine_norms, examine_registries, examine_warehouse
+from tamiyo.doctor.tables import examine_ledger, examine_pins, examine_tables
+
+__all__ = ["Finding", "examine"]
+
+
+def examine(home: Path, *, exports: Exports | None = None, repair: bool = False) -> list[Finding]:
+    """Everything that is wrong in a home; empty where all is well.
+
+    With `repair`, what can be put right is, and the finding says how. Damaged contract tables are built again from
+    `exports`, where these are given and hold everything that the tables were made from.
+    """
+    tables = TableStore(home)
+    return [
+        *examine_registries(home, repair=repair),
+        *examine_norms(home, repair=repair),
+        *examine_ledger(home),
+        *examine_digests(home, repair=repair),
+        *examine_tables(home, tables, exports, repair=repair),
+        *examine_pins(home, tables, repair=repair),
+        *examine_bundles(home, repair=repair),
+        *examine_warehouse(home, tables, repair=repair),
+    ]

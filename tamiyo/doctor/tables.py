@@ -1,0 +1,97 @@
+"""Delta tables, the pins of builds, and the ledger of arrivals."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from lake.accounting import accounting
+from lake.durable.publish import lock, publish_file
+from lake.exports.folders import Exports
+from lake.exports.ledger import Ledger
+from lake.ingest.ingest import INGEST_LOCK, Ingest
+from lake.ingest.rebuilding import remove_table, with_rejects
+from lake.replay.plan import finish
+from lake.store.tables import PINS, TableStore
+from lake.store.versions import Versions
+from schemas.contracts import TABLES
+from schemas.errors import ContractError, StorageError
+from tamiyo.doctor.finding import Finding
+
+
+def examine_ledger(home: Path) -> Iterator[Finding]:
+    """A damaged ledger; nothing can rebuild the order in which exports came."""
+    try:
+        Ledger(home).entries()
+    except StorageError as error:
+        yield Finding(str(Ledger(home).path), str(error))
+
+
+def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, repair: bool) -> list[Finding]:
+    """Tables that can't be read, whose content is not what it was, or whose records do not add up."""
+    if repair:
+        # what a stopped replay left to do; a table that is too damaged for that is built anew and needs it no more
+        with lock(home / INGEST_LOCK), suppress(StorageError):
+            finish(home, tables)
+    damaged = {name: problem for name in tables.names() if (problem := _damage(home, tables, name)) is not None}
+    if not damaged or not repair:
+        return [Finding(f"table {name}", problem) for name, problem in damaged.items()]
+    with lock(home / INGEST_LOCK):
+        together = with_rejects(tables, set(damaged))
+        done = {name: remove_table(home, tables, name) for name in sorted(together)}
+    rebuilt = _rebuild(home, tables, exports)
+    return [Finding(f"table {name}", problem, f"{done[name]}; {rebuilt}") for name, problem in damaged.items()]
+
+
+def _damage(home: Path, tables: TableStore, name: str) -> str | None:
+    """What is wrong with a table, or None."""
+    try:
+        commit = tables.version(name)
+        tables.read(name)
+        changed = Versions(home, tables).changed(name)
+    except (StorageError, ContractError, OSError) as error:
+        return str(error)
+    if commit is None:
+        return f"table {name}: expected a commit, found none"
+    if changed:
+        return f"table {name}: expected the bytes of version {commit}, found others in {', '.join(changed)}"
+    if name in TABLES:
+        counts = accounting(tables, name)
+        if not counts.balanced:
+            return f"table {name}: expected rows read = kept + duplicates + rejects, found {counts}"
+    return None
+
+
+def _rebuild(home: Path, tables: TableStore, exports: Exports | None) -> str:
+    if exports is None:
+        return "the next run builds it again"
+    Ingest(home, exports, tables).refresh()
+    return "built again from the exports where it is a contract table, else by the next run"
+
+
+def examine_pins(home: Path, tables: TableStore, *, repair: bool) -> Iterator[Finding]:
+    """Pins that can't be read, and pinned versions whose files are gone."""
+    for path in sorted((home / PINS).glob("*.json")):
+        try:
+            versions = json.loads(path.read_bytes())["versions"]
+            missing = {n: v for n, v in versions.items() if not _whole(tables, n, v)}
+        except (ValueError, KeyError, TypeError, AttributeError) as damage:
+            if repair:
+                path.unlink()
+            done = "removed; its build stays, its table versions are not kept any more" if repair else None
+            yield Finding(str(path), f"{path}: expected pinned versions, found {damage!r}", done)
+            continue
+        if missing:
+            if repair:
+                kept = {name: number for name, number in versions.items() if name not in missing}
+                publish_file(path, (json.dumps({"build_id": path.stem, "versions": kept}) + "\n").encode("ascii"))
+            done = "these versions are not pinned any more" if repair else None
+            yield Finding(str(path), f"{path}: expected the files of {missing}, found some of them gone", done)
+
+
+def _whole(tables: TableStore, name: str, version: int) -> bool:
+    """Whether a version can still be read."""
+    try:
+        return tables.open(name, version) is not None and all(file.exists() for file in tables.files(name, version))
+    except StorageError:
+        return False
