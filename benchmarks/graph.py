@@ -58,10 +58,10 @@ def offline() -> dict[str, float]:
     hosts = [f"host-{n}" for n in range(40)]
     world = metadata_tables(hosts, Size()) | run_tables(runs, hosts, range(50), Size())
     registries = known_words()
-    features = build_features(world, norms=DefaultNorms(), registries=registries)
+    features = build_features(world, registries=registries)
     nodes = sum(int(featured.group.ptr[-1]) for featured in features.nodes.values()) / features.size
     edges = sum(int(featured.group.ptr[-1]) for featured in features.edges.values()) / features.size
-    wall, cpu = middle([clocked(lambda: build_features(world, norms=DefaultNorms(), registries=registries)) for _ in range(5)])
+    wall, cpu = middle([clocked(lambda: build_features(world, registries=registries)) for _ in range(5)])
     return {
         "nodes_per_graph": nodes,
         "edges_per_graph": edges,
@@ -74,15 +74,15 @@ def online() -> dict[str, float]:
     """Milliseconds from decoded packet to tensors: a known topology, and one that the snapshot has just learned."""
     hosts = [f"host-{n}" for n in range(50)]
     world, registries = metadata_tables(hosts, Size()), known_words()
-    metadata = Metadata(world, norms=DefaultNorms(), registries=registries)
+    metadata = Metadata(world)
     packets = [run_tables(["run"], ["host-7"], range(step, step + 1), Size(), step) for step in range(150)]
-    builder = GraphBuilder(metadata)
+    builder = GraphBuilder(metadata, world_registries())
     known = [clocked(lambda packet=packet: builder.build(packet)) for packet in packets][20:]  # type: ignore[misc]
 
     def learn(number: int) -> None:
         fresh = metadata_tables([f"new-{number}"], Size())
         first = run_tables([f"run-{number}"], [f"new-{number}"], range(1), Size())
-        pairs.append(clocked(lambda: GraphBuilder(Metadata(fresh, norms=DefaultNorms(), registries=registries)).build(first)))
+        pairs.append(clocked(lambda: GraphBuilder(Metadata(fresh)).build(first)))
 
     pairs: list[tuple[float, float]] = []
     for number in range(30):
@@ -100,7 +100,7 @@ def online() -> dict[str, float]:
 def large() -> dict[str, float]:
     """A graph of 5,000 layers, activations and parameter groups, with its host's graph known."""
     size = Size(layers=5000, activations=5000, parameters=5000, seeds=8, connections=14_990)
-    metadata = Metadata(metadata_tables(["host"], size), norms=DefaultNorms(), registries=known_words())
+    metadata = Metadata(metadata_tables(["host"], size))
     packet = Sources(run_tables(["run"], ["host"], range(1), size))
     wall, cpu = middle([clocked(lambda: to_batch(featurize(metadata, packet, {}))) for _ in range(7)])
     return {"large_graph_ms": cpu * 1e3, "large_graph_ms_wall": wall * 1e3}
@@ -126,7 +126,7 @@ def batching() -> dict[str, float]:
     hosts = [f"host-{n}" for n in range(8)]
     world = metadata_tables(hosts, Size()) | run_tables([f"run-{n}" for n in range(8)], hosts, range(20), Size())
     with tempfile.TemporaryDirectory() as folder:
-        features = build_features(world, norms=DefaultNorms(), registries=known_words())
+        features = build_features(world, registries=known_words())
         write_dataset(Path(folder) / "graphs", features, {})
         dataset = GraphDataset.open(Path(folder) / "graphs")
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:64].tolist()

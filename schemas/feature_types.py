@@ -68,6 +68,18 @@ class Feature:
         return tuple(found)
 
     @property
+    def is_logged(self) -> bool:
+        """Whether a `log_z` feature takes the logarithm before it is centred; momentum does not."""
+        return self.transform is Transform.LOG_Z and self.metric != "momentum"
+
+    @property
+    def exclusive_minimum(self) -> float | None:
+        """Raw values at or below it are outside the transform's domain, and so missing; None if there is no such bound."""
+        if self.transform is Transform.LOG1P or self.is_logged:
+            return -1.0
+        return -1e-12 if self.transform is Transform.LOG_VAR else None
+
+    @property
     def channels(self) -> int:
         """Value channels in `x` or `edge_attr`: 0 for a categorical, else `width`."""
         return 0 if self.kind is Kind.CATEGORICAL else self.width

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from gnn.bundle.layout import batch_from, batch_tensors, blank_batch
-from gnn.graph.batch import GraphBatch
+from gnn.graph.batch import GraphBatch, GraphStore
+from gnn.graph.scale import scale
 from gnn.model.network import TamiyoGNN
 from gnn.model.outputs import Outputs
-from gnn.model.targets import GraphStore
+from schemas.artifacts import PriorNorm
 
 GOLDEN_GRAPHS = 2
 TOLERANCE = 1e-5
@@ -28,31 +29,34 @@ def choose(store: GraphStore) -> list[GraphBatch]:
     return chosen + [blank_batch()] * (GOLDEN_GRAPHS - len(chosen))
 
 
-def write_golden(network: TamiyoGNN, graphs: list[GraphBatch], kernels: Tensor) -> bytes:
-    """The bytes of `golden.safetensors`: inputs and outputs of each graph, with only `kernels` (bool [32]) allowed."""
+Priors = Mapping[str, PriorNorm]
+
+
+def write_golden(network: TamiyoGNN, graphs: list[GraphBatch], kernels: Tensor, priors: Priors) -> bytes:
+    """The bytes of `golden.safetensors`: unscaled inputs and outputs of each graph, with only `kernels` (bool [32]) allowed."""
     tensors: dict[str, Tensor] = {"kernel_mask": kernels}
     for number, batch in enumerate(graphs):
         tensors |= {f"input.{number}.{name}": t for name, t in batch_tensors(batch).items()}
-        tensors |= {f"output.{number}.{name}": t for name, t in answer(network, batch, kernels).items()}
+        tensors |= {f"output.{number}.{name}": t for name, t in answer(network, batch, kernels, priors).items()}
     return safetensors.torch.save({name: t.contiguous().clone() for name, t in tensors.items()})
 
 
 @torch.no_grad()
-def answer(network: TamiyoGNN, batch: GraphBatch, kernels: Tensor) -> dict[str, Tensor]:
-    """The network's outputs with every seed allowed the same kernels."""
+def answer(network: TamiyoGNN, batch: GraphBatch, kernels: Tensor, priors: Priors) -> dict[str, Tensor]:
+    """The network's outputs for an unscaled batch with every seed allowed the same kernels."""
     mask = kernels.unsqueeze(0).expand(batch.num_nodes("seed"), -1)
-    outputs: Outputs = network.eval()(batch, mask)
+    outputs: Outputs = network.eval()(scale(batch, priors), mask)
     return outputs.tensors()
 
 
-def differences(network: TamiyoGNN, golden: Mapping[str, Tensor]) -> dict[str, str]:
+def differences(network: TamiyoGNN, golden: Mapping[str, Tensor], priors: Priors) -> dict[str, str]:
     """Outputs that are not reproduced within 1e-5 (relative above one), by name, with the largest difference found."""
     faults = {}
     for number in range(GOLDEN_GRAPHS):
         prefix = f"input.{number}."
         batch = batch_from({k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)}, 1)
         batch.validate()
-        for name, found in answer(network, batch, golden["kernel_mask"]).items():
+        for name, found in answer(network, batch, golden["kernel_mask"], priors).items():
             expected = golden[f"output.{number}.{name}"]
             if found.shape != expected.shape:
                 faults[f"{number}.{name}"] = f"shape {list(expected.shape)} expected, {list(found.shape)} found"

@@ -135,7 +135,7 @@ def _shown(spec: TensorSpec | None) -> str:
 
 def _golden(bundle: Bundle) -> list[Mismatch]:
     try:
-        faults = differences(bundle.network, bundle.golden)
+        faults = differences(bundle.network, bundle.golden, bundle.norms.priors)
     except KeyError as error:
         return [Mismatch("golden", f"a tensor {error}", "nothing")]
     except (FeatureError, RuntimeError, IndexError) as error:

@@ -25,7 +25,7 @@ from gnn.bundle.manifest import (
 )
 from gnn.bundle.members import CHECKPOINT, GOLDEN, MANIFEST, MANIFEST_DIGEST, NORMS, REGISTRY_INDEX, WEIGHTS, digest_line
 from gnn.bundle.read import read_bundle
-from gnn.model.targets import GraphStore
+from gnn.graph.batch import GraphStore
 from gnn.model.trained import TrainedModel
 from gnn.norms.published import Norms
 from gnn.norms.published import from_json as read_norms
@@ -59,7 +59,8 @@ def write_bundle(
 ) -> Path:
     """Publish the bundle of `trained` under its build id and return its directory.
 
-    `registries` is the published registry directory, `norms` the published `gnn_norms.json`. A sound bundle of this
+    `registries` is the published registry directory, `norms` the published `gnn_norms.json`, `dataset`
+    the graphs before scaling. A sound bundle of this
     build id stays as it is; a damaged one is moved aside first. BundleRejected where `inputs` names other registries or
     norms than those given: a mix is refused.
     """
@@ -114,7 +115,7 @@ def _members(
         WEIGHTS: safetensors.torch.save(weights),
         CHECKPOINT: _checkpoint(trained, weights, registries, norms),
         NORMS: norms_file.read_bytes(),
-        GOLDEN: write_golden(trained.network, choose(dataset), kernels),
+        GOLDEN: write_golden(trained.network, choose(dataset), kernels, norms.priors),
         REGISTRY_INDEX: (root / "index.json").read_bytes(),
     }
     return members | {f"registries/{r.spec.file}": (root / r.spec.file).read_bytes() for r in registries.values()}

@@ -1,20 +1,47 @@
-"""Coverage: for each key, measured elements of all elements, per graph and per run, counted from the tensors' own masks."""
+"""Coverage: for each key, measured elements of all elements that it applies to, per graph and per run.
 
-from collections.abc import Iterable
+It is counted from the masks of the `features.*` tables, or from a join that was not stored.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from gnn.encode.build import Featured, FeatureSet
-from gnn.encode.encoding import LAYOUTS
-from gnn.join.rows import Bools, Ints
-from schemas.derived.features import BY_FAMILY, BY_KEY
+from gnn.encode.build import FeatureSet
+from gnn.join.joined import Group, Joined, TrainingStates
+from gnn.join.rows import Bools, Ints, offsets
+from gnn.join.tables import PacketIndex
+from schemas.derived.features import BY_FAMILY, BY_KEY, PACKET
 from schemas.errors import FeatureError
-from schemas.features import GROUPS, Kind
+from schemas.features import GROUPS, NodeType, Relation
 
 _KEYS: Final = tuple((group, feature) for group in GROUPS for feature in group.features)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which of N elements of a node type or relation are measured, ordered by packet.
+
+    `ptr` int64 [P + 1] bounds each packet's elements. `measured` and `applicable` bool [features, N] are in declared order;
+    what is measured is applicable.
+    """
+
+    declaration: NodeType | Relation
+    ptr: Ints
+    placeholder: Bools
+    measured: Bools
+    applicable: Bools
+
+    @classmethod
+    def of(cls, group: Group) -> "Marks":
+        """The marks of a joined group."""
+        features, empty = group.declaration.features, np.zeros((0, group.size), dtype=np.bool_)
+        measured = np.stack([group.columns.measured(f) for f in features]) if features else empty
+        applicable = np.stack([group.columns.applicable(f) for f in features]) if features else empty
+        return cls(group.declaration, group.ptr, group.placeholder, measured, applicable)
 
 
 @dataclass(frozen=True)
@@ -25,35 +52,44 @@ class Counts:
     elements: Ints
 
 
-def measured_of(featured: Featured) -> list[Bools]:
-    """Per feature in declared order, which elements (bool [N]) are measured, as the tensors' masks and ids say."""
-    layout, categories = LAYOUTS[featured.declaration.family], iter(featured.encoded.ids.T)
-    found = []
-    for feature in featured.declaration.features:
-        if feature.kind is Kind.CATEGORICAL:
-            found.append(next(categories) != 0)
-        elif feature.kind is Kind.MULTI_HOT:
-            found.append(featured.group.columns.sets[feature.name].known)
-        else:
-            found.append(featured.encoded.measured[layout.place[feature.name]])
-    return found
+def marks_of(joined: Joined) -> list[Marks]:
+    """The marks of every node type and relation, in declared order."""
+    return [Marks.of(group) for group in joined.groups]
+
+
+def mask_columns(group: NodeType | Relation) -> list[str]:
+    """Columns of a group's feature table that `marks_in` reads."""
+    packet = [name for name, _ in PACKET]
+    return [*packet, "ordinal", "placeholder", *(f"{feature.name}__mask" for feature in group.features)]
+
+
+def marks_in(packets: PacketIndex, tables: Mapping[str, pa.Table]) -> list[Marks]:
+    """The marks in feature tables, of which `mask_columns` are read."""
+    return [_read(packets, group, tables[group.table]) for group in GROUPS]
+
+
+def _read(packets: PacketIndex, group: NodeType | Relation, table: pa.Table) -> Marks:
+    rows, packet = packets.placed(table)
+    ptr = offsets(np.bincount(packet, minlength=packets.states.size).astype(np.int64))
+    masks = np.empty((len(group.features), rows.size), dtype=np.int8)
+    for place, feature in enumerate(group.features):
+        masks[place] = rows.table.column(f"{feature.name}__mask").fill_null(-1).to_numpy()
+    placeholder = np.asarray(rows.table.column("placeholder").to_numpy(), dtype=np.bool_)
+    return Marks(group, ptr, placeholder, masks == 1, masks >= 0)
 
 
 def per_packet(marks: Bools, ptr: Ints) -> Ints:
-    """int64 [P]: how many of each packet's elements are marked."""
-    total = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(marks, dtype=np.int64)])
-    return np.asarray(total[ptr[1:]] - total[ptr[:-1]], dtype=np.int64)
+    """int64 [..., P]: how many of each packet's elements are marked, of bool [..., N]."""
+    total = np.zeros((*marks.shape[:-1], marks.shape[-1] + 1), dtype=np.int64)
+    np.cumsum(marks, axis=-1, dtype=np.int64, out=total[..., 1:])
+    return np.asarray(total[..., ptr[1:]] - total[..., ptr[:-1]], dtype=np.int64)
 
 
-def count(features: FeatureSet) -> Counts:
+def count(marks: Sequence[Marks]) -> Counts:
     """Counts of every packet."""
-    measured, elements = [], []
-    for featured in features.groups:
-        ptr = featured.group.ptr
-        for marks in measured_of(featured):
-            measured.append(per_packet(marks, ptr))
-            elements.append(np.diff(ptr))
-    return Counts(np.stack(measured), np.stack(elements))
+    measured = [per_packet(group.measured, group.ptr) for group in marks]
+    elements = [per_packet(group.applicable, group.ptr) for group in marks]
+    return Counts(np.concatenate(measured), np.concatenate(elements))
 
 
 def _ratio(measured: Ints, elements: Ints) -> pa.Array:
@@ -61,18 +97,16 @@ def _ratio(measured: Ints, elements: Ints) -> pa.Array:
     return pa.array(measured / np.where(empty, 1, elements), pa.float64(), mask=empty)
 
 
-def by_key(features: FeatureSet) -> pa.Table:
+def by_key(states: TrainingStates, marks: Sequence[Marks]) -> pa.Table:
     """`coverage.by_key`: one row a run and key, in order of run and declaration; no ratio where there are no elements."""
-    counts, block = count(features), features.block.packets
-    if not block.runs:
+    if not states.runs:
         return BY_KEY.empty_table()
-    starts = block.run_ptr[:-1]
-    measured = np.add.reduceat(counts.measured, starts, axis=1).T.ravel()
-    elements = np.add.reduceat(counts.elements, starts, axis=1).T.ravel()
-    runs = len(block.runs)
+    measured = np.concatenate([per_packet(g.measured, g.ptr[states.run_ptr]) for g in marks]).T.ravel()
+    elements = np.concatenate([per_packet(g.applicable, g.ptr[states.run_ptr]) for g in marks]).T.ravel()
+    runs = len(states.runs)
     return pa.table(
         [
-            pa.array(np.repeat(np.array(block.runs, dtype=object), len(_KEYS)), pa.string()),
+            pa.array(np.repeat(np.array(states.runs, dtype=object), len(_KEYS)), pa.string()),
             pa.array([group.key(feature) for group, feature in _KEYS] * runs, pa.string()),
             pa.array([group.family for group, _ in _KEYS] * runs, pa.string()),
             pa.array([feature.system for _, feature in _KEYS] * runs, pa.string()),
@@ -112,23 +146,22 @@ def add_up(parts: Iterable[pa.Table]) -> pa.Table:
     return pa.table(columns, schema=BY_KEY)
 
 
-def check_conservation(features: FeatureSet, keys: pa.Table) -> None:
-    """Measured counts of `keys` against the sums of the tensors' mask channels, and measured within elements.
+def check_conservation(batch_sums: Mapping[str, int], keys: pa.Table) -> None:
+    """Measured counts of `keys` (coverage.by_key) against the sums of the tensors' mask channels, and measured within elements.
 
     Raises FeatureError that names every key where they differ.
     """
-    sums = _mask_sums(features)
     total = keys.group_by("key", use_threads=False).aggregate([("measured", "sum"), ("elements", "sum")]).to_pylist()
     faults = [
-        f"{row['key']}: {row['measured_sum']} measured of {row['elements_sum']} elements, masks sum to {sums[row['key']]}"
+        f"{row['key']}: {row['measured_sum']} measured of {row['elements_sum']} elements, masks sum to {batch_sums[row['key']]}"
         for row in total
-        if row["measured_sum"] != sums[row["key"]] or not 0 <= row["measured_sum"] <= row["elements_sum"]
+        if row["measured_sum"] != batch_sums[row["key"]] or not 0 <= row["measured_sum"] <= row["elements_sum"]
     ]
     if faults:
         raise FeatureError("coverage and masks differ: " + "; ".join(faults) + ". Materialize features and coverage again.")
 
 
-def _mask_sums(features: FeatureSet) -> dict[str, int]:
+def mask_sums(features: FeatureSet) -> dict[str, int]:
     """Per key, the sum of its mask channel in `x`, or its ids that are not 0."""
     sums = {}
     for featured in features.groups:

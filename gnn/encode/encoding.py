@@ -1,6 +1,6 @@
 """Raw columns -> the tensors' channels: transforms, neutral values, masks, registry ids. float64 maths, one cast to float32."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,9 +8,8 @@ import numpy as np
 
 from gnn.encode import transforms
 from gnn.join.columns import Columns
-from gnn.join.rows import Bools, Floats, Ints, Singles, Vocabulary, ids_of
+from gnn.join.rows import Floats, Ints, Singles, Vocabulary, ids_of
 from gnn.norms.ewma import EwmaTrace
-from schemas.artifacts import PriorNorm
 from schemas.features import GROUPS, Feature, FeatureGroup, Kind, Transform
 
 _LARGEST: Final = float(np.finfo(np.float32).max)
@@ -18,29 +17,22 @@ _LARGEST: Final = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Scale:
-    """What relative transforms need: the run's states before each packet, the fitted priors, and whose element is whose.
+    """What relative transforms need: the run's states before each packet, and whose element is whose.
 
     `packet` int64 [N] is each element's packet, `ptr` int64 [P + 1] bounds each packet's elements.
     """
 
     ewma: Mapping[str, EwmaTrace]
-    priors: Mapping[str, PriorNorm]
     packet: Ints
     ptr: Ints
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """`x` float32 [N, width], `ids` int64 [N, categorical].
-
-    `raw` float64 [numbers, N] holds the numbers and flags in the layout's order, NaN where missing; `measured` bool
-    [numbers, N] says which are not.
-    """
+    """`x` float32 [N, width], `ids` int64 [N, categorical]."""
 
     x: Singles
     ids: Ints
-    raw: Floats
-    measured: Bools
 
 
 class Layout:
@@ -80,6 +72,18 @@ class Vocabularies:
         """Wrap `registries`."""
         self._registries = registries
         self._found: dict[tuple[str, tuple[str, ...]], Ints] = {}
+        # what depends on a host alone, encoded, by the identity of its group, which is kept with it
+        self._of_hosts: dict[int, tuple[object, Encoded]] = {}
+
+    def of_host(self, group: object, make: Callable[[], Encoded]) -> Encoded:
+        """What `make` gives for a group that is given again and again as the same object, made once."""
+        found = self._of_hosts.get(id(group))
+        if found is None:
+            if len(self._of_hosts) >= self._KEPT:
+                self._of_hosts.clear()
+            found = self._of_hosts[id(group)] = (group, make())
+        # tensors share memory with their arrays, and nobody's tensor may change what is kept
+        return Encoded(found[1].x.copy(), found[1].ids.copy())
 
     def registry(self, feature: Feature) -> Vocabulary:
         """The registry of a categorical or multi-hot feature."""
@@ -105,29 +109,26 @@ def _relative(feature: Feature, values: Floats, scale: Scale) -> Floats:
         return transforms.graph_max(values, scale.ptr)
     metric = feature.metric or feature.name
     if feature.transform is Transform.LOG_Z:
-        return transforms.log_z(values, scale.priors[metric])
+        return np.log1p(np.ascontiguousarray(values)) if feature.is_logged else values
     trace = scale.ewma[metric]
     return transforms.ewma(values, trace.mean[scale.packet], trace.var[scale.packet])
 
 
 def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: Scale) -> Encoded:
-    """Encode the raw columns of one group. A value whose channel would not be finite is missing."""
+    """Encode the raw columns of one group; `log_z` features get log1p(x) (momentum x), for `gnn.graph.scale` to centre."""
     size = columns.size
     x = np.zeros((size, layout.width), dtype=np.float32)
-    raw = np.empty((len(layout.numbers), size))
-    for place, feature in enumerate(layout.numbers):
-        raw[place] = columns.numbers[feature.name]
-    measured = np.isfinite(raw)
-    if size and len(raw):
+    if size and layout.numbers:
+        raw = np.empty((len(layout.numbers), size))
+        for place, feature in enumerate(layout.numbers):
+            raw[place] = columns.numbers[feature.name]
         channels = _channels(layout, raw, scale)
-        measured &= np.isfinite(channels)
-        missing = ~measured
+        missing = np.isnan(raw)
         np.minimum(channels, _LARGEST, out=channels)
         np.maximum(channels, -_LARGEST, out=channels)
         np.copyto(channels, layout.neutral, where=missing)
-        raw[missing] = np.nan
         x[:, layout.columns] = channels.T
-        x[:, layout.masks] = measured.T
+        x[:, layout.masks] = ~missing.T
     for feature, (channel, mask) in zip(layout.sets, layout.set_columns, strict=True):
         sets = columns.sets[feature.name]
         x[:, channel] = sets.multi_hot(vocabularies.registry(feature), feature.width)
@@ -136,11 +137,11 @@ def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: 
     for place, feature in enumerate(layout.categorical):
         labels = columns.labels[feature.name]
         ids[:, place] = vocabularies.ids(feature, labels.words)[labels.codes]
-    return Encoded(x, ids, raw, measured)
+    return Encoded(x, ids)
 
 
 def _channels(layout: Layout, raw: Floats, scale: Scale) -> Floats:
-    """Transformed values, float64 [numbers, N]; not finite where missing or outside a transform's domain."""
+    """Transformed values, float64 [numbers, N]; NaN where missing."""
     channels = raw.copy()
     for transform, rows in layout.unary:
         channels[rows] = transforms.unary(transform, raw[rows])

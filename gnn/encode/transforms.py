@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.artifacts import EPSILON, EWMA_PRIORS, PriorNorm
+from schemas.artifacts import EPSILON, EWMA_PRIORS
 from schemas.features import Transform
 
 Floats = NDArray[np.float64]
@@ -48,13 +48,6 @@ def ewma(values: Floats, mean: Floats, var: Floats) -> Floats:
     """z = (x - m) / sqrt(v + epsilon) with the run's state before the packet, all float64 [n]."""
     with np.errstate(over="ignore", invalid="ignore"):
         return (values - mean) / np.sqrt(var + EPSILON)
-
-
-def log_z(values: Floats, prior: PriorNorm) -> Floats:
-    """(log1p(x) - m) / s with s = sqrt(var) of the fitted prior; a prior of transform `identity` takes no logarithm."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = np.log1p(np.ascontiguousarray(values)) if prior.transform == "log1p" else values
-    return (scaled - prior.mean) / float(np.sqrt(prior.var))
 
 
 def graph_max(values: Floats, ptr: Ints) -> Floats:

@@ -5,10 +5,10 @@ per valued feature; `ids` holds one int64 column per categorical feature (0 miss
 relations are stored; a reverse relation is the same edges with the two rows swapped and the same attributes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -139,6 +139,20 @@ class GraphBatch:
             if row.numel() and (int(row.min()) < 0 or int(row.max()) >= self.num_nodes(node)):
                 faults.append(f"{name}: an end outside the {self.num_nodes(node)} nodes of {node}")
         return faults + _offset_faults(f"{name}.edge_ptr", self.edge_ptr[triple], self.num_graphs, index.shape[1])
+
+
+class GraphStore(Protocol):
+    """Graphs by number: the graph dataset, or what scales its batches."""
+
+    def __len__(self) -> int: ...
+    def index_of(self, run: str, packet: str) -> int:
+        """Number of that packet's graph; KeyError if there is none."""
+
+    def element_ids(self, node_type: str, index: int) -> Sequence[str]:
+        """Ids of the nodes of that type in graph `index`, in row order."""
+
+    def batch(self, indices: Sequence[int]) -> GraphBatch:
+        """Those graphs, in that order, as one batch."""
 
 
 def _csr(senders: Tensor, receivers: Tensor, rows: int, order: Tensor | None) -> Csr:

@@ -1,5 +1,7 @@
 """Online: one decoded packet and the current metadata -> the graph that the offline build makes of it, bit for bit.
 
+Its `log_z` channels are not scaled yet, as those of the dataset are not; see `gnn.graph.scale`.
+
 The builder owns nothing but the runs' states, which can be saved and restored at any packet, and a reference to an
 immutable metadata snapshot, which may be exchanged between two packets. It does no I/O.
 """
@@ -10,10 +12,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnn.encode.build import FeatureSet, featurize
+from gnn.encode.build import FeatureSet, encode_all
+from gnn.encode.encoding import Vocabularies
 from gnn.graph.assemble import to_batch
 from gnn.graph.batch import GraphBatch
+from gnn.join.join import join
 from gnn.join.metadata import Metadata
+from gnn.join.rows import Vocabulary
 from gnn.join.sources import Sources
 from gnn.join.state import RunState, restore_states, save_states
 from schemas.decode import decode_packets
@@ -30,9 +35,17 @@ class Built:
 class GraphBuilder:
     """Turns packets of any runs into graphs, one call at a time, in the order in which they are given."""
 
-    def __init__(self, metadata: Metadata, states: Mapping[str, RunState] | None = None, *, pin: bool = True) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        registries: Mapping[str, Vocabulary],
+        states: Mapping[str, RunState] | None = None,
+        *,
+        pin: bool = True,
+    ) -> None:
         """`states` of the runs so far, if any; `pin` puts tensors into page-locked memory where CUDA is present."""
         self._metadata = metadata
+        self._vocabularies = Vocabularies(registries)
         self._states: dict[str, RunState] = dict(states or {})
         self._pin = pin
 
@@ -71,8 +84,8 @@ class GraphBuilder:
         Their seed states count from now on.
         """
         sources = Sources(tables)
-        features = featurize(self._metadata, sources, self._states)
-        self._states = features.block.final_states(self._states)
+        joined, self._states = join(self._metadata, sources, self._states)
+        features = encode_all(joined, self._vocabularies)
         batch = to_batch(features)
         return Built(batch.pin_memory() if self._pin else batch, features)
 

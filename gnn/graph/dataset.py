@@ -1,10 +1,10 @@
-"""The graph dataset: every graph of a build in two memory-mapped streams, with random access by batches.
+"""The graph dataset: every graph of a build in memory-mapped shards, one a run bucket, with random access by batches.
 
-A directory holds `header.json` (format, layout, inputs, size and SHA-256 of every other file), `floats.bin`, `ints.bin`,
-`counts.bin` (rows of every group per graph), `keys.arrow` (one row a graph) and `names.arrow` (element ids). It never
-changes: another set of inputs is another directory. Nothing in it is code, and nothing is unpickled.
+`graphs/<bucket>/<digest>/` is a shard (see `gnn.graph.files`); it never changes, another content is another directory.
+`graphs/current.json` names the current shard of each bucket and is published whole.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,44 +17,103 @@ from numpy.typing import NDArray
 
 from gnn.graph import layout
 from gnn.graph.batch import GraphBatch, Triple
-from gnn.graph.files import Header, read_header, write_dataset
+from gnn.graph.files import Header, ShardPart, read_header
 from gnn.join.rows import Ints, expand, offsets
+from lake.durable.strict_json import read_object
 from schemas.errors import FeatureError
 from schemas.features import GROUPS, NODE_TYPES, RELATIONS
 
+GRAPHS: Final = "graphs"
+CURRENT: Final = "current.json"
 _TYPES: Final = {node.name: place for place, node in enumerate(NODE_TYPES)}
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
-class GraphDataset:
-    """An open dataset: read-only, memory-mapped, cheap to open."""
+class Shard:
+    """The open files of one bucket's graphs: read-only, memory-mapped, cheap to open."""
 
     def __init__(self, directory: Path, header: Header) -> None:
-        """Use `GraphDataset.open`."""
+        """Use `Shard.open`."""
         self.directory = directory
         self.header = header
-        self._floats = _mapped(directory / "floats.bin", "<f4")
-        self._ints = _mapped(directory / "ints.bin", "<i4")
+        self.floats = _mapped(directory / "floats.bin", "<f4")
+        self.ints = _mapped(directory / "ints.bin", "<i4")
         self.counts: Ints = np.asarray(_mapped(directory / "counts.bin", "<i4"), dtype=np.int64).reshape(-1, len(GROUPS))
-        self._float_first = offsets(layout.sizes(self.counts, layout.FLOAT_GROUP, layout.FLOAT_WIDTH))
-        self._int_first = offsets(layout.sizes(self.counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH))
+        self.float_first = offsets(layout.sizes(self.counts, layout.FLOAT_GROUP, layout.FLOAT_WIDTH))
+        self.int_first = offsets(layout.sizes(self.counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH))
         self.keys: pa.Table = _arrow(directory / "keys.arrow")
-        self._names = _arrow(directory / "names.arrow").column("name").combine_chunks()
-
-    def __reduce__(self) -> tuple[Callable[[Path], "GraphDataset"], tuple[Path]]:
-        """Another process opens the same files instead of getting a copy of them."""
-        return GraphDataset.open, (self.directory,)
+        self.runs: pa.Table = _arrow(directory / "runs.arrow")
 
     @classmethod
-    def open(cls, directory: Path, *, inputs: Mapping[str, str] | None = None, verify: bool = False) -> "GraphDataset":
-        """Open a dataset; `inputs` are the digests that it must have been made from, `verify` reads every byte.
-
-        Raises FeatureError that says what differs: format, declaration, inputs, sizes or digests.
-        """
-        return cls(directory, read_header(directory, inputs=inputs, verify=verify))
+    def open(cls, directory: Path, *, verify: bool = False) -> "Shard":
+        """Open a shard; `verify` reads every byte. FeatureError says what differs: format, declaration, sizes or digests."""
+        return cls(directory, read_header(directory, verify=verify))
 
     def __len__(self) -> int:
         """Number of graphs."""
         return len(self.counts)
+
+    @cached_property
+    def names(self) -> pa.Array:
+        """Element ids, run by run."""
+        return _arrow(self.directory / "names.arrow").column("name").combine_chunks()
+
+    @cached_property
+    def run_ids(self) -> list[str]:
+        """Training runs in order."""
+        found: list[str] = self.runs.column("training_run_id").to_pylist()
+        return found
+
+    def part(self, first: int, last: int) -> ShardPart:
+        """The graphs of runs `first`..`last` - 1 (numbers in `run_ids`)."""
+        graphs = [*self.runs.column("first_graph").to_pylist(), len(self)]
+        names = [*self.runs.column("first_name").to_pylist(), len(self.names)]
+        begin, end = graphs[first], graphs[last]
+        return ShardPart(
+            counts=self.counts[begin:end],
+            floats=self.floats[self.float_first[begin] : self.float_first[end]],
+            ints=self.ints[self.int_first[begin] : self.int_first[end]],
+            keys=self.keys.slice(begin, end - begin),
+            names=self.names[names[first] : names[last]],
+            runs=self.runs.slice(first, last - first),
+            first_graph=begin,
+            first_name=names[first],
+        )
+
+    def measured(self) -> Ints:
+        """Elements per coverage key that the tensors' masks and ids call measured: int64 [keys]."""
+        column = self.runs.column("measured").combine_chunks()
+        per_run: Ints = np.asarray(column.flatten(), dtype=np.int64).reshape(self.runs.num_rows, -1)
+        return np.asarray(per_run.sum(axis=0))
+
+
+class GraphDataset:
+    """Shards as one sequence of graphs, bucket after bucket."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        """Use `GraphDataset.open` or `.of`."""
+        self.shards = tuple(shards)
+        self._first = offsets(np.array([len(shard) for shard in self.shards], dtype=np.int64))
+        self.keys: pa.Table = pa.concat_tables([_NO_KEYS, *(shard.keys for shard in self.shards)])
+
+    def __reduce__(self) -> tuple[Callable[[Sequence[Path]], "GraphDataset"], tuple[list[Path]]]:
+        """Another process opens the same files instead of getting a copy of them."""
+        return GraphDataset.of, ([shard.directory for shard in self.shards],)
+
+    @classmethod
+    def of(cls, directories: Sequence[Path], *, verify: bool = False) -> "GraphDataset":
+        """Open shards in the given order; `verify` reads every byte. FeatureError says what is wrong with one."""
+        return cls([Shard.open(directory, verify=verify) for directory in directories])
+
+    @classmethod
+    def open(cls, home: Path, pin: Mapping[str, str] | None = None, *, verify: bool = False) -> "GraphDataset":
+        """Open the shards that `graphs/current.json` of a home names, or those of a build's pin (bucket -> digest)."""
+        chosen = current_shards(home) if pin is None else pin
+        return cls.of([home / GRAPHS / bucket / chosen[bucket] for bucket in sorted(chosen, key=int)], verify=verify)
+
+    def __len__(self) -> int:
+        """Number of graphs."""
+        return int(self._first[-1])
 
     @cached_property
     def _places(self) -> dict[tuple[str, str], int]:
@@ -73,54 +132,93 @@ class GraphDataset:
 
     def element_ids(self, node_type: str, index: int) -> list[str]:
         """Ids of the nodes of that type in graph `index`, in row order; the context's is the packet's id."""
+        number = int(np.searchsorted(self._first, index, side="right")) - 1
+        shard, own = self.shards[number], slice(index - int(self._first[number]), index - int(self._first[number]) + 1)
         group = _TYPES[node_type]
         block = next(place for place, b in enumerate(layout.BLOCKS) if b.group == group and b.name == "names")
-        counts = self.counts[index : index + 1]
-        places = layout.Places(counts, self._int_first[index : index + 1], layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
+        places = layout.Places(shard.counts[own], shard.int_first[own], layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
         start, length = int(places.starts[block, 0]), int(places.lengths[block, 0])
-        codes = np.asarray(self._ints[start : start + length], dtype=np.int64)
-        return [str(name) for name in self._names.take(pa.array(codes)).to_pylist()]
+        codes = np.asarray(shard.ints[start : start + length], dtype=np.int64)
+        return [str(name) for name in shard.names.take(pa.array(codes)).to_pylist()]
 
     def batch(self, indices: Sequence[int] | Ints) -> GraphBatch:
-        """Those graphs, in that order, as one batch on the CPU, CSR plan included."""
+        """Those graphs, in that order, as one batch on the CPU, CSR plan included; `log_z` channels are not scaled."""
         chosen = np.asarray(indices, dtype=np.int64)
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
-            raise FeatureError(f"{self.directory}: expected graph numbers 0..{len(self) - 1}, found {sorted(set(chosen))[-1]}")
-        counts = self.counts[chosen]
+            raise FeatureError(f"graph dataset: expected graph numbers 0..{len(self) - 1}, found {sorted(set(chosen))[-1]}")
+        owner = np.searchsorted(self._first, chosen, side="right") - 1
+        local = chosen - self._first[owner]
+        counts = np.zeros((len(chosen), len(GROUPS)), dtype=np.int64)
+        owned = [(self.shards[number], np.flatnonzero(owner == number)) for number in np.unique(owner).tolist()]
+        for shard, own in owned:
+            counts[own] = shard.counts[local[own]]
         ptr = np.zeros((len(GROUPS), len(chosen) + 1), dtype=np.int64)
         np.cumsum(counts.T, axis=1, out=ptr[:, 1:])
-        x = self._gather_floats(chosen, counts, ptr)
-        ints = self._gather_ints(chosen, counts, ptr)
-        return _assembled(x, ints, ptr)
+        pieces = [(shard, own, local[own]) for shard, own in owned]
+        return _assembled(_floats(pieces, counts, ptr), _integers(pieces, counts, ptr), ptr)
 
-    def _gather_floats(self, chosen: Ints, counts: Ints, ptr: Ints) -> list[torch.Tensor]:
-        places = layout.Places(counts, self._float_first[chosen], layout.FLOAT_GROUP, layout.FLOAT_WIDTH)
-        values = torch.from_numpy(self._floats[places.indices()])
-        bounds = places.bounds()
-        return [
-            values[bounds[place] : bounds[place + 1]].view(int(ptr[place, -1]), group.width)
-            for place, group in enumerate(GROUPS)
-        ]
 
-    def _gather_ints(self, chosen: Ints, counts: Ints, ptr: Ints) -> dict[tuple[int, str], torch.Tensor]:
-        """Every integer block but the names, with the graphs' first numbers in the batch added."""
-        used = [place for place, block in enumerate(layout.BLOCKS) if block.name != "names"]
-        places = layout.Places(counts, self._int_first[chosen], layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
-        starts, lengths = places.starts[used], places.lengths[used]
-        shift = np.zeros_like(starts)
-        for row, place in enumerate(used):
-            base = layout.BLOCKS[place].shift
-            if base is not None:
-                shift[row] = ptr[base, :-1]
-        values = self._ints[expand(starts.ravel(), lengths.ravel())].astype(np.int64)
-        values += np.repeat(shift.ravel(), lengths.ravel())
-        whole, bounds = torch.from_numpy(values), offsets(lengths.sum(axis=1))
-        found = {}
-        for row, place in enumerate(used):
-            block = layout.BLOCKS[place]
-            part = whole[bounds[row] : bounds[row + 1]]
-            found[block.group, block.name] = part.view(int(ptr[block.group, -1]), block.width) if block.name == "ids" else part
-        return found
+_Pieces = list[tuple[Shard, Ints, Ints]]  # a shard, places in the batch, and graph numbers in the shard
+_NO_KEYS: Final = pa.schema(
+    [("training_run_id", pa.string()), ("packet_id", pa.string()), ("timestamp_ns", pa.int64()), ("blueprint_id", pa.string())]
+).empty_table()
+
+
+def current_shards(home: Path) -> dict[str, str]:
+    """Bucket -> digest of its current shard; {} before the first one. FeatureError if the file is damaged."""
+    path = home / GRAPHS / CURRENT
+    if not path.exists():
+        return {}
+    found = read_object(path, FeatureError)
+    wrong = {b: d for b, d in found.items() if not b.isdecimal() or not isinstance(d, str) or not _DIGEST.fullmatch(d)}
+    if wrong:
+        raise FeatureError(f"{path}: expected bucket numbers and digests, found {wrong}; materialize graphs/dataset again")
+    return {bucket: str(digest) for bucket, digest in found.items()}
+
+
+def _gathered(pieces: _Pieces, parts: list[int], lengths: Ints, stream: str) -> NDArray[Any]:
+    """The values of some parts of a stream, part by part, graph by graph; `lengths` int64 [parts, G]."""
+    kinds = (layout.FLOAT_GROUP, layout.FLOAT_WIDTH) if stream == "floats" else (layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
+    starts = np.cumsum(lengths.ravel()).reshape(lengths.shape) - lengths
+    found = np.empty(int(lengths.sum()), dtype="<f4" if stream == "floats" else "<i4")
+    for shard, own, local in pieces:
+        first = shard.float_first if stream == "floats" else shard.int_first
+        values = shard.floats if stream == "floats" else shard.ints
+        places = layout.Places(shard.counts[local], first[local], *kinds)
+        picked = values[expand(places.starts[parts].ravel(), places.lengths[parts].ravel())]
+        if len(pieces) == 1:
+            return picked
+        found[expand(starts[:, own].ravel(), lengths[:, own].ravel())] = picked
+    return found
+
+
+def _floats(pieces: _Pieces, counts: Ints, ptr: Ints) -> list[torch.Tensor]:
+    lengths = (counts[:, layout.FLOAT_GROUP] * layout.FLOAT_WIDTH).T
+    values = torch.from_numpy(_gathered(pieces, list(range(len(GROUPS))), lengths, "floats"))
+    bounds = offsets(lengths.sum(axis=1))
+    return [
+        values[bounds[place] : bounds[place + 1]].view(int(ptr[place, -1]), group.width) for place, group in enumerate(GROUPS)
+    ]
+
+
+def _integers(pieces: _Pieces, counts: Ints, ptr: Ints) -> dict[tuple[int, str], torch.Tensor]:
+    """Every integer block but the names, with the graphs' first numbers in the batch added."""
+    used = [place for place, block in enumerate(layout.BLOCKS) if block.name != "names"]
+    lengths = (counts[:, layout.BLOCK_GROUP[used]] * layout.BLOCK_WIDTH[used]).T
+    shift = np.zeros_like(lengths)
+    for row, place in enumerate(used):
+        base = layout.BLOCKS[place].shift
+        if base is not None:
+            shift[row] = ptr[base, :-1]
+    values = _gathered(pieces, used, lengths, "ints").astype(np.int64)
+    values += np.repeat(shift.ravel(), lengths.ravel())
+    whole, bounds = torch.from_numpy(values), offsets(lengths.sum(axis=1))
+    found = {}
+    for row, place in enumerate(used):
+        block = layout.BLOCKS[place]
+        part = whole[bounds[row] : bounds[row + 1]]
+        found[block.group, block.name] = part.view(int(ptr[block.group, -1]), block.width) if block.name == "ids" else part
+    return found
 
 
 def _assembled(x: list[torch.Tensor], ints: dict[tuple[int, str], torch.Tensor], ptr: Ints) -> GraphBatch:
@@ -149,12 +247,3 @@ def _mapped(path: Path, dtype: str) -> NDArray[Any]:
 def _arrow(path: Path) -> pa.Table:
     with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
         return reader.read_all()
-
-
-def newest_dataset(directory: Path) -> Path | None:
-    """The dataset that `<directory>/current` names, or None before the first one."""
-    link = directory / "current"
-    return link.resolve() if link.exists() else None
-
-
-__all__ = ["GraphDataset", "newest_dataset", "write_dataset"]

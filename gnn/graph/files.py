@@ -1,28 +1,36 @@
-"""The files of a graph dataset: written beside, fsynced and renamed; read only when they are what their header says."""
+"""The files of a shard of graphs: written beside, fsynced and renamed; read only if they are what their header says.
+
+A shard holds the graphs of some training runs in order of run id: `header.json` (format, sizes, SHA-256 of every other file),
+`floats.bin`, `ints.bin`, `counts.bin` (rows of every group per graph), `keys.arrow` (one row a graph), `names.arrow` (element
+ids, run by run) and `runs.arrow` (one row a run). Its content depends on the runs alone, not on how it came about. Nothing in
+it is code, and nothing is unpickled.
+"""
 
 import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gnn.coverage.counts import per_packet
 from gnn.encode.build import Featured, FeatureSet
 from gnn.graph import layout
-from gnn.join.rows import Ints
+from gnn.join.rows import Ints, expand, offsets
 from lake.durable.publish import publish_dir
 from schemas.errors import FeatureError
-from schemas.features import GROUPS, NodeType
+from schemas.features import GROUPS, NODE_TYPES, Kind, NodeType
 
 FORMAT: Final = "tamiyo_graphs"
-VERSION: Final = 1
-FILES: Final = ("floats.bin", "ints.bin", "counts.bin", "keys.arrow", "names.arrow")
+VERSION: Final = 2
+FILES: Final = ("floats.bin", "ints.bin", "counts.bin", "keys.arrow", "names.arrow", "runs.arrow")
 _HEADER: Final = "header.json"
 
 
@@ -35,30 +43,31 @@ class FileRecord(BaseModel):
 
 
 class Header(BaseModel):
-    """`header.json`: what the dataset is, what it was made from, and what its files hold."""
+    """`header.json`: what the shard is, and what its files hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     format: str
     version: int
     declaration: str = Field(description="SHA-256 of the feature declaration.")
-    inputs: dict[str, str] = Field(description="Digest of everything that the graphs were made from, by name.")
     graphs: int = Field(ge=0)
     rows: dict[str, int] = Field(description="Rows per node type and relation.")
     files: dict[str, FileRecord]
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of the dataset's content, whatever it was made from."""
+        """SHA-256 (hex) of the shard's content."""
         parts = {name: record.sha256 for name, record in self.files.items()}
         return hashlib.sha256(json.dumps([self.declaration, parts], sort_keys=True).encode("ascii")).hexdigest()
 
 
-def read_header(directory: Path, *, inputs: Mapping[str, str] | None = None, verify: bool = False) -> Header:
-    """The checked header of a dataset; FeatureError lists everything that is not as expected."""
+def read_header(directory: Path, *, verify: bool = False) -> Header:
+    """Return the checked header of a shard; `verify` reads every byte. FeatureError lists all that is not as expected."""
     try:
         header = Header.model_validate_json((directory / _HEADER).read_bytes())
     except (OSError, ValidationError) as error:
-        raise FeatureError(f"{directory}: expected a graph dataset, found {error}; materialize graphs/dataset again") from error
+        raise FeatureError(
+            f"{directory}: expected a shard of graphs, found {error}; materialize graphs/dataset again"
+        ) from error
     faults = [
         f"{name}: expected {expected}, found {found}"
         for name, expected, found in (
@@ -69,10 +78,6 @@ def read_header(directory: Path, *, inputs: Mapping[str, str] | None = None, ver
         )
         if expected != found
     ]
-    for name in sorted({*inputs, *header.inputs}) if inputs is not None else ():
-        expected, found = (inputs or {}).get(name), header.inputs.get(name)
-        if expected != found:
-            faults.append(f"input {name}: expected {expected}, found {found}")
     faults += [fault for name, record in header.files.items() for fault in _file_faults(directory / name, record, verify)]
     if faults:
         raise FeatureError(f"{directory}: " + "; ".join(faults) + "; materialize graphs/dataset again")
@@ -81,7 +86,7 @@ def read_header(directory: Path, *, inputs: Mapping[str, str] | None = None, ver
 
 def _file_faults(path: Path, record: FileRecord, verify: bool) -> list[str]:
     if path.name not in FILES or path.is_symlink() or not path.is_file():
-        return [f"{path.name}: expected a file of the dataset, found none"]
+        return [f"{path.name}: expected a file of the shard, found none"]
     if path.stat().st_size != record.size:
         return [f"{path.name}: expected {record.size} bytes, found {path.stat().st_size}"]
     if verify:
@@ -107,75 +112,91 @@ class _Sink:
         return len(data)
 
 
-class DatasetWriter:
-    """Writes graphs block by block; what is kept in memory is one block, the keys and the element names."""
+class ShardWriter:
+    """Writes the graphs of training runs in order of run id, encoded anew or copied from another shard."""
 
-    def __init__(self, destination: Path, inputs: Mapping[str, str]) -> None:
-        """Begin the dataset that will be `destination`, a new directory."""
-        self._destination = destination
-        self._inputs = dict(inputs)
-        self._workplace = destination.parent / f".{destination.name}.{secrets.token_hex(6)}.tmp"
+    def __init__(self, parent: Path) -> None:
+        """Begin a shard that will be a new directory of `parent`."""
+        self._parent = parent
+        self._workplace = parent / f".{secrets.token_hex(6)}.tmp"
         self._workplace.mkdir(parents=True)
         self._sinks = {name: _Sink((self._workplace / name).open("wb"), hashlib.sha256()) for name in FILES}
         self._keys: list[pa.Table] = []
-        self._names: dict[str, int] = {}
+        self._names: list[pa.Array] = []
+        self._runs: list[pa.Table] = []
         self._rows = np.zeros(len(GROUPS), dtype=np.int64)
-        self._graphs = 0
+        self._graphs = self._named = 0
 
     def add(self, features: FeatureSet) -> None:
-        """Append the graphs of `features`, in order."""
+        """Append the graphs of `features`, whose runs come after all that were added before."""
         counts = np.stack([np.diff(featured.group.ptr) for featured in features.groups], axis=1)
+        names = RunNames(features, self._named)
         floats = _streamed(counts, layout.FLOAT_GROUP, layout.FLOAT_WIDTH, [f.encoded.x for f in features.groups], "<f4")
-        self._sinks["floats.bin"].write(_raw(floats))
-        parts = [self._integers(features, features.groups[block.group], block) for block in layout.BLOCKS]
+        parts = [self._integers(features, features.groups[block.group], block, names) for block in layout.BLOCKS]
         ints = _streamed(counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH, parts, "<i4")
+        states = features.joined.states
+        runs = pa.table([states.runs, states.run_ptr[:-1] + self._graphs, names.first, list(_measured(features))], schema=RUNS)
+        self._append(counts, floats, ints, features.keys(), names.words, runs)
+
+    def copy(self, part: "ShardPart") -> None:
+        """Append runs of another shard as they are there; they come after all that were added before."""
+        shift = self._named - part.first_name
+        ints = part.ints
+        if shift:
+            sizes = layout.sizes(part.counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
+            places = layout.Places(part.counts, np.cumsum(sizes) - sizes, layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
+            names = [place for place, block in enumerate(layout.BLOCKS) if block.name == "names"]
+            ints = np.array(ints)
+            ints[expand(places.starts[names].ravel(), places.lengths[names].ravel())] += shift
+        first_graph, first_name = (part.runs.column(name).to_numpy() for name in ("first_graph", "first_name"))
+        moved = [part.runs.column("training_run_id"), first_graph - part.first_graph + self._graphs, first_name + shift]
+        runs = pa.table([*moved, part.runs.column("measured")], schema=RUNS)
+        self._append(part.counts, part.floats, ints, part.keys, part.names, runs)
+
+    def _append(self, counts: Ints, floats: Any, ints: Any, keys: pa.Table, names: pa.Array, runs: pa.Table) -> None:
+        self._sinks["floats.bin"].write(_raw(floats))
         self._sinks["ints.bin"].write(_raw(ints))
         self._sinks["counts.bin"].write(_raw(np.ascontiguousarray(counts, dtype="<i4")))
-        self._keys.append(features.keys())
+        self._keys.append(keys)
+        self._names.append(names)
+        self._runs.append(runs)
         self._rows += counts.sum(axis=0)
-        self._graphs += features.size
+        self._graphs += len(counts)
+        self._named += len(names)
 
-    def _integers(self, features: FeatureSet, featured: Featured, block: layout.Block) -> Ints:
+    def _integers(self, features: FeatureSet, featured: Featured, block: layout.Block, names: "RunNames") -> Ints:
         """One integer block of all graphs; numbers of nodes and edges count from each graph's first."""
         edges, declaration = featured.group.edges, featured.declaration
         if block.name == "ids":
             return featured.encoded.ids
         if isinstance(declaration, NodeType) or edges is None:
-            return self._name_codes(featured)
+            return names.codes[declaration.family]
         if block.name == "order":
             return _local(np.lexsort((edges.source, edges.packet)), edges.packet, edges.ptr)
         end, node_type = (edges.source, declaration.source) if block.name == "source" else (edges.target, declaration.target)
         return _local(end, edges.packet, features.nodes[node_type].group.ptr)
 
-    def _name_codes(self, featured: Featured) -> Ints:
-        """Codes of element ids in `names.arrow`, given out in order of appearance."""
-        labels = featured.group.names
-        if labels is None or (len(labels.codes) and labels.codes.min() < 0):
-            raise FeatureError(f"{featured.declaration.family}: expected an id for every element; check its key column")
-        used, first = np.unique(labels.codes, return_index=True)
-        codes = np.zeros(len(labels.words) + 1, dtype=np.int64)
-        for code in used[np.argsort(first)].tolist():
-            codes[code] = self._names.setdefault(labels.words[code], len(self._names))
-        return codes[labels.codes]
-
-    def finish(self) -> Header:
-        """Publish the dataset: all of it or nothing."""
-        self._write_arrow("keys.arrow", pa.concat_tables(self._keys) if self._keys else _NO_KEYS.empty_table())
-        self._write_arrow("names.arrow", pa.table({"name": pa.array(list(self._names), pa.string())}))
+    def finish(self) -> tuple[Path, Header]:
+        """Publish the shard as the directory of its digest, all of it or nothing; one that is there already stays."""
+        self._write_arrow("keys.arrow", pa.concat_tables([_NO_KEYS.empty_table(), *self._keys]))
+        names = pa.concat_arrays([pa.array([], pa.string()), *self._names])
+        self._write_arrow("names.arrow", pa.table({"name": names}))
+        self._write_arrow("runs.arrow", pa.concat_tables([RUNS.empty_table(), *self._runs]))
         for sink in self._sinks.values():
             sink.file.close()
         header = Header(
             format=FORMAT,
             version=VERSION,
             declaration=layout.declaration_digest(),
-            inputs=self._inputs,
             graphs=self._graphs,
             rows={group.family: int(rows) for group, rows in zip(GROUPS, self._rows, strict=True)},
             files={n: FileRecord(size=s.size, sha256=s.digest.hexdigest()) for n, s in self._sinks.items()},
         )
         (self._workplace / _HEADER).write_text(header.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        publish_dir(self._workplace, self._destination)
-        return header
+        destination = self._parent / header.digest
+        if not destination.exists():
+            publish_dir(self._workplace, destination)
+        return destination, header
 
     def _write_arrow(self, name: str, table: pa.Table) -> None:
         buffer = pa.BufferOutputStream()
@@ -184,12 +205,20 @@ class DatasetWriter:
         self._sinks[name].write(memoryview(buffer.getvalue()))
 
     def abandon(self) -> None:
-        """Remove what was written so far; nothing once it is published."""
+        """Remove what was written and not published."""
         for sink in self._sinks.values():
             sink.file.close()
         shutil.rmtree(self._workplace, ignore_errors=True)
 
 
+RUNS: Final = pa.schema(
+    [
+        ("training_run_id", pa.string()),
+        ("first_graph", pa.int64()),
+        ("first_name", pa.int64()),
+        ("measured", pa.list_(pa.int64())),  # elements that the tensors' masks and ids call measured, per coverage key
+    ]
+)
 _NO_KEYS: Final = pa.schema(
     [("training_run_id", pa.string()), ("packet_id", pa.string()), ("timestamp_ns", pa.int64()), ("blueprint_id", pa.string())]
 )
@@ -214,16 +243,71 @@ def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: s
     return stream
 
 
-def write_dataset(destination: Path, features: Iterable[FeatureSet] | FeatureSet, inputs: Mapping[str, str]) -> Header:
-    """Write the graphs of one feature set, or of a stream of them, as the new directory `destination`.
-
-    `inputs`: digest of everything that they were made from, by name (tables, registries, norms). StorageError where the
-    directory exists already.
-    """
-    writer = DatasetWriter(destination, inputs)
+def write_shard(parent: Path, features: Iterable[FeatureSet] | FeatureSet) -> Path:
+    """Write the graphs of feature sets, in order of run id, as a new shard in `parent`; its directory."""
+    writer = ShardWriter(parent)
     try:
         for block in [features] if isinstance(features, FeatureSet) else features:
             writer.add(block)
-        return writer.finish()
+        return writer.finish()[0]
     finally:
         writer.abandon()
+
+
+class RunNames:
+    """Element ids of a feature set run by run: each run's are sorted within each node type, in declared order of types.
+
+    `words` are all of them; `codes` int64 [N] by node type points into them, counted from `start`; `first` int64 [R] is each
+    run's first place.
+    """
+
+    def __init__(self, features: FeatureSet, start: int) -> None:
+        """Raise FeatureError if an element has no id."""
+        states = features.joined.states
+        runs, found = len(states.runs), []
+        counts = np.zeros((runs, len(NODE_TYPES)), dtype=np.int64)
+        for place, node in enumerate(NODE_TYPES):
+            group = features.nodes[node.name].group
+            labels = group.names
+            if labels is None or (group.size and labels.codes.min() < 0):
+                raise FeatureError(f"{node.family}: expected an id for every element; check its key column")
+            span = len(labels.words) + 1
+            keys, inverse = np.unique(states.run[group.packet] * span + labels.ranks(), return_inverse=True)
+            counts[:, place] = np.bincount(keys // span, minlength=runs)
+            found.append((keys // span, np.array(sorted(labels.words), dtype=object)[keys % span], inverse))
+        first = offsets(counts.ravel())[:-1].reshape(runs, -1)
+        words = np.empty(int(counts.sum()), dtype=object)
+        self.codes: dict[str, Ints] = {}
+        for place, (run, texts, inverse) in enumerate(found):
+            within = np.arange(len(run)) - np.searchsorted(run, run)
+            at = first[run, place] + within
+            words[at] = texts
+            self.codes[NODE_TYPES[place].family] = (at + start)[inverse]
+        self.words = pa.array(words, pa.string())
+        self.first: Ints = first[:, 0] + start if runs else np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class ShardPart:
+    """Consecutive runs of a shard: their stretch of each file, and the numbers of their first graph and name."""
+
+    counts: Ints
+    floats: NDArray[Any]
+    ints: NDArray[Any]
+    keys: pa.Table
+    names: pa.Array
+    runs: pa.Table
+    first_graph: int
+    first_name: int
+
+
+def _measured(features: FeatureSet) -> NDArray[Any]:
+    """Elements per run and coverage key whose mask channel or id says that they are measured: int64 [R, keys]."""
+    found, run_ptr = [], features.joined.states.run_ptr
+    for featured in features.groups:
+        group, x, ids = featured.declaration, featured.encoded.x, featured.encoded.ids
+        channels = iter(x[:, group.value_width :].T), iter(ids.T)
+        marks = [next(channels[f.kind is Kind.CATEGORICAL]) != 0 for f in group.features]
+        if marks:
+            found.append(per_packet(np.stack(marks), featured.group.ptr[run_ptr]))
+    return np.concatenate(found).T

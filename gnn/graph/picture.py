@@ -60,7 +60,7 @@ def picture(batch: GraphBatch, names: Mapping[str, list[str]], title: str, numbe
 def picture_of(dataset: GraphDataset, number: int) -> bytes:
     """PNG of graph `number` of a dataset, titled by its packet, run and host."""
     if not 0 <= number < len(dataset):
-        raise FeatureError(f"graph {number}: expected one of 0..{len(dataset) - 1} of {dataset.directory}; choose another")
+        raise FeatureError(f"graph {number}: expected one of 0..{len(dataset) - 1} of the dataset; choose another")
     key = dataset.keys.slice(number, 1).to_pylist()[0]
     host = key["blueprint_id"] or "a host without blueprint"
     title = f"packet {key['packet_id']} of run {key['training_run_id']}, {host}"

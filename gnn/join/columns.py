@@ -5,7 +5,7 @@ to look; the first view with a value wins. What is derived instead comes in by n
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -54,16 +54,36 @@ class Sets:
 
 
 Derived = Mapping[str, Floats | Labels | Sets]
+# optimizer families that have no momentum to report
+WITHOUT_MOMENTUM = frozenset({"adadelta", "adagrad", "asgd", "lbfgs", "rprop"})
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Raw values of N elements by feature name: numbers and flags (NaN missing), categories, multi-hot sets."""
+    """Raw values of N elements by feature name: numbers and flags (NaN missing), categories, multi-hot sets.
+
+    Numbers are finite and within their transform's domain, or NaN. `inapplicable` bool [N] marks the elements that a feature
+    cannot apply to, for the features that have such elements.
+    """
 
     size: int
     numbers: Mapping[str, Floats]
     labels: Mapping[str, Labels]
     sets: Mapping[str, Sets]
+    inapplicable: Mapping[str, Bools] = field(default_factory=dict)
+
+    def measured(self, feature: Feature) -> Bools:
+        """Which elements (bool [N]) have a value of the feature."""
+        if feature.kind is Kind.CATEGORICAL:
+            return self.labels[feature.name].codes >= 0
+        if feature.kind is Kind.MULTI_HOT:
+            return self.sets[feature.name].known
+        return np.isfinite(self.numbers[feature.name])
+
+    def applicable(self, feature: Feature) -> Bools:
+        """Which elements (bool [N]) the feature applies to; one that has a value always does."""
+        marks = self.inapplicable.get(feature.name)
+        return np.ones(self.size, dtype=np.bool_) if marks is None else ~marks
 
 
 def _number(feature: Feature, views: Mapping[str, View], size: int) -> Floats:
@@ -95,8 +115,8 @@ def _sets(feature: Feature, views: Mapping[str, View], size: int) -> Sets:
     return Sets(_NO_ROWS, "", np.full(size, -1, dtype=np.int64))
 
 
-def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: Derived, hollow: Bools | None = None) -> Columns:
-    """Raw columns of every feature of `group` for `size` elements; `hollow` ones (placeholders) measure nothing."""
+def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: Derived, placeholder: Bools) -> Columns:
+    """Raw columns of every feature of `group` for `size` elements; those that `placeholder` marks measure nothing."""
     numbers: dict[str, Floats] = {}
     labels: dict[str, Labels] = {}
     sets: dict[str, Sets] = {}
@@ -107,9 +127,33 @@ def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: D
         elif feature.kind is Kind.MULTI_HOT:
             sets[feature.name] = found if isinstance(found, Sets) else _sets(feature, views, size)
         else:
-            numbers[feature.name] = found if isinstance(found, np.ndarray) else _number(feature, views, size)
-    if hollow is not None and hollow.any():
-        numbers = {name: np.where(hollow, np.nan, values) for name, values in numbers.items()}
-        labels = {name: values.only(~hollow) for name, values in labels.items()}
-        sets = {name: replace(values, rows=np.where(hollow, -1, values.rows)) for name, values in sets.items()}
-    return Columns(size, numbers, labels, sets)
+            values = found if isinstance(found, np.ndarray) else _number(feature, views, size)
+            numbers[feature.name] = within_domain(feature, values)
+    if placeholder.any():
+        numbers = {name: np.where(placeholder, np.nan, values) for name, values in numbers.items()}
+        labels = {name: values.only(~placeholder) for name, values in labels.items()}
+        sets = {name: replace(values, rows=np.where(placeholder, -1, values.rows)) for name, values in sets.items()}
+    return Columns(size, numbers, labels, sets, _inapplicable(numbers, labels, views))
+
+
+def within_domain(feature: Feature, values: Floats) -> Floats:
+    """The values that the feature's transform is defined for, NaN in place of all others."""
+    lowest = feature.exclusive_minimum
+    inside = np.isfinite(values)
+    if lowest is not None:
+        with np.errstate(invalid="ignore"):
+            inside &= values > lowest
+    return values if inside.all() else np.where(inside, values, np.nan)
+
+
+def _inapplicable(numbers: Mapping[str, Floats], labels: Mapping[str, Labels], views: Mapping[str, View]) -> dict[str, Bools]:
+    """Elements without a value that cannot have one: momentum of an optimizer without it, weights of a layer without any."""
+    found: dict[str, Bools] = {}
+    if "momentum" in numbers and "optimizer_family" in labels:
+        family = labels["optimizer_family"]
+        without = np.array([*(word.lower() in WITHOUT_MOMENTUM for word in family.words), False], dtype=np.bool_)
+        found["momentum"] = np.isnan(numbers["momentum"]) & without[family.codes]
+    if "weight_norm" in numbers and "urza.layer" in views:
+        layers = views["urza.layer"]
+        found["weight_norm"] = np.isnan(numbers["weight_norm"]) & (layers.source.numbers("parameter_count")[layers.rows] == 0.0)
+    return {name: marks for name, marks in found.items() if marks.any()}

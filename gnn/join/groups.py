@@ -1,7 +1,6 @@
 """The raw columns of every node type and relation of a block: which tables describe its elements, and what is derived."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -9,28 +8,14 @@ import numpy as np
 from gnn.join import derived as formulas
 from gnn.join import edges as topology
 from gnn.join.block import Block
-from gnn.join.columns import Columns, Derived, View, gather
+from gnn.join.columns import Derived, View, gather
 from gnn.join.edges import Edges
+from gnn.join.joined import Group
 from gnn.join.packets import STATE, first_finite
 from gnn.join.rows import Bools, Floats, Ints, Labels, lengths
 from schemas.features import NODE_TYPES, Relation
 
 _NODES: Final = {node.name: node for node in NODE_TYPES}
-
-
-@dataclass(frozen=True)
-class Group:
-    """Raw columns of one node type or relation; `packet` int64 [N], `ptr` int64 [P + 1], `hollow` bool [N] placeholders.
-
-    A node has `names` (ids, [N]); an edge has `edges` and the names of its ends come from their node types.
-    """
-
-    columns: Columns
-    packet: Ints
-    ptr: Ints
-    hollow: Bools | None = None
-    names: Labels | None = None
-    edges: Edges | None = None
 
 
 def node_groups(block: Block) -> dict[str, Group]:
@@ -56,9 +41,21 @@ def _element_views(block: Block, name: str, packet: Ints, static: Ints, telemetr
 def _element(block: Block, name: str, extra: Derived) -> Group:
     nodes = block.nodes[name]
     views = _element_views(block, name, nodes.packet, nodes.static, nodes.telemetry)
-    hollow = nodes.placeholder
-    columns = gather(_NODES[name], len(nodes.packet), views, extra, hollow)
-    return Group(columns, nodes.packet, nodes.ptr, hollow, nodes.names)
+    return _nodes(name, views, extra, nodes.packet, nodes.ptr, nodes.names, nodes.placeholder)
+
+
+def _nodes(
+    name: str,
+    views: Mapping[str, View],
+    extra: Derived,
+    packet: Ints,
+    ptr: Ints,
+    names: Labels,
+    placeholder: Bools | None = None,
+) -> Group:
+    """The nodes of one type; `placeholder` None: none is one."""
+    marks = np.zeros(len(packet), dtype=np.bool_) if placeholder is None else placeholder
+    return Group(_NODES[name], gather(_NODES[name], len(packet), views, extra, marks), packet, ptr, marks, names)
 
 
 def _layer(block: Block) -> Group:
@@ -90,16 +87,14 @@ def _seed(block: Block) -> Group:
         "monitoring_scope": scope[seeds.row],
         "has_handling_notes": np.where(sheet.rows >= 0, noted.astype(np.float64), np.nan),
     }
-    columns = gather(_NODES["seed"], seeds.size, views, extra)
-    return Group(columns, seeds.packet, seeds.ptr, names=block.seed_names)
+    return _nodes("seed", views, extra, seeds.packet, seeds.ptr, block.seed_names)
 
 
 def _blueprint(block: Block) -> Group:
     nodes = block.blueprints
     views = block.blueprint_views(nodes.code, nodes.packet)
     views[STATE] = View(block.packets.rows, nodes.packet)
-    columns = gather(_NODES["blueprint"], len(nodes.packet), views, {"blueprint_id": nodes.names})
-    return Group(columns, nodes.packet, nodes.ptr, names=nodes.names)
+    return _nodes("blueprint", views, {"blueprint_id": nodes.names}, nodes.packet, nodes.ptr, nodes.names)
 
 
 def _context(block: Block) -> Group:
@@ -116,8 +111,8 @@ def _context(block: Block) -> Group:
             numbers("hook_latency_ms")[:-1], numbers("latency_budget_ms")[:-1]
         ),
     }
-    columns = gather(_NODES["context"], packets.size, views, extra)
-    return Group(columns, everyone, np.arange(packets.size + 1), names=packets.rows.labels("packet_id").take(everyone))
+    names = packets.rows.labels("packet_id").take(everyone)
+    return _nodes("context", views, extra, everyone, np.arange(packets.size + 1), names)
 
 
 def edge_group(relation: Relation, block: Block, nodes: Mapping[str, Group]) -> Group:
@@ -126,10 +121,11 @@ def edge_group(relation: Relation, block: Block, nodes: Mapping[str, Group]) -> 
 
 
 def _group(
-    relation: Relation, edges: Edges, views: Mapping[str, View], extra: Derived | None = None, hollow: Bools | None = None
+    relation: Relation, edges: Edges, views: Mapping[str, View], extra: Derived | None = None, placeholder: Bools | None = None
 ) -> Group:
-    columns = gather(relation, len(edges.packet), views, extra or {}, hollow)
-    return Group(columns, edges.packet, edges.ptr, hollow, edges=edges)
+    marks = np.zeros(len(edges.packet), dtype=np.bool_) if placeholder is None else placeholder
+    columns = gather(relation, len(edges.packet), views, extra or {}, marks)
+    return Group(relation, columns, edges.packet, edges.ptr, marks, edges=edges)
 
 
 def _connects(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:
@@ -137,8 +133,8 @@ def _connects(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> G
     views = block.packet_views(edges.packet)
     views["urza.connection"] = View(block.metadata.catalogue.connections, edges.rows["urza"])
     views["tolaria.connection_telemetry"] = View(block.connections, edges.rows["telemetry"])
-    hollow = block.nodes["layer"].placeholder
-    return _group(relation, edges, views, hollow=hollow[edges.source] | hollow[edges.target])
+    placeholder = block.nodes["layer"].placeholder
+    return _group(relation, edges, views, placeholder=placeholder[edges.source] | placeholder[edges.target])
 
 
 def _of_activation(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:
@@ -151,7 +147,7 @@ def _of_element(block: Block, relation: Relation, edges: Edges, name: str, node:
     """Edges whose attributes are measured on one of their ends, an element."""
     nodes = block.nodes[name]
     views = _element_views(block, name, edges.packet, nodes.static[node], nodes.telemetry[node])
-    return _group(relation, edges, views, hollow=nodes.placeholder[node])
+    return _group(relation, edges, views, placeholder=nodes.placeholder[node])
 
 
 def _influence(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:
@@ -159,7 +155,7 @@ def _influence(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> 
     activation = edges.source if relation.source == "activation" else edges.target
     views = block.packet_views(edges.packet)
     views["urza.activation_parameter"] = View(block.metadata.catalogue.influences, edges.rows["attributes"])
-    return _group(relation, edges, views, hollow=block.nodes["activation"].placeholder[activation])
+    return _group(relation, edges, views, placeholder=block.nodes["activation"].placeholder[activation])
 
 
 def _targets(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:

@@ -1,36 +1,25 @@
 """The metadata snapshot: everything that is not a run's own, compiled once and never changed afterwards.
 
-Urza's catalogue, BSDS, kernels and health as arrays that are searched by blueprint and time, with the registries and norm
-priors of one build. Offline it is compiled from the whole tables, online from a cache that is refreshed in the background.
+Urza's catalogue, BSDS, kernels and health as arrays that are searched by blueprint and time. Offline it is compiled from the
+tables, online from a cache that is refreshed in the background.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnn.encode.encoding import Vocabularies
 from gnn.join.asof import AsOf
 from gnn.join.catalogue import Catalogue
 from gnn.join.monitors import SeedNotes
-from gnn.join.rows import Floats, Ints, Rows, Vocabulary
+from gnn.join.rows import Floats, Ints, Rows
 from gnn.join.sources import Sources
-from schemas.artifacts import PriorNorm
 
 CONSERVATIVE = "tamiyo.conservative_mode"
 _EXTRAS = "urza"
 _UPDATE_FIRST = ("urza", "event", "update")
-
-
-class Norms(Protocol):
-    """What encoding needs of the norms: the fitted priors by metric."""
-
-    @property
-    def priors(self) -> Mapping[str, PriorNorm]:
-        """Priors of parameter_count, learning_rate, momentum, gradient_variance."""
-        ...
 
 
 def _ranks(rows: Rows, column: str, order: tuple[str, ...]) -> Ints:
@@ -46,16 +35,13 @@ def _blueprint_codes(columns: Iterable[pa.ChunkedArray]) -> dict[str, int]:
 
 
 class Metadata:
-    """An immutable snapshot; `registries` and `priors` belong to it, so that one object says how to encode."""
+    """An immutable snapshot of the catalogue, sheets, kernels and health."""
 
-    def __init__(self, sources: Mapping[str, pa.Table], *, norms: Norms, registries: Mapping[str, Vocabulary]) -> None:
+    def __init__(self, sources: Mapping[str, pa.Table]) -> None:
         """Compile `sources` (contract tables by name; the packets' own tables are not read)."""
         tables = Sources(sources)
-        self.registries = registries
-        self.vocabularies = Vocabularies(registries)
-        # what was made for one packet and depends on its host alone, by relation and blueprint code
+        # what was made for one packet and depends on its host alone, by relation and record code
         self.known: dict[tuple[str, int], Any] = {}
-        self.priors = norms.priors
         named = [table for table in tables if table.startswith("urza.")] + ["urabrask.bsds", "tezzeret.kernel"]
         self.codes_of = _blueprint_codes(tables[name].column("blueprint_id") for name in named)
         self.catalogue = Catalogue(tables, self.codes_of)

@@ -18,11 +18,15 @@ TELEMETRY: Final = {name: f"tolaria.{name}_telemetry" for name in ELEMENT_TABLES
 
 @dataclass(frozen=True)
 class Dangling:
-    """References of one family that name nothing in their packet's graph: packet numbers [n] and what they name."""
+    """References of one family that name nothing in their packet's graph: packet numbers [n] and what they name.
+
+    `placeholders` > 0: what is named is no reference but that many guard tensors, which stand for missing elements.
+    """
 
     family: str
     packet: Ints
     names: tuple[str, ...]
+    placeholders: int = 0
 
 
 class Nodes:

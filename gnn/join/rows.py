@@ -122,7 +122,7 @@ def codes_of(strings: pa.Array) -> Labels:
     """[n + 1] labels of n strings."""
     if len(strings) <= _FEW:
         return _few_codes(strings)
-    coded = strings.dictionary_encode()
+    coded = strings if isinstance(strings, pa.DictionaryArray) else strings.dictionary_encode()
     indices = coded.indices if coded.null_count == 0 else coded.indices.fill_null(-1)
     codes = np.full(len(indices) + 1, -1, dtype=np.int64)
     codes[:-1] = indices.to_numpy(zero_copy_only=False)
@@ -224,8 +224,8 @@ class Rows:
         array = self.array(name)
         if array is None:
             return np.full(self.size, np.iinfo(np.int64).min)
-        whole = array if array.type == pa.int64() else array.cast(pa.int64())
-        return np.asarray((whole if whole.null_count == 0 else whole.fill_null(np.iinfo(np.int64).min)).to_numpy())
+        whole = array if array.null_count == 0 else array.cast(pa.int64()).fill_null(np.iinfo(np.int64).min)
+        return np.asarray(whole.to_numpy(), dtype=np.int64)
 
     def _read_numbers(self, name: str) -> Floats:
         if self._singles is None:

@@ -36,6 +36,8 @@ class Seeds:
 
     def still_needed(self, now: Ints) -> tuple[Ints, Ints]:
         """Rows that packets after `now` (int64 [R], per run) may need, and their runs: each seed's newest, and newer ones."""
+        if not len(now):
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         groups = np.flatnonzero(self._group_run >= 0)
         current = self._newest.newest(groups, now[self._group_run[groups]])
         later = np.flatnonzero((self._run >= 0) & (self._times > now[self._run]))

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import torch
 import torch_geometric
 
+from gnn.graph.batch import GraphStore
 from gnn.model.alongside import alongside
 from gnn.model.baselines import Boosting, constant
 from gnn.model.checkpoint import Checkpoints
@@ -20,7 +21,7 @@ from gnn.model.predictions import Predictions, predict
 from gnn.model.priors import kernel_priors
 from gnn.model.report import Comparison, report
 from gnn.model.ridge import Ridge
-from gnn.model.targets import GraphStore, Labels, locate
+from gnn.model.targets import Labels, locate
 from gnn.model.trained import HeadStatus, TrainedModel
 from gnn.model.training import Fitted, Progress, fit
 from schemas.configuration import ModelConfig, TrainingConfig

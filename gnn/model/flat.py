@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnn.graph.batch import GraphBatch
+from gnn.graph.batch import GraphBatch, GraphStore
 from gnn.model.readout import segment_mean
-from gnn.model.targets import Floats, GraphStore, Labels
+from gnn.model.targets import Floats, Labels
 from schemas.features import node_type
 
 ONE_HOT: Final = 24  # ids at or above share the last indicator

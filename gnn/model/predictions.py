@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from gnn.graph.batch import GraphStore
 from gnn.model.network import TamiyoGNN
-from gnn.model.targets import Floats, GraphStore, Labels, collate
+from gnn.model.targets import Floats, Labels, collate
 
 
 @dataclass(frozen=True)

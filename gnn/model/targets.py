@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,26 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnn.graph.batch import GraphBatch
+from gnn.graph.batch import GraphBatch, GraphStore
 from schemas.configuration import BLENDING_METHODS, RISK_CLASSES
 from schemas.kernels import KERNEL_INDEX
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-
-class GraphStore(Protocol):
-    """What training needs of the graph dataset (`gnn.graph.dataset.GraphDataset` is one)."""
-
-    def __len__(self) -> int: ...
-    def index_of(self, run: str, packet: str) -> int:
-        """Number of that packet's graph; KeyError where there is none."""
-
-    def element_ids(self, node_type: str, index: int) -> Sequence[str]:
-        """Ids of the nodes of that type in graph `index`, in row order."""
-
-    def batch(self, indices: Sequence[int]) -> GraphBatch:
-        """Those graphs, in that order, as one batch."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnn.graph.batch import GraphBatch
+from gnn.graph.batch import GraphBatch, GraphStore
 from gnn.model.checkpoint import Checkpoints
 from gnn.model.losses import LossScale, total_loss
 from gnn.model.network import TamiyoGNN
 from gnn.model.priors import kernel_priors, start_from
-from gnn.model.targets import GraphStore, LabelledBatch, Labels, collate
+from gnn.model.targets import LabelledBatch, Labels, collate
 from schemas.artifacts import REGISTRIES
 from schemas.configuration import ModelConfig, TrainingConfig
 from schemas.features import NODE_TYPES

@@ -64,7 +64,7 @@ def _attempt(network: TamiyoGNN, bundle: Bundle, config: ServingConfig, device: 
     try:
         module = cast(TamiyoGNN, torch.compile(network, dynamic=True, backend=config.compile_backend))
         inputs = {k.removeprefix("input.0."): v for k, v in bundle.golden.items() if k.startswith("input.0.")}
-        answer(module, batch_from(inputs, 1).to(device), bundle.golden["kernel_mask"].to(device))
+        answer(module, batch_from(inputs, 1).to(device), bundle.golden["kernel_mask"].to(device), bundle.norms.priors)
     except COMPILER_FAULTS as error:
         return network, f"{type(error).__name__}: {error}"[:500]
     return module, None

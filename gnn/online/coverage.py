@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnn.coverage.counts import count
+from gnn.coverage.counts import count, marks_of
 from gnn.encode.build import FeatureSet
 from gnn.online.snapshot import Snapshot
 from schemas.features import COVERAGE_KEYS, GROUPS
@@ -32,7 +32,7 @@ class GraphCoverage:
 
 def graph_coverage(features: FeatureSet, snapshot: Snapshot) -> GraphCoverage:
     """Coverage of the last packet of `features`."""
-    counts = count(features)
+    counts = count(marks_of(features.joined))
     measured, elements = counts.measured[:, -1], counts.elements[:, -1]
     keys = {key: float(m / e) for key, m, e in zip(COVERAGE_KEYS, measured, elements, strict=True) if e}
     families, start = {}, 0
@@ -42,10 +42,10 @@ def graph_coverage(features: FeatureSet, snapshot: Snapshot) -> GraphCoverage:
         if total:
             families[group.family] = float(measured[start:stop].sum() / total)
         start = stop
-    at_ns = int(features.block.packets.times[-1])
-    nodes = features.block.blueprints
+    at_ns = int(features.joined.states.times[-1])
+    nodes = features.joined.nodes["blueprint"]
     own = np.flatnonzero(nodes.packet == features.size - 1)
-    names = {name for name in nodes.names.take(own).arrow().to_pylist() if name}
+    names = {name for name in nodes.names.take(own).arrow().to_pylist() if name} if nodes.names is not None else set()
     sheets = [snapshot.sheet(name, at_ns) for name in sorted(names)]
     return GraphCoverage(
         keys=keys,

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gnn.bundle.preflight import preflight
 from gnn.bundle.read import Bundle
 from gnn.graph.builder import Built, GraphBuilder
+from gnn.graph.scale import scale
 from gnn.model.outputs import Outputs
 from gnn.online.choice import Choice, choose
 from gnn.online.command import annotations_of, command_of
@@ -86,7 +88,7 @@ class TamiyoPolicy:
         started = time.perf_counter()
         same_build(metadata, self.bundle)
         built = self._build(packet, metadata)
-        at_ns = int(built.features.block.packets.times[-1])
+        at_ns = int(built.features.joined.states.times[-1])
         mask = self._masks.of(built.batch, metadata, at_ns)
         outputs = self._answer(built, mask)
         choice = choose(outputs, mask, self.bundle.manifest.calibration, self.config)
@@ -120,7 +122,7 @@ class TamiyoPolicy:
 
     def _build(self, packet: bytes | pb.SystemStatePacket, snapshot: Snapshot) -> Built:
         if self._builder is None:
-            self._builder = GraphBuilder(snapshot.metadata, pin=self.device.type == "cuda")
+            self._builder = GraphBuilder(snapshot.metadata, self.bundle.registries, pin=self.device.type == "cuda")
             if self._saved is not None:
                 self._builder.restore(self._saved)
         elif self._builder.metadata is not snapshot.metadata:
@@ -133,7 +135,7 @@ class TamiyoPolicy:
 
     def _answer(self, built: Built, mask: Tensor) -> Outputs:
         """The outputs in float32 on the CPU; host tensors are pinned and copied without blocking where CUDA is used."""
-        batch = built.batch.to(self.device, non_blocking=True)
+        batch = scale(built.batch, self.bundle.norms.priors).to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             outputs: Outputs = self.compiling.module(batch, mask.to(self.device, non_blocking=True))
         return Outputs(**{name: tensor.float().cpu() for name, tensor in outputs.tensors().items()})
@@ -142,12 +144,13 @@ class TamiyoPolicy:
 def _seed_id(built: Built, choice: Choice) -> str | None:
     if choice.seed is None:
         return None
-    found = built.features.block.seed_names.take(torch.tensor([choice.seed]).numpy()).arrow()[0].as_py()
+    names = built.features.joined.nodes["seed"].names
+    found = None if names is None else names.take(np.array([choice.seed])).arrow()[0].as_py()
     return str(found) if found is not None else None
 
 
 def _host(built: Built) -> str | None:
-    found = built.features.block.host_names.arrow()[-1].as_py()
+    found = built.features.joined.states.hosts.arrow()[-1].as_py()
     return str(found) if found else None
 
 

@@ -46,8 +46,7 @@ class Snapshot:
     @classmethod
     def of(cls, bundle: Bundle, tables: Mapping[str, pa.Table], taken_at_ns: int | None = None) -> "Snapshot":
         """Compile contract tables by name (the urza, urabrask, tezzeret, weatherlight and telemetry ones are read)."""
-        metadata = Metadata(tables, norms=bundle.norms, registries=bundle.registries)
-        return cls(metadata, bundle.build_id, time.time_ns() if taken_at_ns is None else taken_at_ns)
+        return cls(Metadata(tables), bundle.build_id, time.time_ns() if taken_at_ns is None else taken_at_ns)
 
     def sheet(self, blueprint_id: str | None, at_ns: int) -> Sheet:
         """The newest sheet of that blueprint that is not newer than `at_ns`."""

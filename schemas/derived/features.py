@@ -4,7 +4,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.features import Kind, NodeType, Relation
+from schemas.features import CONTEXT, EWMA_METRICS, Kind, NodeType, Relation
 
 TYPES: Final = {
     Kind.NUMERIC: pa.float64(),
@@ -13,6 +13,7 @@ TYPES: Final = {
     Kind.MULTI_HOT: pa.list_(pa.string()),
 }
 PACKET: Final = (("training_run_id", pa.string()), ("packet_id", pa.string()), ("timestamp_ns", pa.int64()))
+_STATE: Final = (("mean", pa.float64()), ("var", pa.float64()), ("count", pa.int64()))
 BY_KEY: Final = pa.schema(
     [
         ("training_run_id", pa.string()),
@@ -57,10 +58,32 @@ EWMA: Final = pa.schema(
 )
 
 
+DANGLING_TABLE: Final = "features.dangling"
+DANGLING: Final = pa.schema(
+    [
+        *PACKET,
+        ("family", pa.string()),
+        ("reference", pa.string()),
+        ("placeholders", pa.int64()),  # above 0: no reference, but that many guard tensors in the place of missing elements
+    ]
+)
+_CONTEXT_STATE: Final = (
+    ("host_blueprint_id", pa.string()),
+    ("packet_order", pa.int32()),  # among packets of one run and time
+    *((f"{metric}__{part}", kind) for metric in EWMA_METRICS for part, kind in _STATE),
+)
+
+
 def feature_schema(group: NodeType | Relation) -> pa.Schema:
     """Arrow schema of a group's feature table."""
-    ids = ("element_id",) if isinstance(group, NodeType) else ("source_id", "target_id")
-    fields = [*PACKET, *((name, pa.string()) for name in ids)]
+    fields = list(PACKET)
+    if isinstance(group, NodeType):
+        fields.append(("element_id", pa.string()))
+    else:
+        for end in ("source", "target"):
+            fields += [(f"{end}_id", pa.string()), (f"{end}_ordinal", pa.int32())]
+    fields += [("ordinal", pa.int32()), ("placeholder", pa.bool_())]
+    fields += _CONTEXT_STATE if group is CONTEXT else ()
     for feature in group.features:
         fields += [(feature.name, TYPES[feature.kind]), (f"{feature.name}__mask", pa.int8())]
     return pa.schema(fields)

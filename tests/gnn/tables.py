@@ -134,3 +134,9 @@ def small_world(steps: int = 3) -> dict[str, pa.Table]:
             | {"cpu_utilisation": 50.0, "conservative_mode": False, "sla_breaches": 0.0}
         ],
     )
+
+
+def altered(world: dict[str, pa.Table], name: str, **columns: Any) -> dict[str, pa.Table]:
+    """The world with other values in all rows of one table."""
+    rows = [{**row, **columns} for row in world[name].to_pylist()]
+    return {**world, name: pa.Table.from_pylist(rows, schema=world[name].schema)}

@@ -22,7 +22,7 @@ def home(tmp_path: Path) -> Path:
     other = packet(0, "run-b") | {"packet_id": "run-a-0"}
     rows = [*world["tolaria.system_state"].to_pylist(), other]
     world["tolaria.system_state"] = table("tolaria.system_state", rows)
-    features = build_features(world, norms=FixedNorms(), registries=world_registries())
+    features = build_features(world, registries=world_registries())
     write_dataset(tmp_path / "graphs" / "one", features, {})
     switch_link(tmp_path / "graphs" / "current", "one")
     return tmp_path

@@ -9,7 +9,7 @@ import pytest
 
 from gnn.encode.build import Featured, FeatureSet, build_features
 from schemas.features import GROUPS, Kind
-from tests.gnn.tables import START, FixedNorms, of_packet, packet, registries, small_world, table
+from tests.gnn.tables import START, altered, of_packet, packet, registries, small_world, table
 
 REGISTRIES = registries(
     layer_type=["linear"],
@@ -22,7 +22,7 @@ REGISTRIES = registries(
 
 
 def build(world: dict[str, pa.Table]) -> FeatureSet:
-    return build_features(world, norms=FixedNorms(), registries=REGISTRIES)
+    return build_features(world, registries=REGISTRIES)
 
 
 def family(features: FeatureSet, name: str) -> Featured:
@@ -53,11 +53,6 @@ def extended(world: dict[str, pa.Table], name: str, *rows: dict[str, Any]) -> di
     old = world.get(name)
     new = table(name, rows)
     return {**world, name: new if old is None else pa.concat_tables([old, new])}
-
-
-def altered(world: dict[str, pa.Table], name: str, **columns: Any) -> dict[str, pa.Table]:
-    rows = [{**row, **columns} for row in world[name].to_pylist()]
-    return {**world, name: pa.Table.from_pylist(rows, schema=world[name].schema)}
 
 
 def test_layer_falls_back_to_the_packets_metric_and_that_counts_as_measured() -> None:
@@ -177,9 +172,9 @@ def test_seed_export_beats_its_copy_in_a_packet_and_newest_per_seed_counts() -> 
 def test_placeholders_measure_nothing() -> None:
     world = altered(small_world(2), "urza.layer", is_placeholder=True, type="guard_tensor")
     layer = family(build(world), "node.layer")
-    assert layer.group.hollow is not None
-    assert layer.group.hollow.all()
-    assert not layer.encoded.measured.any()
+    assert layer.group.placeholder is not None
+    assert layer.group.placeholder.all()
+    assert not layer.encoded.x[:, layer.declaration.value_width :].any()
     assert not layer.encoded.ids.any()
 
 
@@ -199,7 +194,7 @@ def test_dangling_references_make_no_edge_and_are_kept_with_their_ids() -> None:
     world = extended(small_world(1), "tolaria.layer_telemetry", of_packet(0, layer_id="ghost", loss=1.0))
     world = altered(world, "kasmina.seed_state", monitored_layers=["fc2", "lost"])
     world = extended(world, "tolaria.connection_telemetry", of_packet(0, source_layer_id="fc2", target_layer_id="nowhere"))
-    found = {dangling.family: dangling.names for dangling in build(world).dangling}
+    found = {dangling.family: dangling.names for dangling in build(world).joined.dangling}
     assert found == {
         "node.layer": ("ghost",),
         "edges.seed_monitors": ("seed-1 -> lost",),

@@ -5,19 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnn.coverage.counts import add_up, by_family, by_key, check_conservation
-from gnn.coverage.gaps import gaps
+from gnn.coverage.counts import add_up, by_family
 from gnn.encode.build import FeatureSet, build_features
 from gnn.join.tables import feature_tables
 from schemas.derived.features import feature_schema
 from schemas.errors import FeatureError
 from schemas.features import COVERAGE_KEYS, FAMILIES, GROUPS, Kind
+from tests.gnn.coverage import by_key, check_conservation, gaps
 from tests.gnn.graph.worlds import World, world_registries
-from tests.gnn.tables import FixedNorms, of_packet, packet, small_world, table, tables
+from tests.gnn.tables import of_packet, packet, small_world, table, tables
 
 
 def build(world) -> FeatureSet:
-    return build_features(world, norms=FixedNorms(), registries=world_registries())
+    return build_features(world, registries=world_registries())
 
 
 def rows_of(table_, **wanted):
@@ -30,7 +30,7 @@ def test_conservation_on_random_worlds(seed: int) -> None:
     features = build(World(seed).tables())
     keys = by_key(features)
     check_conservation(features, keys)
-    assert [row["key"] for row in keys.to_pylist()] == list(COVERAGE_KEYS) * len(features.block.packets.runs)
+    assert [row["key"] for row in keys.to_pylist()] == list(COVERAGE_KEYS) * len(features.joined.states.runs)
     missing: dict[tuple[str, str], int] = {}
     for row in gaps(features).to_pylist():
         assert row["system"]
@@ -47,7 +47,7 @@ def test_conservation_on_random_worlds(seed: int) -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_feature_tables_agree_with_coverage_and_their_masks(seed: int) -> None:
     features = build(World(seed).tables())
-    found = feature_tables(features)
+    found = feature_tables(features.joined)
     measured = {row["key"]: row["measured_sum"] for row in by_key(features).group_by("key").aggregate(
         [("measured", "sum")]).to_pylist()}  # fmt: skip
     for group in GROUPS:
@@ -145,7 +145,7 @@ def test_dangling_references_are_gaps_with_their_ids() -> None:
 
 
 def test_kinds_of_columns() -> None:
-    seed = feature_tables(build(small_world(1)))["features.seed"].to_pylist()[0]
+    seed = feature_tables(build(small_world(1)).joined)["features.seed"].to_pylist()[0]
     assert seed["quarantine_only"] is False
     assert seed["allowed_blending_methods"] == ["linear", "cosine"]
     assert seed["isolation_exemptions"] == []

@@ -22,18 +22,18 @@ declared.COVERAGE_KEYS = tuple(group.key(f) for group in declared.GROUPS for f i
 import numpy as np
 
 from gnn.encode.build import build_features
-from gnn.coverage.counts import by_key, check_conservation
-from gnn.coverage.gaps import gaps
+from tests.gnn.coverage import by_key, check_conservation, gaps
 from gnn.join.tables import feature_tables
 from gnn.graph.assemble import to_batch
-from gnn.graph.dataset import GraphDataset, write_dataset
+from gnn.graph.dataset import GraphDataset
+from gnn.graph.files import write_shard
 from schemas.feature_reference import features_page
 from tests.gnn.tables import FixedNorms, registries, small_world, table
 
 world = small_world(2)
 layers = [{**r, "depth": r["index"] + 1 if r["layer_id"] == "fc1" else None} for r in world["urza.layer"].to_pylist()]
 world["urza.layer"] = table("urza.layer", layers)
-features = build_features(world, norms=FixedNorms(), registries=registries())
+features = build_features(world, registries=registries())
 batch = to_batch(features)
 batch.validate()
 assert batch.x["layer"].shape[1] == LAYER.width + 2
@@ -43,10 +43,10 @@ keys = {r["key"]: r for r in by_key(features).to_pylist()}
 assert (keys["layer.depth"]["measured"], keys["layer.depth"]["elements"]) == (2, 4)
 check_conservation(features, by_key(features))
 assert [r["system"] for r in gaps(features).to_pylist() if r["key"] == "layer.depth"] == ["urza"]
-assert feature_tables(features)["features.layer"].column("depth").to_pylist() == [1.0, None] * 2
+assert feature_tables(features.joined)["features.layer"].column("depth").to_pylist() == [1.0, None] * 2
 assert "| `depth` |" in features_page()
-write_dataset(Path(sys.argv[1]), features, {})
-assert GraphDataset.open(Path(sys.argv[1])).batch([1]).x["layer"].shape[1] == LAYER.width + 2
+shard = write_shard(Path(sys.argv[1]), features)
+assert GraphDataset.of([shard]).batch([1]).x["layer"].shape[1] == LAYER.width + 2
 """
 
 

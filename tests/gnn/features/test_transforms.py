@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnn.encode.transforms import UNARY, ewma, graph_max, log_z, unary
-from gnn.norms.priors import DEFAULT_PRIORS
+from gnn.encode.transforms import UNARY, ewma, graph_max, unary
 from schemas.features import Transform
 
 FORMULAS = {
@@ -41,11 +40,6 @@ def test_outside_the_domain_is_not_finite() -> None:
 
 def test_ewma_uses_epsilon() -> None:
     np.testing.assert_allclose(ewma(np.array([2.0]), np.array([1.0]), np.array([0.0])), 1.0 / math.sqrt(1e-6))
-
-
-def test_log_z_takes_no_logarithm_of_momentum() -> None:
-    np.testing.assert_allclose(log_z(np.array([0.95]), DEFAULT_PRIORS["momentum"]), 1.0)
-    np.testing.assert_allclose(log_z(np.array([1e6]), DEFAULT_PRIORS["parameter_count"]), 0.0, atol=1e-12)
 
 
 def test_graph_max_is_per_graph_and_survives_empty_and_zero_graphs() -> None:

@@ -1,21 +1,26 @@
 """The dataset gives back the very graphs that were written, in any order and company, and refuses what is not its own."""
 
+import pickle
 from dataclasses import fields
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 import torch
 
-from gnn.encode.build import FeatureSet, build_features
+from gnn.coverage.counts import mask_sums
+from gnn.encode.build import FeatureSet, build_features, encode_all
+from gnn.encode.encoding import Vocabularies
 from gnn.graph.assemble import to_batch
 from gnn.graph.batch import GraphBatch
-from gnn.graph.dataset import GraphDataset
-from gnn.graph.files import FILES, write_dataset
-from schemas.errors import FeatureError, StorageError
-from schemas.features import NODE_TYPES, RELATIONS
-from tests.gnn.tables import FixedNorms, packet, registries, small_world, table
+from gnn.graph.dataset import GraphDataset, Shard
+from gnn.graph.files import FILES, ShardWriter, write_shard
+from gnn.join.tables import feature_tables, join_of
+from schemas.errors import FeatureError
+from schemas.features import COVERAGE_KEYS, NODE_TYPES, RELATIONS
+from tests.gnn.tables import packet, registries, small_world, table
 
-INPUTS = {"tolaria.system_state": "a" * 64}
+REGISTRIES = registries(layer_type=["linear"], seed=["seed-1"])
 
 
 def same(first: GraphBatch, second: GraphBatch) -> bool:
@@ -32,13 +37,19 @@ def features(steps: int = 4) -> FeatureSet:
     world = small_world(steps)
     lone = table("tolaria.system_state", [packet(step, "run-b", blueprint_id=None) for step in range(2)])
     world["tolaria.system_state"] = table("tolaria.system_state", world["tolaria.system_state"].to_pylist() + lone.to_pylist())
-    return build_features(world, norms=FixedNorms(), registries=registries(layer_type=["linear"], seed=["seed-1"]))
+    return build_features(world, registries=REGISTRIES)
+
+
+def only(run: str) -> FeatureSet:
+    """The features of one run, through the feature tables."""
+    tables = feature_tables(features().joined)
+    own = {name: rows.filter(pc.equal(rows["training_run_id"], run)) for name, rows in tables.items()}
+    return encode_all(join_of(own), Vocabularies(REGISTRIES))
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> GraphDataset:
-    write_dataset(tmp_path / "graphs", features(), INPUTS)
-    return GraphDataset.open(tmp_path / "graphs", inputs=INPUTS, verify=True)
+    return GraphDataset.of([write_shard(tmp_path / "graphs", features())], verify=True)
 
 
 def test_whole_dataset_is_the_feature_set(dataset: GraphDataset) -> None:
@@ -90,42 +101,57 @@ def test_hetero_data_of_a_batch_validates(dataset: GraphDataset) -> None:
     assert dataset.batch([]).num_graphs == 0
 
 
-def test_written_in_parts_it_holds_the_same_graphs(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "parts", iter([features(2), features(3)]), INPUTS)
-    parts = GraphDataset.open(tmp_path / "parts")
-    assert len(parts) == 9
-    assert same(parts.batch(range(4)), to_batch(features(2)))
-    assert same(parts.batch(range(4, 9)), to_batch(features(3)))
+def test_shards_are_one_sequence_in_any_company(dataset: GraphDataset, tmp_path: Path) -> None:
+    whole = features()
+    runs = [write_shard(tmp_path / run, only(run)) for run in ("run-b", "run-a")]
+    parts = GraphDataset.of(runs, verify=True)
+    assert len(parts) == len(dataset) == whole.size
+    order = [dataset.index_of(key["training_run_id"], key["packet_id"]) for key in parts.keys.to_pylist()]
+    assert same(parts.batch(range(len(parts))), dataset.batch(order))
+    assert same(parts.batch([5, 0, 3, 5]), dataset.batch([order[place] for place in (5, 0, 3, 5)]))
+    assert [parts.element_ids("context", place) for place in range(6)] == [dataset.element_ids("context", n) for n in order]
+    assert same(pickle.loads(pickle.dumps(parts)).batch([1, 4]), parts.batch([1, 4]))
+
+
+def test_a_shard_depends_on_its_runs_alone_whether_they_are_encoded_or_copied(dataset: GraphDataset, tmp_path: Path) -> None:
+    whole = dataset.shards[0]
+    assert write_shard(tmp_path / "each", iter([only("run-a"), only("run-b")])).name == whole.directory.name
+    lone = Shard.open(write_shard(tmp_path / "lone", only("run-b")))
+    for sources in (((whole, 0), (whole, 1)), ((whole, 0), (lone, 0))):
+        writer = ShardWriter(tmp_path / "copies")
+        for shard, run in sources:
+            writer.copy(shard.part(run, run + 1))
+        directory, header = writer.finish()
+        assert (directory.name, header) == (whole.directory.name, whole.header)
+        writer.abandon()
+    measured = dict(zip(COVERAGE_KEYS, whole.measured().tolist(), strict=True))
+    assert measured == mask_sums(features())
 
 
 def test_empty_dataset(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "none", [], INPUTS)
-    assert len(GraphDataset.open(tmp_path / "none", verify=True)) == 0
-
-
-def test_a_published_dataset_is_never_overwritten(dataset: GraphDataset) -> None:
-    with pytest.raises(StorageError, match="never change"):
-        write_dataset(dataset.directory, features(), INPUTS)
-    assert [path.name for path in dataset.directory.parent.iterdir()] == ["graphs"]
+    assert len(GraphDataset.of([write_shard(tmp_path / "none", [])], verify=True)) == 0
+    assert len(GraphDataset.open(tmp_path)) == 0
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_flipped_or_lost_byte_is_found(dataset: GraphDataset, name: str) -> None:
-    path = dataset.directory / name
+    directory = dataset.shards[0].directory
+    path = directory / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(FeatureError, match=f"{name}: expected SHA-256"):
-        GraphDataset.open(dataset.directory, verify=True)
+        GraphDataset.of([directory], verify=True)
     path.write_bytes(data[:-1])
     with pytest.raises(FeatureError, match=f"{name}: expected {len(data)} bytes"):
-        GraphDataset.open(dataset.directory)
+        GraphDataset.of([directory])
 
 
-def test_other_inputs_and_foreign_directories_are_refused(dataset: GraphDataset, tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match=r"input tolaria\.system_state: expected bbb"):
-        GraphDataset.open(dataset.directory, inputs={"tolaria.system_state": "b" * 64})
-    with pytest.raises(FeatureError, match="expected a graph dataset"):
-        GraphDataset.open(tmp_path)
+def test_foreign_directories_and_numbers_are_refused(dataset: GraphDataset, tmp_path: Path) -> None:
+    with pytest.raises(FeatureError, match="expected a shard of graphs"):
+        GraphDataset.of([tmp_path])
     with pytest.raises(FeatureError, match=r"graph numbers 0\.\.5"):
         dataset.batch([6])
+    (tmp_path / "graphs" / "current.json").write_text('{"0": "../../etc"}')
+    with pytest.raises(FeatureError, match="expected bucket numbers and digests"):
+        GraphDataset.open(tmp_path)

@@ -4,10 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnn.encode.build import Featured, build_features
+from gnn.encode.build import Featured, build_features, encode_all
+from gnn.encode.encoding import Vocabularies
+from gnn.graph.assemble import to_batch
+from gnn.graph.batch import GraphBatch
+from gnn.graph.scale import scale
+from gnn.join.tables import feature_tables, join_of
 from gnn.norms.priors import fit_priors
 from schemas.features import FeatureGroup, Kind, Transform
 from tests.gnn.graph.reference import Element, Graph, Reference, transformed
@@ -55,8 +61,8 @@ def ids(group: FeatureGroup, element: Element) -> list[int]:
     ]
 
 
-def compare(featured: Featured, number: int, elements: list[Element], graph: Graph, norms: Fitted) -> None:
-    """One node type or relation of one graph."""
+def compare(featured: Featured, scaled: np.ndarray, number: int, elements: list[Element], graph: Graph, norms: Fitted) -> None:
+    """One node type or relation of one graph; `scaled` are its channels after `scale`."""
     group, found = featured.declaration, featured.encoded
     rows = slice(int(featured.group.ptr[number]), int(featured.group.ptr[number + 1]))
     assert rows.stop - rows.start == len(elements), group.family
@@ -70,8 +76,8 @@ def compare(featured: Featured, number: int, elements: list[Element], graph: Gra
     )
     assert found.ids[rows].tolist() == [ids(group, element) for element in elements], group.family
     mask = slice(group.value_width, None)
-    np.testing.assert_array_equal(found.x[rows][:, mask], expected[:, mask], err_msg=group.family)
-    np.testing.assert_allclose(found.x[rows], expected.astype(np.float32), rtol=2e-6, atol=2e-6, err_msg=group.family)
+    np.testing.assert_array_equal(scaled[rows][:, mask], expected[:, mask], err_msg=group.family)
+    np.testing.assert_allclose(scaled[rows], expected.astype(np.float32), rtol=2e-6, atol=2e-6, err_msg=group.family)
 
 
 @settings(max_examples=40, deadline=None)
@@ -85,10 +91,21 @@ def test_equals_the_reference_on_tidy_worlds(seed: int) -> None:
     check(World(seed, messy=False, runs=2, steps=5))
 
 
+def assert_equal(first: GraphBatch, second: GraphBatch) -> None:
+    """Every tensor, bit for bit."""
+    for part, found in vars(first).items():
+        if isinstance(found, dict):
+            for key, tensor in found.items():
+                assert torch.equal(tensor, getattr(second, part)[key]), (part, key)
+
+
 def check(world: World) -> None:
     tables = world.tables()
     norms = Fitted(tables)
-    features = build_features(tables, norms=norms, registries=REGISTRIES)
+    features = build_features(tables, registries=REGISTRIES)
+    batch = scale(to_batch(features), norms.priors)
+    stored = encode_all(join_of(feature_tables(features.joined)), Vocabularies(REGISTRIES))
+    assert_equal(scale(to_batch(stored), norms.priors), batch)
     graphs = Reference(tables).graphs()
     assert features.keys().column("packet_id").to_pylist() == [graph.packet["packet_id"] for graph in graphs]
     for number, graph in enumerate(graphs):
@@ -97,7 +114,7 @@ def check(world: World) -> None:
             assert labels is not None
             rows = slice(int(featured.group.ptr[number]), int(featured.group.ptr[number + 1]))
             assert labels.arrow().to_pylist()[rows] == [element.id for element in graph.nodes[name]], name
-            compare(featured, number, graph.nodes[name], graph, norms)
+            compare(featured, batch.x[name].numpy(), number, graph.nodes[name], graph, norms)
         for short, featured in features.edges.items():
             edges, relation = featured.group.edges, featured.declaration
             assert edges is not None
@@ -105,4 +122,4 @@ def check(world: World) -> None:
             first = [int(features.nodes[end].group.ptr[number]) for end in (relation.source, relation.target)]
             ends = list(zip((edges.source[rows] - first[0]).tolist(), (edges.target[rows] - first[1]).tolist(), strict=True))
             assert ends == [edge.id for edge in graph.edges[short]], short
-            compare(featured, number, graph.edges[short], graph, norms)
+            compare(featured, batch.edge_attr[relation.triple].numpy(), number, graph.edges[short], graph, norms)

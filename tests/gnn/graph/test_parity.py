@@ -4,19 +4,19 @@ import pyarrow as pa
 import pytest
 import torch
 
-from gnn.encode.build import build_features, featurize
+from gnn.encode.build import build_features, encode_all
+from gnn.encode.encoding import Vocabularies
 from gnn.graph.assemble import to_batch
 from gnn.graph.batch import GraphBatch
 from gnn.graph.builder import GraphBuilder
+from gnn.join.join import join
 from gnn.join.metadata import Metadata
 from gnn.join.state import RunState
-from gnn.norms.priors import DEFAULT_PRIORS
 from schemas.contracts import TABLES
 from schemas.errors import FeatureError
 from schemas.features import NODE_TYPES, RELATIONS
 from tests.gnn.graph.replay import packet_tables
 from tests.gnn.graph.worlds import World, world_registries
-from tests.gnn.tables import FixedNorms
 
 
 def graph_of(batch: GraphBatch, number: int) -> dict[object, torch.Tensor]:
@@ -40,15 +40,15 @@ def assert_same(first: dict[object, torch.Tensor], second: dict[object, torch.Te
 
 
 def metadata_of(world: dict[str, pa.Table]) -> Metadata:
-    return Metadata(world, norms=FixedNorms(), registries=world_registries())
+    return Metadata(world)
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_replay_is_bit_equal_also_when_restored_in_the_middle(seed: int) -> None:
     world = World(seed, runs=4, steps=6).tables()
-    offline = build_features(world, norms=FixedNorms(), registries=world_registries())
+    offline = build_features(world, registries=world_registries())
     batch = to_batch(offline)
-    builder = GraphBuilder(metadata_of(world))
+    builder = GraphBuilder(metadata_of(world), world_registries())
     for number, tables in enumerate(packet_tables(world, offline)):
         built = builder.build(tables)
         built.batch.validate()
@@ -56,22 +56,23 @@ def test_replay_is_bit_equal_also_when_restored_in_the_middle(seed: int) -> None
         assert_same(graph_of(batch, number), graph_of(built.batch, 0))
         if number % 3 == 1:
             saved = builder.save()
-            builder = GraphBuilder(metadata_of(world))
+            builder = GraphBuilder(metadata_of(world), world_registries())
             builder.restore(saved)
             assert builder.save() == saved
 
 
 def test_a_run_may_be_cut_into_blocks_anywhere() -> None:
     world = World(3, messy=False, runs=3, steps=6).tables()
-    whole = to_batch(build_features(world, norms=FixedNorms(), registries=world_registries()))
+    whole = to_batch(build_features(world, registries=world_registries()))
     metadata, number = metadata_of(world), 0
     states: dict[str, RunState] = {}
-    features = build_features(world, norms=FixedNorms(), registries=world_registries())
+    features = build_features(world, registries=world_registries())
     parts = list(packet_tables(world, features))
     for first in range(0, len(parts), 4):
         merged = {name: pa.concat_tables([part[name] for part in parts[first : first + 4]]) for name in parts[0]}
-        block = featurize(metadata, merged | {n: t.empty() for n, t in TABLES.items() if n not in merged}, states)
-        states = block.block.final_states(states)
+        filled = merged | {n: t.empty() for n, t in TABLES.items() if n not in merged}
+        joined, states = join(metadata, filled, states)
+        block = encode_all(joined, Vocabularies(world_registries()))
         for place in range(block.size):
             assert_same(graph_of(whole, number), graph_of(to_batch(block), place))
             number += 1
@@ -80,16 +81,15 @@ def test_a_run_may_be_cut_into_blocks_anywhere() -> None:
 
 def test_runs_do_not_disturb_each_other_and_order_of_rows_does_not_matter() -> None:
     world = World(5, runs=3, steps=5).tables()
-    whole = build_features(world, norms=FixedNorms(), registries=world_registries())
+    whole = build_features(world, registries=world_registries())
     batch, keys = to_batch(whole), whole.keys().to_pylist()
     backwards = {name: rows.take(pa.array(range(rows.num_rows - 1, -1, -1), pa.int64())) for name, rows in world.items()}
-    again = to_batch(build_features(backwards, norms=FixedNorms(), registries=world_registries()))
+    again = to_batch(build_features(backwards, registries=world_registries()))
     for number in range(batch.num_graphs):
         assert_same(graph_of(batch, number), graph_of(again, number))
-    for run in whole.block.packets.runs:
+    for run in whole.joined.states.runs:
         alone = build_features(
             {n: (t.filter(pa.compute.equal(t["training_run_id"], run)) if TABLES[n].scope else t) for n, t in world.items()},
-            norms=FixedNorms(),
             registries=world_registries(),
         )
         own = [number for number, key in enumerate(keys) if key["training_run_id"] == run]
@@ -98,11 +98,7 @@ def test_runs_do_not_disturb_each_other_and_order_of_rows_does_not_matter() -> N
 
 
 def test_damaged_state_is_refused() -> None:
-    builder = GraphBuilder(metadata_of({}))
+    builder = GraphBuilder(metadata_of({}), world_registries())
     for saved in (b"", b"{}", b'{"format": 9, "runs": {}}', b'{"format": 1, "runs": {"a": {"ewma": {}, "seeds": "!"}}}'):
         with pytest.raises(FeatureError, match="saved run states"):
             builder.restore(saved)
-
-
-def test_default_priors_are_the_norms_of_these_worlds() -> None:
-    assert metadata_of({}).priors is DEFAULT_PRIORS

@@ -5,22 +5,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gnn.coverage.counts import by_family, by_key
+from gnn.coverage.counts import by_family
 from gnn.coverage.heatmap import heat_map, trend
 from gnn.encode.build import build_features
 from gnn.graph.assemble import to_batch
-from gnn.graph.dataset import GraphDataset, write_dataset
+from gnn.graph.dataset import GraphDataset
+from gnn.graph.files import write_shard
 from gnn.graph.picture import measured_share, picture, picture_of
 from schemas.errors import FeatureError
 from schemas.features import NODE_TYPES, node_type
+from tests.gnn.coverage import by_key
 from tests.gnn.graph.worlds import World, world_registries
-from tests.gnn.tables import FixedNorms, small_world
+from tests.gnn.tables import small_world
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def test_picture_of_a_graph_and_of_one_without_layers() -> None:
-    features = build_features(World(1).tables(), norms=FixedNorms(), registries=world_registries())
+    features = build_features(World(1).tables(), registries=world_registries())
     batch = to_batch(features)
     for number in range(min(3, batch.num_graphs)):
         names = {}
@@ -34,8 +36,8 @@ def test_picture_of_a_graph_and_of_one_without_layers() -> None:
 
 
 def test_picture_of_a_dataset(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "graphs", build_features(small_world(2), norms=FixedNorms(), registries=world_registries()), {})
-    dataset = GraphDataset.open(tmp_path / "graphs")
+    shard = write_shard(tmp_path / "graphs", build_features(small_world(2), registries=world_registries()))
+    dataset = GraphDataset.of([shard])
     assert picture_of(dataset, 1).startswith(PNG)
     with pytest.raises(FeatureError, match=r"expected one of 0\.\.1"):
         picture_of(dataset, 2)
@@ -50,12 +52,12 @@ def test_measured_share_counts_masks_and_ids() -> None:
 
 
 def test_heat_map_of_coverage_also_without_runs() -> None:
-    features = build_features(small_world(2), norms=FixedNorms(), registries=world_registries())
+    features = build_features(small_world(2), registries=world_registries())
     assert heat_map(by_key(features)).startswith(PNG)
     assert heat_map(by_key(features).slice(0, 0)).startswith(PNG)
 
 
 def test_trend_of_coverage_also_without_runs() -> None:
-    families = by_family(by_key(build_features(small_world(2), norms=FixedNorms(), registries=world_registries())))
+    families = by_family(by_key(build_features(small_world(2), registries=world_registries())))
     assert trend(families).startswith(PNG)
     assert trend(families.slice(0, 0)).startswith(PNG)

@@ -1,0 +1,95 @@
+"""Contract rows -> raw features: joins every table as of each packet's time."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from gnn.join.block import Block
+from gnn.join.groups import edge_group, node_groups
+from gnn.join.joined import Group, Joined, TrainingStates
+from gnn.join.metadata import Metadata
+from gnn.join.nodes import Dangling
+from gnn.join.rows import Ints
+from gnn.join.state import RunState, States
+from schemas.features import NODE_TYPES, RELATIONS, Relation
+
+# relations whose attributes all stand in the host's Urza graph, as their edges do
+_OF_HOST: Final = frozenset(
+    relation.short
+    for relation in RELATIONS
+    if all(f.clauses and all(table.startswith("urza.") for table, _ in f.clauses) for f in relation.features)
+)
+
+
+def join(metadata: Metadata, tables: Mapping[str, pa.Table], states: States) -> tuple[Joined, dict[str, RunState]]:
+    """Join all packets of `tables` with a metadata snapshot, going on from the runs' `states`; with the states after them.
+
+    `tables` are contract tables by name: the packets, their telemetry and seed states.
+    """
+    block = Block(metadata, tables, states)
+    nodes = node_groups(block)
+    edges = {relation.short: _relation(relation, block, nodes) for relation in RELATIONS}
+    found = Joined(_training_states(block), block.traces, nodes, edges, tuple(_dangling(block, nodes, edges)))
+    return found, block.final_states(states)
+
+
+def _training_states(block: Block) -> TrainingStates:
+    packets = block.packets
+    ids = packets.rows.labels("packet_id").take(np.arange(packets.size))
+    return TrainingStates(packets.runs, packets.run, packets.run_ptr, packets.times, ids, block.host_names)
+
+
+def _relation(relation: Relation, block: Block, nodes: Mapping[str, Group]) -> Group:
+    """A relation of the block. What depends on the host alone is made once per host for packets that come one at a time."""
+    if relation.short not in _OF_HOST or block.packets.size != 1:
+        return edge_group(relation, block, nodes)
+    key, known = (relation.short, int(block.host[0])), block.metadata.known
+    if key not in known:
+        known[key] = replace(edge_group(relation, block, nodes), of_host=True)
+    found: Group = known[key]
+    return found
+
+
+def _dangling(block: Block, nodes: Mapping[str, Group], edges: Mapping[str, Group]) -> Iterator[Dangling]:
+    """References of packets, those inside the graphs of their hosts (once a run and host), and unknown blueprints."""
+    found = [Dangling(node.family, *block.nodes[node.name].dangling) for node in NODE_TYPES if node.name in block.nodes]
+    found += [dangling for group in edges.values() if group.edges is not None for dangling in group.edges.dangling]
+    if block.packets.size:
+        found += [*_in_hosts(block), *_unknown_blueprints(block), *_unused_placeholders(block, nodes)]
+    return (dangling for dangling in found if len(dangling.packet))
+
+
+def _in_hosts(block: Block) -> Iterator[Dangling]:
+    first_of: Ints = np.unique(np.stack([block.packets.run, block.host]), axis=1, return_index=True)[1]
+    for name, links in block.metadata.catalogue.links.items():
+        if not links.dangling:
+            continue
+        by_host: dict[int, list[str]] = {}
+        for code, reference in links.dangling:
+            by_host.setdefault(code, []).append(reference)
+        named = [(int(packet), reference) for packet in first_of for reference in by_host.get(int(block.host[packet]), ())]
+        packet = np.array([packet for packet, _ in named], dtype=np.int64)
+        yield Dangling(f"edges.{name}", packet, tuple(reference for _, reference in named))
+
+
+def _unknown_blueprints(block: Block) -> Iterator[Dangling]:
+    """Blueprints that a packet or a seed names and Urza has no record of."""
+    nodes = block.blueprints
+    lost = np.flatnonzero(block.metadata.catalogue.record[nodes.code] < 0)
+    if len(lost):
+        yield Dangling("node.blueprint", nodes.packet[lost], tuple(nodes.names.take(lost).arrow().to_pylist()))
+
+
+def _unused_placeholders(block: Block, nodes: Mapping[str, Group]) -> Iterator[Dangling]:
+    """Runs without layers or activations, where Urza's catalogue holds guard tensors in place of real ones."""
+    for name in ("layer", "activation"):
+        count = int(block.metadata.catalogue.elements[name].placeholder.sum())
+        if count:
+            first = block.packets.run_ptr[:-1]
+            per_run = np.diff(nodes[name].ptr[block.packets.run_ptr])
+            packet = first[per_run == 0]
+            reference = f"{count} rows of urza.{name} stand for guard tensors, which are no {name}s of a host"
+            yield Dangling(f"node.{name}", packet, (reference,) * len(packet), count)
