@@ -7,8 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.features import COVERAGE_KEYS
 
 _MOST_RUNS: Final = 60
+_MOST_POINTS: Final = 500
 _LONGEST: Final = 48  # letters of a label
 _CELL: Final = (18, 15)  # pixels, across and down
 _FONT_PIXELS: Final = 11
@@ -19,7 +23,7 @@ _MARGIN: Final = 28
 def heat_map(by_key: pa.Table, title: str = "Coverage by key and training run") -> bytes:
     """PNG of rows of `coverage.by_key`: green measured, red missing, white where a run has no element of the key.
 
-    Keys stand in their order in the table, mandatory ones in black; of more than 60 runs the last 60 by name are shown.
+    Keys stand in the order of their declaration, mandatory ones in black; of more than 60 runs the last 60 by name are shown.
     Drawn by Pillow: the labels alone cost a plotting library most of a second.
     """
     from PIL import Image, ImageDraw
@@ -76,7 +80,8 @@ def trend(by_family: pa.Table) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    runs = sorted(set(by_family.column("training_run_id").to_pylist()))
+    runs = sorted(by_family.column("training_run_id").unique().to_pylist())[-_MOST_POINTS:]
+    by_family = by_family.filter(pc.is_in(by_family.column("training_run_id"), value_set=pa.array(runs, pa.string())))
     place = {run: number for number, run in enumerate(runs)}
     lines: dict[str, np.ndarray] = {}
     for row in by_family.to_pylist():
@@ -106,9 +111,11 @@ def _png(figure: Any) -> bytes:
 
 def _matrix(by_key: pa.Table) -> tuple[list[str], list[str], np.ndarray, list[bool]]:
     """Keys, runs, ratios float64 [keys, runs] (NaN without elements), and which keys are mandatory."""
-    rows = by_key.select(["training_run_id", "key", "mandatory", "ratio"]).to_pylist()
-    runs = sorted({row["training_run_id"] for row in rows})[-_MOST_RUNS:]
-    required = {row["key"]: bool(row["mandatory"]) for row in rows}
+    runs = sorted(by_key.column("training_run_id").unique().to_pylist())[-_MOST_RUNS:]
+    shown = by_key.filter(pc.is_in(by_key.column("training_run_id"), value_set=pa.array(runs, pa.string())))
+    rows = shown.select(["training_run_id", "key", "mandatory", "ratio"]).to_pylist()
+    order = {key: place for place, key in enumerate(COVERAGE_KEYS)}
+    required = {row["key"]: bool(row["mandatory"]) for row in sorted(rows, key=lambda row: order.get(row["key"], len(order)))}
     keys = list(required)
     ratios = np.full((max(len(keys), 1), max(len(runs), 1)), np.nan)
     place, column = {key: n for n, key in enumerate(keys)}, {run: n for n, run in enumerate(runs)}

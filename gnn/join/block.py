@@ -63,10 +63,11 @@ class Block:
         hosts = self.packets.rows.labels("blueprint_id")
         self.host_names = hosts.take(np.arange(self.packets.size))
         self.host: Ints = self.host_names.translate(metadata.codes_of)
+        self.host_record: Ints = catalogue.records.newest(self.host, self.packets.times)
         self.telemetry = {name: Rows(tables[table], table) for name, table in TELEMETRY.items()}
         self.connections = Rows(tables[_CONNECTIONS], _CONNECTIONS)
         self.nodes = {
-            name: Nodes(self.packets, self.host, catalogue.elements[name], self.telemetry[name], id_column)
+            name: Nodes(self.packets, self.host_record, catalogue.elements[name], self.telemetry[name], id_column)
             for name, (_, id_column) in ELEMENT_TABLES.items()
         }
         self.seeds = Seeds(self.packets, _with_earlier(self.packets, Rows(tables[SEED_TABLE], SEED_TABLE), states))
@@ -74,16 +75,16 @@ class Block:
         self.attached: Ints = self.seeds.rows.labels("blueprint_id").take(self.seeds.row).translate(metadata.codes_of)
         self.seed_names: Labels = self.seeds.rows.labels("seed_id").take(self.seeds.row)
         position = np.arange(self.seeds.size) - self.seeds.ptr[self.seeds.packet]
-        self.seed_entries: Ints = metadata.seed_notes.entries(self.host[self.seeds.packet], self.seed_names, position)
+        self.seed_entries: Ints = metadata.seed_notes.entries(self.host_record[self.seeds.packet], self.seed_names, position)
         self.traces, self._final = _traces(self.packets, states)
         self._host_views = self.blueprint_views(self.host, np.arange(self.packets.size))
         self._seed_views = self.blueprint_views(self.attached, self.seeds.packet)
 
     def blueprint_views(self, blueprints: Ints, packet: Ints) -> dict[str, View]:
         """The rows of those blueprints (codes int64 [N]) at the time of those packets."""
-        metadata, times = self.metadata, self.packets.times
+        metadata, times, records = self.metadata, self.packets.times, self.metadata.catalogue.records
         return {
-            "urza.blueprint": View(metadata.catalogue.blueprints, lambda: metadata.catalogue.record[blueprints]),
+            "urza.blueprint": View(records.rows, lambda: records.row[records.newest(blueprints, times[packet])]),
             "urabrask.bsds": View(metadata.sheets, lambda: metadata.sheet_rows(blueprints, times[packet])),
             "tezzeret.kernel": View(metadata.kernels, lambda: metadata.kernel_rows(blueprints, times[packet])),
         }

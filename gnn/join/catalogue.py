@@ -1,6 +1,6 @@
-"""Urza's graphs, compiled once: the elements of every blueprint and the links between them, as arrays with offsets.
+"""Urza's graphs, compiled once: the elements of every record and the links between them, as arrays with offsets.
 
-The newest record of a blueprint is the only one that its table keeps, so there is nothing to look up in time here.
+A record is what Urza exported of a blueprint at one time; a packet sees the newest one that is not newer than itself.
 """
 
 from collections.abc import Mapping
@@ -19,17 +19,20 @@ ELEMENT_TABLES: Final[Mapping[str, tuple[str, str]]] = {
     "parameter": ("urza.parameter", "parameter_id"),
 }
 
+_OF_RECORDS: Final = ("urza.layer", "urza.activation", "urza.parameter", "urza.connection", "urza.activation_parameter")
+_UNDATED: Final = np.iinfo(np.int64).min
+
 
 class Elements:
-    """The elements of one node type of all B blueprints, ordered by blueprint, index and id.
+    """The elements of one node type of all R records, ordered by record, index and id.
 
-    Rows `ptr[b]`..`ptr[b + 1]` of `rows` belong to blueprint b; `placeholder` bool [n] marks guard tensors.
+    Rows `ptr[r]`..`ptr[r + 1]` of `rows` belong to record r; `placeholder` bool [n] marks guard tensors.
     """
 
-    def __init__(self, table: pa.Table, id_column: str, blueprints: Mapping[str, int]) -> None:
-        """Compile the rows of `urza.<element>`; `blueprints` numbers the blueprint ids."""
+    def __init__(self, table: pa.Table, id_column: str, records: "Records") -> None:
+        """Compile the rows of `urza.<element>`."""
         unordered = Rows(table)
-        owner = unordered.labels("blueprint_id").translate(blueprints)[:-1]
+        owner = records.of(unordered)
         names = unordered.labels(id_column)
         rank = names.ranks()[:-1]
         index = unordered.numbers("index")[:-1]
@@ -39,7 +42,7 @@ class Elements:
         self.rows = Rows(table.take(pa.array(order)))
         self.names = self.rows.labels(id_column)
         self.owner = owner[order]
-        self.ptr = offsets(np.bincount(self.owner, minlength=len(blueprints)).astype(np.int64))
+        self.ptr = offsets(np.bincount(self.owner, minlength=records.size).astype(np.int64))
         self._counts, self._first = np.append(np.diff(self.ptr), 0), np.append(self.ptr[:-1], 0)
         self.placeholder: Bools = self.rows.numbers("is_placeholder") > 0
         self.codes_of = {word: code for code, word in enumerate(self.names.words)}
@@ -48,19 +51,18 @@ class Elements:
         self._order = np.argsort(keys)
         self._keys = keys[self._order]
 
-    def counts(self, blueprints: Ints) -> Ints:
-        """Number of elements of each blueprint code; 0 for code -1."""
-        return np.asarray(self._counts[blueprints])
+    def counts(self, records: Ints) -> Ints:
+        """Number of elements of each record; 0 for record -1."""
+        return np.asarray(self._counts[records])
 
-    def first(self, blueprints: Ints) -> Ints:
-        """First row of each blueprint code; 0 for code -1."""
-        return np.asarray(self._first[blueprints])
+    def first(self, records: Ints) -> Ints:
+        """First row of each record; 0 for record -1."""
+        return np.asarray(self._first[records])
 
-    def find(self, blueprints: Ints, names: Ints) -> Ints:
-        """Row of the element called `names` (codes of `codes_of`) in each blueprint; -1 where there is none."""
-        return find_sorted(
-            self._keys, self._order, np.where((blueprints >= 0) & (names >= 0), blueprints * self._span + names, -1)
-        )
+    def find(self, records: Ints, names: Ints) -> Ints:
+        """Row of the element called `names` (codes of `codes_of`) in each record; -1 where there is none."""
+        wanted = np.where((records >= 0) & (names >= 0), records * self._span + names, -1)
+        return find_sorted(self._keys, self._order, wanted)
 
 
 def _first_of_each(keys: Ints) -> Ints:
@@ -78,10 +80,10 @@ def find_sorted(keys: Ints, rows: Ints, wanted: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Links:
-    """The edges of one relation in all blueprints: rows of the source's and the target's `Elements`.
+    """The edges of one relation in all records: rows of the source's and the target's `Elements`.
 
-    Ordered by blueprint, target and source; `ptr` int64 [B + 1]. `attributes` is the row of the table that describes the
-    edge. `dangling` says, per blueprint code, which references name no element.
+    Ordered by record, target and source; `ptr` int64 [R + 1]. `attributes` is the row of the table that describes the
+    edge. `dangling` says, per record, which references name no element.
     """
 
     source: Ints
@@ -98,16 +100,16 @@ class Links:
     def _first(self) -> Ints:
         return np.append(self.ptr[:-1], 0)
 
-    def counts(self, blueprints: Ints) -> Ints:
-        """Number of edges of each blueprint code; 0 for code -1."""
-        return np.asarray(self._counts[blueprints])
+    def counts(self, records: Ints) -> Ints:
+        """Number of edges of each record; 0 for record -1."""
+        return np.asarray(self._counts[records])
 
-    def first(self, blueprints: Ints) -> Ints:
-        """First edge of each blueprint code; 0 for code -1."""
-        return np.asarray(self._first[blueprints])
+    def first(self, records: Ints) -> Ints:
+        """First edge of each record; 0 for record -1."""
+        return np.asarray(self._first[records])
 
 
-def _links(owner: Ints, source: Ints, target: Ints, blueprints: int, references: list[str] | None = None) -> Links:
+def _links(owner: Ints, source: Ints, target: Ints, records: int, references: list[str] | None = None) -> Links:
     """Links from n references; an end of -1 makes it a dangling one, named by `references[i]` where that is not empty."""
     sound = (source >= 0) & (target >= 0)
     order = np.lexsort((source, target, owner))
@@ -117,7 +119,7 @@ def _links(owner: Ints, source: Ints, target: Ints, blueprints: int, references:
     dangling: tuple[tuple[int, str], ...] = ()
     if references is not None:
         dangling = tuple((int(owner[i]), references[i]) for i in np.flatnonzero(~sound & (owner >= 0)) if references[i])
-    counts = np.bincount(owner[order], minlength=blueprints).astype(np.int64)
+    counts = np.bincount(owner[order], minlength=records).astype(np.int64)
     return Links(source[order], target[order], order, offsets(counts), dangling)
 
 
@@ -126,18 +128,71 @@ def _pair(first: Labels, second: Labels, size: int) -> list[str]:
     return [f"{a} -> {b}" for a, b in names]
 
 
+class Records:
+    """Urza's records, numbered by blueprint and `exported_at_ns`; what has no such time is known from the start.
+
+    A blueprint that has elements and no record of its own counts as one without time.
+    """
+
+    def __init__(self, tables: Mapping[str, pa.Table], codes_of: Mapping[str, int]) -> None:
+        """Number the records of `urza.blueprint`, and of element tables; `codes_of` gives the blueprint codes."""
+        self._codes_of = codes_of
+        self.rows = Rows(tables["urza.blueprint"])
+        owners, times = self._stamps(self.rows)
+        known = np.unique(owners)
+        for name in _OF_RECORDS:
+            bare = np.setdiff1d(np.unique(self._owners(Rows(tables[name]))), known)
+            bare = bare[bare >= 0]
+            known = np.union1d(known, bare)
+            owners, times = np.append(owners, bare), np.append(times, np.full(len(bare), _UNDATED))
+        self._times = np.unique(times)
+        keys = self._keys(owners, times)
+        self._unique = np.unique(keys[owners >= 0])
+        self.size = len(self._unique)
+        self._bare = np.setdiff1d(known, np.unique(self._owners(self.rows)))
+        # row of `urza.blueprint` by record, and -1 for one without
+        self.row: Ints = np.full(self.size + 1, -1, dtype=np.int64)
+        own = self._find(keys[: self.rows.size])
+        self.row[own[::-1]] = np.arange(self.rows.size)[::-1]
+        self.row[-1] = -1
+
+    def _owners(self, rows: Rows) -> Ints:
+        return rows.labels("blueprint_id").translate(self._codes_of)[:-1]
+
+    def _stamps(self, rows: Rows) -> tuple[Ints, Ints]:
+        return self._owners(rows), rows.times("exported_at_ns")
+
+    def _keys(self, owners: Ints, times: Ints) -> Ints:
+        """Key of a blueprint and time: records of one blueprint are one stretch, in order of time."""
+        return owners * (len(self._times) + 1) + self._times.searchsorted(times, side="right")
+
+    def _find(self, keys: Ints) -> Ints:
+        return find_sorted(self._unique, np.arange(self.size), keys)
+
+    def of(self, rows: Rows) -> Ints:
+        """Record (int64 [n]) that each row of an element table belongs to; -1 for none."""
+        owners, times = self._stamps(rows)
+        return self._find(np.where(owners >= 0, self._keys(owners, np.where(np.isin(owners, self._bare), _UNDATED, times)), -1))
+
+    def newest(self, blueprints: Ints, times: Ints) -> Ints:
+        """Newest record (int64 [n]) of each blueprint code that is not newer than each time; -1 for none."""
+        if not self.size:
+            return np.full(len(blueprints), -1, dtype=np.int64)
+        place = self._unique.searchsorted(self._keys(blueprints, times), side="right") - 1
+        same = self._unique[place] // (len(self._times) + 1) == blueprints
+        return np.where((place >= 0) & (blueprints >= 0) & same, place, -1)
+
+
 class Catalogue:
-    """Blueprint codes, their Urza rows, elements and links. `codes_of` numbers every blueprint id that metadata names."""
+    """Urza's records with their elements and links. `codes_of` numbers every blueprint id that metadata names."""
 
     def __init__(self, tables: Mapping[str, pa.Table], codes_of: Mapping[str, int]) -> None:
         """Compile `urza.*`; `codes_of` gives the blueprint codes."""
-        self.codes_of = codes_of
-        self.blueprints = Rows(tables["urza.blueprint"])
-        owner = self.blueprints.labels("blueprint_id").translate(codes_of)[:-1]
-        self.record: Ints = np.full(len(codes_of) + 1, -1, dtype=np.int64)
-        self.record[owner[::-1]] = np.arange(len(owner))[::-1]
-        self.record[-1] = -1
-        self.elements = {name: Elements(tables[table], column, codes_of) for name, (table, column) in ELEMENT_TABLES.items()}
+        self.records = Records(tables, codes_of)
+        self.blueprints = self.records.rows
+        self.elements = {
+            name: Elements(tables[table], column, self.records) for name, (table, column) in ELEMENT_TABLES.items()
+        }
         self.connections = Rows(tables["urza.connection"])
         self.influences = Rows(tables["urza.activation_parameter"])
         connects = self._connects()
@@ -148,7 +203,7 @@ class Catalogue:
             "layer_activates": activates,
             "activation_affects": self._affects(connects, activates),
             "activation_configures": configures,
-            "parameter_modulates": _reversed(configures, len(codes_of)),
+            "parameter_modulates": _reversed(configures, self.records.size),
             "parameter_tunes": self._tunes(),
         }
         layers = len(self.elements["layer"].owner) + 1
@@ -168,11 +223,11 @@ class Catalogue:
 
     def _connects(self) -> Links:
         rows = self.connections
-        owner = rows.labels("blueprint_id").translate(self.codes_of)[:-1]
+        owner = self.records.of(rows)
         source = self._ends(rows, "source_layer_id", "layer", owner)
         target = self._ends(rows, "target_layer_id", "layer", owner)
         names = _pair(rows.labels("source_layer_id"), rows.labels("target_layer_id"), rows.size)
-        return _links(owner, source, target, len(self.codes_of), names)
+        return _links(owner, source, target, self.records.size, names)
 
     def _activates(self) -> Links:
         activations = self.elements["activation"]
@@ -181,7 +236,7 @@ class Catalogue:
         ids = activations.names.arrow().to_pylist()[:-1]
         names = [f"{layer_id} -> {ids[i]}" if layer_id else "" for i, layer_id in enumerate(layers)]
         everyone = np.arange(len(activations.owner))
-        return _links(activations.owner, layer, everyone, len(self.codes_of), names)
+        return _links(activations.owner, layer, everyone, self.records.size, names)
 
     def _affects(self, connects: Links, activates: Links) -> Links:
         """Each activation reaches its layer's successors in `connects`, or that layer where it has none."""
@@ -197,15 +252,15 @@ class Catalogue:
             by_source[expand(first[several], successors[several])]
         ]
         owner = self.elements["activation"].owner[source]
-        return _links(owner, source, target, len(self.codes_of))
+        return _links(owner, source, target, self.records.size)
 
     def _configures(self) -> Links:
         rows = self.influences
-        owner = rows.labels("blueprint_id").translate(self.codes_of)[:-1]
+        owner = self.records.of(rows)
         source = self._ends(rows, "activation_id", "activation", owner)
         target = self._ends(rows, "parameter_id", "parameter", owner)
         names = _pair(rows.labels("activation_id"), rows.labels("parameter_id"), rows.size)
-        return _links(owner, source, target, len(self.codes_of), names)
+        return _links(owner, source, target, self.records.size, names)
 
     def _tunes(self) -> Links:
         parameters, layers = self.elements["parameter"], self.elements["layer"]
@@ -214,11 +269,11 @@ class Catalogue:
         owner = parameters.owner[source]
         target = layers.find(owner, lists.items.translate(layers.codes_of))
         names = _pair(parameters.names.take(source), lists.items, len(source))
-        return _links(owner, source, target, len(self.codes_of), names)
+        return _links(owner, source, target, self.records.size, names)
 
 
-def _reversed(links: Links, blueprints: int) -> Links:
+def _reversed(links: Links, records: int) -> Links:
     """The same edges the other way round."""
     owner = np.repeat(np.arange(len(links.ptr) - 1), np.diff(links.ptr))
-    turned = _links(owner, links.target, links.source, blueprints)
+    turned = _links(owner, links.target, links.source, records)
     return Links(turned.source, turned.target, links.attributes[turned.attributes], turned.ptr, links.dangling)

@@ -51,7 +51,7 @@ def declared(block: Block, short: str, source: str, target: str) -> Edges:
     """
     if block.packets.size != 1:
         return _declared(block, short, source, target)
-    key, known = (f"{short} edges", int(block.host[0])), block.metadata.known
+    key, known = (f"{short} edges", int(block.host_record[0])), block.metadata.known
     if key not in known:
         known[key] = _declared(block, short, source, target)
     found: Edges = known[key]
@@ -60,13 +60,13 @@ def declared(block: Block, short: str, source: str, target: str) -> Edges:
 
 def _declared(block: Block, short: str, source: str, target: str) -> Edges:
     links = block.metadata.catalogue.links[short]
-    counts = links.counts(block.host)
-    link = expand(links.first(block.host), counts)
+    counts = links.counts(block.host_record)
+    link = expand(links.first(block.host_record), counts)
     packet = np.arange(block.packets.size).repeat(counts)
     ends = []
     for name, rows in ((source, links.source), (target, links.target)):
         nodes = block.nodes[name]
-        ends.append(nodes.ptr[packet] + rows[link] - nodes.elements.first(block.host)[packet])
+        ends.append(nodes.ptr[packet] + rows[link] - nodes.elements.first(block.host_record)[packet])
     return Edges(packet, ends[0], ends[1], offsets(counts), {"link": link, "attributes": links.attributes[link]})
 
 
@@ -84,7 +84,7 @@ def connects(block: Block) -> Edges:
     known = block.metadata.catalogue.connection(source_static, target_static)
     telemetry = np.full(len(edges.packet), -1, dtype=np.int64)
     at = np.flatnonzero(known >= 0)[::-1]
-    first = block.metadata.catalogue.links["layer_connects"].first(block.host)
+    first = block.metadata.catalogue.links["layer_connects"].first(block.host_record)
     telemetry[edges.ptr[owner[at]] + known[at] - first[owner[at]]] = at
     named = both & (source_static < 0)
     own = np.flatnonzero(named)

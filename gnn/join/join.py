@@ -11,7 +11,7 @@ from gnn.join.block import Block
 from gnn.join.groups import edge_group, node_groups
 from gnn.join.joined import Group, Joined, TrainingStates
 from gnn.join.metadata import Metadata
-from gnn.join.nodes import Dangling
+from gnn.join.nodes import Dangling, merge_dangling
 from gnn.join.rows import Ints
 from gnn.join.state import RunState, States
 from schemas.features import NODE_TYPES, RELATIONS, Relation
@@ -32,7 +32,7 @@ def join(metadata: Metadata, tables: Mapping[str, pa.Table], states: States) -> 
     block = Block(metadata, tables, states)
     nodes = node_groups(block)
     edges = {relation.short: _relation(relation, block, nodes) for relation in RELATIONS}
-    found = Joined(_training_states(block), block.traces, nodes, edges, tuple(_dangling(block, nodes, edges)))
+    found = Joined(_training_states(block), block.traces, nodes, edges, merge_dangling(_dangling(block, nodes, edges)))
     return found, block.final_states(states)
 
 
@@ -46,7 +46,7 @@ def _relation(relation: Relation, block: Block, nodes: Mapping[str, Group]) -> G
     """A relation of the block. What depends on the host alone is made once per host for packets that come one at a time."""
     if relation.short not in _OF_HOST or block.packets.size != 1:
         return edge_group(relation, block, nodes)
-    key, known = (relation.short, int(block.host[0])), block.metadata.known
+    key, known = (relation.short, int(block.host_record[0])), block.metadata.known
     if key not in known:
         known[key] = replace(edge_group(relation, block, nodes), of_host=True)
     found: Group = known[key]
@@ -59,34 +59,35 @@ def _dangling(block: Block, nodes: Mapping[str, Group], edges: Mapping[str, Grou
     found += [dangling for group in edges.values() if group.edges is not None for dangling in group.edges.dangling]
     if block.packets.size:
         found += [*_in_hosts(block), *_unknown_blueprints(block), *_unused_placeholders(block, nodes)]
-    return (dangling for dangling in found if len(dangling.packet))
+    return iter(found)
 
 
 def _in_hosts(block: Block) -> Iterator[Dangling]:
-    first_of: Ints = np.unique(np.stack([block.packets.run, block.host]), axis=1, return_index=True)[1]
+    first_of: Ints = np.unique(np.stack([block.packets.run, block.host_record]), axis=1, return_index=True)[1]
     for name, links in block.metadata.catalogue.links.items():
         if not links.dangling:
             continue
         by_host: dict[int, list[str]] = {}
         for code, reference in links.dangling:
             by_host.setdefault(code, []).append(reference)
-        named = [(int(packet), reference) for packet in first_of for reference in by_host.get(int(block.host[packet]), ())]
+        hosts = [(int(packet), by_host.get(int(block.host_record[packet]), ())) for packet in first_of]
+        named = [(packet, reference) for packet, references in hosts for reference in references]
         packet = np.array([packet for packet, _ in named], dtype=np.int64)
         yield Dangling(f"edges.{name}", packet, tuple(reference for _, reference in named))
 
 
 def _unknown_blueprints(block: Block) -> Iterator[Dangling]:
-    """Blueprints that a packet or a seed names and Urza has no record of."""
+    """Blueprints that a packet or a seed names and Urza has no record of by then."""
     nodes = block.blueprints
-    lost = np.flatnonzero(block.metadata.catalogue.record[nodes.code] < 0)
+    records = block.metadata.catalogue.records
+    lost = np.flatnonzero(records.row[records.newest(nodes.code, block.packets.times[nodes.packet])] < 0)
     if len(lost):
         yield Dangling("node.blueprint", nodes.packet[lost], tuple(nodes.names.take(lost).arrow().to_pylist()))
 
 
 def _unused_placeholders(block: Block, nodes: Mapping[str, Group]) -> Iterator[Dangling]:
     """Runs without layers or activations, where Urza's catalogue holds guard tensors in place of real ones."""
-    for name in ("layer", "activation"):
-        count = int(block.metadata.catalogue.elements[name].placeholder.sum())
+    for name, count in block.metadata.placeholders.items():
         if count:
             first = block.packets.run_ptr[:-1]
             per_run = np.diff(nodes[name].ptr[block.packets.run_ptr])

@@ -37,15 +37,21 @@ def _blueprint_codes(columns: Iterable[pa.ChunkedArray]) -> dict[str, int]:
 class Metadata:
     """An immutable snapshot of the catalogue, sheets, kernels and health."""
 
-    def __init__(self, sources: Mapping[str, pa.Table]) -> None:
-        """Compile `sources` (contract tables by name; the packets' own tables are not read)."""
+    def __init__(self, sources: Mapping[str, pa.Table], placeholders: Mapping[str, int] | None = None) -> None:
+        """Compile `sources` (contract tables by name; the packets' own tables are not read).
+
+        `placeholders`: guard tensors in the whole catalogue by node type, if `sources` hold a part of it.
+        """
         tables = Sources(sources)
         # what was made for one packet and depends on its host alone, by relation and record code
         self.known: dict[tuple[str, int], Any] = {}
         named = [table for table in tables if table.startswith("urza.")] + ["urabrask.bsds", "tezzeret.kernel"]
         self.codes_of = _blueprint_codes(tables[name].column("blueprint_id") for name in named)
         self.catalogue = Catalogue(tables, self.codes_of)
-        self.seed_notes = SeedNotes(self.catalogue.blueprints, self.codes_of)
+        elements = self.catalogue.elements
+        counted = {name: int(elements[name].placeholder.sum()) for name in ("layer", "activation")}
+        self.placeholders = counted if placeholders is None else dict(placeholders)
+        self.seed_notes = SeedNotes(self.catalogue.records)
         self.sheets = Rows(tables["urabrask.bsds"])
         self._stream, self._extras = self._compile_sheets()
         self.kernels = Rows(tables["tezzeret.kernel"])

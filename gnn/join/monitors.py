@@ -3,22 +3,22 @@
 A seed stands there under its id, or under its position among the host's seeds in decimal; the id is looked for first.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from gnn.join.catalogue import find_sorted
-from gnn.join.rows import Floats, Ints, Labels, Rows, offsets
+from gnn.join.catalogue import Records, find_sorted
+from gnn.join.rows import Floats, Ints, Labels, offsets
 
 
 class SeedNotes:
-    """Entries of (blueprint, seed): `layers` between offsets `ptr`, and `thresholds` float64 [entries + 1]."""
+    """Entries of (record, seed): `layers` between offsets `ptr`, and `thresholds` float64 [entries + 1]."""
 
-    def __init__(self, blueprints: Rows, codes_of: Mapping[str, int]) -> None:
+    def __init__(self, records: Records) -> None:
         """Compile `urza.blueprint`'s `monitors` and `monitor_thresholds`."""
-        owner = blueprints.labels("blueprint_id").translate(codes_of)[:-1]
+        blueprints = records.rows
+        owner = records.of(blueprints)
         layers: dict[tuple[int, str], list[str]] = {}
         thresholds: dict[tuple[int, str], float] = {}
         for code, monitors, limits in zip(owner.tolist(), *_said(blueprints.table), strict=True):
@@ -40,17 +40,17 @@ class SeedNotes:
         self.layers = Labels(np.array([places[name] for name in names], dtype=np.int64), tuple(places))
         self.thresholds: Floats = np.array([*(thresholds.get(entry, float("nan")) for entry in entries), float("nan")])
 
-    def entries(self, blueprints: Ints, seeds: Labels, positions: Ints) -> Ints:
+    def entries(self, records: Ints, seeds: Labels, positions: Ints) -> Ints:
         """Entry (int64 [n]) of each host's seed, by its id, else by its position in the packet; -1 where there is none."""
-        by_id = self._find(blueprints, seeds.translate(self._seeds))
+        by_id = self._find(records, seeds.translate(self._seeds))
         if not len(self._keys):
             return by_id
         count = int(positions.max(initial=-1)) + 1
         codes = np.array([self._seeds.get(str(position), -1) for position in range(count)], dtype=np.int64)
-        return np.where(by_id >= 0, by_id, self._find(blueprints, codes[positions]))
+        return np.where(by_id >= 0, by_id, self._find(records, codes[positions]))
 
-    def _find(self, blueprints: Ints, seeds: Ints) -> Ints:
-        wanted = np.where((blueprints >= 0) & (seeds >= 0), blueprints * self._span + seeds, -1)
+    def _find(self, records: Ints, seeds: Ints) -> Ints:
+        wanted = np.where((records >= 0) & (seeds >= 0), records * self._span + seeds, -1)
         return find_sorted(self._keys, self._order, wanted)
 
     def counts(self, entries: Ints) -> Ints:

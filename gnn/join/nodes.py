@@ -4,6 +4,7 @@ Layers, activations and parameters are the host's own: those of its Urza graph, 
 names. A node knows its packet, its row of `Elements` and its telemetry row (-1 where it has none).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,11 +30,24 @@ class Dangling:
     placeholders: int = 0
 
 
+def merge_dangling(found: Iterable[Dangling]) -> tuple[Dangling, ...]:
+    """One object a family and kind, in order of packet and reference."""
+    parts: dict[tuple[str, int], list[tuple[int, str]]] = {}
+    for one in found:
+        parts.setdefault((one.family, one.placeholders), []).extend(zip(one.packet.tolist(), one.names, strict=True))
+    merged = []
+    for (family, placeholders), references in sorted(parts.items()):
+        if references:
+            packets, names = zip(*sorted(references), strict=True)
+            merged.append(Dangling(family, np.array(packets, dtype=np.int64), names, placeholders))
+    return tuple(merged)
+
+
 class Nodes:
     """Nodes of one element type: `ptr` int64 [P + 1]; `packet`, `static`, `telemetry` int64 [N]; ids as `names` [N]."""
 
     def __init__(self, packets: Packets, host: Ints, elements: Elements, telemetry: Rows, id_column: str) -> None:
-        """`host` int64 [P]: blueprint code of each packet's host, -1 for none."""
+        """`host` int64 [P]: Urza's record of each packet's host, -1 for none."""
         self.elements = elements
         self._host = np.append(host, -1)
         declared = elements.counts(host)

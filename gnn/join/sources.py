@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gnn.join.rows import Ints
 from schemas.contracts import TABLES
 from schemas.errors import FeatureError
 
@@ -37,26 +38,50 @@ def conform(name: str, table: pa.Table) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def current_elements(rows: pa.Table, blueprints: pa.Table) -> pa.Table:
-    """Rows of a `urza.*` element table that belong to their blueprint's newest record.
+def elements_of_records(rows: pa.Table, blueprints: pa.Table) -> pa.Table:
+    """Rows of a `urza.*` element table that belong to a record in `urza.blueprint`: of its blueprint and `exported_at_ns`.
 
-    Elements are kept by key, so what a newer record left out is still there: it has another `exported_at_ns`, or another
-    arrival where the records carry no time. Elements of a blueprint without a record of its own are all kept.
+    Records without that time compete by arrival, so what a later one left out is still there, with another arrival.
+    Elements of a blueprint without any record are all kept.
     """
-    record = pc.index_in(rows.column("blueprint_id"), value_set=blueprints.column("blueprint_id").combine_chunks())
-    at = pc.fill_null(record, -1).to_numpy()
-    time, arrival = _stamp(rows, "exported_at_ns"), _stamp(rows, "arrival")
-    record_time, record_arrival = (np.append(_stamp(blueprints, name), _UNDATED)[at] for name in ("exported_at_ns", "arrival"))
-    kept = (at < 0) | ((time == record_time) & ((time != _UNDATED) | (arrival == record_arrival)))
+    if not blueprints.num_rows:
+        return rows
+    ids = pc.unique(blueprints.column("blueprint_id"))
+    owner, record_owner = (_codes(table, ids) for table in (rows, blueprints))
+    time, record_time = (_stamp(table, "exported_at_ns") for table in (rows, blueprints))
+    arrival, record_arrival = (_stamp(table, "arrival") for table in (rows, blueprints))
+    times = np.unique(record_time)
+    span = len(times) + 1
+    keys, record_keys = owner * span + times.searchsorted(time), record_owner * span + times.searchsorted(record_time)
+    order = np.argsort(record_keys)
+    record = order[np.minimum(record_keys[order].searchsorted(keys), len(order) - 1)]
+    of_record = (record_keys[record] == keys) & (record_time[record] == time)
+    kept = (owner < 0) | (of_record & ((time != _UNDATED) | (record_arrival[record] == arrival)))
     return rows if kept.all() else rows.filter(pa.array(kept))
 
 
-def _stamp(rows: pa.Table, column: str) -> np.ndarray:
+def newest_records(rows: pa.Table, blueprints: pa.Table) -> pa.Table:
+    """Rows of a `urza.*` table, `urza.blueprint` itself included, that belong to the newest record of their blueprint."""
+    ids = pc.unique(blueprints.column("blueprint_id"))
+    owner, record_owner = (_codes(table, ids) for table in (rows, blueprints))
+    newest = np.full(len(ids) + 1, _UNDATED)
+    np.maximum.at(newest, record_owner, _stamp(blueprints, "exported_at_ns"))
+    kept = (owner < 0) | (_stamp(rows, "exported_at_ns") == newest[owner])
+    return rows if kept.all() else rows.filter(pa.array(kept))
+
+
+def _codes(table: pa.Table, ids: pa.Array) -> Ints:
+    """Place (int64 [n]) of each row's blueprint among `ids`; -1 if it is not one of them."""
+    found = pc.index_in(table.column("blueprint_id"), value_set=ids)
+    return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
+
+
+def _stamp(rows: pa.Table, column: str) -> Ints:
     return np.asarray(pc.fill_null(rows.column(column), int(_UNDATED)).to_numpy(), dtype=np.int64)
 
 
 class Sources(Mapping[str, pa.Table]):
-    """Every contract table by name, Urza's graphs as they are now; one that was not given is a typed table without rows."""
+    """Every contract table by name, Urza's elements by record; one that was not given is a typed table without rows."""
 
     def __init__(self, tables: Mapping[str, pa.Table]) -> None:
         """Wrap `tables`; names that are no contract table are left out."""
@@ -69,7 +94,7 @@ class Sources(Mapping[str, pa.Table]):
             given = self._given.get(name)
             found = TABLES[name].empty() if given is None else conform(name, given)
             if name.startswith("urza.") and name != BLUEPRINT and found.num_rows:
-                found = current_elements(found, self[BLUEPRINT])
+                found = elements_of_records(found, self[BLUEPRINT])
             self._whole[name] = found
         return found
 

@@ -13,7 +13,7 @@ from gnn.join.asof import AsOf
 from gnn.join.columns import Columns, Sets
 from gnn.join.edges import Edges
 from gnn.join.joined import Group, Joined, TrainingStates
-from gnn.join.nodes import Dangling
+from gnn.join.nodes import Dangling, merge_dangling
 from gnn.join.rows import Bools, Ints, Rows, offsets
 from gnn.norms.ewma import EwmaState, EwmaTrace
 from schemas.derived.features import DANGLING, DANGLING_TABLE, PACKET, TYPES, feature_schema
@@ -178,13 +178,10 @@ class PacketIndex:
     def dangling(self, table: pa.Table) -> tuple[Dangling, ...]:
         """The references of `features.dangling`, one object a family and kind."""
         rows = Rows(table)
-        packet, families, counts = self.locate(rows), rows.labels("family"), rows.times("placeholders")
-        names, found = table.column("reference").to_pylist(), []
-        for code, count in sorted({*zip(families.codes[:-1].tolist(), counts.tolist(), strict=True)}):
-            own = np.flatnonzero((families.codes[:-1] == code) & (counts == count))
-            own = own[np.argsort(packet[own], kind="stable")]
-            found.append(Dangling(families.words[code], packet[own], tuple(names[place] for place in own.tolist()), count))
-        return tuple(found)
+        packet, names = self.locate(rows), table.column("reference").to_pylist()
+        families, counts = table.column("family").to_pylist(), rows.times("placeholders").tolist()
+        found = zip(families, packet, names, counts, strict=True)
+        return merge_dangling(Dangling(family, np.array([at]), (name,), count) for family, at, name, count in found)
 
 
 def _columns(group: FeatureGroup, rows: Rows) -> Columns:

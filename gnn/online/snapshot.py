@@ -71,7 +71,8 @@ class Snapshot:
         sheets = self.metadata.sheet_rows(codes, np.full(len(codes), at_ns))
         handling = self.metadata.sheets.labels("handling_class")
         catalogue = self.metadata.catalogue
-        only = catalogue.blueprints.numbers("descriptor_quarantine_only")[catalogue.record[codes]]
+        record = self.metadata.catalogue.records.newest(codes, np.full(len(codes), at_ns))
+        only = catalogue.blueprints.numbers("descriptor_quarantine_only")[catalogue.records.row[record]]
         by_sheet = [handling.words[c] == "QUARANTINE" if c >= 0 else False for c in handling.codes[sheets].tolist()]
         return [sheet or flag == 1.0 for sheet, flag in zip(by_sheet, only.tolist(), strict=True)]
 

@@ -14,7 +14,7 @@ from schemas.contracts import FOLDERS, TABLES, Column, Folder, Table
 from schemas.contracts.enums import ENUMS
 from schemas.errors import ContractError
 
-VERSION: Final = "1.0"
+VERSION: Final = "2.0"
 PATH: Final = Path(__file__).with_name("contracts.lock.json")
 
 

@@ -44,7 +44,8 @@ def _table(short: str, description: str, key: tuple[str, ...], columns: tuple[Co
     return Table(
         name=f"urza.{short}",
         description=description,
-        key=("blueprint_id", *key),
+        key=("blueprint_id", "exported_at_ns", *key),
+        nullable_key=("exported_at_ns",),
         event_time="exported_at_ns",
         by_arrival=True,
         columns=(_KEY, *columns, _EXPORTED),
@@ -53,7 +54,7 @@ def _table(short: str, description: str, key: tuple[str, ...], columns: tuple[Co
 
 BLUEPRINT: Final = _table(
     "blueprint",
-    "One row a blueprint: descriptor, optimizer, resource tier, compile times, what monitors it.",
+    "One row a record of a blueprint: descriptor, optimizer, resource tier, compile times, what monitors it.",
     (),
     (
         Column("descriptor_blueprint_id", _TEXT, "The descriptor's own id.", path="descriptor.blueprint_id"),
@@ -94,7 +95,7 @@ BLUEPRINT: Final = _table(
 
 LAYER: Final = _table(
     "layer",
-    "One row a layer of a blueprint's graph.",
+    "One row a layer of a record's graph.",
     ("layer_id",),
     (
         _INDEX,
@@ -115,7 +116,7 @@ LAYER: Final = _table(
 
 ACTIVATION: Final = _table(
     "activation",
-    "One row an activation of a blueprint's graph.",
+    "One row an activation of a record's graph.",
     ("activation_id",),
     (
         _INDEX,
@@ -132,7 +133,7 @@ ACTIVATION: Final = _table(
 
 PARAMETER: Final = _table(
     "parameter",
-    "One row a parameter of a blueprint's graph.",
+    "One row a parameter of a record's graph.",
     ("parameter_id",),
     (
         _INDEX,

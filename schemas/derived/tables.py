@@ -5,12 +5,13 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.derived.features import BY_FAMILY, BY_KEY, GAPS, feature_schema
+from schemas.derived.features import BY_FAMILY, BY_KEY, DANGLING, DANGLING_TABLE, GAPS, feature_schema
 from schemas.derived.training import CALIBRATION, EVALUATION, EXAMPLES, PREDICTIONS
 from schemas.features import GROUPS
 
 DERIVED: Final[Mapping[str, pa.Schema]] = {
     **{group.table: feature_schema(group) for group in GROUPS},
+    DANGLING_TABLE: DANGLING,
     "coverage.by_key": BY_KEY,
     "coverage.by_family": BY_FAMILY,
     "coverage.gaps": GAPS,

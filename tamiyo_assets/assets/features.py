@@ -1,131 +1,190 @@
-"""Feature tables and coverage: what the graph's tensors are made of, and how much of it was measured."""
+"""Feature tables: every table joined as of each packet's time, for the training runs whose inputs have changed."""
 
-import re
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
 from dagster import ResourceParam
 
-from gnn.coverage.ratios import mean_over_keys, ratios
-from lake.settings import Settings
+from gnn.code_version import code_version
+from lake.store.increments import Increments, batches_of
+from lake.store.tables import TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
+from schemas.derived.features import DANGLING, DANGLING_TABLE
 from schemas.derived.tables import DERIVED
 from schemas.features import GROUPS, NodeType, Relation
-from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, feature_columns, key_of, kinds_of
-from tamiyo_assets.resources.features import FeatureSource
 
-_OWNER = ["team:tamiyo"]
-_TABLE_NAME = re.compile(r"[a-z]+\.[a-z_]+")
+if TYPE_CHECKING:
+    from gnn.join.inputs import Reach, TimedRows
+
+FEATURE_TABLES: Final = (*(group.table for group in GROUPS), DANGLING_TABLE)
+STATES: Final = "tolaria.system_state"
+BATCH_ROWS: Final = 300_000  # rows of runs' own tables that are joined at once
+_OWNER: Final = ["team:tamiyo"]
+_FROM: Final = {
+    group.table: sorted({table for feature in group.features for table, _ in feature.clauses if table in TABLES} | {STATES})
+    for group in GROUPS
+}
 
 
 def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
     """The contract tables that the declaration names as sources of the group's features."""
-    named = {name for feature in group.features for name in _TABLE_NAME.findall(feature.source) if name in TABLES}
-    return [key_of(name) for name in sorted(named | {"tolaria.system_state"})]
+    return [key_of(name) for name in _FROM[group.table]]
 
 
 @dg.multi_asset(
     name="features",
     specs=[
+        *(
+            dg.AssetSpec(
+                key_of(group.table),
+                deps=sources_of(group),
+                skippable=True,
+                group_name="features",
+                kinds=kinds_of(key_of(group.table), "deltalake"),
+                owners=_OWNER,
+                description=f"{group.doc} Raw values, NULL where missing, each with its mask.",
+                metadata={COLUMNS: feature_columns(group)},
+            )
+            for group in GROUPS
+        ),
         dg.AssetSpec(
-            key_of(group.table),
-            deps=sources_of(group),
+            key_of(DANGLING_TABLE),
+            deps=[key_of(name) for name in sorted({name for names in _FROM.values() for name in names})],
             skippable=True,
             group_name="features",
-            kinds=kinds_of(key_of(group.table), "deltalake"),
+            kinds=kinds_of(key_of(DANGLING_TABLE), "deltalake"),
             owners=_OWNER,
-            description=f"{group.doc} Raw values, NULL where missing, each with its mask.",
-            metadata={COLUMNS: feature_columns(group)},
-        )
-        for group in GROUPS
+            description="References of packets and of Urza's graphs that name nothing.",
+            metadata={COLUMNS: derived_columns(DANGLING_TABLE, DANGLING)},
+        ),
     ],
     can_subset=True,
 )
 def features(
-    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
+    context: dg.AssetExecutionContext, tables: ResourceParam[TableStore], versions: ResourceParam[Versions]
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """One table per node type and relation."""
-    selected = [(name, rows) for name, rows in source.tables().items() if key_of(name) in context.selected_asset_keys]
+    """Join the runs whose inputs changed, in batches; the other runs' rows stay as they are."""
+    build = FeatureBuild(tables, versions)
+    for done, of in build.refresh():
+        context.log.info(f"{done} of {of} training runs joined")
     reporter = Reporter(context, versions)
-    for name, rows in selected:
-        yield reporter.table(versions.write(name, rows))
+    for name in FEATURE_TABLES:
+        if key_of(name) in context.selected_asset_keys:
+            yield reporter.table(versions.of(name))
 
 
-@dg.asset(
-    key=key_of("coverage.by_key"),
-    deps=[key_of(group.table) for group in GROUPS],
-    group_name="features",
-    kinds=kinds_of(key_of("coverage.by_key"), "deltalake"),
-    owners=_OWNER,
-    metadata={COLUMNS: derived_columns("coverage.by_key", DERIVED["coverage.by_key"])},
-    description="Per training run and feature: measured elements of all elements, and the system that sends it.",
-)
-def coverage_by_key(
-    context: dg.AssetExecutionContext,
-    settings: ResourceParam[Settings],
-    source: ResourceParam[FeatureSource],
-    versions: ResourceParam[Versions],
-) -> dg.MaterializeResult[None]:
-    """Measured / elements for every key of the declaration."""
-    from gnn.coverage.heatmap import heat_map
-
-    rows = source.by_key()
-    version = versions.write("coverage.by_key", rows)
-    shown = picture_metadata(
-        settings.home, version.name, "heat_map", version.digest, lambda: heat_map(rows), "coverage by key and training run"
-    )
-    mean = mean_over_keys(rows)
-    figure = {"coverage": mean} if mean is not None else {}
-    return Reporter(context, versions).table(version, figure | shown)
+def feature_increments(tables: TableStore) -> Increments:
+    """The record of which inputs each run's features were made from."""
+    return Increments("features", tables, FEATURE_TABLES)
 
 
-@dg.asset(
-    key=key_of("coverage.by_family"),
-    deps=[key_of("coverage.by_key")],
-    group_name="features",
-    kinds=kinds_of(key_of("coverage.by_family"), "deltalake"),
-    owners=_OWNER,
-    metadata={COLUMNS: derived_columns("coverage.by_family", DERIVED["coverage.by_family"])},
-    description="Coverage summed over the keys of each node type and relation.",
-)
-def coverage_by_family(
-    context: dg.AssetExecutionContext,
-    settings: ResourceParam[Settings],
-    source: ResourceParam[FeatureSource],
-    versions: ResourceParam[Versions],
-) -> dg.MaterializeResult[None]:
-    """Counts-weighted coverage per family."""
-    from gnn.coverage.heatmap import trend
+class FeatureBuild:
+    """The increment of the feature tables of one home."""
 
-    rows = source.by_family()
-    version = versions.write("coverage.by_family", rows)
-    alt = "coverage by family, run by run"
-    shown = picture_metadata(settings.home, version.name, "trend", version.digest, lambda: trend(rows), alt, thumbnail=False)
-    figures = {row["family"]: row["ratio"] for row in ratios(rows, ["family"])}
-    return Reporter(context, versions).table(version, figures | shown)
+    def __init__(self, tables: TableStore, versions: Versions) -> None:
+        """Read which runs there are, what they were made from, and what other systems' rows say now."""
+        from gnn.join.inputs import OF_RUN, TIMED, TimedRows
+
+        self._tables = tables
+        self._own = {name: versions.of(name) for name in OF_RUN}
+        self._others = {name: _timed(tables, name) for name in TIMED}
+        self._timed: TimedRows = TimedRows(self._others)
+        self._increments = feature_increments(tables)
+
+    def refresh(self) -> Iterator[tuple[int, int]]:
+        """Join what changed, a batch at a time; yield how many runs are done, of how many, after each."""
+        known = self._increments.load()
+        runs = self._own[STATES].runs
+        known = self._without_gone(known, [run for run in known if run not in runs])
+        stale = sorted(self._stale(known))
+        self._make_tables()
+        done = 0
+        size = {run: sum(version.run(run).rows for version in self._own.values()) for run in stale}
+        for batch in batches_of(stale, size, BATCH_ROWS):
+            known |= self._join(batch)
+            self._increments.save(known)
+            done += len(batch)
+            yield done, len(stale)
+
+    def _stale(self, known: Mapping[str, Any]) -> list[str]:
+        """Runs whose inputs are not those that are known."""
+        from gnn.join.inputs import Reach
+
+        runs = [run for run in self._own[STATES].runs if run in known]
+        reaches = [Reach(tuple(r["blueprints"]), r["first_ns"], r["last_ns"], r["bare"]) for r in (known[run] for run in runs)]
+        now = dict(zip(runs, self._digests(runs, reaches), strict=True))
+        return [run for run in self._own[STATES].runs if now.get(run) != known.get(run, {}).get("inputs")]
+
+    def _digests(self, runs: Sequence[str], reaches: Sequence["Reach"]) -> list[str]:
+        """One digest (hex) a run of all that its features read: own rows, other systems' rows, code."""
+        found = []
+        for run, others in zip(runs, self._timed.digests(reaches), strict=True):
+            own = {name: version.run(run).digest for name, version in self._own.items()}
+            found.append(hashlib.sha256(json.dumps([code_version(), own, others], sort_keys=True).encode()).hexdigest())
+        return found
+
+    def _join(self, batch: list[str]) -> dict[str, Any]:
+        """Join and commit the runs of a batch; what each was made from."""
+        from gnn.join.inputs import Reach, reach_of
+        from gnn.join.join import join
+        from gnn.join.metadata import Metadata
+        from gnn.join.sources import Sources
+        from gnn.join.tables import feature_tables
+
+        rows = {name: self._tables.read(name, runs=batch) for name in self._own}
+        named = pa.concat_arrays([_named(rows[STATES]), _named(rows["kasmina.seed_state"])]).unique()
+        metadata = Metadata({name: _of_blueprints(t, named) for name, t in self._others.items()}, self._timed.placeholders)
+        joined, _ = join(metadata, Sources(rows), {})
+        for name, table in feature_tables(joined).items():
+            self._tables.write(name, table, runs=batch)
+        # a run whose packets are completion markers alone has no graph: it reaches nothing, and is not joined again for that
+        reaches = dict.fromkeys(batch, Reach((), 0, 0, False)) | reach_of(joined)
+        digests = self._digests(batch, [reaches[run] for run in batch])
+        return {run: vars(reaches[run]) | {"inputs": digest} for run, digest in zip(batch, digests, strict=True)}
+
+    def _without_gone(self, known: dict[str, Any], gone: list[str]) -> dict[str, Any]:
+        """What is left of the record once the rows of runs that are gone are removed."""
+        if not gone:
+            return known
+        for name in FEATURE_TABLES:
+            self._tables.write(name, DERIVED[name].empty_table(), runs=gone)
+        left = {run: entry for run, entry in known.items() if run not in gone}
+        self._increments.save(left)
+        return left
+
+    def _make_tables(self) -> None:
+        """Tables that were never written are made without rows, for readers to find."""
+        for name in FEATURE_TABLES:
+            if not self._tables.exists(name):
+                self._tables.write(name, DERIVED[name].empty_table())
 
 
-@dg.asset(
-    key=key_of("coverage.gaps"),
-    deps=[key_of("coverage.by_key")],
-    group_name="features",
-    kinds=kinds_of(key_of("coverage.gaps"), "deltalake"),
-    owners=_OWNER,
-    metadata={COLUMNS: derived_columns("coverage.gaps", DERIVED["coverage.gaps"])},
-    description="What is missing, since when, and which system should have sent it.",
-)
-def coverage_gaps(
-    context: dg.AssetExecutionContext, source: ResourceParam[FeatureSource], versions: ResourceParam[Versions]
-) -> dg.MaterializeResult[None]:
-    """One row a run and key with missing elements, with the reason."""
-    rows = source.gaps()
-    systems = rows.group_by("system").aggregate([("missing", "sum")]).to_pylist()
-    return Reporter(context, versions).table(
-        versions.write("coverage.gaps", rows),
-        {"missing_by_system": dg.MetadataValue.json({row["system"]: row["missing_sum"] for row in systems})},
-    )
+def _timed(tables: TableStore, name: str) -> pa.Table:
+    """A table of another system; of metrics, the one that the join reads."""
+    if name != "telemetry.metric":
+        return tables.read(name)
+    from gnn.join.metadata import CONSERVATIVE
+
+    batches = (pa.Table.from_batches([batch]) for batch in tables.batches(name))
+    found = [batch.filter(pc.equal(batch.column("name"), CONSERVATIVE)) for batch in batches]
+    return pa.concat_tables([tables.schema(name).empty_table(), *found])
 
 
-FEATURE_ASSETS = (features, coverage_by_key, coverage_by_family, coverage_gaps)
+def _named(rows: pa.Table) -> pa.Array:
+    return rows.column("blueprint_id").combine_chunks().unique()
+
+
+def _of_blueprints(rows: pa.Table, names: pa.Array) -> pa.Table:
+    if "blueprint_id" not in rows.column_names:
+        return rows
+    return rows.filter(pc.is_in(rows.column("blueprint_id"), value_set=names))
+
+
+FEATURE_ASSETS = (features,)

@@ -11,7 +11,7 @@ from gnn.graph.dataset import write_dataset
 from lake.durable.publish import switch_link
 from tamiyo.cli import app
 from tests.gnn.graph.worlds import world_registries
-from tests.gnn.tables import FixedNorms, packet, small_world, table
+from tests.gnn.tables import packet, small_world, table
 
 RUNNER = CliRunner()
 

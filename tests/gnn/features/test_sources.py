@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from gnn.join.sources import Sources
+from gnn.join.sources import Sources, newest_records
 from schemas.contracts import TABLES
 
 
@@ -43,3 +43,11 @@ def test_elements_of_a_blueprint_without_a_record_are_kept() -> None:
 def test_every_contract_table_is_there_and_typed() -> None:
     sources = Sources({})
     assert {name: sources[name].schema for name in sources} == {name: table.arrow_schema for name, table in TABLES.items()}
+
+
+def test_the_newest_records_alone_are_left() -> None:
+    stored = layers(("old", 10, 1), ("new", 20, 2), ("undated", None, 3))
+    records = [{"blueprint_id": "b", "exported_at_ns": time, "arrival": 1} for time in (10, 20, None)]
+    blueprints = rows("urza.blueprint", *records)
+    assert newest_records(stored, blueprints).column("layer_id").to_pylist() == ["new"]
+    assert newest_records(blueprints, blueprints).column("exported_at_ns").to_pylist() == [20]

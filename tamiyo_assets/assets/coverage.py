@@ -1,0 +1,137 @@
+"""Coverage: how much of what the graphs are made of was measured, counted from the masks of the feature tables."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import dagster as dg
+import pyarrow as pa
+from dagster import ResourceParam
+
+from gnn.coverage.ratios import mean_over_keys, ratios
+from lake.settings import Settings
+from lake.store.increments import Increments, batches_of
+from lake.store.tables import TableStore
+from lake.store.versions import Versions
+from schemas.derived.features import DANGLING_TABLE, PACKET
+from schemas.derived.tables import DERIVED
+from schemas.features import CONTEXT, GROUPS
+from tamiyo_assets.assets.features import BATCH_ROWS, feature_increments
+from tamiyo_assets.assets.pictures import picture_metadata
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, key_of, kinds_of
+
+COVERAGE_TABLES: Final = ("coverage.by_key", "coverage.by_family", "coverage.gaps")
+_DESCRIPTIONS: Final = {
+    "coverage.by_key": "Per training run and feature: measured elements of all elements, and the system that sends it.",
+    "coverage.by_family": "Coverage summed over the keys of each node type and relation.",
+    "coverage.gaps": "What is missing, since when, and which system should have sent it.",
+}
+_DEPENDENCIES: Final = {
+    "coverage.by_key": [group.table for group in GROUPS],
+    "coverage.by_family": ["coverage.by_key"],
+    "coverage.gaps": ["coverage.by_key", DANGLING_TABLE],
+}
+
+
+@dg.multi_asset(
+    name="coverage",
+    specs=[
+        dg.AssetSpec(
+            key_of(name),
+            deps=[key_of(dependency) for dependency in _DEPENDENCIES[name]],
+            skippable=True,
+            group_name="features",
+            kinds=kinds_of(key_of(name), "deltalake"),
+            owners=["team:tamiyo"],
+            description=_DESCRIPTIONS[name],
+            metadata={COLUMNS: derived_columns(name, DERIVED[name])},
+        )
+        for name in COVERAGE_TABLES
+    ],
+    can_subset=True,
+)
+def coverage(
+    context: dg.AssetExecutionContext,
+    settings: ResourceParam[Settings],
+    tables: ResourceParam[TableStore],
+    versions: ResourceParam[Versions],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Count the runs whose features changed; the other runs' rows stay as they are."""
+    for done, of in refresh_coverage(tables, versions):
+        context.log.info(f"{done} of {of} training runs counted")
+    reporter = Reporter(context, versions)
+    shown = {"coverage.by_key": _by_key, "coverage.by_family": _by_family, "coverage.gaps": _gaps}
+    for name in COVERAGE_TABLES:
+        if key_of(name) in context.selected_asset_keys:
+            version = versions.of(name)
+            yield reporter.table(version, shown[name](settings, tables.read(name), version.digest))
+
+
+def refresh_coverage(tables: TableStore, versions: Versions) -> Iterator[tuple[int, int]]:
+    """Count what changed, a batch of runs at a time; yield how many runs are done, of how many, after each."""
+    increments = Increments("coverage", tables, COVERAGE_TABLES)
+    known = increments.load()
+    now = {run: made["inputs"] for run, made in feature_increments(tables).load().items()}
+    for name in COVERAGE_TABLES:
+        if not tables.exists(name):
+            tables.write(name, DERIVED[name].empty_table())
+    gone = [run for run in known if run not in now]
+    if gone:
+        for name in COVERAGE_TABLES:
+            tables.write(name, DERIVED[name].empty_table(), runs=gone)
+        known = {run: inputs for run, inputs in known.items() if run in now}
+        increments.save(known)
+    stale = sorted(run for run, inputs in now.items() if known.get(run) != inputs)
+    found = {group.table: versions.of(group.table) for group in GROUPS}
+    size = {run: sum(version.run(run).rows for version in found.values()) for run in stale}
+    done = 0
+    for batch in batches_of(stale, size, BATCH_ROWS):
+        for name, rows in _counted(tables, batch).items():
+            tables.write(name, rows, runs=batch)
+        known |= {run: now[run] for run in batch}
+        increments.save(known)
+        done += len(batch)
+        yield done, len(stale)
+
+
+def _counted(tables: TableStore, batch: list[str]) -> dict[str, pa.Table]:
+    """The coverage tables of some runs."""
+    from gnn.coverage.counts import by_family, by_key, marks_in, mask_columns
+    from gnn.coverage.gaps import gaps
+    from gnn.join.tables import PacketIndex
+
+    names = [name for name, _ in PACKET]
+    packets = PacketIndex(tables.read(CONTEXT.table, runs=batch, columns=[*names, "packet_order"]))
+    masks = {group.table: tables.read(group.table, runs=batch, columns=mask_columns(group)) for group in GROUPS}
+    marks = marks_in(packets, masks)
+    keys = by_key(packets.states, marks)
+    dangling = packets.dangling(tables.read(DANGLING_TABLE, runs=batch))
+    return {
+        "coverage.by_key": keys,
+        "coverage.by_family": by_family(keys),
+        "coverage.gaps": gaps(packets.states, marks, dangling),
+    }
+
+
+def _by_key(settings: Settings, rows: pa.Table, digest: str) -> dict[str, Any]:
+    from gnn.coverage.heatmap import heat_map
+
+    alt = "coverage by key and training run"
+    shown = picture_metadata(settings.home, "coverage.by_key", "heat_map", digest, lambda: heat_map(rows), alt)
+    mean = mean_over_keys(rows)
+    return ({"coverage": mean} if mean is not None else {}) | shown
+
+
+def _by_family(settings: Settings, rows: pa.Table, digest: str) -> dict[str, Any]:
+    from gnn.coverage.heatmap import trend
+
+    alt = "coverage by family, run by run"
+    shown = picture_metadata(settings.home, "coverage.by_family", "trend", digest, lambda: trend(rows), alt, thumbnail=False)
+    return {row["family"]: row["ratio"] for row in ratios(rows, ["family"])} | shown
+
+
+def _gaps(settings: Settings, rows: pa.Table, digest: str) -> dict[str, Any]:
+    systems = rows.group_by("system").aggregate([("missing", "sum")]).to_pylist()
+    return {"missing_by_system": dg.MetadataValue.json({row["system"]: row["missing_sum"] for row in systems})}
+
+
+COVERAGE_ASSETS = (coverage,)
