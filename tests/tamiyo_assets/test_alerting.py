@@ -13,7 +13,7 @@ from tamiyo_assets.alerts.sensors import check_alert_failure_sensor, check_alert
 from tamiyo_assets.instance import open_instance
 from tests.exports import part_of
 from tests.tamiyo_assets.pipelines import run, settings
-from tests.tamiyo_assets.webhook import Webhook
+from tests.webhook import Webhook
 
 pytestmark = pytest.mark.pipeline
 

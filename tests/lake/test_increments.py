@@ -17,7 +17,7 @@ from lake.store.versions import Versions
 from lake.upkeep import SMALL_FILES, maintain
 from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import StorageError
-from tests.tamiyo_assets.test_ingest import Site, packet
+from tests.lake.test_ingest import Site, packet
 
 FOLDER = "tolaria/system_state"
 STATES = "tolaria.system_state"
