@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from lake.store.layout import FILES, stored_bytes
+from lake.store.storage_format import FILES, stored_bytes
 from lake.store.tables import TableStore
 
 RETENTION = timedelta(days=7)

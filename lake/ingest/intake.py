@@ -15,7 +15,7 @@ from lake.exports.folders import Export
 from lake.exports.pending import Pending, mark_of, targets_of
 from lake.ingest.audit import Audit
 from lake.ingest.commit import Commit, commit_rejects, commit_rows
-from lake.ingest.ingest import IngestReport
+from lake.ingest.report import IngestReport
 from lake.ingest.staging import Staging
 from lake.store.failures import disk_full
 from lake.store.tables import HeldTables

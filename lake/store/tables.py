@@ -19,8 +19,8 @@ from lake.durable.publish import ensure_dir, lock, publish_file
 from lake.durable.strict_json import read_object
 from lake.store.commit_log import commit_file, newest_version, transactions_in
 from lake.store.failures import named
-from lake.store.layout import configuration, file_bytes, layout
 from lake.store.pruning import SCOPE, files_of, runs_in
+from lake.store.storage_format import configuration, file_bytes, layout
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 

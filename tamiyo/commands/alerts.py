@@ -6,7 +6,7 @@ import typer
 
 from lake.settings import resolve
 from tamiyo.commands.options import AsJson, Exit, Home, print_json, reported
-from tamiyo.commands.terminal import Terminal, table
+from tamiyo.terminal import Terminal, table
 
 _EXAMPLES = """
 List the alerts of failed checks, newest last, and whether each was delivered.
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def alerts(home: Home = None, retry: Retry = False, as_json: AsJson = False) -> None:
     """Exit status 0; with --retry 1 where an alert is still pending."""
-    from tamiyo_assets.alerts.outbox import AlertOutbox
+    from lake.alert_outbox import AlertOutbox
 
     settings = resolve(home=home)
     outbox = AlertOutbox(settings.home, settings.alert_webhook)

@@ -7,7 +7,7 @@ import typer
 
 from lake.settings import resolve
 from tamiyo.commands.options import AsJson, Exit, Home, print_json, reported
-from tamiyo.commands.terminal import Terminal
+from tamiyo.terminal import Terminal
 
 if TYPE_CHECKING:
     from gnn.bundle import PromotionReport

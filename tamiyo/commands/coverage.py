@@ -7,7 +7,7 @@ import typer
 
 from lake.settings import resolve
 from tamiyo.commands.options import AsJson, Exit, Home, fail, print_json, reported
-from tamiyo.commands.terminal import Terminal, table
+from tamiyo.terminal import Terminal, table
 
 _EXAMPLES = """
 Print the coverage of every feature, worst first, with the system that should send it.

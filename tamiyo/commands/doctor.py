@@ -8,7 +8,7 @@ import typer
 
 from lake.settings import resolve
 from tamiyo.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, quiet_dagster, reported
-from tamiyo.commands.terminal import Terminal
+from tamiyo.terminal import Terminal
 
 _DOCTOR = """
 Check everything in the home: registries, norms, tables, pins, bundles, the ledger, noted digests of exports, the warehouse.

@@ -7,7 +7,7 @@ import typer
 
 from lake.settings import resolve
 from tamiyo.commands.options import AsJson, Exit, Home, fail, print_json, reported
-from tamiyo.commands.terminal import Terminal
+from tamiyo.terminal import Terminal
 
 _EXAMPLES = """
 Draw the graph of a packet: nodes by type, edges by relation, pale where little was measured.

@@ -18,7 +18,7 @@ from lake.settings import DEFAULT_HOME, ExportsMissing
 from lake.store.failures import disk_full
 from schemas.errors import StorageError, TamiyoError
 from tamiyo.commands.stopping import Stopped, terminable, unstoppable
-from tamiyo.commands.terminal import Terminal, write_line
+from tamiyo.terminal import Terminal, write_line
 
 P = ParamSpec("P")
 _ECHO: Final = "Exception while writing logger call to event log"

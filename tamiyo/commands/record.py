@@ -11,7 +11,7 @@ from lake.settings import DEFAULT_EXPORTS
 from schemas.errors import TamiyoError
 from tamiyo.commands.options import AsJson, Exit, fail, print_json, reported
 from tamiyo.commands.stopping import leaving
-from tamiyo.commands.terminal import Terminal
+from tamiyo.terminal import Terminal
 
 _EXAMPLES = """
 Record real training: hosts, their telemetry, grafts measured against the same host without them. Resumable.

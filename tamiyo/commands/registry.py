@@ -8,7 +8,7 @@ import typer
 from lake.settings import resolve
 from schemas.artifacts import REGISTRIES
 from tamiyo.commands.options import AsJson, Exit, Home, fail, print_json, reported
-from tamiyo.commands.terminal import Terminal, table
+from tamiyo.terminal import Terminal, table
 
 _EXAMPLES = """
 Read the registries: category -> index, append-only, an index never moves.

@@ -10,8 +10,8 @@ import typer
 from lake.settings import Settings, resolve
 from schemas.contracts import Reason
 from tamiyo.commands.options import AsJson, Exit, ExportsRoot, Home, fail, print_json, reported
-from tamiyo.commands.terminal import Terminal
-from tamiyo.commands.terminal import table as table_of
+from tamiyo.terminal import Terminal
+from tamiyo.terminal import table as table_of
 
 _EXAMPLES = """
 Count the rejected records by table and reason, list them, save their bytes, or decode them again after a fix.

@@ -11,7 +11,7 @@ from lake.settings import Settings, require_exports, require_home, resolve
 from lake.writes import writer_of
 from tamiyo.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, quiet_dagster, reported
 from tamiyo.commands.stopping import leaving
-from tamiyo.commands.terminal import Terminal
+from tamiyo.terminal import Terminal
 
 if TYPE_CHECKING:
     from tamiyo.execution import Outcome

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import lake.exports.folders as exports_module
-from lake.exports.digests import DIGESTS, file_digest
+from lake.durable.file_digest import file_digest
+from lake.exports.digests import DIGESTS
 from tamiyo.doctor import examine
 from tests.lake.test_ingest import Site, packet
 

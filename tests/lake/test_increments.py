@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-import lake.store.layout as layout_module
+import lake.store.storage_format as layout_module
 import lake.store.versions as versions_module
 from lake.exports.pending import targets_of
 from lake.store.commit_log import newest_version

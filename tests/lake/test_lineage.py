@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lake import builds as lineage
-from lake.exports.digests import file_digest
+from lake.durable.file_digest import file_digest
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.store.tables import TableStore

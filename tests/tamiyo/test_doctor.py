@@ -18,7 +18,7 @@ from schemas.artifacts import PriorNorm
 from schemas.contracts import TABLES
 from tamiyo.doctor import examine
 from tamiyo.doctor.published import examine_norms
-from tamiyo.doctor.tables import examine_tables
+from tamiyo.doctor.storage import examine_tables
 
 FILLED = ("tolaria.system_state", "tolaria.layer_telemetry")
 PACKET = {"training_run_id": "a", "packet_id": "p", "timestamp_ns": "5", "training_loss": 0.5}

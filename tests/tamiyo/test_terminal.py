@@ -11,11 +11,11 @@ import pytest
 
 from gnn.coverage.counts import BY_KEY
 from gnn.registry.refresh import refresh
+from lake.alert_outbox import Alert, AlertOutbox
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.store.tables import TableStore
-from tamiyo.commands.terminal import shown
-from tamiyo_assets.alerts.outbox import Alert, AlertOutbox
+from tamiyo.terminal import shown
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\x08\r\n\x7f\u2028[/red] :smile: " + "x" * 300
 SHOWN = r"\x1b[31mred\x1b]0;title\x07\x9b2J\x08\r\n\x7f\u2028[/red] :smile: " + "x" * 300

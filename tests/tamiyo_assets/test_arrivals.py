@@ -15,7 +15,7 @@ import zstandard
 
 from gnn.graph.dataset import GraphDataset
 from gnn.registry.refresh import load
-from lake.exports.digests import file_digest
+from lake.durable.file_digest import file_digest
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger
 from lake.ingest.ingest import Ingest

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tamiyo_assets.alerts.outbox import Alert, AlertOutbox
+from lake.alert_outbox import Alert, AlertOutbox
 from tests.webhook import Webhook
 
 

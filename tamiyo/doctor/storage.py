@@ -1,4 +1,4 @@
-"""Delta tables, the pins of builds, and the ledger of arrivals."""
+"""What is stored of exports: the ledger of arrivals, noted digests, Delta tables, and the pins of builds."""
 
 import json
 from collections.abc import Iterator
@@ -6,12 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from lake.accounting import accounting
+from lake.durable.file_digest import file_digest
 from lake.durable.publish import lock, publish_file
+from lake.exports.digests import DIGESTS, read_noted, signature_of
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger
 from lake.ingest.ingest import INGEST_LOCK, Ingest
 from lake.ingest.rebuilding import remove_table, with_rejects
-from lake.replay.plan import finish
+from lake.ingest.replay_plan import finish
 from lake.store.tables import PINS, TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
@@ -25,6 +27,35 @@ def examine_ledger(home: Path) -> Iterator[Finding]:
         Ledger(home).entries()
     except StorageError as error:
         yield Finding(str(Ledger(home).path), str(error))
+
+
+def examine_digests(home: Path, *, repair: bool) -> Iterator[Finding]:
+    """Noted digests that are not those of the files, which seem unchanged; every file is hashed."""
+    path = home / DIGESTS
+    if not path.exists():
+        return
+    try:
+        root, noted = read_noted(home)
+        wrong = [file for file, (signature, digest) in noted.items() if _differs(root / file, signature, digest)]
+    except StorageError as error:
+        problem: str | None = str(error)
+    else:
+        listed = ", ".join(wrong)
+        problem = f"{path}: expected the digests of the exports as they are, found others of {listed}" if wrong else None
+    if problem is None:
+        return
+    if repair:
+        with lock(home / INGEST_LOCK):
+            path.unlink(missing_ok=True)
+    yield Finding(str(path), problem, "removed; the next run hashes every export" if repair else None)
+
+
+def _differs(path: Path, signature: tuple[int, int, int, int], digest: str) -> bool:
+    """Whether a file with the noted signature has another digest; one that is gone or newer is hashed anyway."""
+    try:
+        return signature_of(path.stat()) == signature and file_digest(path) != digest
+    except OSError:
+        return False
 
 
 def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, repair: bool) -> list[Finding]:
