@@ -26,7 +26,7 @@ def examine_ledger(home: Path) -> Iterator[Finding]:
     try:
         Ledger(home).entries()
     except StorageError as error:
-        yield Finding(str(Ledger(home).path), str(error))
+        yield Finding(str(Ledger(home).journal.path), str(error))
 
 
 def examine_digests(home: Path, *, repair: bool) -> Iterator[Finding]:
