@@ -21,6 +21,7 @@ from lake.store.tables import TableStore
 from schemas.errors import StorageError
 
 BUILDS = "builds"
+TRAINED = "trained.json"
 EXPORT_DIGEST = "export_digest"
 _BUILD_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -97,6 +98,27 @@ def chain(home: Path, build_id: str) -> dict[str, Any]:
 def builds(home: Path) -> list[str]:
     """Build ids whose tables are known, sorted."""
     return sorted(path.stem for path in (home / BUILDS).glob("*.json") if _BUILD_ID.fullmatch(path.stem))
+
+
+def whole_build_id(home: Path, start: str) -> str:
+    """Return the id of the published bundle whose id starts with `start`; `start` itself if none does, or several do."""
+    bundles = home / "bundles"
+    found = [path.name for path in bundles.iterdir() if path.name.startswith(start)] if start and bundles.is_dir() else []
+    return found[0] if len(found) == 1 else start
+
+
+def note_trained(home: Path, build_id: str) -> None:
+    """Remember the build of the newest training, also if that found the build published already."""
+    publish_file(home / TRAINED, (json.dumps({"build_id": build_id}) + "\n").encode("ascii"))
+
+
+def last_trained(home: Path) -> str | None:
+    """Return the build id of the newest training; None before the first one."""
+    path = home / TRAINED
+    if not path.exists():
+        return None
+    build_id = read_object(path, StorageError).get("build_id")
+    return build_id if isinstance(build_id, str) else None
 
 
 def _path(home: Path, build_id: str) -> Path:

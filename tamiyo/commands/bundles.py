@@ -59,7 +59,7 @@ def preflight(bundle: Bundle, against: Against = None, home: Home = None, as_jso
     """Exit status 0 where the bundle is clean; 1 where it is not."""
     from gnn.bundle import bundle_path, read_bundle
     from gnn.bundle import preflight as check
-    from tamiyo_assets.builds import whole_build_id
+    from lake.builds import whole_build_id
 
     where = resolve(home=home).home
     if not bundle.exists() and bundle.name == str(bundle):
@@ -78,7 +78,7 @@ def preflight(bundle: Bundle, against: Against = None, home: Home = None, as_jso
 def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: Reason = "", as_json: AsJson = False) -> None:
     """Exit status 0 where the bundle serves now; 1 where it was refused."""
     from gnn.bundle import promote as move
-    from tamiyo_assets.builds import whole_build_id
+    from lake.builds import whole_build_id
 
     where = resolve(home=home).home
     _show(move(where, whole_build_id(where, build_id), dict.fromkeys(waive or [], reason)), as_json)
@@ -87,7 +87,7 @@ def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: R
 def rollback(build_id: OlderBuild = None, home: Home = None, as_json: AsJson = False) -> None:
     """Exit status 0 where the older bundle serves now; 1 where it was refused."""
     from gnn.bundle import rollback as move
-    from tamiyo_assets.builds import whole_build_id
+    from lake.builds import whole_build_id
 
     where = resolve(home=home).home
     _show(move(where, whole_build_id(where, build_id) if build_id else None), as_json)

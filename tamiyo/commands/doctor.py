@@ -99,8 +99,7 @@ def _prune(dagster_home: Path, keep_days: int, *, as_json: bool) -> None:
 
 def lineage(build_id: BuildId = None, home: Home = None, as_json: AsJson = False) -> None:
     """The chain from export files to a bundle."""
-    from lake.builds import builds, chain
-    from tamiyo_assets.builds import whole_build_id
+    from lake.builds import builds, chain, whole_build_id
 
     where = resolve(home=home).home
     console = Terminal()

@@ -12,7 +12,6 @@ from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.store.tables import TableStore
 from schemas.errors import StorageError
-from tamiyo_assets.builds import whole_build_id
 
 INPUTS = {"tables": {"urza.blueprint": "a" * 64, "urza.layer": "b" * 64}, "registries": {}, "norms": "c" * 64, "code": "d" * 64}
 BUILD = hashlib.sha256(json.dumps(INPUTS, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -72,10 +71,10 @@ def test_a_damaged_record_names_its_file(home: Path) -> None:
 
 def test_the_beginning_of_a_build_id_is_enough_where_it_is_the_only_one(tmp_path: Path) -> None:
     names = ["ab" * 32, "ac" * 32]
-    assert whole_build_id(tmp_path, "ab") == "ab"
+    assert lineage.whole_build_id(tmp_path, "ab") == "ab"
     for name in names:
         (tmp_path / "bundles" / name).mkdir(parents=True)
-    assert [whole_build_id(tmp_path, start) for start in ("ab", "ac", "a", "", "b", names[1])] == [
+    assert [lineage.whole_build_id(tmp_path, start) for start in ("ab", "ac", "a", "", "b", names[1])] == [
         *names,
         "a",
         "",
