@@ -99,7 +99,8 @@ def _prune(dagster_home: Path, keep_days: int, *, as_json: bool) -> None:
 
 def lineage(build_id: BuildId = None, home: Home = None, as_json: AsJson = False) -> None:
     """The chain from export files to a bundle."""
-    from lake.builds import builds, chain, whole_build_id
+    from lake.builds import builds, whole_build_id
+    from lake.lineage import chain
 
     where = resolve(home=home).home
     console = Terminal()

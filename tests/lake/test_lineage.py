@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lake import builds as lineage
+from lake import builds, lineage
 from lake.durable.file_digest import file_digest
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
     manifest = home / "bundles" / BUILD / "manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text(json.dumps({"inputs": INPUTS}))
-    lineage.record(home, tables, BUILD, {"urza.blueprint": 0})
+    builds.record(home, tables, BUILD, {"urza.blueprint": 0})
     return home
 
 
@@ -43,8 +43,8 @@ def test_a_build_leads_back_to_the_files_of_its_exports(home: Path) -> None:
         "exports": [{"digest": digest, "files": ["urza/blueprint/one.ndjson"]}],
     }
     assert found["tables"]["urza.layer"] == {"digest": "b" * 64, "version": None, "exports": []}
-    assert lineage.builds(home) == [BUILD]
-    assert TableStore(home).pins() == {BUILD: {"urza.blueprint": 0}}
+    assert builds.builds(home) == [BUILD]
+    assert builds.pins(home) == {BUILD: {"urza.blueprint": 0}}
 
 
 def test_inputs_that_do_not_give_the_build_id_are_refused(home: Path) -> None:
@@ -66,15 +66,15 @@ def test_a_damaged_record_names_its_file(home: Path) -> None:
     for damage in ("{", '{"tables": []}', '{"tables": {"a": {"version": 1}}}'):
         path.write_text(damage)
         with pytest.raises(StorageError, match=BUILD):
-            lineage.load(home, BUILD)
+            builds.load(home, BUILD)
 
 
 def test_the_beginning_of_a_build_id_is_enough_where_it_is_the_only_one(tmp_path: Path) -> None:
     names = ["ab" * 32, "ac" * 32]
-    assert lineage.whole_build_id(tmp_path, "ab") == "ab"
+    assert builds.whole_build_id(tmp_path, "ab") == "ab"
     for name in names:
         (tmp_path / "bundles" / name).mkdir(parents=True)
-    assert [lineage.whole_build_id(tmp_path, start) for start in ("ab", "ac", "a", "", "b", names[1])] == [
+    assert [builds.whole_build_id(tmp_path, start) for start in ("ab", "ac", "a", "", "b", names[1])] == [
         *names,
         "a",
         "",

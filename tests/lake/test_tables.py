@@ -119,8 +119,6 @@ def test_a_pinned_set_stays_while_others_commit(store: TableStore) -> None:
     assert pinned.read("tolaria.system_state").num_rows == 0
     with pytest.raises(StorageError, match="pinned"):
         pinned.write("features.layer", rows("a", 3))
-    store.pin("b" * 64, {"features.layer": 0})
-    assert store.pins() == {"b" * 64: {"features.layer": 0}}
 
 
 def test_a_table_that_is_built_again_is_not_taken_for_the_old_one(store: TableStore) -> None:
