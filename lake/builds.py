@@ -4,9 +4,10 @@ That file is the pin too: no vacuum takes the files of a version that stands the
 of earlier versions have pins in `pins/<build_id>.json`; these hold until they are taken over into the records of their builds.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from lake.durable.publish import publish_file
 from lake.durable.strict_json import read_object
+from lake.exports.ledger import Ledger
 from lake.store.tables import TableStore
 from schemas.errors import StorageError
 
@@ -136,6 +138,40 @@ def _readable_exports(tables: TableStore, name: str, version: int) -> tuple[str,
         return _exports(tables, name, version)
     except StorageError:
         return ()
+
+
+def export_files(home: Path, digests: Iterable[str]) -> dict[str, list[str]]:
+    """Export digest -> the files under which it came, from the ledger; one that the ledger does not know has none."""
+    names: dict[str, set[str]] = {digest: set() for digest in digests}
+    for entry in Ledger(home).entries():
+        if entry.digest in names:
+            names[entry.digest].add(entry.file)
+    return {digest: sorted(files) for digest, files in names.items()}
+
+
+def manifest_inputs(home: Path, build_id: str) -> dict[str, Any]:
+    """The inputs in a bundle's manifest, checked against its build id; StorageError where they do not give it."""
+    path = home / "bundles" / build_id / "manifest.json"
+    parsed: Any = read_object(path, StorageError)
+    inputs = parsed.get("inputs")
+    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
+    found = hashlib.sha256(text.encode("ascii")).hexdigest()
+    if not isinstance(inputs, dict) or found != build_id:
+        raise StorageError(f"{path}: expected the inputs of build {build_id}, found those of {found}; run `tamiyo doctor`")
+    return inputs
+
+
+def chain(home: Path, build_id: str) -> dict[str, Any]:
+    """Everything behind a bundle, for `tamiyo lineage`: digests of its parts, versions here, down to export files."""
+    sources = load(home, build_id)
+    inputs = manifest_inputs(home, build_id)
+    files = export_files(home, {digest for source in sources.values() for digest in source.exports})
+    tables = {}
+    for name, digest in sorted(inputs["tables"].items()):
+        source = sources.get(name)
+        exports = [{"digest": export, "files": files[export]} for export in source.exports] if source else []
+        tables[name] = {"digest": digest, "version": source.version if source else None, "exports": exports}
+    return {"build_id": build_id, **inputs, "tables": tables}
 
 
 def whole_build_id(home: Path, start: str) -> str:

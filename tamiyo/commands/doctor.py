@@ -98,8 +98,7 @@ def _prune(dagster_home: Path, keep_days: int) -> Result:
 
 def lineage(build_id: BuildId = None, home: Home = None) -> Result:
     """The chain from export files to a bundle."""
-    from lake.builds import builds, whole_build_id
-    from lake.lineage import chain
+    from lake.builds import builds, chain, whole_build_id
 
     where = resolve(home=home).home
     if build_id is None:

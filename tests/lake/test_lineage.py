@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lake import builds, lineage
+from lake import builds
 from lake.durable.file_digest import file_digest
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
@@ -35,7 +35,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_a_build_leads_back_to_the_files_of_its_exports(home: Path) -> None:
     export = home.parent / "exports" / "urza" / "blueprint" / "one.ndjson"
-    found = lineage.chain(home, BUILD)
+    found = builds.chain(home, BUILD)
     digest = file_digest(export)
     assert found["tables"]["urza.blueprint"] == {
         "digest": "a" * 64,
@@ -51,14 +51,14 @@ def test_inputs_that_do_not_give_the_build_id_are_refused(home: Path) -> None:
     manifest = home / "bundles" / BUILD / "manifest.json"
     manifest.write_text(json.dumps({"inputs": INPUTS | {"norms": "e" * 64}}))
     with pytest.raises(StorageError, match=r"manifest\.json"):
-        lineage.chain(home, BUILD)
+        builds.chain(home, BUILD)
 
 
 def test_an_unknown_or_ill_formed_build_is_an_error(home: Path) -> None:
     with pytest.raises(StorageError, match="f" * 64):
-        lineage.chain(home, "f" * 64)
+        builds.chain(home, "f" * 64)
     with pytest.raises(StorageError, match="64 hex digits"):
-        lineage.chain(home, "../pins")
+        builds.chain(home, "../pins")
 
 
 def test_a_damaged_record_names_its_file(home: Path) -> None:
