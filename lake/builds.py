@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from lake.durable.publish import publish_file
 from lake.durable.strict_json import read_object
 from lake.exports.ledger import Ledger
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.errors import StorageError
 
 BUILDS = "builds"

@@ -8,7 +8,7 @@ from deltalake.exceptions import CommitFailedError
 
 from lake.builds import pins, take_over_pins
 from lake.store.storage_format import FILES, stored_bytes
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 
 RETENTION = timedelta(days=7)
 LOG_RETENTION = timedelta(days=30)

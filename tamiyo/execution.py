@@ -10,7 +10,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from lake.alert_outbox import Alert, AlertOutbox
 from lake.settings import Settings
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from tamiyo_assets.alerts.failed_checks import failed_checks
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.model import BUNDLE

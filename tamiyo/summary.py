@@ -11,7 +11,7 @@ from gnn.coverage.ratios import mean_over_keys, ratios
 from lake.exports.folders import Exports
 from lake.rejects import Rejected, rejects_by_reason
 from lake.settings import Settings, resolve
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import TABLES
 from tamiyo.execution import Outcome
 

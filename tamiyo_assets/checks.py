@@ -13,7 +13,7 @@ from lake.builds import last_trained
 from lake.ingest.ingest import Ingest
 from lake.rules import broken_rules, references
 from lake.settings import Settings
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import TABLES, Severity
 from schemas.errors import BundleRejected, FeatureError
 from tamiyo_assets.assets.model import BUNDLE

@@ -19,7 +19,7 @@ from lake.exports.pending import Pending, plans_of
 from lake.ingest.rebuilding import remove_broken
 from lake.ingest.report import IngestReport
 from lake.store.failures import disk_full
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS
 from schemas.decode import Limits
 from schemas.errors import StorageError

@@ -8,7 +8,7 @@ from lake.accounting import feeds, reject_tables
 from lake.builds import release
 from lake.durable.publish import ensure_dir
 from lake.exports.ledger import Ledger, present
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import ContractError, StorageError
 

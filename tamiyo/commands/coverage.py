@@ -46,7 +46,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _rows(home: Home, run: str | None) -> list[dict[str, Any]]:
     from gnn.coverage.ratios import summed_by_key
-    from lake.store.tables import TableStore
+    from lake.store.table_store import TableStore
 
     tables = TableStore(resolve(home=home).home)
     if not tables.exists("coverage.by_key"):

@@ -76,7 +76,7 @@ def rejects(
 
 def _count(settings: Settings) -> Result:
     from lake.rejects import rejects_by_reason
-    from lake.store.tables import TableStore
+    from lake.store.table_store import TableStore
 
     counts = rejects_by_reason(TableStore(settings.home))
     rows = [(count.table, count.reason, f"{count.records:,}") for count in counts]
@@ -88,7 +88,7 @@ def _count(settings: Settings) -> Result:
 
 def _records(settings: Settings, table: str | None, reason: str | None) -> Iterator[dict[str, Any]]:
     from lake.rejects import reject_names
-    from lake.store.tables import TableStore
+    from lake.store.table_store import TableStore
 
     tables = TableStore(settings.home)
     for name in reject_names(tables) if table is None else [table]:
@@ -125,7 +125,7 @@ def _replay(settings: Settings, table: str | None, reason: str | None) -> Result
     from lake.exports.folders import Exports
     from lake.replay.run import replay
     from lake.replay.selection import Filter
-    from lake.store.tables import TableStore
+    from lake.store.table_store import TableStore
 
     tables = TableStore(settings.home)
     done = replay(settings.home, tables, Exports(settings.exports), settings.limits, Filter(table, reason))

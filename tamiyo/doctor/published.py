@@ -9,7 +9,7 @@ from gnn.norms import published as norms
 from gnn.registry.repair import examine as examine_registry_files
 from lake import warehouse
 from lake.durable.publish import lock, publish_file, switch_link
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.errors import BundleRejected, NormsError
 from tamiyo.doctor.finding import Finding
 

@@ -14,7 +14,7 @@ from lake.exports.ledger import Ledger
 from lake.ingest.ingest import INGEST_LOCK, Ingest
 from lake.ingest.rebuilding import remove_table, with_rejects
 from lake.ingest.replay_plan import finish
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
 from schemas.errors import ContractError, StorageError

@@ -12,7 +12,7 @@ from gnn.code_version import code_version
 from lake import builds as lineage
 from lake.durable.publish import lock
 from lake.settings import Settings
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.configuration import TrainingConfig

@@ -15,7 +15,7 @@ from gnn.norms.published import load as load_norms
 from gnn.registry.refresh import Registries
 from gnn.registry.refresh import load as load_registries
 from lake.store.contracts import read_contracts
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
 from schemas.features import GROUPS

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from lake.builds import TableSource, builds, load, pins, record, release
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.upkeep import maintain
 from schemas.errors import StorageError
 

@@ -12,7 +12,7 @@ import lake.store.storage_format as layout_module
 import lake.store.versions as versions_module
 from lake.exports.pending import targets_of
 from lake.store.commit_log import newest_version
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from lake.upkeep import SMALL_FILES, maintain
 from schemas.contracts import FOLDERS, TABLES

@@ -10,7 +10,7 @@ from lake import builds
 from lake.durable.file_digest import file_digest
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.errors import StorageError
 
 INPUTS = {"tables": {"urza.blueprint": "a" * 64, "urza.layer": "b" * 64}, "registries": {}, "norms": "c" * 64, "code": "d" * 64}

@@ -13,7 +13,7 @@ from lake import warehouse
 from lake.builds import record
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import PriorNorm
 from schemas.contracts import TABLES

@@ -14,7 +14,7 @@ from gnn.registry.refresh import refresh
 from lake.alert_outbox import Alert, AlertOutbox
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from tamiyo.terminal import shown
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\x9b2J\x08\r\n\x7f\u2028[/red] :smile: " + "x" * 300

@@ -9,7 +9,7 @@ import pytest
 
 from lake import warehouse
 from lake.builds import record
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.upkeep import SMALL_FILES, maintain
 from tamiyo_assets.upkeep import maintenance_job
 

@@ -17,7 +17,7 @@ from lake.exports.folders import Exports
 from lake.exports.ledger import REBUILT, note_rebuilt
 from lake.ingest.ingest import Ingest
 from lake.settings import Settings
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.writes import EXPORTS, HOME, WRITES
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.sensors import (

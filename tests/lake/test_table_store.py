@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lake.store.tables import ABSENT, TableStore
+from lake.store.table_store import ABSENT, TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
 from schemas.errors import StorageError
