@@ -18,7 +18,7 @@ from statistics import median
 from benchmarks.packets import FOLDER
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.leyline import leyline_pb2 as pb
 
 NEW, LATER, AGAIN = "new run", "later packets", "delivered again"

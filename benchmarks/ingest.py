@@ -26,7 +26,7 @@ import duckdb
 from benchmarks.packets import FOLDER, write
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.decode import Limits, decode_file
 from schemas.decode.read.framing import read_frames
 from schemas.leyline import leyline_pb2 as pb

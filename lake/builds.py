@@ -1,14 +1,14 @@
-"""From a bundle back to the export files: which table versions a build read, and which exports their rows came from.
+"""The builds of a home: `builds/<build_id>.json`, the table versions that a build read and the exports their rows came from.
 
-The manifest holds what decides the build id: content alone, the same on every machine. Beside it stays, under `builds/`,
-what is true on this machine: Delta versions (pinned, so that no vacuum takes their files) and the exports behind them.
+That file is the pin too: no vacuum takes the files of a version that stands there. A version that can't be kept is null. Homes
+of earlier versions have pins in `pins/<build_id>.json`; these hold until they are taken over into the records of their builds.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,47 +17,127 @@ import pyarrow.compute as pc
 from lake.durable.publish import publish_file
 from lake.durable.strict_json import read_object
 from lake.exports.ledger import Ledger
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.errors import StorageError
 
 BUILDS = "builds"
+EARLIER_PINS = "pins"
+TRAINED = "trained.json"
 EXPORT_DIGEST = "export_digest"
 _BUILD_ID = re.compile(r"[0-9a-f]{64}")
+
+Sources = Mapping[str, "TableSource"]
 
 
 @dataclass(frozen=True)
 class TableSource:
-    """One table that a build read: its Delta version here, and the digests of the exports whose rows it holds."""
+    """One table that a build read: its Delta version here (None: not kept), the digests of the exports whose rows it holds."""
 
-    version: int
+    version: int | None
     exports: tuple[str, ...]
 
 
 def record(home: Path, tables: TableStore, build_id: str, versions: Mapping[str, int]) -> Path:
-    """Pin the table versions that a build read, and keep which exports they came from; the file's path."""
-    path = _path(home, build_id)
-    tables.pin(build_id, versions)
-    sources = {name: asdict(_source(tables, name, version)) for name, version in sorted(versions.items())}
-    publish_file(path, (json.dumps({"build_id": build_id, "tables": sources}, indent=1) + "\n").encode("ascii"))
-    return path
-
-
-def _source(tables: TableStore, name: str, version: int) -> TableSource:
-    if EXPORT_DIGEST not in tables.schema(name).names:
-        return TableSource(version, ())
-    rows = tables.read(name, version=version, columns=[EXPORT_DIGEST])
-    found = pc.unique(rows.column(EXPORT_DIGEST)).to_pylist()
-    return TableSource(version, tuple(sorted(digest for digest in found if digest is not None)))
+    """Write which table versions a build read, which pins them, and which exports they came from; return the file's path."""
+    sources = {name: TableSource(version, _exports(tables, name, version)) for name, version in versions.items()}
+    return _write(home, build_id, sources)
 
 
 def load(home: Path, build_id: str) -> dict[str, TableSource]:
-    """The tables that a build read; StorageError where it is unknown or its file is damaged."""
+    """Return the tables that a build read, by name. Raises StorageError if the build is unknown or its file is damaged."""
     path = _path(home, build_id)
     parsed: Any = read_object(path, StorageError)
     try:
-        return {name: TableSource(t["version"], tuple(t["exports"])) for name, t in parsed["tables"].items()}
+        sources = {name: TableSource(t["version"], tuple(t["exports"])) for name, t in parsed["tables"].items()}
     except (KeyError, TypeError, AttributeError) as damage:
         raise StorageError(f"{path}: expected the tables of a build, found {damage!r}; `tamiyo run` writes it") from damage
+    wrong = [source.version for source in sources.values() if not isinstance(source.version, int | None)]
+    if wrong:
+        raise StorageError(f"{path}: expected versions of tables, found {wrong[0]!r}; `tamiyo doctor --repair` removes it")
+    return sources
+
+
+def builds(home: Path) -> list[str]:
+    """Return the build ids whose tables are known, sorted."""
+    return sorted(path.stem for path in _files(home, BUILDS))
+
+
+def pins(home: Path) -> dict[str, dict[str, int]]:
+    """Return build id -> pinned version by table. Raises StorageError for a damaged file: then nothing may be deleted."""
+    return {path.stem: pinned(path) for path in pin_files(home)}
+
+
+def pin_files(home: Path) -> list[Path]:
+    """Return the files that pin versions, one a build: a pin of an earlier version of this home, else the build's record."""
+    return list({path.stem: path for folder in (BUILDS, EARLIER_PINS) for path in _files(home, folder)}.values())
+
+
+def pinned(path: Path) -> dict[str, int]:
+    """Return table -> version that one of the `pin_files` pins. Raises StorageError if it is damaged."""
+    if path.parent.name == BUILDS:
+        sources = load(path.parents[1], path.stem)
+        return {name: source.version for name, source in sources.items() if source.version is not None}
+    versions = read_object(path, StorageError).get("versions")
+    if not isinstance(versions, dict) or not all(isinstance(version, int) for version in versions.values()):
+        raise StorageError(f"{path}: expected `versions`, found {versions!r}; `tamiyo doctor --repair` removes it")
+    return versions
+
+
+def release(home: Path, tables: TableStore, names: Collection[str], build_id: str | None = None) -> None:
+    """Pin no version of tables `names` any more: for one build, or for all. What a build read of them stays on record."""
+    for path in pin_files(home):
+        if (build_id is None or path.stem == build_id) and not pinned(path).keys().isdisjoint(names):
+            _take_over(home, tables, path)
+            kept = {
+                name: replace(source, version=None) if name in names else source
+                for name, source in load(home, path.stem).items()
+            }
+            _write(home, path.stem, kept)
+
+
+def take_over_pins(home: Path, tables: TableStore) -> None:
+    """Bring pins of earlier versions of this home into the records of their builds. Raises StorageError for a damaged pin."""
+    for path in pin_files(home):
+        _take_over(home, tables, path)
+
+
+def _take_over(home: Path, tables: TableStore, path: Path) -> None:
+    """Bring one pin of an earlier version into the record of its build; versions that it does not pin were given up."""
+    if path.parent.name == BUILDS:
+        return
+    versions = pinned(path)
+    if _path(home, path.stem).exists():
+        known = load(home, path.stem)
+        exports = {name: source.exports for name, source in known.items()}
+    else:
+        exports = {name: _readable_exports(tables, name, version) for name, version in versions.items()}
+    names = {**exports, **versions}
+    _write(home, path.stem, {name: TableSource(versions.get(name), exports.get(name, ())) for name in names})
+
+
+def _write(home: Path, build_id: str, sources: Sources) -> Path:
+    """Publish the record of a build, which from then on is its only pin."""
+    path = _path(home, build_id)
+    content = {"build_id": build_id, "tables": {name: asdict(source) for name, source in sorted(sources.items())}}
+    publish_file(path, (json.dumps(content, indent=1) + "\n").encode("ascii"))
+    (home / EARLIER_PINS / path.name).unlink(missing_ok=True)
+    return path
+
+
+def _exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
+    """Digests of the exports that rows of a table's version came from; none of a derived table."""
+    if EXPORT_DIGEST not in tables.schema(name).names:
+        return ()
+    digests = pc.unique(tables.read(name, version=version, columns=[EXPORT_DIGEST]).column(EXPORT_DIGEST)).to_pylist()
+    return tuple(sorted(digest for digest in digests if digest is not None))
+
+
+def _readable_exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
+    """The same; none if the version can't be read."""
+    try:
+        return _exports(tables, name, version)
+    except StorageError:
+        return ()
 
 
 def export_files(home: Path, digests: Iterable[str]) -> dict[str, list[str]]:
@@ -94,9 +174,29 @@ def chain(home: Path, build_id: str) -> dict[str, Any]:
     return {"build_id": build_id, **inputs, "tables": tables}
 
 
-def builds(home: Path) -> list[str]:
-    """Build ids whose tables are known, sorted."""
-    return sorted(path.stem for path in (home / BUILDS).glob("*.json") if _BUILD_ID.fullmatch(path.stem))
+def whole_build_id(home: Path, start: str) -> str:
+    """Return the id of the published bundle whose id starts with `start`; `start` itself if none does, or several do."""
+    bundles = home / "bundles"
+    found = [path.name for path in bundles.iterdir() if path.name.startswith(start)] if start and bundles.is_dir() else []
+    return found[0] if len(found) == 1 else start
+
+
+def note_trained(home: Path, build_id: str) -> None:
+    """Remember the build of the newest training, also if that found the build published already."""
+    publish_file(home / TRAINED, (json.dumps({"build_id": build_id}) + "\n").encode("ascii"))
+
+
+def last_trained(home: Path) -> str | None:
+    """Return the build id of the newest training; None before the first one."""
+    path = home / TRAINED
+    if not path.exists():
+        return None
+    build_id = read_object(path, StorageError).get("build_id")
+    return build_id if isinstance(build_id, str) else None
+
+
+def _files(home: Path, folder: str) -> list[Path]:
+    return sorted(path for path in (home / folder).glob("*.json") if _BUILD_ID.fullmatch(path.stem))
 
 
 def _path(home: Path, build_id: str) -> Path:

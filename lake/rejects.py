@@ -4,7 +4,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from lake.accounting import weights
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 
 
 class Rejected(BaseModel):

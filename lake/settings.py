@@ -3,10 +3,12 @@
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,7 +16,6 @@ from lake.durable.publish import publish_file
 from lake.durable.strict_json import read_object
 from lake.exports.ledger import Ledger
 from lake.pipeline_file import read_pipeline_file
-from lake.place import require_place
 from schemas.configuration import TrainingConfig
 from schemas.decode import Limits
 from schemas.errors import ContractError, StorageError, TamiyoError
@@ -25,6 +26,8 @@ SAMPLE_HOME = Path("var/sample")
 DEFAULT_EXPORTS = Path("var/exports")
 DEFAULT_DAGSTER_HOME = Path("var/dagster")
 ORIGIN = "origin.json"
+_LONGEST: Final = 400  # bytes of a home; databases take no path beyond 512, and their files lie some folders below a home
+_READ_OTHERWISE: Final = re.compile(r"[\[\]?\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 
 
 class ExportsMissing(TamiyoError):
@@ -121,6 +124,24 @@ def require_home(settings: Settings) -> None:
             f"home {settings.home}: expected your exports alone, found the committed sample of an earlier version; "
             "move the directory away, or pass --home DIR"
         )
+
+
+def require_place(home: Path) -> None:
+    """Raise StorageError if tables and databases can't lie in a home of this path, before anything is written there."""
+    text = str(home)
+    found = _READ_OTHERWISE.search(text)
+    if found is not None:
+        wrong = f"{found[0]!a} in it, which databases and tables read otherwise"
+    elif not text.isprintable() and any(0xDC80 <= ord(one) <= 0xDCFF for one in text):
+        wrong = "bytes in it that are no UTF-8"
+    elif len(text.encode("utf-8", "surrogateescape")) > _LONGEST:
+        wrong = f"one of {len(text.encode('utf-8', 'surrogateescape'))} bytes"
+    else:
+        return
+    raise StorageError(
+        f"home {text!a}: expected a path without [ ] ? \\ % escapes and control characters, of at most {_LONGEST} bytes, "
+        f"found {wrong}; pass --home DIR or set TAMIYO_HOME"
+    )
 
 
 def require_exports(settings: Settings) -> None:

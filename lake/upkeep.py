@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from lake.store.layout import FILES, stored_bytes
-from lake.store.tables import TableStore
+from lake.builds import pins, take_over_pins
+from lake.store.storage_format import FILES, stored_bytes
+from lake.store.table_store import TableStore
 
 RETENTION = timedelta(days=7)
 LOG_RETENTION = timedelta(days=30)
@@ -33,13 +34,16 @@ def maintain(tables: TableStore, retention: timedelta = RETENTION) -> list[Maint
     Files that some version of the last `retention`, or a pinned one, needs are kept. A table that others write to at the
     moment is left for the next time.
     """
-    pins = tables.pins()
+    take_over_pins(tables.home, tables)
+    pinned_by_build = pins(tables.home).values()
     done = []
     for name in tables.names():
         table = tables.open(name)
         if table is None:
             continue
-        pinned = tuple(sorted({versions[name] for versions in pins.values() if name in versions}))
+        # a version beyond the newest one is of a table that was removed since
+        named = {versions[name] for versions in pinned_by_build if name in versions}
+        pinned = tuple(sorted(version for version in named if version <= table.version()))
         merged = _compact(table)
         deleted = _vacuum(tables, name, table, retention, pinned)
         _clean_log(tables, name, table, pinned)

@@ -11,7 +11,7 @@ import duckdb
 
 from lake.accounting import feeds
 from lake.durable.publish import beside, ensure_dir, lock, publish_built, sweep
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES
 from schemas.derived.tables import DERIVED
 

@@ -8,10 +8,10 @@ from typing import Any
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
+from lake.alert_outbox import Alert, AlertOutbox
 from lake.settings import Settings
-from lake.store.tables import TableStore
-from tamiyo_assets.alerts.evaluations import failed_checks
-from tamiyo_assets.alerts.outbox import Alert, AlertOutbox
+from lake.store.table_store import TableStore
+from tamiyo_assets.alerts.failed_checks import failed_checks
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.telemetry import WAREHOUSE, publish_warehouse

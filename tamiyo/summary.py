@@ -11,10 +11,9 @@ from gnn.coverage.ratios import mean_over_keys, ratios
 from lake.exports.folders import Exports
 from lake.rejects import Rejected, rejects_by_reason
 from lake.settings import Settings, resolve
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import TABLES
 from tamiyo.execution import Outcome
-from tamiyo_assets.builds import build_report
 
 
 class _Frozen(BaseModel):
@@ -145,6 +144,8 @@ def _build(settings: Settings, outcome: Outcome) -> Build | None:
     """The bundle of this run, with the reasons that keep it from serving; None where none was built."""
     if outcome.build_id is None:
         return None
+    from gnn.bundle.report import build_report
+
     report = build_report(settings.home, outcome.build_id, settings.gates)
     reasons = [] if report.serving else (report.reasons or [outcome.refusal])
     return Build(

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tamiyo.commands.terminal import Terminal, labelled, table
 from tamiyo.summary import Build, Family, Summary
+from tamiyo.terminal import Terminal, labelled, table
 
 _WORST_SHOWN = 20
 

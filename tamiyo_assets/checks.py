@@ -9,16 +9,16 @@ from dagster import ResourceParam
 
 from gnn.coverage.ratios import ratios
 from lake.accounting import Accounting
+from lake.builds import last_trained
 from lake.ingest.ingest import Ingest
 from lake.rules import broken_rules, references
 from lake.settings import Settings
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import TABLES, Severity
 from schemas.errors import BundleRejected, FeatureError
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, key_of, table_of
 from tamiyo_assets.assets.upstream import EXPORTS
-from tamiyo_assets.builds import build_report, last_trained
 from tamiyo_assets.resources.features import FeatureSource
 
 CONTRACT_RULES = "contract_rules"
@@ -175,6 +175,8 @@ def preflight_check(settings: ResourceParam[Settings], turn: ResourceParam[None]
 @dg.asset_check(asset=BUNDLE, name="quality_gates", description="Figures on held-out hosts are good enough to serve.")
 def quality_gates(settings: ResourceParam[Settings], turn: ResourceParam[None]) -> dg.AssetCheckResult:
     """WARN with every gate that keeps the bundle from being promoted."""
+    from gnn.bundle.report import build_report
+
     report = build_report(settings.home, _trained(settings), settings.gates)
     return dg.AssetCheckResult(
         passed=not report.reasons,

@@ -5,6 +5,8 @@ its rows of check executions, its captured logs, and on SQLite its database file
 holds the newest event of an asset or check is read from Dagster's own tables, for which there is no public call.
 """
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,13 +23,15 @@ from dagster._core.storage.runs.schema import RunTagsTable
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 
 from schemas.errors import StorageError
-from tamiyo_assets.sqlite_files import shrink
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 DAYS: Final = 30
 MOST: Final = 300  # finished runs that are kept, however young: 2 MB each where everything is rebuilt
+BUSY_SECONDS: Final = 30
+_WORTH_BYTES: Final = 4 << 20
+_WORTH_SHARE: Final = 0.25
 _EVENTS: Final = SqlEventLogStorageTable.c
 _CHECKS: Final = AssetCheckExecutionsTable.c
 
@@ -157,3 +161,36 @@ def _delete_superseded(connection: "Connection", cutoff: datetime) -> int:
     )
     connection.execute(AssetEventTagsTable.delete().where(AssetEventTagsTable.c.event_id.in_(superseded)))
     return connection.execute(SqlEventLogStorageTable.delete().where(_EVENTS.id.in_(superseded))).rowcount
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection in autocommit mode that waits for other writers as long as Dagster's own do."""
+    return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a database with its log."""
+    files = (path, path.with_name(path.name + "-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def shrink(path: Path, *, at_least: int = _WORTH_BYTES) -> int:
+    """Rewrite a database that is empty in large part, and return the bytes that it is smaller by.
+
+    It is rewritten if at least `at_least` bytes and a quarter of it are free. Readers go on meanwhile, writers wait; if
+    somebody holds it for longer than `BUSY_SECONDS`, it is left for the next time.
+    """
+    before = size_of(path)
+    with closing(connect(path)) as connection:
+        free, pages, page_bytes = (
+            int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_count", "page_size")
+        )
+        if free * page_bytes < at_least or free < pages * _WORTH_SHARE:
+            return 0
+        try:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError as busy:
+            if "locked" not in str(busy):
+                raise
+    return max(0, before - size_of(path))

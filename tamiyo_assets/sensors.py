@@ -14,14 +14,14 @@ from typing import Final
 import dagster as dg
 from dagster import ResourceParam
 
+from lake.alert_outbox import Alert, AlertOutbox
 from lake.exports.folders import Export, Exports
 from lake.exports.ledger import Ledger, is_rebuilt, present
 from lake.settings import Settings, has_own_exports, is_empty
 from lake.writes import run_tags
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import FOLDERS
-from tamiyo_assets.alerts.outbox import Alert, AlertOutbox
-from tamiyo_assets.alerts.sensors import ALERT_SENSORS
+from tamiyo_assets.alerts.failed_checks import ALERT_SENSORS
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE, EXAMPLES
 from tamiyo_assets.assets.normalization import NORMS

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.writes import WRITES_TAGS
 
 

@@ -2,12 +2,14 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.components import required
 from tests.exports import part_of
+from tests.webhook import Webhook
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -51,3 +53,11 @@ def esper_exports() -> Path:
     root = Path(os.environ.get("TAMIYO_TEST_EXPORTS") or REPOSITORY.parent / "shared" / "exports" / "esper")
     reason = f"exports of the existing system are not at {root}; set TAMIYO_TEST_EXPORTS"
     return required(root if root.is_dir() else None, reason)
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    """A local webhook."""
+    found = Webhook()
+    yield found
+    found.close()

@@ -1,7 +1,6 @@
 """Promotion and rollback: `current` moves in one step, only to a bundle that passed, and every move is written down."""
 
 import getpass
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +12,8 @@ from gnn.bundle.gates import NAMES, Gate, GateConfig, gates
 from gnn.bundle.preflight import PreflightReport, preflight
 from gnn.bundle.read import Bundle, read_bundle, resolve_once
 from gnn.bundle.write import BUNDLES, bundle_path
-from lake.durable.publish import append_durable, lock, switch_link
+from lake.durable.journal import Journal
+from lake.durable.publish import lock, switch_link
 from schemas.errors import BundleRejected, PromotionRefused
 
 CURRENT = "current"
@@ -74,21 +74,8 @@ def rollback(home: Path, build_id: str | None = None) -> PromotionReport:
 
 
 def promotions(home: Path) -> list[dict[str, Any]]:
-    """Every recorded promotion and rollback, oldest first; a torn line (a crash while writing) is left out."""
-    path = home / PROMOTIONS
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
-
-
-def _record(home: Path, entry: Mapping[str, Any]) -> None:
-    path = home / PROMOTIONS
-    torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
-    append_durable(path, (("\n" if torn else "") + json.dumps(entry, sort_keys=True) + "\n").encode("utf-8"))
+    """Return every recorded promotion and rollback, oldest first; lines that are damaged or torn are left out."""
+    return Journal(home / PROMOTIONS).readable()
 
 
 def _who() -> str:
@@ -150,15 +137,15 @@ def _move(home: Path, build_id: str, action: Action, judged: tuple[Gate, ...], w
     if previous == build_id:
         return PromotionReport(build_id, previous, judged, waived, changed=False)
     entry = {
-        "at": datetime.now(UTC).isoformat(),
         "action": action,
+        "at": datetime.now(UTC).isoformat(),
         "build_id": build_id,
-        "previous": previous,
         "by": _who(),
-        "gates": {gate.name: {"passed": gate.passed, "detail": gate.detail} for gate in judged},
+        "gates": {gate.name: {"detail": gate.detail, "passed": gate.passed} for gate in judged},
+        "previous": previous,
         "waived": waived,
     }
     # written before the link moves: what serves was always written down, and `current` alone says what serves
-    _record(home, entry)
+    Journal(home / PROMOTIONS).append([entry])
     switch_link(home / CURRENT, f"{BUNDLES}/{build_id}")
     return PromotionReport(build_id, previous, judged, waived, changed=True)

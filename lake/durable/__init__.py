@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, and strict JSON."""
+"""Files that appear whole or not at all, append-only journals, digests of files, and strict JSON."""

@@ -93,22 +93,6 @@ def publish_built(temporary: Path, path: Path) -> None:
     fsync_dir(path.parent)
 
 
-def append_durable(path: Path, data: bytes) -> None:
-    """Append `data` to `path` in one write and fsync it; the caller holds the lock of that file."""
-    ensure_dir(path.parent)
-    new = not path.exists()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if new:
-        fsync_dir(path.parent)
-
-
 def fsync_tree(path: Path) -> None:
     """Fsync every regular file below directory `path`, then the directories, deepest first."""
     for folder, _, names in os.walk(path, topdown=False):

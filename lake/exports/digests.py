@@ -21,8 +21,6 @@ DIGESTS = "export_digests.json"
 Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode: an unchanged one saves hashing the bytes again
 Noted = dict[str, tuple[Signature, str]]  # file relative to the exports root -> signature and digest
 
-_BLOCK = 1 << 20
-
 
 @dataclass
 class DigestMemory:
@@ -91,15 +89,6 @@ def read_noted(home: Path) -> tuple[Path, Noted]:
 def signature_of(status: os.stat_result) -> Signature:
     """What tells that a file was not changed."""
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _digest(body: bytes) -> bytes:

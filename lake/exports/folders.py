@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lake.exports.digests import DigestMemory, Signature, file_digest, signature_of
+from lake.durable.file_digest import file_digest
+from lake.exports.digests import DigestMemory, Signature, signature_of
 from schemas.contracts import FOLDERS
 from schemas.errors import StorageError
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from lake.durable.publish import append_durable, publish_file
+from lake.durable.journal import Journal
+from lake.durable.publish import publish_file
 from lake.durable.strict_json import read_object
 from lake.exports.folders import Export, Scan, identity
 from schemas.errors import StorageError
@@ -46,37 +47,26 @@ class Ledger:
     home: Path
 
     @property
-    def path(self) -> Path:
+    def journal(self) -> Journal:
         """The ledger's file."""
-        return self.home / LEDGER
+        return Journal(
+            self.home / LEDGER,
+            "the order of arrivals is known nowhere else: restore the file, "
+            "or remove it together with the tables directory for a new start",
+        )
 
     def entries(self) -> list[Entry]:
-        """All events in order; StorageError names a damaged line. A torn last line (power loss) never counted."""
-        if not self.path.exists():
-            return []
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        lines = whole.splitlines()
-        try:
-            entries = [Entry(**one) for one in json.loads(b"[" + b",".join(lines) + b"]")]
-        except (ValueError, TypeError):
-            entries = [self._entry(number, line) for number, line in enumerate(lines, start=1)]
-        for number, entry in enumerate(entries, start=1):
+        """Return all events in order. Raises StorageError for a damaged line; a torn last one (power loss) never counted."""
+        journal, entries = self.journal, []
+        for number, record in enumerate(journal.read(), start=1):
+            try:
+                entry = Entry(**record)
+            except TypeError as damage:
+                raise journal.damaged(number, str(damage)) from damage
             if entry.seq != number:
-                raise self._damaged(number, f"expected seq {number}, found {entry.seq}")
+                raise journal.damaged(number, f"expected seq {number}, found {entry.seq}")
+            entries.append(entry)
         return entries
-
-    def _entry(self, number: int, line: bytes) -> Entry:
-        try:
-            return Entry(**json.loads(line))
-        except (ValueError, TypeError) as damage:
-            raise self._damaged(number, str(damage)) from damage
-
-    def _damaged(self, number: int, found: str) -> StorageError:
-        return StorageError(
-            f"{self.path}: line {number}: {found}; the order of arrivals is known nowhere else: restore the file, "
-            "or remove it together with the tables directory for a new start"
-        )
 
     def record(self, scan: Scan) -> list[Entry]:
         """All events, after appending what arrived and what is gone since the scan before; where that is nothing, none is."""
@@ -94,15 +84,8 @@ class Ledger:
         new = [Entry(0, number, "arrived", e.digest, e.folder, e.file, e.size, at) for e in arrived]
         new += [Entry(0, number, "gone", e.digest, e.folder, e.file, e.size, at) for e in gone]
         numbered = [_numbered(entry, len(entries) + place) for place, entry in enumerate(new, start=1)]
-        self._append(numbered)
+        self.journal.append(asdict(entry) for entry in numbered)
         return [*entries, *numbered]
-
-    def _append(self, entries: Iterable[Entry]) -> None:
-        data = b"".join(json.dumps(asdict(entry)).encode("ascii") + b"\n" for entry in entries)
-        if self.path.exists() and not _ends_whole(self.path):
-            old = self.path.read_bytes()
-            publish_file(self.path, old[: old.rfind(b"\n") + 1])
-        append_durable(self.path, data)
 
 
 def note_rebuilt(home: Path) -> None:
@@ -127,15 +110,6 @@ def _place(one: Entry | Export) -> tuple[str, str]:
 
 def _numbered(entry: Entry, seq: int) -> Entry:
     return Entry(seq, entry.scan, entry.event, entry.digest, entry.folder, entry.file, entry.size, entry.at)
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as stream:
-        size = stream.seek(0, 2)
-        if size == 0:
-            return True
-        stream.seek(size - 1)
-        return stream.read(1) == b"\n"
 
 
 def present(entries: Iterable[Entry], folders: Iterable[str]) -> Mapping[tuple[str, str], Entry]:

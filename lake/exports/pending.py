@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lake.accounting import export_key, feeds
 from lake.exports.folders import Export, Scan
 from lake.exports.ledger import Entry, first_arrivals, present
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES, Folder
 from schemas.errors import StorageError
 

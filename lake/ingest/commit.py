@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from lake.accounting import Counted, Tally, counted_in, tally
 from lake.ingest.staging import Staged, Staging, key_hashes
 from lake.store.pruning import SCOPE
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import TABLES, Folder, Table
 from schemas.decode.shape.merge import merge
 

@@ -15,10 +15,10 @@ from lake.exports.folders import Export
 from lake.exports.pending import Pending, mark_of, targets_of
 from lake.ingest.audit import Audit
 from lake.ingest.commit import Commit, commit_rejects, commit_rows
-from lake.ingest.ingest import IngestReport
+from lake.ingest.report import IngestReport
 from lake.ingest.staging import Staging
 from lake.store.failures import disk_full
-from lake.store.tables import HeldTables
+from lake.store.table_store import HeldTables
 from schemas.contracts import REJECT_SCHEMA, TABLES, Folder, Reason
 from schemas.decode import Decoded, Limits, decode_file
 from schemas.decode.files import extension_of

@@ -5,9 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from lake.accounting import feeds, reject_tables
+from lake.builds import release
 from lake.durable.publish import ensure_dir
 from lake.exports.ledger import Ledger, present
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import ContractError, StorageError
 
@@ -55,7 +56,8 @@ def with_rejects(tables: TableStore, names: set[str]) -> set[str]:
 
 def remove_table(home: Path, tables: TableStore, name: str) -> str:
     """Remove a table for it to be built again; one whose exports are gone in part is moved aside instead."""
-    _unpin(tables, name)
+    # a table that starts again has other versions: pins of the old ones would name the wrong content
+    release(home, tables, [name])
     if not _exports_gone(home, name):
         tables.remove(name)
         return "removed"
@@ -78,10 +80,3 @@ def _exports_gone(home: Path, name: str) -> bool:
         return True
     here = present(entries, folders)
     return any(e.folder in folders and (e.folder, e.identity) not in here for e in entries)
-
-
-def _unpin(tables: TableStore, name: str) -> None:
-    """A table that starts again has other versions: pins of the old ones would name the wrong content."""
-    for build_id, versions in tables.pins().items():
-        if name in versions:
-            tables.pin(build_id, {other: number for other, number in versions.items() if other != name})

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict
 from lake.durable.publish import TEMPORARY, ensure_dir, lock, publish_dir, sweep
 from lake.exports.folders import Export, Exports
 from lake.ingest.ingest import INGEST_LOCK
-from lake.replay.outcomes import PLACES_SUFFIX, ROWS_SUFFIX, Outcomes
-from lake.replay.plan import DIRECTORY, PLAN, Change, Plan, finish, identity, next_number
+from lake.ingest.replay_plan import DIRECTORY, PLAN, Change, Plan, finish, identity, next_number
+from lake.replay.gathering import PLACES_SUFFIX, ROWS_SUFFIX, Outcomes
 from lake.replay.selection import Filter, Key, Selection, Source, select
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import Limits, decode_file
 from schemas.decode.read.again import decode_again

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from lake.accounting import export_key, feeds, weights
 from lake.exports.folders import identity
 from lake.rejects import reject_names
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES, Folder
 from schemas.contracts.oona import ROUTES
 from schemas.decode.read.again import Kept, file_is_bad, needs_file

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import TABLES
 from schemas.splits import data_set_of, split_of
 

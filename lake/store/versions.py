@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lake.durable.file_digest import file_digest
 from lake.durable.publish import publish_file
-from lake.exports.digests import file_digest
-from lake.store.tables import ABSENT, TableStore
+from lake.store.table_store import ABSENT, TableStore
 from schemas.contracts import TABLES
 from schemas.digest import ordered_digest, table_digest
 

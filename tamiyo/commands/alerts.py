@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from lake.settings import resolve
-from tamiyo.commands.options import AsJson, Exit, Home, print_json, reported
-from tamiyo.commands.terminal import Terminal, table
+from tamiyo.commands.options import Exit, Home, Result, printing, reported
+from tamiyo.terminal import table
 
 _EXAMPLES = """
 List the alerts of failed checks, newest last, and whether each was delivered.
@@ -26,18 +26,18 @@ def register(app: typer.Typer) -> None:
     app.command("alerts", help=_EXAMPLES)(reported(alerts))
 
 
-def alerts(home: Home = None, retry: Retry = False, as_json: AsJson = False) -> None:
+def alerts(home: Home = None, retry: Retry = False) -> Result:
     """Exit status 0; with --retry 1 where an alert is still pending."""
-    from tamiyo_assets.alerts.outbox import AlertOutbox
+    from lake.alert_outbox import AlertOutbox
 
     settings = resolve(home=home)
     outbox = AlertOutbox(settings.home, settings.alert_webhook)
     pending = outbox.deliver().pending if retry else 0
     entries = list(outbox.entries().values())
-    if as_json:
-        print_json({"alerts": [{**e.alert, "status": e.status, "attempts": e.attempts} for e in entries]})
-    else:
-        names = ("severity", "asset", "check", "description")
-        rows = [(entry.status, *(str(entry.alert[name]) for name in names)) for entry in entries]
-        Terminal().print(table("status", *names, rows=rows) if entries else "no alerts")
-    raise typer.Exit(Exit.REFUSED if pending else Exit.OK)
+    names = ("severity", "asset", "check", "description")
+    rows = [(entry.status, *(str(entry.alert[name]) for name in names)) for entry in entries]
+    return Result(
+        {"alerts": [{**entry.alert, "status": entry.status, "attempts": entry.attempts} for entry in entries]},
+        printing(table("status", *names, rows=rows) if entries else "no alerts"),
+        Exit.REFUSED if pending else Exit.OK,
+    )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lake.settings import resolve
-from tamiyo.commands.options import AsJson, Exit, Home, print_json, reported
-from tamiyo.commands.terminal import Terminal
+from tamiyo.commands.options import Exit, Home, Result, printing, reported
+from tamiyo.terminal import Terminal
 
 if TYPE_CHECKING:
     from gnn.bundle import PromotionReport
@@ -55,49 +55,45 @@ def register(app: typer.Typer) -> None:
     app.command("rollback", help=_ROLLBACK)(reported(rollback))
 
 
-def preflight(bundle: Bundle, against: Against = None, home: Home = None, as_json: AsJson = False) -> None:
+def preflight(bundle: Bundle, against: Against = None, home: Home = None) -> Result:
     """Exit status 0 where the bundle is clean; 1 where it is not."""
     from gnn.bundle import bundle_path, read_bundle
     from gnn.bundle import preflight as check
-    from tamiyo_assets.builds import whole_build_id
+    from lake.builds import whole_build_id
 
     where = resolve(home=home).home
     if not bundle.exists() and bundle.name == str(bundle):
         bundle = bundle_path(where, whole_build_id(where, bundle.name))
     report = check(bundle, read_bundle(against) if against else None)
-    if as_json:
-        print_json(report.to_object())
-    elif report.clean:
-        Terminal().print(f"{bundle}: clean")
-    else:
+    if report.clean:
+        return Result(report.to_object(), printing(f"{bundle}: clean"))
+
+    def show(terminal: Terminal) -> None:
         for mismatch in report.mismatches:
-            Terminal().print(str(mismatch), style="red")
-    raise typer.Exit(Exit.OK if report.clean else Exit.REFUSED)
+            terminal.print(str(mismatch), style="red")
+
+    return Result(report.to_object(), show, Exit.REFUSED)
 
 
-def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: Reason = "", as_json: AsJson = False) -> None:
+def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: Reason = "") -> Result:
     """Exit status 0 where the bundle serves now; 1 where it was refused."""
     from gnn.bundle import promote as move
-    from tamiyo_assets.builds import whole_build_id
+    from lake.builds import whole_build_id
 
     where = resolve(home=home).home
-    _show(move(where, whole_build_id(where, build_id), dict.fromkeys(waive or [], reason)), as_json)
+    return _moved(move(where, whole_build_id(where, build_id), dict.fromkeys(waive or [], reason)))
 
 
-def rollback(build_id: OlderBuild = None, home: Home = None, as_json: AsJson = False) -> None:
+def rollback(build_id: OlderBuild = None, home: Home = None) -> Result:
     """Exit status 0 where the older bundle serves now; 1 where it was refused."""
     from gnn.bundle import rollback as move
-    from tamiyo_assets.builds import whole_build_id
+    from lake.builds import whole_build_id
 
     where = resolve(home=home).home
-    _show(move(where, whole_build_id(where, build_id) if build_id else None), as_json)
+    return _moved(move(where, whole_build_id(where, build_id) if build_id else None))
 
 
-def _show(report: "PromotionReport", as_json: bool) -> None:
-    if as_json:
-        print_json(report.to_object())
-        return
+def _moved(report: "PromotionReport") -> Result:
     state = "serves now" if report.changed else "was serving already"
-    Terminal().print(f"{report.build_id} {state}; before: {report.previous or 'none'}")
-    for gate, why in report.waived.items():
-        Terminal().print(f"  gate {gate} waived: {why}")
+    line = f"{report.build_id} {state}; before: {report.previous or 'none'}"
+    return Result(report.to_object(), printing(line, *(f"  gate {gate} waived: {why}" for gate, why in report.waived.items())))

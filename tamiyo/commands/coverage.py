@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from lake.settings import resolve
-from tamiyo.commands.options import AsJson, Exit, Home, fail, print_json, reported
-from tamiyo.commands.terminal import Terminal, table
+from tamiyo.commands.options import Exit, Home, Result, fail, printing, reported
+from tamiyo.terminal import table
 
 _EXAMPLES = """
 Print the coverage of every feature, worst first, with the system that should send it.
@@ -30,15 +30,12 @@ def register(app: typer.Typer) -> None:
     app.command("coverage", help=_EXAMPLES)(reported(coverage))
 
 
-def coverage(home: Home = None, run: Run = None, below: Below = 1.1, as_json: AsJson = False) -> None:
+def coverage(home: Home = None, run: Run = None, below: Below = 1.1) -> Result:
     """Exit status 0; 1 where there is no coverage yet or no such run."""
     rows = _rows(home, run)
     shown = [row for row in rows if row["ratio"] is None or row["ratio"] < below]
-    if as_json:
-        print_json({"keys": shown})
-        return
     headers = ("key", "system to ask", "mandatory", "measured", "elements", "coverage")
-    Terminal().print(table(*headers, rows=map(_cells, shown)))
+    return Result({"keys": shown}, printing(table(*headers, rows=map(_cells, shown))))
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -49,7 +46,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _rows(home: Home, run: str | None) -> list[dict[str, Any]]:
     from gnn.coverage.ratios import summed_by_key
-    from lake.store.tables import TableStore
+    from lake.store.table_store import TableStore
 
     tables = TableStore(resolve(home=home).home)
     if not tables.exists("coverage.by_key"):

@@ -1,14 +1,15 @@
 """`tamiyo doctor`: check every digest, version and link of the home; `tamiyo lineage`: what a bundle was made of."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lake.settings import resolve
-from tamiyo.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, quiet_dagster, reported
-from tamiyo.commands.terminal import Terminal
+from tamiyo.commands.options import Exit, ExportsRoot, Home, Result, printing, quiet_dagster, reported
+from tamiyo.terminal import Terminal
 
 _DOCTOR = """
 Check everything in the home: registries, norms, tables, pins, bundles, the ledger, noted digests of exports, the warehouse.
@@ -56,73 +57,68 @@ def doctor(
     repair: Repair = False,
     prune_instance: Prune = False,
     keep_days: KeepDays = 30,
-    as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Report what is wrong, and repair it on demand; status 1 where something still is."""
     from lake.exports.folders import Exports
     from tamiyo.doctor import examine
 
     settings = resolve(home=home, exports=exports)
     if prune_instance:
-        _prune(settings.dagster_home, keep_days, as_json=as_json)
-        return
+        return _prune(settings.dagster_home, keep_days)
     root = Exports(settings.exports) if settings.exports.is_dir() else None
     found = examine(settings.home, exports=root, repair=repair)
-    if as_json:
-        print_json({"home": str(settings.home), "findings": [asdict(finding) for finding in found]})
-    else:
-        console = Terminal()
+
+    def show(terminal: Terminal) -> None:
         for finding in found:
-            console.print(finding.problem, style="yellow" if finding.repaired else "red")
-            console.print(f"  {finding.repaired or 'not repaired'}")
+            terminal.print(finding.problem, style="yellow" if finding.repaired else "red")
+            terminal.print(f"  {finding.repaired or 'not repaired'}")
         sound = f"{settings.home}: every digest, version and link is right"
-        console.print(f"{len(found)} found" if found else sound)
-    if any(finding.repaired is None for finding in found):
-        raise typer.Exit(Exit.REFUSED)
+        terminal.print(f"{len(found)} found" if found else sound)
+
+    return Result(
+        {"home": str(settings.home), "findings": [asdict(finding) for finding in found]},
+        show,
+        Exit.REFUSED if any(finding.repaired is None for finding in found) else Exit.OK,
+    )
 
 
-def _prune(dagster_home: Path, keep_days: int, *, as_json: bool) -> None:
-    """Prune the Dagster instance and print what went and its size before and after."""
+def _prune(dagster_home: Path, keep_days: int) -> Result:
+    """Prune the Dagster instance; the result says what went, and its size before and after."""
     with quiet_dagster():
         from tamiyo.doctor.event_log import prune_instance
 
         done = prune_instance(dagster_home, keep_days)
-    if as_json:
-        print_json({"instance": str(dagster_home), **asdict(done)})
-        return
-    Terminal().print(
+    line = (
         f"{dagster_home}: {done.runs} old runs, {done.partition_events} events of retired partitions "
         f"and the pictures of {done.pictures} events taken out; {done.bytes_before / 1e6:.1f} MB before, "
         f"{done.bytes_after / 1e6:.1f} MB after"
     )
+    return Result({"instance": str(dagster_home), **asdict(done)}, printing(line))
 
 
-def lineage(build_id: BuildId = None, home: Home = None, as_json: AsJson = False) -> None:
+def lineage(build_id: BuildId = None, home: Home = None) -> Result:
     """The chain from export files to a bundle."""
-    from lake.builds import builds, chain
-    from tamiyo_assets.builds import whole_build_id
+    from lake.builds import builds, chain, whole_build_id
 
     where = resolve(home=home).home
-    console = Terminal()
     if build_id is None:
         known = builds(where)
-        if as_json:
-            print_json({"builds": known})
-        for name in [] if as_json else known:
-            console.print(name)
-        return
+        return Result({"builds": known}, printing(*known))
     build_id = whole_build_id(where, build_id)
     found = chain(where, build_id)
-    if as_json:
-        print_json(found)
-        return
-    for name, value in {"build": build_id, "code": found["code"], "norms": found["norms"]}.items():
-        console.print(f"{name} {value}")
+    return Result(found, printing(*_lines(build_id, found)))
+
+
+def _lines(build_id: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the chain from a build to its exports, a line a part."""
+    yield f"build {build_id}"
+    yield f"code {found['code']}"
+    yield f"norms {found['norms']}"
     for name, digest in sorted(found["registries"].items()):
-        console.print(f"registry {name} {digest}")
+        yield f"registry {name} {digest}"
     for name, table in found["tables"].items():
-        console.print(f"table {name} {table['digest']} version {'none' if table['version'] is None else table['version']}")
+        yield f"table {name} {table['digest']} version {'none' if table['version'] is None else table['version']}"
         for export in table["exports"][:_SHOWN]:
-            console.print(f"  export {export['digest']} {', '.join(export['files']) or 'not in the ledger'}")
+            yield f"  export {export['digest']} {', '.join(export['files']) or 'not in the ledger'}"
         if len(table["exports"]) > _SHOWN:
-            console.print(f"  and {len(table['exports']) - _SHOWN} exports more; --json lists all")
+            yield f"  and {len(table['exports']) - _SHOWN} exports more; --json lists all"

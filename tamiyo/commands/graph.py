@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from lake.settings import resolve
-from tamiyo.commands.options import AsJson, Exit, Home, fail, print_json, reported
-from tamiyo.commands.terminal import Terminal
+from tamiyo.commands.options import Exit, Home, Result, fail, printing, reported
 
 _EXAMPLES = """
 Draw the graph of a packet: nodes by type, edges by relation, pale where little was measured.
@@ -37,7 +36,7 @@ def _group() -> None:
     """Look at the graphs of training states."""
 
 
-def show(packet: Packet, run: Run = None, out: Out = None, home: Home = None, as_json: AsJson = False) -> None:
+def show(packet: Packet, run: Run = None, out: Out = None, home: Home = None) -> Result:
     """Exit status 0; 1 where there is no dataset yet or no such packet."""
     from gnn.graph.dataset import GraphDataset, newest_dataset
     from gnn.graph.picture import picture_of
@@ -46,17 +45,12 @@ def show(packet: Packet, run: Run = None, out: Out = None, home: Home = None, as
     directory = newest_dataset(resolve(home=home).home / "graphs")
     if directory is None:
         fail("graph dataset: expected one, found none; run `tamiyo run` first", Exit.REFUSED)
-        return
     dataset = GraphDataset.open(directory)
     numbers = dataset.find(packet, run)
     if len(numbers) != 1:
         runs = ", ".join(sorted({dataset.keys["training_run_id"][number].as_py() for number in numbers[:10]}))
         found = f"{len(numbers)} of them, choose with --run: {runs}" if numbers else "none"
         fail(f"packet {packet!r}: expected one graph, found {found}", Exit.REFUSED)
-        return
     path = out or Path(f"{packet.replace('/', '_')}.png")
     publish_file(path.absolute(), picture_of(dataset, numbers[0]))
-    if as_json:
-        print_json({"path": str(path), **dataset.keys.slice(numbers[0], 1).to_pylist()[0]})
-    else:
-        Terminal().print(str(path))
+    return Result({"path": str(path), **dataset.keys.slice(numbers[0], 1).to_pylist()[0]}, printing(str(path)))

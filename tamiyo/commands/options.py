@@ -6,11 +6,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Final, NoReturn, ParamSpec, TextIO
+from typing import Annotated, Any, Final, NoReturn, TextIO
 
 import typer
 
@@ -18,9 +20,8 @@ from lake.settings import DEFAULT_HOME, ExportsMissing
 from lake.store.failures import disk_full
 from schemas.errors import StorageError, TamiyoError
 from tamiyo.commands.stopping import Stopped, terminable, unstoppable
-from tamiyo.commands.terminal import Terminal, write_line
+from tamiyo.terminal import Terminal, write_line
 
-P = ParamSpec("P")
 _ECHO: Final = "Exception while writing logger call to event log"
 
 
@@ -56,23 +57,56 @@ class Refused(TamiyoError):
         self.status = status
 
 
-def reported(command: Callable[P, None]) -> Callable[P, None]:
-    """End a command that is stopped, raises one of our errors, or can't use a file, with a message and status, no traceback.
+@dataclass(frozen=True)
+class Result:
+    """What a command found: `value` is what `--json` prints, `show` prints it for people; then it ends with `status`."""
 
-    The message goes to stderr; with `--json` it is the one object on stdout too.
+    value: Mapping[str, Any]
+    show: Callable[[Terminal], None]
+    status: Exit = Exit.OK
+
+
+def printing(*objects: object) -> Callable[[Terminal], None]:
+    """Return a `show` that prints each of `objects`: lines and tables."""
+
+    def show(terminal: Terminal) -> None:
+        for each in objects:
+            terminal.print(each)
+
+    return show
+
+
+def reported(command: Callable[..., Result]) -> Callable[..., None]:
+    """Return the command for Typer, with `--json` as its last option: it prints what `command` returns, as JSON or as text.
+
+    A command that is stopped, raises one of our errors, or can't use a file ends with a message and status, no traceback. The
+    message goes to stderr; with `--json` it is the one object on stdout too. A command that prints while it works, such as
+    progress, declares `as_json` itself, to stay quiet.
     """
+    own = signature(command)
 
     @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+    def wrapped(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
         place = kwargs.get("home")
+        if "as_json" in own.parameters:
+            kwargs["as_json"] = as_json
         try:
             with terminable(), _DiskFull(place if isinstance(place, Path) else None):
-                command(*args, **kwargs)
+                result = command(*args, **kwargs)
+                if as_json:
+                    print_json(result.value)
+                else:
+                    result.show(Terminal())
         except (TamiyoError, OSError, KeyboardInterrupt) as error:
             with unstoppable():
-                _report(_message(error), as_json=bool(kwargs.get("as_json")))
+                _report(_message(error), as_json=as_json)
             raise typer.Exit(_status(error)) from None
+        raise typer.Exit(result.status)
 
+    option = Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
+    parameters = [parameter for name, parameter in own.parameters.items() if name != option.name]
+    wrapped.__signature__ = own.replace(parameters=[*parameters, option])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {**command.__annotations__, option.name: AsJson}
     return wrapped
 
 

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from lake.settings import DEFAULT_EXPORTS
 from schemas.errors import TamiyoError
-from tamiyo.commands.options import AsJson, Exit, fail, print_json, reported
+from tamiyo.commands.options import AsJson, Exit, Result, fail, printing, reported
 from tamiyo.commands.stopping import leaving
-from tamiyo.commands.terminal import Terminal
+from tamiyo.terminal import Terminal
 
 _EXAMPLES = """
 Record real training: hosts, their telemetry, grafts measured against the same host without them. Resumable.
@@ -60,7 +60,7 @@ def record(
     workers: Workers = 1,
     compile_backend: Backend = "aot_eager",
     as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Exit status 0; 1 where the recording was refused; 2 for arguments that make no plan."""
     from recorder.runs.plan import RecordPlan
     from recorder.runs.record import record as carry_out
@@ -74,13 +74,12 @@ def record(
         )
     except ValidationError as error:
         fail("; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors()), Exit.USAGE)
-        return
     with leaving("hosts that were recorded whole are written, and the same command goes on with the next"):
         files = carry_out(plan, lambda progress: console.print(str(progress)))
-    if as_json:
-        print_json({"exports": str(plan.exports), "files": [_relative(path, plan.exports) for path in files]})
-        return
-    console.print(f"{len(files)} files under {plan.exports}. Next: tamiyo run --exports {plan.exports}")
+    return Result(
+        {"exports": str(plan.exports), "files": [_relative(path, plan.exports) for path in files]},
+        printing(f"{len(files)} files under {plan.exports}. Next: tamiyo run --exports {plan.exports}"),
+    )
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -7,8 +7,8 @@ import typer
 
 from lake.settings import resolve
 from schemas.artifacts import REGISTRIES
-from tamiyo.commands.options import AsJson, Exit, Home, fail, print_json, reported
-from tamiyo.commands.terminal import Terminal, table
+from tamiyo.commands.options import Exit, Home, Result, fail, printing, reported
+from tamiyo.terminal import table
 
 _EXAMPLES = """
 Read the registries: category -> index, append-only, an index never moves.
@@ -34,7 +34,7 @@ group = typer.Typer(help=_EXAMPLES, no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    commands: dict[str, tuple[Callable[..., None], str]] = {
+    commands: dict[str, tuple[Callable[..., Result], str]] = {
         "list": (list_registries, "tamiyo registry list --json"),
         "show": (show, "tamiyo registry show layer_type"),
         "diff": (diff, "tamiyo registry diff seed 1 2"),
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="registry")
 
 
-def list_registries(home: Home = None, as_json: AsJson = False) -> None:
+def list_registries(home: Home = None) -> Result:
     """Every registry with version, size and how much of its capacity is used."""
     from gnn.registry.refresh import load
 
@@ -60,31 +60,27 @@ def list_registries(home: Home = None, as_json: AsJson = False) -> None:
         }
         for name, registry in load(resolve(home=home).home / "registries").items()
     ]
-    if as_json:
-        print_json({"registries": found})
-        return
-    for row in found:
-        row["used"] = f"{row['size'] / row['capacity']:.1%}"
     names = ("version", "size", "capacity", "used", "retired")
-    rows = [(row["name"], *(str(row[name]) for name in names)) for row in found]
-    Terminal().print(table("registry", *names, rows=rows))
+    used = ({**row, "used": f"{row['size'] / row['capacity']:.1%}"} for row in found)
+    rows = [(row["name"], *(str(row[name]) for name in names)) for row in used]
+    return Result({"registries": found}, printing(table("registry", *names, rows=rows)))
 
 
-def show(name: Name, home: Home = None, as_json: AsJson = False) -> None:
+def show(name: Name, home: Home = None) -> Result:
     """The entries of one registry, by index."""
     from gnn.registry.refresh import load
 
     _known(name)
     registry = load(resolve(home=home).home / "registries")[name]
-    if as_json:
-        print_json({"name": name, "version": registry.version, "entries": dict(registry.entries), "retired": registry.retired})
-        return
     entries = sorted(registry.entries.items(), key=lambda entry: entry[1])
     rows = [(str(index), key, "retired" if key in registry.retired else "") for key, index in entries]
-    Terminal().print(table("index", "key", "", rows=rows))
+    return Result(
+        {"name": name, "version": registry.version, "entries": dict(registry.entries), "retired": registry.retired},
+        printing(table("index", "key", "", rows=rows)),
+    )
 
 
-def diff(name: Name, older: Older, newer: Newer, home: Home = None, as_json: AsJson = False) -> None:
+def diff(name: Name, older: Older, newer: Newer, home: Home = None) -> Result:
     """What was added after one version, up to another."""
     from gnn.registry.files import read_set
 
@@ -96,19 +92,16 @@ def diff(name: Name, older: Older, newer: Newer, home: Home = None, as_json: AsJ
             f"registry {name}: expected versions 0..{len(versions)}, the older one first, found {older} and {newer}", Exit.USAGE
         )
     added = {key: index for version in versions[older:newer] for key, index in version.added.items()}
-    if as_json:
-        print_json({"name": name, "from": older, "to": newer, "added": added})
-        return
-    for key, index in sorted(added.items(), key=lambda entry: entry[1]):
-        Terminal().print(f"+ {index} {key}")
+    lines = (f"+ {index} {key}" for key, index in sorted(added.items(), key=lambda entry: entry[1]))
+    return Result({"name": name, "from": older, "to": newer, "added": added}, printing(*lines))
 
 
-def retire(name: Name, key: Key, home: Home = None) -> None:
+def retire(name: Name, key: Key, home: Home = None) -> Result:
     """Mark a key as retired by an operator; it keeps its index for ever."""
     from gnn.registry.refresh import retire as mark
 
     mark(resolve(home=home).home / "registries", name, key)
-    Terminal().print(f"registry {name}: {key} is retired")
+    return Result({"name": name, "retired": key}, printing(f"registry {name}: {key} is retired"))
 
 
 def _known(name: str) -> None:

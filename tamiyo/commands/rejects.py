@@ -1,6 +1,6 @@
 """`tamiyo rejects`: what was not kept of the exports and why, its bytes, and decoding it again after a fix."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,9 +9,8 @@ import typer
 
 from lake.settings import Settings, resolve
 from schemas.contracts import Reason
-from tamiyo.commands.options import AsJson, Exit, ExportsRoot, Home, fail, print_json, reported
-from tamiyo.commands.terminal import Terminal
-from tamiyo.commands.terminal import table as table_of
+from tamiyo.commands.options import Exit, ExportsRoot, Home, Result, fail, printing, reported
+from tamiyo.terminal import table as table_of
 
 _EXAMPLES = """
 Count the rejected records by table and reason, list them, save their bytes, or decode them again after a fix.
@@ -57,8 +56,7 @@ def rejects(
     raw: Raw = None,
     again: Again = False,
     exports: ExportsRoot = None,
-    as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Exit status 0, also where there are rejects: they are not an error of this command."""
     if reason is not None and reason not in set(Reason):
         fail(f"--reason {reason}: expected one of {', '.join(Reason)}", Exit.USAGE)
@@ -68,30 +66,29 @@ def rejects(
         fail("--replay and --raw: expected one of them, found both", Exit.USAGE)
     settings = resolve(exports=exports, home=home)
     if again:
-        _replay(settings, table, reason, as_json)
-    elif raw is not None:
-        _save(list(islice(_records(settings, table, reason), limit)), raw, as_json)
-    elif table is not None or reason is not None:
-        _list(list(islice(_records(settings, table, reason), limit)), as_json)
-    else:
-        _count(settings, as_json)
+        return _replay(settings, table, reason)
+    if raw is not None:
+        return _save(list(islice(_records(settings, table, reason), limit)), raw)
+    if table is not None or reason is not None:
+        return _list(list(islice(_records(settings, table, reason), limit)))
+    return _count(settings)
 
 
-def _count(settings: Settings, as_json: bool) -> None:
+def _count(settings: Settings) -> Result:
     from lake.rejects import rejects_by_reason
-    from lake.store.tables import TableStore
+    from lake.store.table_store import TableStore
 
     counts = rejects_by_reason(TableStore(settings.home))
-    if as_json:
-        print_json({"rejects": [count.model_dump() for count in counts]})
-        return
     rows = [(count.table, count.reason, f"{count.records:,}") for count in counts]
-    Terminal().print(table_of("table", "reason", "records", rows=rows) if counts else "no rejects")
+    return Result(
+        {"rejects": [count.model_dump() for count in counts]},
+        printing(table_of("table", "reason", "records", rows=rows) if counts else "no rejects"),
+    )
 
 
 def _records(settings: Settings, table: str | None, reason: str | None) -> Iterator[dict[str, Any]]:
     from lake.rejects import reject_names
-    from lake.store.tables import TableStore
+    from lake.store.table_store import TableStore
 
     tables = TableStore(settings.home)
     for name in reject_names(tables) if table is None else [table]:
@@ -101,50 +98,42 @@ def _records(settings: Settings, table: str | None, reason: str | None) -> Itera
                     yield {"table": name, **row}
 
 
-def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
+def _list(rows: list[dict[str, Any]]) -> Result:
     for row in rows:
         row["raw"] = (row["raw"] or b"").decode("utf-8", "backslashreplace")
         row["records"] = row["records"] or 1
-    if as_json:
-        print_json({"records": rows})
-        return
-    for row in rows:
-        where = f"{row['file']} at {row['position']}"
-        where += f" ({row['records']:,} records)" if row["records"] > 1 else ""
-        Terminal().print(f"{where}: {row['reason']}: {row['message']}")
+    return Result({"records": rows}, printing(*map(_line, rows)))
 
 
-def _save(rows: list[dict[str, Any]], folder: Path, as_json: bool) -> None:
+def _line(row: Mapping[str, Any]) -> str:
+    where = f"{row['file']} at {row['position']}"
+    where += f" ({row['records']:,} records)" if row["records"] > 1 else ""
+    return f"{where}: {row['reason']}: {row['message']}"
+
+
+def _save(rows: list[dict[str, Any]], folder: Path) -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     saved = {}
     for row in rows:
         path = folder / f"{row['export_digest'][:16]}-{row['position']}.raw"
         path.write_bytes(row["raw"] or b"")
         saved[str(path)] = f"{row['file']} at {row['position']}: {row['reason']}"
-    if as_json:
-        print_json({"saved": saved})
-        return
-    for name, where in saved.items():
-        Terminal().print(f"{name}: {where}")
+    return Result({"saved": saved}, printing(*(f"{name}: {where}" for name, where in saved.items())))
 
 
-def _replay(settings: Settings, table: str | None, reason: str | None, as_json: bool) -> None:
+def _replay(settings: Settings, table: str | None, reason: str | None) -> Result:
     from lake.exports.folders import Exports
     from lake.replay.run import replay
     from lake.replay.selection import Filter
-    from lake.store.tables import TableStore
+    from lake.store.table_store import TableStore
 
     tables = TableStore(settings.home)
     done = replay(settings.home, tables, Exports(settings.exports), settings.limits, Filter(table, reason))
-    if as_json:
-        print_json({**done.model_dump(), "healed": done.healed})
-        return
     rows = [(one.table, one.reason, f"{one.healed:,}", f"{one.failing:,}") for one in done.rejects]
-    console = Terminal()
-    console.print(table_of("table", "reason", "healed", "still rejected", rows=rows) if rows else "no rejects")
-    for name, gained in sorted(done.gained.items()):
-        console.print(f"{name}: {gained:+,} rows")
+    lines = [f"{name}: {gained:+,} rows" for name, gained in sorted(done.gained.items())]
     if done.files_missing:
-        console.print(f"{done.files_missing} exports had to be read whole and are not there any more: bring them back")
+        lines.append(f"{done.files_missing} exports had to be read whole and are not there any more: bring them back")
     if done.healed:
-        console.print("`tamiyo run` brings what is built on them up to date.")
+        lines.append("`tamiyo run` brings what is built on them up to date.")
+    listed = table_of("table", "reason", "healed", "still rejected", rows=rows) if rows else "no rejects"
+    return Result({**done.model_dump(), "healed": done.healed}, printing(listed, *lines))

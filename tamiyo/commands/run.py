@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,9 +10,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from lake.settings import Settings, require_exports, require_home, resolve
 from lake.writes import writer_of
-from tamiyo.commands.options import AsJson, Exit, ExportsRoot, Home, print_json, quiet_dagster, reported
+from tamiyo.commands.options import AsJson, Exit, ExportsRoot, Home, Result, quiet_dagster, reported
 from tamiyo.commands.stopping import leaving
-from tamiyo.commands.terminal import Terminal
+from tamiyo.terminal import Terminal
 
 if TYPE_CHECKING:
     from tamiyo.execution import Outcome
@@ -34,7 +35,7 @@ def register(app: typer.Typer) -> None:
     app.command("run", help=_EXAMPLES)(reported(run))
 
 
-def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False) -> None:
+def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False) -> Result:
     """Exit status 0; 1 if an ERROR check or a step failed; 2 if there are no exports."""
     settings = resolve(exports=exports, home=home)
     require_exports(settings)
@@ -54,11 +55,7 @@ def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False)
         with leaving("what was committed stays, and the next `tamiyo run` goes on from there"):
             outcome = _with_progress(settings, console)
         summary = summarize(settings, outcome, time.monotonic() - started)
-    if as_json:
-        print_json(summary.model_dump(mode="json"))
-    else:
-        render(summary, console)
-    raise typer.Exit(Exit.OK if outcome.ok else Exit.REFUSED)
+    return Result(summary.model_dump(mode="json"), partial(render, summary), Exit.OK if outcome.ok else Exit.REFUSED)
 
 
 def _with_progress(settings: Settings, console: Terminal) -> "Outcome":

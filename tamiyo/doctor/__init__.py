@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from lake.exports.folders import Exports
-from lake.store.tables import TableStore
-from tamiyo.doctor.bundles import examine_bundles
-from tamiyo.doctor.exports import examine_digests
+from lake.store.table_store import TableStore
 from tamiyo.doctor.finding import Finding
-from tamiyo.doctor.published import examine_norms, examine_registries, examine_warehouse
-from tamiyo.doctor.tables import examine_ledger, examine_pins, examine_tables
+from tamiyo.doctor.published import examine_bundles, examine_norms, examine_registries, examine_warehouse
+from tamiyo.doctor.storage import examine_digests, examine_ledger, examine_pins, examine_tables
 
 __all__ = ["Finding", "examine"]
 

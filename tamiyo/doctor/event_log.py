@@ -20,8 +20,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 from schemas.errors import StorageError
 from tamiyo_assets.assets.pictures import THUMBNAIL_BYTES
 from tamiyo_assets.instance import open_instance
-from tamiyo_assets.retention import DAYS, database_files, prune, sql_events
-from tamiyo_assets.sqlite_files import connect, shrink, size_of
+from tamiyo_assets.retention import DAYS, connect, database_files, prune, shrink, size_of, sql_events
 
 RETIRED_PARTITIONS: Final = "training_runs"  # the dynamic partitions of training runs, that no asset has any more
 _BATCH: Final = 50  # events that are rewritten in one transaction

@@ -1,4 +1,4 @@
-"""Registries, norms and the warehouse: what outside readers open."""
+"""Registries, norms, bundles and the warehouse: what outside readers open."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +8,9 @@ import duckdb
 from gnn.norms import published as norms
 from gnn.registry.repair import examine as examine_registry_files
 from lake import warehouse
-from lake.durable.publish import lock, publish_file
-from lake.store.tables import TableStore
-from schemas.errors import NormsError
+from lake.durable.publish import lock, publish_file, switch_link
+from lake.store.table_store import TableStore
+from schemas.errors import BundleRejected, NormsError
 from tamiyo.doctor.finding import Finding
 
 
@@ -55,6 +55,46 @@ def _sound(file: Path) -> bool:
         return str(norms.from_json(file).version) == file.stem
     except NormsError:
         return False
+
+
+def examine_bundles(home: Path, *, repair: bool) -> Iterator[Finding]:
+    """Damaged bundles, and a `current` that does not lead to a sound one."""
+    if not (home / "bundles").is_dir() and not (home / "current").is_symlink():
+        return
+    from gnn.bundle.promote import CURRENT, LOCK, promotions
+    from gnn.bundle.write import BUNDLES
+
+    sound: set[str] = set()
+    folder = home / BUNDLES
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith("."):
+            continue
+        problem = _bundle_damage(path)
+        if problem is None:
+            sound.add(path.name)
+        else:
+            yield Finding(str(path), f"{problem}; `tamiyo run` builds it again")
+    link = home / CURRENT
+    if not link.is_symlink() or link.readlink().name in sound:
+        return
+    problem = f"{link}: expected a link to a sound bundle, found {link.readlink()}"
+    served = [entry["build_id"] for entry in promotions(home) if entry.get("build_id") in sound]
+    if repair and served:
+        with lock(home / LOCK):
+            switch_link(link, f"{BUNDLES}/{served[-1]}")
+        yield Finding(str(link), problem, f"{served[-1]} serves again, the last sound one that did")
+    else:
+        yield Finding(str(link), problem)
+
+
+def _bundle_damage(path: Path) -> str | None:
+    from gnn.bundle.read import read_bundle
+
+    try:
+        found = read_bundle(path).build_id
+    except BundleRejected as error:
+        return str(error)
+    return None if found == path.name else f"{path}: expected the bundle of that build id, found {found}"
 
 
 def examine_warehouse(home: Path, tables: TableStore, *, repair: bool) -> Iterator[Finding]:

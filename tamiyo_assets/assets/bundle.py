@@ -7,12 +7,12 @@ from typing import Final
 import dagster as dg
 from dagster import ResourceParam
 
+from lake.builds import last_trained
 from lake.settings import Settings
 from lake.store.versions import Versions
 from schemas.errors import PromotionRefused
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.reports import SLOW, Reporter, key_of, kinds_of
-from tamiyo_assets.builds import last_trained
 
 PROMOTION: Final = key_of("bundle.current")
 SERVING: Final = "serving"

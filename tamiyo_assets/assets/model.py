@@ -3,24 +3,29 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 from dagster import ResourceParam
 
+from gnn.code_version import code_version
 from lake import builds as lineage
 from lake.durable.publish import lock
 from lake.settings import Settings
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
+from schemas.configuration import TrainingConfig
 from schemas.derived.tables import DERIVED
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registries_directory, registry_key
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, derived_columns, key_of, kinds_of
-from tamiyo_assets.builds import BuildReport, build_inputs, build_report, note_trained
 from tamiyo_assets.resources.features import FeatureSource
+
+if TYPE_CHECKING:
+    from gnn.bundle import BuildInputs
+    from gnn.bundle.report import BuildReport
 
 _OWNER = ["team:tamiyo"]
 EXAMPLES = key_of("training.examples")
@@ -104,17 +109,19 @@ def training(
     if versions.of("features.context").rows:
         with lock(settings.home / ".training.lock"):
             build_id = _published(context, settings, source, tables, versions)
-            note_trained(settings.home, build_id)
+            lineage.note_trained(settings.home, build_id)
     else:
         context.log.warning("Tolaria sent no training state to make a graph of: nothing to train, no bundle.")
     for name in RESULTS:
         found = versions.of(name) if build_id is not None else versions.write(name, DERIVED[name].empty_table())
         yield reporter.table(found, {"build_id": build_id} if build_id is not None else {})
     if build_id is not None:
+        from gnn.bundle.report import build_report
+
         yield _bundle(reporter, build_report(settings.home, build_id, settings.gates))
 
 
-def _bundle(reporter: Reporter, report: BuildReport) -> dg.MaterializeResult[None]:
+def _bundle(reporter: Reporter, report: "BuildReport") -> dg.MaterializeResult[None]:
     """The bundle with its figures as numbers, which the UI plots over builds."""
     manifest = report.manifest
     return reporter.asset(
@@ -145,6 +152,19 @@ def _progress(context: dg.AssetExecutionContext) -> Progress:
     return progress
 
 
+def _build_inputs(source: FeatureSource, versions: Versions, config: TrainingConfig) -> "BuildInputs":
+    """Content digests of the tables, registries and norms that `source` read, the code version and the configuration."""
+    from gnn.bundle import BuildInputs
+
+    return BuildInputs(
+        tables=versions.at(source.versions()),
+        registries=source.registries().digests(),
+        norms=source.norms().digest,
+        code=code_version(),
+        configuration=config.model_dump(mode="json"),
+    )
+
+
 def _published(
     context: dg.AssetExecutionContext, settings: Settings, source: FeatureSource, tables: TableStore, versions: Versions
 ) -> str:
@@ -155,7 +175,7 @@ def _published(
     from gnn.model.examples import build_examples
     from gnn.model.experiment import train
 
-    inputs = build_inputs(source, versions, settings.training)
+    inputs = _build_inputs(source, versions, settings.training)
     build_id = inputs.build_id
     if is_published(settings.home, build_id) and all(tables.exists(name) for name in RESULTS):
         context.log.info(f"build {build_id} is published already: nothing to train")

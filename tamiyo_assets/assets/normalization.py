@@ -11,7 +11,7 @@ from gnn.norms.published import Norms, publish
 from gnn.norms.run_norms import newest_observations, run_norms
 from lake.settings import Settings
 from lake.store.contracts import read_contracts, training_hosts
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.derived.features import EWMA as EWMA_SCHEMA
 from tamiyo_assets.assets.pictures import picture_metadata

@@ -13,7 +13,7 @@ from gnn.registry.keys import SOURCES, observed_keys
 from gnn.registry.refresh import Change, Registries, load, load_records, refresh
 from lake.settings import Settings
 from lake.store.contracts import read_contracts
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.derived.descriptions import REGISTRY

@@ -16,7 +16,7 @@ from lake.durable.publish import publish_file
 from lake.exports.ledger import note_rebuilt
 from lake.settings import Settings
 from lake.store.commit_log import commit_time
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import VERSIONS, Versions
 from schemas.contracts import TABLES
 from schemas.errors import StorageError

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import dagster as dg
 
+from lake.alert_outbox import AlertOutbox
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.settings import Settings, note_origin, require_home, resolve
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from lake.writes import EXPORTS, HOME, hold_writes, process_tags, run_tags
-from tamiyo_assets.alerts.outbox import AlertOutbox
 from tamiyo_assets.resources.features import FeatureSource
 
 # what reads or writes the home of a run waits for the run's turn

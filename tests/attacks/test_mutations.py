@@ -11,7 +11,7 @@ import pytest
 
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES
 from tests.attacks.mutations import Export, exports, mutate
 from tests.schemas.decoding import Result, decode

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "link", "symlink", "unlink", "rmdir")
+CHANGES = ("open", "write", "ftruncate", "fsync", "replace", "rename", "mkdir", "link", "symlink", "unlink", "rmdir")
 
 
 class Killed(BaseException):

@@ -19,7 +19,7 @@ from gnn.registry.keys import observed_keys, source_tables
 from lake import warehouse
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.artifacts import PriorNorm
 from schemas.contracts import TABLES
 from schemas.digest import table_digest

@@ -8,6 +8,7 @@ import pytest
 
 from gnn.norms import published as norms
 from gnn.registry.refresh import load, refresh
+from lake.durable.journal import Journal
 from lake.durable.publish import publish_file, switch_link
 from schemas.artifacts import REGISTRIES, PriorNorm
 from tests.crash.faults import every_fault
@@ -106,6 +107,27 @@ def test_norms_are_the_old_file_or_the_new_one(place: Path) -> None:
             assert norms.from_json(norms.version_file(home, version)).version == version
 
     assert every_fault(publish, prepare, check) > 20
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"number": 1'], ids=["whole", "torn"])
+def test_a_journal_is_as_before_or_has_one_line_more(place: Path, torn: bytes) -> None:
+    journal = Journal(place / "home" / "journal.ndjson")
+
+    def prepare() -> None:
+        shutil.rmtree(place / "home", ignore_errors=True)
+        journal.append([{"number": 0}])
+        journal.path.write_bytes(journal.path.read_bytes() + torn)
+
+    def publish() -> None:
+        journal.append([{"number": 1}])
+
+    def check() -> None:
+        assert journal.read() in ([{"number": 0}], [{"number": 0}, {"number": 1}])
+        before = journal.read()
+        publish()
+        assert journal.read() == [*before, {"number": 1}]
+
+    assert every_fault(publish, prepare, check) >= 6
 
 
 def test_a_file_and_a_link_change_in_one_step(place: Path) -> None:

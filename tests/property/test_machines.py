@@ -21,7 +21,7 @@ from schemas.contracts import TABLES
 from schemas.digest import table_digest
 from lake.ingest.ingest import Ingest
 from lake.exports.folders import Exports
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 
 home, root = Path(sys.argv[1]), Path(sys.argv[2])
 store = TableStore(home)

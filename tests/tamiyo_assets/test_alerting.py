@@ -6,14 +6,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from lake.alert_outbox import AlertOutbox
 from lake.settings import Settings
 from tamiyo.execution import Outcome
-from tamiyo_assets.alerts.outbox import AlertOutbox
-from tamiyo_assets.alerts.sensors import check_alert_failure_sensor, check_alert_success_sensor
+from tamiyo_assets.alerts.failed_checks import check_alert_failure_sensor, check_alert_success_sensor
 from tamiyo_assets.instance import open_instance
 from tests.exports import part_of
 from tests.tamiyo_assets.pipelines import run, settings
-from tests.tamiyo_assets.webhook import Webhook
+from tests.webhook import Webhook
 
 pytestmark = pytest.mark.pipeline
 

@@ -15,12 +15,12 @@ import zstandard
 
 from gnn.graph.dataset import GraphDataset
 from gnn.registry.refresh import load
-from lake.exports.digests import file_digest
+from lake.durable.file_digest import file_digest
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger
 from lake.ingest.ingest import Ingest
 from lake.settings import Settings
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import FOLDERS, TABLES

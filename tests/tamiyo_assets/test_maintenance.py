@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from lake import warehouse
-from lake.store.tables import TableStore
+from lake.builds import record
+from lake.store.table_store import TableStore
 from lake.upkeep import SMALL_FILES, maintain
 from tamiyo_assets.upkeep import maintenance_job
 
@@ -37,7 +38,7 @@ def test_compaction_keeps_rows_transactions_and_metadata(store: TableStore) -> N
 
 
 def test_vacuum_deletes_what_no_version_of_the_last_days_and_no_pin_needs(store: TableStore) -> None:
-    store.pin("a" * 64, {NAME: 3, "never.written": 0})
+    record(store.home, store, "a" * 64, {NAME: 3, "urza.layer": 0})
     (done,) = maintain(store, retention=timedelta(0))
     assert done.deleted == SMALL_FILES + 2 - 4
     assert done.pinned == (3,)

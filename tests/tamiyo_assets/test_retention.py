@@ -15,8 +15,7 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from tamiyo_assets.instance import open_instance
-from tamiyo_assets.retention import kept_runs, prune, sql_events
-from tamiyo_assets.sqlite_files import shrink
+from tamiyo_assets.retention import kept_runs, prune, shrink, sql_events
 from tamiyo_assets.upkeep import maintenance_job, prune_runs
 
 LATER = datetime.now(UTC) + timedelta(days=40)
@@ -192,7 +191,7 @@ def test_the_index_gives_its_space_back(instance: dg.DagsterInstance) -> None:
 
 
 def test_shrinking_waits_for_nobody_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tamiyo_assets.sqlite_files.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("tamiyo_assets.retention.BUSY_SECONDS", 0.05)
     path = tmp_path / "some.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("CREATE TABLE t (x)")
@@ -230,7 +229,7 @@ with open_instance(Path(sys.argv[1])) as instance:
 
 
 def test_events_that_are_written_meanwhile_are_all_there(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tamiyo_assets.sqlite_files._WORTH_SHARE", 0.0)
+    monkeypatch.setattr("tamiyo_assets.retention._WORTH_SHARE", 0.0)
     index = Path(instance.root_directory) / "history" / "runs" / "index.db"
     for number in range(3):
         materialize(instance, str(number), UP)

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from lake.settings import Settings
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
 from schemas.features import GROUPS

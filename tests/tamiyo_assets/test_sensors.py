@@ -12,13 +12,13 @@ import dagster as dg
 import pytest
 
 from gnn.registry.refresh import load
+from lake.alert_outbox import AlertOutbox
 from lake.exports.folders import Exports
 from lake.exports.ledger import REBUILT, note_rebuilt
 from lake.ingest.ingest import Ingest
 from lake.settings import Settings
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.writes import EXPORTS, HOME, WRITES
-from tamiyo_assets.alerts.outbox import AlertOutbox
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.sensors import (
     Cursor,

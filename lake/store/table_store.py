@@ -4,7 +4,6 @@ Tables are derived state: one that is damaged is removed and built again from th
 which exports it holds; cumulative counts travel as transactions too, since these outlive the commit log.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.durable.publish import ensure_dir, lock, publish_file
-from lake.durable.strict_json import read_object
+from lake.durable.publish import ensure_dir, lock
 from lake.store.commit_log import commit_file, newest_version, transactions_in
 from lake.store.failures import named
-from lake.store.layout import configuration, file_bytes, layout
 from lake.store.pruning import SCOPE, files_of, runs_in
+from lake.store.storage_format import configuration, file_bytes, layout
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     from deltalake import CommitProperties, DeltaTable
 
-PINS = "pins"
 CREATION_LOCK = ".creation.lock"
 ABSENT = -1  # pinned version of a table that was never written
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
@@ -292,21 +289,6 @@ class TableStore:
     def at(self, versions: Mapping[str, int]) -> "PinnedTables":
         """These tables at fixed versions, for a build to read one set of them; the others as they are now."""
         return PinnedTables(self.home, self.schemas, dict(versions))
-
-    def pin(self, build_id: str, versions: Mapping[str, int]) -> None:
-        """Keep the files of these versions for as long as `build_id` is a build of this home."""
-        content = json.dumps({"build_id": build_id, "versions": dict(sorted(versions.items()))})
-        publish_file(self.home / PINS / f"{build_id}.json", (content + "\n").encode("ascii"))
-
-    def pins(self) -> dict[str, dict[str, int]]:
-        """Build id -> pinned version by table; StorageError names a damaged pin."""
-        found: dict[str, dict[str, int]] = {}
-        for path in sorted((self.home / PINS).glob("*.json")):
-            versions = read_object(path, StorageError).get("versions")
-            if not isinstance(versions, dict):
-                raise StorageError(f"{path}: expected `versions`, found {versions!r}; `tamiyo doctor --repair` rebuilds it")
-            found[path.stem] = {str(name): int(number) for name, number in versions.items()}
-        return found
 
     def remove(self, name: str) -> None:
         """Remove a table with all its versions, for it to be built again."""

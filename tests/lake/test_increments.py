@@ -8,16 +8,16 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-import lake.store.layout as layout_module
+import lake.store.storage_format as layout_module
 import lake.store.versions as versions_module
 from lake.exports.pending import targets_of
 from lake.store.commit_log import newest_version
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from lake.upkeep import SMALL_FILES, maintain
 from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import StorageError
-from tests.tamiyo_assets.test_ingest import Site, packet
+from tests.lake.test_ingest import Site, packet
 
 FOLDER = "tolaria/system_state"
 STATES = "tolaria.system_state"

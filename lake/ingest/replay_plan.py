@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lake.accounting import Tally, tally
 from lake.store.pruning import SCOPE
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.decode.shape.merge import merge
 

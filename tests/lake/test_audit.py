@@ -15,7 +15,7 @@ import zstandard
 from lake.exports.folders import Exports
 from lake.ingest import intake
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS
 from schemas.decode import Decoded, Limits, decode_file
 from schemas.leyline import leyline_pb2 as pb

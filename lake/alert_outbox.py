@@ -7,15 +7,15 @@ stays pending and is tried again at the next occasion.
 
 import hashlib
 import json
-import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lake.durable.journal import Journal
 from lake.durable.publish import lock
 
 _TIMEOUT_SECONDS = 5.0
@@ -62,6 +62,7 @@ class AlertOutbox:
     def __init__(self, home: Path, webhook: str | None) -> None:
         """An outbox under `home`; `webhook` is an http(s) address, or None to only record."""
         self.path = home / "alerts.ndjson"
+        self._journal = Journal(self.path)
         self.webhook = webhook
 
     def queue(self, alerts: Iterable[Alert]) -> int:
@@ -70,7 +71,9 @@ class AlertOutbox:
             known = self.entries()
             fresh = {a.alert_id: a for a in alerts if a.alert_id not in known}
             event = "queued" if self.webhook else "unaddressed"
-            self._append({"event": event, "at": _now(), "alert": {"alert_id": i, **asdict(a)}} for i, a in fresh.items())
+            self._journal.append(
+                {"event": event, "at": _now(), "alert": {"alert_id": i, **asdict(a)}} for i, a in fresh.items()
+            )
         return len(fresh)
 
     def deliver(self) -> Delivery:
@@ -85,7 +88,7 @@ class AlertOutbox:
     def entries(self) -> dict[str, Entry]:
         """Every alert by id, in the order in which they came."""
         found: dict[str, Entry] = {}
-        for line in self._lines():
+        for line in self._journal.read():
             alert_id = line["alert"]["alert_id"]
             old = found.get(alert_id)
             match line["event"]:
@@ -109,33 +112,10 @@ class AlertOutbox:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
                 pass
         except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
-            self._append([{"event": "failed", "at": _now(), "alert": identity, "error": str(error)}])
+            self._journal.append([{"event": "failed", "at": _now(), "alert": identity, "error": str(error)}])
             return 0
-        self._append([{"event": "delivered", "at": _now(), "alert": identity}])
+        self._journal.append([{"event": "delivered", "at": _now(), "alert": identity}])
         return 1
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.exists():
-            return
-        for line in self.path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n"):  # a torn last line is an append that never returned
-                yield json.loads(line)
-
-    def _append(self, events: Iterable[dict[str, Any]]) -> None:
-        payload = b"".join(json.dumps(event, default=str).encode() + b"\n" for event in events)
-        if not payload:
-            return
-        with self.path.open("ab+") as file:
-            _drop_torn_tail(self.path)
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _drop_torn_tail(path: Path) -> None:
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        os.truncate(path, data.rfind(b"\n") + 1)
 
 
 def _now() -> str:

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 
 from lake.exports.folders import SNAPSHOTS, Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import Limits, decode_file
 from schemas.decode.json.records import Drift, to_message

@@ -11,7 +11,7 @@ import pytest
 
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES, Column
 from schemas.contracts.reference import page
 from schemas.contracts.table import Table

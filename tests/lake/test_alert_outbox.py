@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from tamiyo_assets.alerts.outbox import Alert, AlertOutbox
-from tests.tamiyo_assets.webhook import Webhook
+from lake.alert_outbox import Alert, AlertOutbox
+from tests.webhook import Webhook
 
 
 def alert(check: str = "mandatory_coverage", run_id: str = "r1") -> Alert:

@@ -6,7 +6,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.warehouse import SCHEMAS, contract_names, publish
 from schemas.contracts import TABLES
 

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.replay.plan import DIRECTORY
+from lake.ingest.replay_plan import DIRECTORY
 from lake.replay.run import Replay, replay
 from lake.replay.selection import Filter
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import TABLES
 from schemas.decode import Limits
 from schemas.digest import table_digest

@@ -18,7 +18,7 @@ from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger, present
 from lake.ingest import intake
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import TABLES
 from schemas.decode.read.together import Source
 from schemas.digest import table_digest

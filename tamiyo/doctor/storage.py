@@ -1,18 +1,20 @@
-"""Delta tables, the pins of builds, and the ledger of arrivals."""
+"""What is stored of exports: the ledger of arrivals, noted digests, Delta tables, and the pins of builds."""
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from lake.accounting import accounting
-from lake.durable.publish import lock, publish_file
+from lake.builds import pin_files, pinned, release
+from lake.durable.file_digest import file_digest
+from lake.durable.publish import lock
+from lake.exports.digests import DIGESTS, read_noted, signature_of
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger
 from lake.ingest.ingest import INGEST_LOCK, Ingest
 from lake.ingest.rebuilding import remove_table, with_rejects
-from lake.replay.plan import finish
-from lake.store.tables import PINS, TableStore
+from lake.ingest.replay_plan import finish
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
 from schemas.errors import ContractError, StorageError
@@ -24,7 +26,36 @@ def examine_ledger(home: Path) -> Iterator[Finding]:
     try:
         Ledger(home).entries()
     except StorageError as error:
-        yield Finding(str(Ledger(home).path), str(error))
+        yield Finding(str(Ledger(home).journal.path), str(error))
+
+
+def examine_digests(home: Path, *, repair: bool) -> Iterator[Finding]:
+    """Noted digests that are not those of the files, which seem unchanged; every file is hashed."""
+    path = home / DIGESTS
+    if not path.exists():
+        return
+    try:
+        root, noted = read_noted(home)
+        wrong = [file for file, (signature, digest) in noted.items() if _differs(root / file, signature, digest)]
+    except StorageError as error:
+        problem: str | None = str(error)
+    else:
+        listed = ", ".join(wrong)
+        problem = f"{path}: expected the digests of the exports as they are, found others of {listed}" if wrong else None
+    if problem is None:
+        return
+    if repair:
+        with lock(home / INGEST_LOCK):
+            path.unlink(missing_ok=True)
+    yield Finding(str(path), problem, "removed; the next run hashes every export" if repair else None)
+
+
+def _differs(path: Path, signature: tuple[int, int, int, int], digest: str) -> bool:
+    """Whether a file with the noted signature has another digest; one that is gone or newer is hashed anyway."""
+    try:
+        return signature_of(path.stat()) == signature and file_digest(path) != digest
+    except OSError:
+        return False
 
 
 def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, repair: bool) -> list[Finding]:
@@ -70,21 +101,20 @@ def _rebuild(home: Path, tables: TableStore, exports: Exports | None) -> str:
 
 
 def examine_pins(home: Path, tables: TableStore, *, repair: bool) -> Iterator[Finding]:
-    """Pins that can't be read, and pinned versions whose files are gone."""
-    for path in sorted((home / PINS).glob("*.json")):
+    """Records of builds that can't be read, and pinned versions whose files are gone."""
+    for path in pin_files(home):
         try:
-            versions = json.loads(path.read_bytes())["versions"]
-            missing = {n: v for n, v in versions.items() if not _whole(tables, n, v)}
-        except (ValueError, KeyError, TypeError, AttributeError) as damage:
+            versions = pinned(path)
+        except StorageError as damage:
             if repair:
                 path.unlink()
             done = "removed; its build stays, its table versions are not kept any more" if repair else None
-            yield Finding(str(path), f"{path}: expected pinned versions, found {damage!r}", done)
+            yield Finding(str(path), str(damage), done)
             continue
+        missing = {name: version for name, version in versions.items() if not _whole(tables, name, version)}
         if missing:
             if repair:
-                kept = {name: number for name, number in versions.items() if name not in missing}
-                publish_file(path, (json.dumps({"build_id": path.stem, "versions": kept}) + "\n").encode("ascii"))
+                release(home, tables, missing, path.stem)
             done = "these versions are not pinned any more" if repair else None
             yield Finding(str(path), f"{path}: expected the files of {missing}, found some of them gone", done)
 

@@ -3,9 +3,9 @@
 import pytest
 
 from lake.rejects import Rejected
-from tamiyo.commands.terminal import Terminal
 from tamiyo.summary import Build, FailedCheck, Family, Summary
 from tamiyo.summary_view import render
+from tamiyo.terminal import Terminal
 
 ODD = "[/red] blocks[0] [bold]x"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lake.place import require_place
+from lake.settings import require_place
 from lake.store.failures import disk_full
 from schemas.errors import StorageError
 

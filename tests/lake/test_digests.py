@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import lake.exports.folders as exports_module
-from lake.exports.digests import DIGESTS, file_digest
+from lake.durable.file_digest import file_digest
+from lake.exports.digests import DIGESTS
 from tamiyo.doctor import examine
-from tests.tamiyo_assets.test_ingest import Site, packet
+from tests.lake.test_ingest import Site, packet
 
 NAME = "tolaria/system_state/{}.ndjson"
 

@@ -8,7 +8,7 @@ import pytest
 
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS
 
 FOLDER, SEEDS = "kasmina/seed_state", "kasmina.seed_state"

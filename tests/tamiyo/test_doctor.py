@@ -10,15 +10,16 @@ import pytest
 from gnn.norms import published as norms
 from gnn.registry.refresh import load, refresh
 from lake import warehouse
+from lake.builds import record
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import PriorNorm
 from schemas.contracts import TABLES
 from tamiyo.doctor import examine
 from tamiyo.doctor.published import examine_norms
-from tamiyo.doctor.tables import examine_tables
+from tamiyo.doctor.storage import examine_tables
 
 FILLED = ("tolaria.system_state", "tolaria.layer_telemetry")
 PACKET = {"training_run_id": "a", "packet_id": "p", "timestamp_ns": "5", "training_loss": 0.5}
@@ -170,7 +171,7 @@ TABLE_DAMAGES: dict[str, Callable[[Home], None]] = {
 
 @pytest.mark.parametrize("damage", TABLE_DAMAGES)
 def test_contract_tables_are_built_again_from_the_exports(home: Home, template: Home, damage: str) -> None:
-    home.tables.pin("c" * 64, {"tolaria.system_state": 0, "urza.layer": 0} if home.tables.exists("urza.layer") else {})
+    record(home.path, home.tables, "c" * 64, {"tolaria.system_state": 0})
     TABLE_DAMAGES[damage](home)
     assert any("system_state" in problem for problem in home.heal())
     assert home.digests() == template.digests()

@@ -1,0 +1,57 @@
+"""What is known of a published bundle: its manifest, what its gates say, whether it serves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gnn.bundle.gates import Gate, GateConfig
+from gnn.bundle.gates import gates as judge
+from gnn.bundle.manifest import Manifest
+from gnn.bundle.promote import serving
+from gnn.bundle.read import read_bundle
+from gnn.bundle.write import bundle_path
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """One bundle: its manifest, what its gates say, and whether it serves."""
+
+    path: Path
+    manifest: Manifest
+    gates: tuple[Gate, ...]
+    serving: bool
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it would not be promoted: the failed gates, in words."""
+        return [f"gate {gate.name}: {gate.detail}" for gate in self.gates if not gate.passed]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The numbers of the report by name: `gap_closed`, `gap_closed_lead` (means), `ece` (calibrated), and the rest."""
+        metrics = self.manifest.metrics
+        means = {
+            "gap_closed": (metrics.get("gap_closed") or {}).get("model"),
+            "gap_closed_lead": metrics.get("gap_closed_minus_best_baseline"),
+        }
+        found = {name: figure["mean"] for name, figure in means.items() if figure and figure.get("mean") is not None}
+        plain = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        named = {"ece": plain["risk_ece_after"]} if "risk_ece_after" in plain else {}
+        return {name: float(value) for name, value in (found | named | plain).items()}
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """Head -> `trained`, or why not."""
+        return {name: "trained" if head.trained else str(head.reason) for name, head in self.manifest.heads.items()}
+
+
+def build_report(home: Path, build_id: str, thresholds: Mapping[str, Any] | None = None) -> BuildReport:
+    """Return the report of a published bundle; raise BundleRejected if it is damaged or absent."""
+    bundle = read_bundle(bundle_path(home, build_id))
+    return BuildReport(
+        path=bundle_path(home, build_id),
+        manifest=bundle.manifest,
+        gates=judge(bundle.manifest, GateConfig(**(thresholds or {}))),
+        serving=serving(home) == build_id,
+    )
