@@ -21,11 +21,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pyarrow as pa
 import torch
 
-from benchmarks.graph_world import DefaultNorms, Size, known_words, metadata_tables, run_tables
+from benchmarks.graph_world import Size, known_words, metadata_tables, run_tables
 from gnn.encode.build import build_features, featurize, iter_features
 from gnn.graph.assemble import to_batch
 from gnn.graph.builder import GraphBuilder
-from gnn.graph.dataset import GraphDataset, write_dataset
+from gnn.graph.dataset import GraphDataset
 from gnn.join.metadata import Metadata
 from gnn.join.sources import Sources
 from schemas.features import NODE_TYPES, RELATIONS
@@ -76,13 +76,13 @@ def online() -> dict[str, float]:
     world, registries = metadata_tables(hosts, Size()), known_words()
     metadata = Metadata(world)
     packets = [run_tables(["run"], ["host-7"], range(step, step + 1), Size(), step) for step in range(150)]
-    builder = GraphBuilder(metadata, world_registries())
+    builder = GraphBuilder(metadata, registries)
     known = [clocked(lambda packet=packet: builder.build(packet)) for packet in packets][20:]  # type: ignore[misc]
 
     def learn(number: int) -> None:
         fresh = metadata_tables([f"new-{number}"], Size())
         first = run_tables([f"run-{number}"], [f"new-{number}"], range(1), Size())
-        pairs.append(clocked(lambda: GraphBuilder(Metadata(fresh)).build(first)))
+        pairs.append(clocked(lambda: GraphBuilder(Metadata(fresh), registries).build(first)))
 
     pairs: list[tuple[float, float]] = []
     for number in range(30):
@@ -127,8 +127,8 @@ def batching() -> dict[str, float]:
     world = metadata_tables(hosts, Size()) | run_tables([f"run-{n}" for n in range(8)], hosts, range(20), Size())
     with tempfile.TemporaryDirectory() as folder:
         features = build_features(world, registries=known_words())
-        write_dataset(Path(folder) / "graphs", features, {})
-        dataset = GraphDataset.open(Path(folder) / "graphs")
+        shard = write_shard(Path(folder), features)
+        dataset = GraphDataset.of([shard])
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:64].tolist()
         graphs = [_hetero(dataset, number) for number in chosen]
         ours, theirs = dataset.batch(chosen), Batch.from_data_list(graphs)
@@ -158,12 +158,11 @@ def _stream(graphs: int, per_block: int) -> Iterator[dict[str, pa.Table]]:
 
 def build_many(graphs: int) -> dict[str, float]:
     """Build `graphs` graphs from a stream of runs into a dataset; peak memory of this process."""
-    metadata = Metadata(
-        metadata_tables([f"host-{n}" for n in range(200)], Size()), norms=DefaultNorms(), registries=known_words()
-    )
+    metadata = Metadata(metadata_tables([f"host-{n}" for n in range(200)], Size()))
+    vocabularies = Vocabularies(known_words())
     with tempfile.TemporaryDirectory() as folder:
-        wall, cpu = clocked(lambda: write_dataset(Path(folder) / "graphs", iter_features(metadata, _stream(graphs, 10)), {}))
-        size = sum(path.stat().st_size for path in (Path(folder) / "graphs").iterdir())
+        wall, cpu = clocked(lambda: write_shard(Path(folder), iter_features(metadata, vocabularies, _stream(graphs, 10))))
+        size = sum(path.stat().st_size for path in Path(folder).glob("*/*"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"graphs": float(graphs), "peak_memory_mb": peak, "many_s_wall": wall, "many_s": cpu, "dataset_mb": size / 2**20}
 

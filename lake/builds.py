@@ -37,10 +37,13 @@ class TableSource:
     exports: tuple[str, ...]
 
 
-def record(home: Path, tables: TableStore, build_id: str, versions: Mapping[str, int]) -> Path:
-    """Write which table versions a build read, which pins them, and which exports they came from; return the file's path."""
+def record(home: Path, tables: TableStore, build_id: str, versions: Mapping[str, int], graphs: Mapping[str, str]) -> Path:
+    """Write which table versions and shards of graphs (bucket -> digest) a build read, which pins them; return the file's path.
+
+    With each table stand the exports that its rows came from.
+    """
     sources = {name: TableSource(version, _exports(tables, name, version)) for name, version in versions.items()}
-    return _write(home, build_id, sources)
+    return _write(home, build_id, sources, graphs)
 
 
 def load(home: Path, build_id: str) -> dict[str, TableSource]:
@@ -55,6 +58,18 @@ def load(home: Path, build_id: str) -> dict[str, TableSource]:
     if wrong:
         raise StorageError(f"{path}: expected versions of tables, found {wrong[0]!r}; `tamiyo doctor --repair` removes it")
     return sources
+
+
+def pinned_graphs(home: Path) -> list[dict[str, str]]:
+    """Return the shards of graphs, bucket -> digest, that each build read. Raises StorageError for a damaged file."""
+    return [_graphs(path) for path in _files(home, BUILDS)]
+
+
+def _graphs(path: Path) -> dict[str, str]:
+    found = read_object(path, StorageError).get("graphs", {})
+    if not isinstance(found, dict):
+        raise StorageError(f"{path}: expected `graphs` by bucket, found {found!r}; `tamiyo doctor --repair` removes it")
+    return {str(bucket): str(digest) for bucket, digest in found.items()}
 
 
 def builds(home: Path) -> list[str]:
@@ -115,10 +130,13 @@ def _take_over(home: Path, tables: TableStore, path: Path) -> None:
     _write(home, path.stem, {name: TableSource(versions.get(name), exports.get(name, ())) for name in names})
 
 
-def _write(home: Path, build_id: str, sources: Sources) -> Path:
-    """Publish the record of a build, which from then on is its only pin."""
+def _write(home: Path, build_id: str, sources: Sources, graphs: Mapping[str, str] | None = None) -> Path:
+    """Publish the record of a build, which from then on is its only pin; `graphs` None: those that it has stay."""
     path = _path(home, build_id)
-    content = {"build_id": build_id, "tables": {name: asdict(source) for name, source in sorted(sources.items())}}
+    if graphs is None:
+        graphs = _graphs(path) if path.exists() else {}
+    content: dict[str, Any] = {"build_id": build_id, "graphs": dict(sorted(graphs.items(), key=lambda item: int(item[0])))}
+    content |= {"tables": {name: asdict(source) for name, source in sorted(sources.items())}}
     publish_file(path, (json.dumps(content, indent=1) + "\n").encode("ascii"))
     (home / EARLIER_PINS / path.name).unlink(missing_ok=True)
     return path

@@ -16,10 +16,11 @@ from lake.settings import Settings
 from lake.store.table_store import TableStore
 from schemas.contracts import TABLES, Severity
 from schemas.errors import BundleRejected, FeatureError
+from schemas.features import COVERAGE_KEYS
+from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, key_of, table_of
 from tamiyo_assets.assets.upstream import EXPORTS
-from tamiyo_assets.resources.features import FeatureSource
 
 CONTRACT_RULES = "contract_rules"
 CONSERVATION = "conservation"
@@ -143,19 +144,44 @@ def family_coverage(settings: ResourceParam[Settings], tables: ResourceParam[Tab
     )
 
 
-@dg.asset_check(asset=BY_KEY, name="coverage_conservation", description="Counts agree with the tensors' own masks.")
-def coverage_conservation(tables: ResourceParam[TableStore], source: ResourceParam[FeatureSource]) -> dg.AssetCheckResult:
-    """For every key: measured within elements, and the sum of the mask channels is the measured count in the table."""
-    from gnn.coverage.counts import check_conservation
+@dg.asset_check(asset=BY_KEY, name="coverage_conservation", description="Measured and missing add up to elements, key by key.")
+def coverage_conservation(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
+    """Every run with states is counted; for each run and key 0 <= measured, and what `coverage.gaps` lacks is what is not measured of the elements."""
+    from gnn.coverage.counts import unbalanced
 
     rows = tables.read("coverage.by_key")
+    states = tables.read("tolaria.system_state", columns=["training_run_id", "is_completion"])
+    graphs = states.filter(pc.invert(pc.fill_null(states.column("is_completion"), False)))
+    expected = set(graphs.column("training_run_id").unique().to_pylist())
+    uncounted = sorted(expected - set(rows.column("training_run_id").unique().to_pylist()))
+    wrong = [f"{run}: has training states and no coverage" for run in uncounted]
+    wrong += unbalanced(rows, tables.read("coverage.gaps"))
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(wrong[:_LISTED]) if wrong else "every key adds up",
+        metadata={"rows": rows.num_rows, "wrong": len(wrong)},
+    )
+
+
+@dg.asset_check(
+    asset=DATASET,
+    name="masks_agree",
+    additional_deps=[BY_KEY],
+    description="The tensors' masks say what coverage counted.",
+)
+def masks_agree(settings: ResourceParam[Settings], tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
+    """For every key, the mask channels and ids of all graphs add up to the measured elements of `coverage.by_key`."""
+    from gnn.coverage.counts import check_conservation
+    from gnn.graph.dataset import GraphDataset
+
+    shards = GraphDataset.open(settings.home).shards
+    sums = [sum(column) for column in zip(*(shard.measured().tolist() for shard in shards), strict=True)]
     try:
-        check_conservation(source.features(), rows)
+        check_conservation(dict(zip(COVERAGE_KEYS, sums, strict=True)) if shards else {}, tables.read("coverage.by_key"))
     except FeatureError as error:
         return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.ERROR, description=str(error))
-    return dg.AssetCheckResult(
-        passed=True, severity=dg.AssetCheckSeverity.ERROR, description="every key agrees", metadata={"rows": rows.num_rows}
-    )
+    return dg.AssetCheckResult(passed=True, severity=dg.AssetCheckSeverity.ERROR, description="every key agrees")
 
 
 @dg.asset_check(asset=BUNDLE, name="preflight", blocking=True, description="The bundle is sound and fits the running code.")
@@ -221,6 +247,7 @@ CHECKS = (
     family_coverage,
     graphs_have_elements,
     coverage_conservation,
+    masks_agree,
     preflight_check,
     quality_gates,
 )

@@ -11,6 +11,7 @@ import dagster as dg
 
 from lake.settings import Settings
 from tamiyo_assets.assets.bundle import BUNDLE_ASSETS
+from tamiyo_assets.assets.coverage import COVERAGE_ASSETS
 from tamiyo_assets.assets.features import FEATURE_ASSETS
 from tamiyo_assets.assets.graphs import GRAPH_ASSETS
 from tamiyo_assets.assets.model import MODEL_ASSETS
@@ -42,6 +43,7 @@ def build_definitions(
             *REGISTRY_ASSETS,
             *NORM_ASSETS,
             *FEATURE_ASSETS,
+            *COVERAGE_ASSETS,
             *GRAPH_ASSETS,
             *MODEL_ASSETS,
             *BUNDLE_ASSETS,

@@ -18,6 +18,7 @@ from schemas.derived.features import BY_FAMILY, BY_KEY, PACKET
 from schemas.errors import FeatureError
 from schemas.features import GROUPS, NodeType, Relation
 
+_SUMMED: Final = ("key", "measured_sum", "elements_sum")
 _KEYS: Final = tuple((group, feature) for group in GROUPS for feature in group.features)
 
 
@@ -146,17 +147,32 @@ def add_up(parts: Iterable[pa.Table]) -> pa.Table:
     return pa.table(columns, schema=BY_KEY)
 
 
-def check_conservation(batch_sums: Mapping[str, int], keys: pa.Table) -> None:
-    """Measured counts of `keys` (coverage.by_key) against the sums of the tensors' mask channels, and measured within elements.
+def unbalanced(keys: pa.Table, gaps: pa.Table) -> list[str]:
+    """Runs and keys of `coverage.by_key` whose measured elements and those missing in `coverage.gaps` are not all elements."""
+    names = ["training_run_id", "key"]
+    lacking = gaps.group_by(names, use_threads=False).aggregate([("missing", "sum")])
+    joined = keys.select([*names, "measured", "elements"]).join(lacking, names, join_type="left outer")
+    missing = joined.column("missing_sum").fill_null(0).to_numpy()
+    measured, elements = joined.column("measured").to_numpy(), joined.column("elements").to_numpy()
+    wrong = np.flatnonzero((measured + missing != elements) | (measured < 0))
+    rows = joined.take(pa.array(wrong)).to_pylist()
+    return [
+        f"{row['training_run_id']}, {row['key']}: {row['measured']} measured and {row['missing_sum'] or 0} missing "
+        f"of {row['elements']} elements"
+        for row in rows
+    ]
+
+
+def check_conservation(sums: Mapping[str, int], keys: pa.Table) -> None:
+    """Measured counts of `keys` (coverage.by_key) against `sums` of the tensors' masks by key, and measured within elements.
 
     Raises FeatureError that names every key where they differ.
     """
-    total = keys.group_by("key", use_threads=False).aggregate([("measured", "sum"), ("elements", "sum")]).to_pylist()
-    faults = [
-        f"{row['key']}: {row['measured_sum']} measured of {row['elements_sum']} elements, masks sum to {batch_sums[row['key']]}"
-        for row in total
-        if row["measured_sum"] != batch_sums[row["key"]] or not 0 <= row["measured_sum"] <= row["elements_sum"]
-    ]
+    total = keys.group_by("key", use_threads=False).aggregate([("measured", "sum"), ("elements", "sum")])
+    faults = []
+    for key, measured, elements in zip(*(total.column(name).to_pylist() for name in _SUMMED), strict=True):
+        if measured != sums.get(key, 0) or not 0 <= measured <= elements:
+            faults.append(f"{key}: {measured} measured of {elements} elements, masks sum to {sums.get(key, 0)}")
     if faults:
         raise FeatureError("coverage and masks differ: " + "; ".join(faults) + ". Materialize features and coverage again.")
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from gnn.norms.ewma import EwmaState
@@ -157,3 +158,14 @@ def publish(home: Path, norms: Norms) -> Norms:
         publish_file(version_file(home, number), data)
         publish_file(home / NORMS, data)
         return new
+
+
+def newest_observations(rows: pa.Table) -> dict[str, Observation]:
+    """Per metric, the state after its newest observation over all runs; of equal times the lowest run id's."""
+    found: dict[str, Observation] = {}
+    for row in sorted(rows.to_pylist(), key=lambda r: r["training_run_id"]):
+        time = row["timestamp_ns"]
+        if time is not None and (row["metric"] not in found or time > found[row["metric"]].timestamp_ns):
+            state = EwmaState(row["mean"], row["var"], row["count"])
+            found[row["metric"]] = Observation(state, row["training_run_id"], time)
+    return found

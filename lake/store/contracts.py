@@ -1,22 +1,17 @@
 """Contract tables as the pure packages read them, and what is derived from them before any feature."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.store.table_store import TableStore
-from schemas.contracts import TABLES
 from schemas.splits import data_set_of, split_of
 
 
-def read_contracts(tables: TableStore, versions: Mapping[str, int | None] | None = None) -> dict[str, pa.Table]:
-    """Every contract table's rows by name, of the given versions or the current ones; one without rows is typed and empty.
-
-    With versions, tables that others write meanwhile are still read as they were.
-    """
-    found = {name: tables.version(name) for name in TABLES} if versions is None else versions
-    return {name: tables.read(name, version=found.get(name)) for name in TABLES}
+def read_contracts(tables: TableStore, columns: Mapping[str, Sequence[str] | None]) -> dict[str, pa.Table]:
+    """Rows of some contract tables by name, with the named columns (None: all); a table without rows is typed and empty."""
+    return {name: tables.read(name, columns=chosen) for name, chosen in columns.items()}
 
 
 def training_hosts(contracts: Mapping[str, pa.Table], held_out: str | None) -> set[str] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lake.durable.publish import publish_file
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ without a description.
 from collections.abc import Mapping
 from typing import Final
 
+from schemas.features import EWMA_METRICS
+
 RUN: Final = "Training run of the row."
 PACKET: Final = "Packet of tolaria.system_state that the row belongs to; unique in its training run."
 TIME: Final = "Time of the packet [ns since 1970 UTC]."
@@ -25,6 +27,17 @@ IDENTITY: Final[Mapping[str, str]] = {
     "element_id": "Id of the node; unique in its packet and node type.",
     "source_id": "Id of the node that the edge leaves.",
     "target_id": "Id of the node that the edge enters.",
+    "source_ordinal": "Number of that node among those of its type in the graph, from 0.",
+    "target_ordinal": "Number of that node among those of its type in the graph, from 0.",
+    "ordinal": "Order of the node or edge in its graph, from 0.",
+    "placeholder": "Whether a guard tensor stands in place of the real element.",
+    "host_blueprint_id": "Blueprint of the host that the packet names.",
+    "packet_order": "Order of the packet among those of its training run and time, from 0.",
+    **{
+        f"{metric}__{part}": f"EWMA {what} of {metric} before the packet."
+        for metric in EWMA_METRICS
+        for part, what in (("mean", "mean"), ("var", "variance"), ("count", "number of observations"))
+    },
 }
 
 # columns that ingest adds to every contract table
@@ -55,6 +68,14 @@ _LABEL: Final = {
 }
 
 COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
+    "features.dangling": {
+        "training_run_id": RUN,
+        "packet_id": PACKET,
+        "timestamp_ns": TIME,
+        "family": FAMILY,
+        "reference": "What the packet, or the graph of its host, names and the graph lacks.",
+        "placeholders": "Above 0: no reference, but that many guard tensors in place of missing elements.",
+    },
     "coverage.by_key": {
         "training_run_id": RUN,
         "key": KEY,

@@ -38,14 +38,13 @@ def _group() -> None:
 
 def show(packet: Packet, run: Run = None, out: Out = None, home: Home = None) -> Result:
     """Exit status 0; 1 where there is no dataset yet or no such packet."""
-    from gnn.graph.dataset import GraphDataset, newest_dataset
+    from gnn.graph.dataset import GraphDataset
     from gnn.graph.picture import picture_of
     from lake.durable.publish import publish_file
 
-    directory = newest_dataset(resolve(home=home).home / "graphs")
-    if directory is None:
+    dataset = GraphDataset.open(resolve(home=home).home)
+    if not dataset.shards:
         fail("graph dataset: expected one, found none; run `tamiyo run` first", Exit.REFUSED)
-    dataset = GraphDataset.open(directory)
     numbers = dataset.find(packet, run)
     if len(numbers) != 1:
         runs = ", ".join(sorted({dataset.keys["training_run_id"][number].as_py() for number in numbers[:10]}))

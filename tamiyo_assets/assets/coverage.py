@@ -10,7 +10,7 @@ from dagster import ResourceParam
 from gnn.coverage.ratios import mean_over_keys, ratios
 from lake.settings import Settings
 from lake.store.increments import Increments, batches_of
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.derived.features import DANGLING_TABLE, PACKET
 from schemas.derived.tables import DERIVED

@@ -12,7 +12,7 @@ from dagster import ResourceParam
 
 from gnn.code_version import code_version
 from lake.store.increments import Increments, batches_of
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
 from schemas.derived.features import DANGLING, DANGLING_TABLE
@@ -21,7 +21,7 @@ from schemas.features import GROUPS, NodeType, Relation
 from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, feature_columns, key_of, kinds_of
 
 if TYPE_CHECKING:
-    from gnn.join.inputs import Reach, TimedRows
+    from gnn.join.inputs import Reach
 
 FEATURE_TABLES: Final = (*(group.table for group in GROUPS), DANGLING_TABLE)
 STATES: Final = "tolaria.system_state"
@@ -120,7 +120,7 @@ class FeatureBuild:
         runs = [run for run in self._own[STATES].runs if run in known]
         reaches = [Reach(tuple(r["blueprints"]), r["first_ns"], r["last_ns"], r["bare"]) for r in (known[run] for run in runs)]
         now = dict(zip(runs, self._digests(runs, reaches), strict=True))
-        return [run for run in self._own[STATES].runs if now.get(run) != known.get(run, {}).get("inputs")]
+        return [run for run in self._own[STATES].runs if run not in now or now[run] != known[run]["inputs"]]
 
     def _digests(self, runs: Sequence[str], reaches: Sequence["Reach"]) -> list[str]:
         """One digest (hex) a run of all that its features read: own rows, other systems' rows, code."""

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 import pyarrow as pa
@@ -19,7 +19,8 @@ from lake.builds import pinned_graphs
 from lake.durable.publish import ensure_dir, lock, publish_file
 from lake.settings import Settings
 from lake.store.increments import batches_of
-from lake.store.tables import TableStore
+from lake.store.table_store import TableStore
+from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.buckets import bucket_of
 from schemas.features import GROUPS
@@ -27,7 +28,6 @@ from tamiyo_assets.assets.features import BATCH_ROWS, feature_increments
 from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.registries import registries_directory, registry_key
 from tamiyo_assets.assets.reports import ROWS, SLOW, Reporter, key_of, kinds_of
-from lake.store.versions import Versions
 
 if TYPE_CHECKING:
     from gnn.encode.build import FeatureSet
@@ -224,9 +224,7 @@ class GraphBuild:
                 shutil.rmtree(path)
 
 
-_NO_HELD: Final = pa.schema(
-    [("training_run_id", pa.string()), ("registry", pa.string()), ("key", pa.string())]
-).empty_table()
+_NO_HELD: Final = pa.schema([("training_run_id", pa.string()), ("registry", pa.string()), ("key", pa.string())]).empty_table()
 
 
 def _stretches(runs: Sequence[str], sound: set[str]) -> Iterator[tuple[bool, list[str]]]:

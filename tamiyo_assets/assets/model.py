@@ -6,25 +6,28 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
+import pyarrow as pa
 from dagster import ResourceParam
 
 from gnn.code_version import code_version
+from gnn.norms.published import Norms
+from gnn.norms.published import load as load_norms
+from gnn.registry.refresh import load as load_registries
 from lake import builds as lineage
 from lake.durable.publish import lock
 from lake.settings import Settings
+from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
-from schemas.configuration import TrainingConfig
+from schemas.contracts import TABLES
 from schemas.derived.tables import DERIVED
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registries_directory, registry_key
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, derived_columns, key_of, kinds_of
-from tamiyo_assets.resources.features import FeatureSource
 
 if TYPE_CHECKING:
-    from gnn.bundle import BuildInputs
     from gnn.bundle.report import BuildReport
 
 _OWNER = ["team:tamiyo"]
@@ -32,6 +35,7 @@ EXAMPLES = key_of("training.examples")
 BUNDLE = dg.AssetKey(["bundle", "tamiyo_gnn_v1"])
 RESULTS = ("training.predictions", "training.evaluation", "training.calibration")
 _SECONDS_BETWEEN_LINES: Final = 10.0
+_OUTCOMES: Final = ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state")
 Progress = Callable[[str, int, int], None]  # what is done, how many are done, of how many
 _DESCRIPTIONS = {
     "training.predictions": "What each model says of every measured outcome, beside what was measured.",
@@ -42,7 +46,7 @@ _DESCRIPTIONS = {
 
 @dg.asset(
     key=EXAMPLES,
-    deps=[key_of("tamiyo.field_report"), key_of("tamiyo.command"), key_of("tolaria.system_state")],
+    deps=[key_of(name) for name in ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state")],
     group_name="model",
     kinds=kinds_of(EXAMPLES, "deltalake"),
     owners=_OWNER,
@@ -53,13 +57,13 @@ _DESCRIPTIONS = {
 def examples(
     context: dg.AssetExecutionContext,
     settings: ResourceParam[Settings],
-    source: ResourceParam[FeatureSource],
+    tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """Field reports joined with their command and the packet in which it was given."""
     from gnn.model.examples import build_examples
 
-    found = build_examples(source.sources(), settings.training)
+    found = build_examples(_outcomes(tables), settings.training)
     return Reporter(context, versions).table(
         versions.write("training.examples", found.table), {"unusable_reports": dg.MetadataValue.json(found.unusable)}
     )
@@ -96,7 +100,6 @@ def examples(
 def training(
     context: dg.AssetExecutionContext,
     settings: ResourceParam[Settings],
-    source: ResourceParam[FeatureSource],
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None]]:
@@ -108,7 +111,7 @@ def training(
     build_id = None
     if versions.of("features.context").rows:
         with lock(settings.home / ".training.lock"):
-            build_id = _published(context, settings, source, tables, versions)
+            build_id = _published(context, settings, tables, versions)
             lineage.note_trained(settings.home, build_id)
     else:
         context.log.warning("Tolaria sent no training state to make a graph of: nothing to train, no bundle.")
@@ -152,38 +155,38 @@ def _progress(context: dg.AssetExecutionContext) -> Progress:
     return progress
 
 
-def _build_inputs(source: FeatureSource, versions: Versions, config: TrainingConfig) -> "BuildInputs":
-    """Content digests of the tables, registries and norms that `source` read, the code version and the configuration."""
-    from gnn.bundle import BuildInputs
-
-    return BuildInputs(
-        tables=versions.at(source.versions()),
-        registries=source.registries().digests(),
-        norms=source.norms().digest,
-        code=code_version(),
-        configuration=config.model_dump(mode="json"),
-    )
+def _outcomes(tables: TableStore) -> dict[str, pa.Table]:
+    """The contract tables that measured outcomes are read from."""
+    return read_contracts(tables, dict.fromkeys(_OUTCOMES))
 
 
-def _published(
-    context: dg.AssetExecutionContext, settings: Settings, source: FeatureSource, tables: TableStore, versions: Versions
-) -> str:
+def _published(context: dg.AssetExecutionContext, settings: Settings, tables: TableStore, versions: Versions) -> str:
     """The build id of the current inputs, trained and published where it was not."""
-    from gnn.bundle import is_published, write_bundle
-    from gnn.graph.dataset import GraphDataset
+    from gnn.bundle import BuildInputs, is_published, write_bundle
+    from gnn.graph.dataset import GraphDataset, current_shards
+    from gnn.graph.scale import ScaledGraphs
     from gnn.model.alongside import cores
     from gnn.model.examples import build_examples
     from gnn.model.experiment import train
 
-    inputs = _build_inputs(source, versions, settings.training)
+    read = {name: version for name in TABLES if (version := tables.version(name)) is not None}
+    registries, norms = registries_directory(settings.home), load_norms(settings.home) or Norms.default()
+    inputs = BuildInputs(
+        tables=versions.at(read),
+        registries=load_registries(registries).digests(),
+        norms=norms.digest,
+        code=code_version(),
+        configuration=settings.training.model_dump(mode="json"),
+    )
     build_id = inputs.build_id
     if is_published(settings.home, build_id) and all(tables.exists(name) for name in RESULTS):
         context.log.info(f"build {build_id} is published already: nothing to train")
         return build_id
-    dataset = GraphDataset.open(source.dataset_directory(versions))
-    found = build_examples(source.sources(), settings.training)
+    shards = current_shards(settings.home)
+    dataset = GraphDataset.open(settings.home, shards)
+    found = build_examples(_outcomes(tables), settings.training)
     trained = train(
-        dataset,
+        ScaledGraphs(dataset, norms.priors),
         found.table,
         settings.training,
         settings.home / "checkpoints" / build_id,
@@ -196,12 +199,12 @@ def _published(
     write_bundle(
         settings.home,
         trained,
-        registries=registries_directory(settings.home),
+        registries=registries,
         norms=settings.home / "gnn_norms.json",
         dataset=dataset,
         inputs=inputs,
     )
-    lineage.record(settings.home, tables, build_id, source.versions())
+    lineage.record(settings.home, tables, build_id, read, shards)
     # what is published needs no checkpoint; those of builds that were given up go with it
     shutil.rmtree(settings.home / "checkpoints", ignore_errors=True)
     return build_id

@@ -6,17 +6,26 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
+from gnn.code_version import code_version
+from gnn.join.run_norms import run_norms
 from gnn.norms.priors import fit_priors
-from gnn.norms.published import Norms, publish
-from gnn.norms.run_norms import newest_observations, run_norms
+from gnn.norms.published import Norms, newest_observations, publish
 from lake.settings import Settings
 from lake.store.contracts import read_contracts, training_hosts
+from lake.store.increments import Increments, batches_of
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.derived.features import EWMA as EWMA_SCHEMA
+from tamiyo_assets.assets.features import BATCH_ROWS
 from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, derived_columns, key_of, kinds_of
 
+_STATES = "tolaria.system_state"
+_FITTED = {
+    _STATES: ["blueprint_id", "experiment_name"],
+    "urza.blueprint": None,
+    "urza.parameter": ["blueprint_id", "exported_at_ns", "parameter_count"],
+}
 EWMA = key_of("norms.ewma")
 NORMS = key_of("norms.current")
 _CURRENT = pa.schema(
@@ -66,17 +75,19 @@ def norms(
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Recompute from the tables, publish only what changed."""
-    from gnn.join.sources import Sources
+    from gnn.join.sources import newest_records
     from gnn.norms.pictures import bands
 
     reporter = Reporter(context, versions)
-    contracts = Sources(read_contracts(tables))
-    rows = run_norms(contracts["tolaria.system_state"])
-    ewma = versions.write("norms.ewma", rows)
+    refresh_ewma(tables, versions)
+    ewma, rows = versions.of("norms.ewma"), tables.read("norms.ewma")
     if EWMA in context.selected_asset_keys:
         alt = "mean and band of each metric per run"
         shown = picture_metadata(settings.home, ewma.name, "bands", ewma.digest, lambda: bands(rows), alt, thumbnail=False)
         yield reporter.table(ewma, shown)
+    contracts = read_contracts(tables, _FITTED)
+    blueprints = contracts["urza.blueprint"]
+    contracts |= {name: newest_records(contracts[name], blueprints) for name in ("urza.blueprint", "urza.parameter")}
     hosts = training_hosts(contracts, settings.training.held_out_data_set)
     published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
     versions.write("norms.current", _rows(published))
@@ -92,6 +103,22 @@ def norms(
                 "path": dg.MetadataValue.path(settings.home / "gnn_norms.json"),
             },
         )
+
+
+def refresh_ewma(tables: TableStore, versions: Versions) -> None:
+    """Filter the packets of the runs whose states changed; the other runs' rows stay as they are."""
+    increments = Increments("norms", tables, ["norms.ewma"])
+    known, states = increments.load(), versions.of(_STATES)
+    now = {run: f"{code_version()} {part.digest}" for run, part in states.runs.items()}
+    if not tables.exists("norms.ewma"):
+        tables.write("norms.ewma", EWMA_SCHEMA.empty_table())
+    gone, stale = [run for run in known if run not in now], sorted(run for run in now if known.get(run) != now[run])
+    if gone:
+        tables.write("norms.ewma", EWMA_SCHEMA.empty_table(), runs=gone)
+    for batch in batches_of(stale, {run: part.rows for run, part in states.runs.items()}, BATCH_ROWS):
+        tables.write("norms.ewma", run_norms(tables.read(_STATES, runs=batch)), runs=batch)
+    if gone or stale:
+        increments.save(now)
 
 
 def _rows(published: Norms) -> pa.Table:

@@ -9,7 +9,7 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.registry.keys import SOURCES, observed_keys
+from gnn.registry.keys import SOURCES, observed_keys, source_columns, source_tables
 from gnn.registry.refresh import Change, Registries, load, load_records, refresh
 from lake.settings import Settings
 from lake.store.contracts import read_contracts
@@ -63,7 +63,8 @@ def registries(
     """Refresh all registries; one in conflict keeps its last version and fails its check, the others go on."""
     from gnn.norms.pictures import growth
 
-    contracts, reporter = read_contracts(tables), Reporter(context, versions)
+    named = {name: source_columns(name) for name in source_tables()}
+    contracts, reporter = read_contracts(tables, named | {"simic.registry_snapshot": None}), Reporter(context, versions)
     directory = registries_directory(settings.home)
     report = refresh(directory, observed_keys(contracts), contracts["simic.registry_snapshot"])
     current, records = load(directory), load_records(directory)

@@ -18,7 +18,7 @@ from lake.settings import Settings, note_origin, require_home, resolve
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from lake.writes import EXPORTS, HOME, hold_writes, process_tags, run_tags
-from tamiyo_assets.resources.features import FeatureSource
+from schemas.derived.tables import DERIVED
 
 # what reads or writes the home of a run waits for the run's turn
 _TURN: Final = frozenset({"settings", "turn"})
@@ -44,12 +44,11 @@ def run_resources(fixed: Settings | None = None) -> dict[str, dg.ResourceDefinit
     return {
         "settings": settings,
         "turn": turn,
-        "tables": made(lambda have: TableStore(have.settings.home)),
+        "tables": made(lambda have: TableStore(have.settings.home, DERIVED)),
         "exports": made(lambda have: opened(have.settings.exports, have.settings.exports_are_sample)),
         "ingest": made(
             lambda have: Ingest(have.settings.home, have.exports, have.tables, have.settings.limits), "exports", "tables"
         ),
-        "source": made(lambda have: FeatureSource(have.settings.home, have.tables), "tables"),
         "versions": made(lambda have: Versions(have.settings.home, have.tables), "tables"),
         "alerts": made(lambda have: AlertOutbox(have.settings.home, have.settings.alert_webhook)),
     }

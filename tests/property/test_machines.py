@@ -16,7 +16,8 @@ from gnn.norms import published as norms
 from gnn.registry import refresh as registries
 from gnn.norms.priors import fit_priors
 from gnn.registry.keys import observed_keys, source_tables
-from gnn.norms.run_norms import newest_observations, run_norms
+from gnn.join.run_norms import run_norms
+from gnn.norms.published import newest_observations
 from schemas.contracts import TABLES
 from schemas.digest import table_digest
 from lake.ingest.ingest import Ingest

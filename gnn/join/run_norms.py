@@ -1,11 +1,10 @@
-"""EWMA states after each training run's packets: the table `norms.ewma`, and the newest observation of each metric."""
+"""EWMA states after each training run's packets: the table `norms.ewma`."""
 
 import numpy as np
 import pyarrow as pa
 
 from gnn.join.packets import Packets
 from gnn.norms.ewma import EwmaState, run_states
-from gnn.norms.published import Observation
 from schemas.derived.features import EWMA
 from schemas.features import EWMA_METRICS
 
@@ -24,14 +23,3 @@ def run_norms(states: pa.Table) -> pa.Table:
             rows.append((run, metric, final.mean, final.var, final.count, newest))
     columns = list(zip(*rows, strict=True)) or [()] * len(EWMA)
     return pa.table([pa.array(list(c), f.type) for c, f in zip(columns, EWMA, strict=True)], schema=EWMA)
-
-
-def newest_observations(rows: pa.Table) -> dict[str, Observation]:
-    """Per metric, the state after its newest observation over all runs; of equal times the lowest run id's."""
-    found: dict[str, Observation] = {}
-    for row in sorted(rows.to_pylist(), key=lambda r: r["training_run_id"]):
-        time = row["timestamp_ns"]
-        if time is not None and (row["metric"] not in found or time > found[row["metric"]].timestamp_ns):
-            state = EwmaState(row["mean"], row["var"], row["count"])
-            found[row["metric"]] = Observation(state, row["training_run_id"], time)
-    return found
