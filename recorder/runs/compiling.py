@@ -5,7 +5,6 @@ where `inductor` takes up to twenty and needs a C++ compiler. The record names i
 """
 
 import hashlib
-import subprocess
 import time
 from typing import Any, Final
 
@@ -13,22 +12,10 @@ import torch
 from torch import nn
 
 from recorder.speech.clock import stamp
+from schemas.errors import COMPILER_FAULTS
 from schemas.leyline import leyline_pb2 as pb
 
 USUAL_BACKEND: Final = "aot_eager"
-# what Dynamo, a backend and the host's C++ compiler raise between them; recording goes on in every case
-COMPILER_FAULTS: Final = (
-    RuntimeError,
-    OSError,
-    ImportError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    AssertionError,
-    subprocess.SubprocessError,
-    torch._dynamo.exc.TorchDynamoException,
-)
 
 
 def known_backend(name: str) -> str:
