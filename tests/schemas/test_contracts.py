@@ -9,11 +9,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from schemas.contract_reference import PAGE, page
 from schemas.contracts import FOLDERS, TABLES, Presence
 from schemas.contracts.enums import ENUMS
 from schemas.contracts.lock import Lock, check, compare, current, load, write
-from schemas.contracts.models import polars_frame
-from schemas.contracts.reference import PAGE, page
+from schemas.contracts.models import json_schema, pandera_schema, polars_frame
 from schemas.decode.shape.batches import descriptor
 from schemas.errors import ContractError
 from tests.schemas.decoding import decode_lines
@@ -96,7 +96,7 @@ def test_a_lock_is_only_replaced_by_what_does_not_break_it(tmp_path: Path) -> No
 
 
 def test_the_reference_page_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run `python -m schemas.contracts.reference`"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `python -m schemas.contract_reference`"
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=str)
@@ -109,8 +109,8 @@ def test_every_declaration_is_consistent(table: Any) -> None:
     assert all(column.description for column in table.columns)
     assert all(column.enum is None or column.enum in ENUMS for column in table.columns)
     assert {rule.name for rule in table.rules} >= {f"{name}_present" for name in table.key if name not in table.nullable_key}
-    assert table.json_schema()["required"] == [column.name for column in table.columns if not column.nullable]
-    table.pandera().validate(polars_frame(table.empty()))
+    assert json_schema(table)["required"] == [column.name for column in table.columns if not column.nullable]
+    pandera_schema(table).validate(polars_frame(table.empty()))
 
 
 @pytest.mark.parametrize("table", [table for table in TABLES.values() if table.message], ids=str)
@@ -125,7 +125,7 @@ def test_every_column_of_a_message_names_a_field_and_every_field_has_a_column(ta
 def test_the_pandera_model_finds_what_the_declaration_forbids(tmp_path: Path) -> None:
     table = TABLES["urabrask.bsds"]
     frame = polars_frame(decode_lines(tmp_path, "urabrask/bsds", SHEET).tables[table.name])
-    table.pandera().validate(frame)
+    pandera_schema(table).validate(frame)
     bad = [
         frame.with_columns(risk_score=pl.lit(1.5, pl.Float32)),
         frame.with_columns(blueprint_id=pl.lit(None, pl.String)),
@@ -135,7 +135,7 @@ def test_the_pandera_model_finds_what_the_declaration_forbids(tmp_path: Path) ->
     ]
     for wrong in bad:
         with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
-            table.pandera().validate(wrong)
+            pandera_schema(table).validate(wrong)
 
 
 def test_rejects_have_a_table_of_their_own_per_contract_table() -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.contracts import FOLDERS, TABLES
-from schemas.contracts.models import polars_frame
+from schemas.contracts.models import pandera_schema, polars_frame
 from schemas.decode import decode_file
 from schemas.decode.shape.merge import merge
 
@@ -52,4 +52,4 @@ def test_placeholders_are_marked(decoded: tuple[Rows, Counter[tuple[str, str]]])
 
 def test_every_table_keeps_its_model(decoded: tuple[Rows, Counter[tuple[str, str]]]) -> None:
     for name, rows in decoded[0].items():
-        TABLES[name].pandera().validate(polars_frame(rows), lazy=True)
+        pandera_schema(TABLES[name]).validate(polars_frame(rows), lazy=True)

@@ -1,4 +1,4 @@
-"""The reference page of the contracts, derived from their declarations: `python -m schemas.contracts.reference`."""
+"""The reference page of the contracts, derived from their declarations: `python -m schemas.contract_reference`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from schemas.contracts.enums import ENUMS
 from schemas.contracts.lock import VERSION
 from schemas.decode.limits import Limits
 
-PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "reference" / "contracts.md"
+PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "contracts.md"
 
 
 def page() -> str:
@@ -20,7 +20,7 @@ def page() -> str:
 def _head() -> Iterator[str]:
     yield "# Contract tables"
     yield ""
-    yield f"Contracts version {VERSION}, made from `schemas/contracts/` by its module `reference`; do not edit."
+    yield f"Contracts version {VERSION}, made from `schemas/contracts/` by `python -m schemas.contract_reference`; do not edit."
     yield ""
     yield "Every table also has `non_finite` (names of numbers that were NaN or infinite: fields by column, map entries as"
     yield "`map.key`), `export_digest` and `position` (where the kept copy came from); those ordered by arrival have `arrival`."
