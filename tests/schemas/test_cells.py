@@ -14,7 +14,7 @@ import pytest
 
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import Limits
-from schemas.decode.read.again import Kept, decode_again
+from schemas.decode.again import Kept, decode_again
 from tests.schemas.decoding import Result, decode, decode_lines
 
 FOLDER, SEEDS = "kasmina/seed_state", "kasmina.seed_state"

@@ -14,7 +14,7 @@ from schemas.contracts import FOLDERS, TABLES, Presence
 from schemas.contracts.enums import ENUMS
 from schemas.contracts.lock import Lock, check, compare, current, load, write
 from schemas.contracts.models import json_schema, pandera_schema, polars_frame
-from schemas.decode.shape.batches import descriptor
+from schemas.decode.read.batches import descriptor
 from schemas.errors import ContractError
 from tests.schemas.decoding import decode_lines
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import Decoded, Limits, decode_file
-from schemas.decode.read.together import Source, decode_together
+from schemas.decode.together import Source, decode_together
 from schemas.leyline import leyline_pb2 as pb
 
 FOLDER = FOLDERS["tolaria/system_state"]

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from schemas.contracts import Reason
 from schemas.contracts.enums import ENUMS
 from schemas.decode.limits import Limits
-from schemas.decode.shape.batches import message_class
+from schemas.decode.read.batches import message_class
 from schemas.decode.shape.times import EXACT_FLOAT, BadTime, fitting_ns, iso_ns
 
 _LARGEST: Final = (2 - 2**-23) * 2.0**127  # float32

@@ -9,9 +9,9 @@ from google.protobuf.message import DecodeError
 from schemas.contracts import FOLDERS, Reason
 from schemas.contracts.enums import ENUMS
 from schemas.contracts.oona import ROUTES
-from schemas.decode.message.messages import decode_messages
+from schemas.decode.message.leyline import decode_messages
+from schemas.decode.read.batches import message_class
 from schemas.decode.read.wire import unknown_fields
-from schemas.decode.shape.batches import message_class
 from schemas.decode.shape.collector import Collector, Origin
 from schemas.decode.shape.nested import nested_unknown_fields
 

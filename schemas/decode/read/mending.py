@@ -11,8 +11,8 @@ from schemas.contracts.enums import ENUMS
 from schemas.contracts.oona import ROUTES
 from schemas.decode.limits import Limits
 from schemas.decode.message.envelope import ENVELOPE
+from schemas.decode.read.batches import descriptor, message_class
 from schemas.decode.read.framing import Chunk, Frame, find_record, prefix_of
-from schemas.decode.shape.batches import descriptor, message_class
 
 _LEAD: Final = 32  # bytes of the record before a bad stretch that are searched too
 _MESSAGE: Final = "expected a record, found bytes that are none; good records follow"

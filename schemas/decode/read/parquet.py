@@ -14,10 +14,10 @@ from google.protobuf.descriptor import FieldDescriptor
 from schemas.contracts import TABLES, Column, Folder, Presence, Reason, Table
 from schemas.decode.limits import Limits
 from schemas.decode.message.urza_graph import GUARD
+from schemas.decode.read.batches import descriptor
 from schemas.decode.read.isolate import decode_each
 from schemas.decode.read.parquet_limits import Unreadable
 from schemas.decode.read.parquet_source import Batch, RowTexts, Source
-from schemas.decode.shape.batches import descriptor
 from schemas.decode.shape.cells import WrongColumns, cast_cells, shape_cells, stored, time_fault
 from schemas.decode.shape.collector import Collector, Decoded, Origin, RawRecord
 from schemas.decode.shape.columns import Findings, null_where, shape_column, truth

@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 
-from schemas.decode.shape.batches import descriptor
+from schemas.decode.read.batches import descriptor
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _GROUPS: Final = 1 << 20  # more top-level fields than any message within the limits is walked for

@@ -7,7 +7,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from schemas.decode.shape.batches import message_class
+from schemas.decode.read.batches import message_class
 
 SAMPLED: Final = 16
 _SUFFIX: Final = " (in a sample)"

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.contracts import Folder, Reason
-from schemas.decode.files import decode_file, extension_of
+from schemas.decode.dispatch import decode_file, extension_of
 from schemas.decode.limits import Limits
-from schemas.decode.read.binary import decode_payloads
+from schemas.decode.message.binary import decode_payloads
+from schemas.decode.message.text import TextDecoder
 from schemas.decode.read.framing import TAIL_KEPT, Chunk
 from schemas.decode.read.parquet import decode_row_texts, table_of
-from schemas.decode.read.text import TextDecoder
 from schemas.decode.shape.cells import WrongColumns
 from schemas.decode.shape.collector import Collector, Decoded, Origin, RawRecord
 

@@ -8,7 +8,7 @@ import numpy as np
 from schemas.contracts import Reason
 from schemas.decode.limits import Limits
 from schemas.decode.message.envelope import ENVELOPE, decode_envelopes
-from schemas.decode.message.messages import decode_messages
+from schemas.decode.message.leyline import decode_messages
 from schemas.decode.read.framing import Chunk
 from schemas.decode.read.mending import mend
 from schemas.decode.read.wire import unknown_fields

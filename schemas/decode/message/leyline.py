@@ -13,7 +13,7 @@ from google.protobuf.struct_pb2 import Struct
 from schemas.contracts import TABLES
 from schemas.decode.message.seeds import seed_columns
 from schemas.decode.message.telemetry import decode_telemetry
-from schemas.decode.shape.batches import message_class, to_batch
+from schemas.decode.read.batches import message_class, to_batch
 from schemas.decode.shape.canonical import canonical_json
 from schemas.decode.shape.collector import Collector, Origin
 from schemas.decode.shape.columns import truth

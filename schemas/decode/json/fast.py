@@ -1,4 +1,4 @@
-"""JSON messages, a chunk of lines at once: the fast path. Lines that it can't read exactly go one by one (`json_records`)."""
+"""JSON messages, a chunk of lines at once: the fast path. Lines that it can't read exactly go one by one (`records.py`)."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.json as arrow_json
 from pydantic_core import from_json
 
-from schemas.decode.json.columns import Reading, to_record_batch
-from schemas.decode.json.layout import Layout
-from schemas.decode.message.messages import decode_batch
+from schemas.decode.json.conversion import Reading, to_record_batch
+from schemas.decode.json.inference import Layout
+from schemas.decode.message.leyline import decode_batch
 from schemas.decode.shape.collector import Collector, Origin
 
 _SAMPLES: Final = 8

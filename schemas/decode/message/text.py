@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from schemas.contracts import Folder, Reason
-from schemas.decode.json.chunks import JsonReader
+from schemas.decode.json.fast import JsonReader
 from schemas.decode.json.records import BadRecord, Drift, parse_object, to_message
 from schemas.decode.limits import Limits
+from schemas.decode.message.binary import decode_payloads
 from schemas.decode.message.envelope import ENVELOPE
 from schemas.decode.message.urza import decode_urza
-from schemas.decode.read.binary import decode_payloads
 from schemas.decode.read.framing import Chunk
 from schemas.decode.shape.collector import Collector, Origin, RawRecord
 

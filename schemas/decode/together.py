@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.contracts import Folder
-from schemas.decode.files import decode_file, extension_of
+from schemas.decode.dispatch import decode_file, extension_of
 from schemas.decode.limits import Limits
-from schemas.decode.read.binary import decode_payloads
+from schemas.decode.message.binary import decode_payloads
+from schemas.decode.message.text import TextDecoder
 from schemas.decode.read.framing import Chunk, read_frames
 from schemas.decode.read.isolate import Isolated
 from schemas.decode.read.lines import read_lines
 from schemas.decode.read.mending import acceptor
-from schemas.decode.read.text import TextDecoder
 from schemas.decode.shape.collector import Collector, Decoded, Origin
 
 SMALL_BYTES: Final = 256 * 1024  # larger exports gain nothing from company

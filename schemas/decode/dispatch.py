@@ -8,15 +8,15 @@ import pyarrow as pa
 
 from schemas.contracts import FOLDERS, Folder, Reason
 from schemas.decode.limits import Limits
-from schemas.decode.message.messages import decode_messages
+from schemas.decode.message.binary import decode_binary
+from schemas.decode.message.leyline import decode_messages
 from schemas.decode.message.simic import decode_snapshot
-from schemas.decode.read.binary import decode_binary
+from schemas.decode.message.text import TextDecoder
 from schemas.decode.read.framing import Chunk, read_frames
 from schemas.decode.read.isolate import Isolated, decode_each
 from schemas.decode.read.lines import read_lines
 from schemas.decode.read.mending import acceptor
 from schemas.decode.read.parquet import decode_parquet
-from schemas.decode.read.text import TextDecoder
 from schemas.decode.shape.collector import Collector, Decoded, Origin, RawRecord
 from schemas.errors import ContractError
 

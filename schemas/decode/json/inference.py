@@ -1,7 +1,7 @@
 """What the JSON of one producer looks like: spelling of keys, numbers or strings, keys of maps. Learned from sample lines.
 
 Arrow's JSON reader is exact about types and refuses keys that its schema does not name, so a chunk of lines that it reads under
-a learned schema holds nothing else. What it refuses is learned from, or goes line by line (`json_records`).
+a learned schema holds nothing else. What it refuses is learned from, or goes line by line (`records.py`).
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 from google.protobuf.descriptor import FieldDescriptor
 
-from schemas.decode.shape.batches import descriptor
+from schemas.decode.read.batches import descriptor
 
 MAP_KEYS: Final = 512  # names of one map that are learned; a map with more goes line by line
 _EXTRAS: Final = 64  # undeclared scalars of one message that are learned

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from google.protobuf.descriptor import FieldDescriptor
 
 from schemas.contracts.enums import ENUMS
-from schemas.decode.json.layout import TIMESTAMP, Layout
-from schemas.decode.shape.batches import arrow_schema
+from schemas.decode.json.inference import TIMESTAMP, Layout
+from schemas.decode.read.batches import arrow_schema
 from schemas.decode.shape.columns import Mask, truth
 from schemas.decode.shape.constant import nulls
 
