@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from schemas.contracts import REASONS, REJECT_SCHEMA, Reason
-from schemas.decode.shape.nested import SAMPLED
+from schemas.decode.message.undeclared import SAMPLED
 from schemas.leyline import leyline_pb2 as pb
 from tests.schemas.decoding import DIGEST, binpb, decode, decode_lines
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from google.protobuf.descriptor import FieldDescriptor
 
 from schemas.contracts.enums import ENUMS
-from schemas.decode.json.inference import TIMESTAMP, Layout
+from schemas.decode.json.inference import TIMESTAMP, InferredSchema
 from schemas.decode.read.batches import arrow_schema
 from schemas.decode.shape.columns import Mask, truth
 from schemas.decode.shape.constant import nulls
@@ -56,13 +56,13 @@ class Reading:
         return {name: count for name, count in counts.items() if count}
 
 
-def to_record_batch(layout: Layout, table: pa.Table, reading: Reading) -> pa.RecordBatch:
+def to_record_batch(inferred: InferredSchema, table: pa.Table, reading: Reading) -> pa.RecordBatch:
     """The batch of the messages in `table`, one a row."""
     rows = np.arange(table.num_rows, dtype=np.int64)
     columns = {name: _one_chunk(table.column(name)) for name in table.column_names}
-    arrays = _fields(layout, columns, rows, reading)
-    schema = arrow_schema(layout.message)
-    return pa.RecordBatch.from_arrays([arrays[one.name].cast(one.type) for one in schema], schema=_nullable(layout.message))
+    arrays = _fields(inferred, columns, rows, reading)
+    schema = arrow_schema(inferred.message)
+    return pa.RecordBatch.from_arrays([arrays[one.name].cast(one.type) for one in schema], schema=_nullable(inferred.message))
 
 
 @lru_cache(maxsize=32)
@@ -74,39 +74,41 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
-def _fields(layout: Layout, columns: dict[str, pa.Array], rows: Rows, reading: Reading) -> dict[str, pa.Array]:
+def _fields(inferred: InferredSchema, columns: dict[str, pa.Array], rows: Rows, reading: Reading) -> dict[str, pa.Array]:
     """Arrays of a message's fields by name; `rows` is the chunk's row of each value."""
-    for key in layout.extras.keys() & columns.keys():
+    for key in inferred.extras.keys() & columns.keys():
         if pa.types.is_floating(columns[key].type):
             reading.suspect(rows, truth(pc.invert(pc.is_finite(columns[key]))))
         sent = truth(pc.is_valid(columns[key]))
         reading.doubt(rows, ~sent)
-        reading.extras.setdefault(f"{layout.message}.{key[:80]}", []).append(rows[sent])
+        reading.extras.setdefault(f"{inferred.message}.{key[:80]}", []).append(rows[sent])
     found: dict[str, pa.Array] = {}
-    for one in arrow_schema(layout.message):
-        declared = layout.fields.get(one.name)
+    for one in arrow_schema(inferred.message):
+        declared = inferred.fields.get(one.name)
         if declared is None:
             found[one.name] = nulls(len(rows), one.type)
         else:
-            array = columns.get(layout.key(one.name))
-            array = nulls(len(rows), layout.type_of(declared)) if array is None else array
-            found[one.name] = _field(layout, declared, one.type, array, rows, reading)
+            array = columns.get(inferred.key(one.name))
+            array = nulls(len(rows), inferred.type_of(declared)) if array is None else array
+            found[one.name] = _field(inferred, declared, one.type, array, rows, reading)
     return found
 
 
-def _field(layout: Layout, one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
+def _field(
+    inferred: InferredSchema, one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading
+) -> pa.Array:
     """One field: a map, a nested message, a list of either or of strings, or a scalar with its default where it is absent."""
-    if one.name in layout.maps:
+    if one.name in inferred.maps:
         return _map(one, kind, array, rows, reading)
-    if one.name in layout.nested:
-        inner = layout.nested[one.name]
+    if one.name in inferred.nested:
+        inner = inferred.nested[one.name]
         return _messages(inner, kind, array, rows, reading) if one.is_repeated else _message(inner, kind, array, rows, reading)
     if one.is_repeated:
         lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), np.int64)
         values = array.flatten()
         reading.suspect(np.repeat(rows, lengths), truth(pc.is_null(values)))
         return _lists(lengths, pc.fill_null(values, ""), kind)
-    return _scalar(layout, one, kind, array, rows, reading)
+    return _scalar(inferred, one, kind, array, rows, reading)
 
 
 def _lists(lengths: Rows, values: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -114,7 +116,7 @@ def _lists(lengths: Rows, values: pa.Array, kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), values).cast(kind)
 
 
-def _message(inner: Layout, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
+def _message(inner: InferredSchema, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
     columns = {one.name: array.field(index) for index, one in enumerate(array.type)}
     arrays = _fields(inner, columns, rows, reading)
     mask = pc.is_null(array) if array.null_count else None
@@ -125,7 +127,7 @@ def _loose(kind: pa.DataType) -> list[pa.Field]:
     return [pa.field(one.name, one.type) for one in kind]
 
 
-def _messages(inner: Layout, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
+def _messages(inner: InferredSchema, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
     lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), np.int64)
     values = array.flatten()
     owners = np.repeat(rows, lengths)
@@ -171,7 +173,9 @@ def _float32(values: pa.Array, owners: Rows, reading: Reading) -> pa.Array:
     return narrow
 
 
-def _scalar(layout: Layout, one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
+def _scalar(
+    inferred: InferredSchema, one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading
+) -> pa.Array:
     if one.message_type is not None and one.message_type.full_name == TIMESTAMP:
         return _time(kind, array, rows, reading)
     if one.enum_type is not None:

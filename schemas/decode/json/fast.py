@@ -1,6 +1,6 @@
 """JSON messages, a chunk of lines at once: the fast path. Lines that it can't read exactly go one by one (`records.py`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,8 +10,7 @@ import pyarrow.json as arrow_json
 from pydantic_core import from_json
 
 from schemas.decode.json.conversion import Reading, to_record_batch
-from schemas.decode.json.inference import Layout
-from schemas.decode.message.leyline import decode_batch
+from schemas.decode.json.inference import InferredSchema
 from schemas.decode.shape.collector import Collector, Origin
 
 _SAMPLES: Final = 8
@@ -20,13 +19,18 @@ _WORDS: Final[tuple[bytes, ...]] = (_NULL, b'NaN"', b'Infinity"')
 _BLOCK: Final = 2 * 1024 * 1024  # what one core's cache holds
 _FEW: Final = 32  # lines that are not worth another attempt
 Rows = npt.NDArray[np.int64]
+DecodeBatch = Callable[[Collector, str, pa.RecordBatch, Origin, Sequence[bytes]], None]
 
 
 class JsonReader:
-    """Reads chunks of one file; what it learned of the producer's JSON is kept from chunk to chunk."""
+    """Reads chunks of one file; what it learned of the producer's JSON is kept from chunk to chunk.
 
-    def __init__(self, message: str) -> None:
-        self._layout = Layout(message)
+    `decode_batch` decodes an Arrow batch of `message` into a collector.
+    """
+
+    def __init__(self, message: str, decode_batch: DecodeBatch) -> None:
+        self._decode_batch = decode_batch
+        self._inferred = InferredSchema(message)
         self._message = message
         self._odd: tuple[bytes, ...] = ()
 
@@ -61,7 +65,7 @@ class JsonReader:
     def _learn(self, lines: Sequence[bytes]) -> None:
         for line in lines:
             try:
-                self._layout.learn(from_json(line))
+                self._inferred.learn(from_json(line))
             except ValueError:
                 continue
 
@@ -73,17 +77,17 @@ class JsonReader:
             text = b"\n".join(lines)
         table = self._read(text, lines)
         if table is None and len(rows) > _FEW and self._odd is _WORDS:
-            before = self._layout.arrow()
+            before = self._inferred.arrow()
             self._learn(lines[:: max(1, len(lines) // (4 * _SAMPLES))])
-            table = self._read(text, lines) if self._layout.arrow() != before else None
-            if table is None and not self._layout.complete:
-                self._layout.widen()
+            table = self._read(text, lines) if self._inferred.arrow() != before else None
+            if table is None and not self._inferred.complete:
+                self._inferred.widen()
                 table = self._read(text, lines)
         return table
 
     def _read(self, text: bytes, lines: Sequence[bytes]) -> pa.Table | None:
         options = arrow_json.ParseOptions(
-            explicit_schema=pa.schema(self._layout.arrow()), unexpected_field_behavior="error", newlines_in_values=False
+            explicit_schema=pa.schema(self._inferred.arrow()), unexpected_field_behavior="error", newlines_in_values=False
         )
         try:
             if not text.isascii():
@@ -97,7 +101,7 @@ class JsonReader:
     def _decode(self, collector: Collector, table: pa.Table, origin: Origin, rows: Rows) -> Rows:
         """Decode a parsed table; positions in it of the rows that only the careful path can judge."""
         reading = Reading.of(table.num_rows)
-        batch = to_record_batch(self._layout, table, reading)
+        batch = to_record_batch(self._inferred, table, reading)
         doubts = np.flatnonzero(reading.doubts)
         reading.suspect(doubts, np.array([_NULL in origin.raw(row) for row in rows[doubts].tolist()], np.bool_))
         suspects = np.flatnonzero(reading.suspects)
@@ -107,7 +111,7 @@ class JsonReader:
             batch, rows = batch.take(pa.array(kept)), rows[kept]
         if batch.num_rows:
             where = origin if len(rows) == len(origin.raws) else origin.take(rows)
-            decode_batch(collector, self._message, batch, where, ())
+            self._decode_batch(collector, self._message, batch, where, ())
         return suspects
 
 

@@ -31,7 +31,7 @@ def is_nested(one: FieldDescriptor) -> bool:
 
 
 @dataclass
-class Layout:
+class InferredSchema:
     """How one message is written. `texts`: integers and enums written as strings. `extras`: undeclared scalars by key.
 
     Lines are read under the declared fields that were `seen`, since each costs time in every line whether it is there or not;
@@ -43,7 +43,7 @@ class Layout:
     texts: dict[str, bool] = field(default_factory=dict)
     maps: dict[str, set[str]] = field(default_factory=dict)
     extras: dict[str, pa.DataType] = field(default_factory=dict)
-    nested: dict[str, "Layout"] = field(default_factory=dict)
+    nested: dict[str, "InferredSchema"] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     complete: bool = False
 
@@ -55,7 +55,7 @@ class Layout:
         self._by_key = {key: one for one in self.fields.values() for key in (one.name, one.json_name)}
         for one in self.fields.values():
             if is_nested(one):
-                self.nested[one.name] = Layout(one.message_type.name)
+                self.nested[one.name] = InferredSchema(one.message_type.name)
             elif is_map(one):
                 self.maps[one.name] = set()
 

@@ -103,8 +103,8 @@ def _command(collector: Collector, batch: pa.RecordBatch, origin: Origin, payloa
     rollbacks = pa.array([text for text, _ in structs], pa.string())
     derived = {"payload": pa.array(sent, pa.string()), "rollback_payload": rollbacks}
     columns, found = shape_table(TABLES["tamiyo.command"], field_of(batch), batch.num_rows, derived)
-    wild = np.flatnonzero([not_finite for _, not_finite in structs])
-    found.missing(wild, pa.array(["rollback_payload"] * len(wild), pa.string()))
+    non_finite = np.flatnonzero([not_finite for _, not_finite in structs])
+    found.missing(non_finite, pa.array(["rollback_payload"] * len(non_finite), pa.string()))
     emit(collector, "tamiyo.command", columns, found, origin)
 
 
@@ -113,28 +113,28 @@ def _rollback(payload: bytes) -> tuple[str, bool]:
 
     A Struct is the one message that Arrow can't hold.
     """
-    wild: list[float] = []
-    plain = _plain(message_class("AdaptationCommand").FromString(payload).rollback_payload, wild)
-    return canonical_json(plain).text, bool(wild)
+    non_finite: list[float] = []
+    plain = _plain(message_class("AdaptationCommand").FromString(payload).rollback_payload, non_finite)
+    return canonical_json(plain).text, bool(non_finite)
 
 
-def _plain(value: Any, wild: list[float]) -> Any:
+def _plain(value: Any, non_finite: list[float]) -> Any:
     """A Struct, a list or a value of one in plain Python."""
     if isinstance(value, Struct):
-        items = {key: _plain(item, wild) for key, item in value.fields.items()}
-        return {key: items[key] for key in items if not _is_wild(value.fields[key])}
+        items = {key: _plain(item, non_finite) for key, item in value.fields.items()}
+        return {key: items[key] for key in items if not _is_non_finite(value.fields[key])}
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
-        return _plain(value.struct_value, wild)
+        return _plain(value.struct_value, non_finite)
     if kind == "list_value":
-        return [_plain(item, wild) for item in value.list_value.values]
-    if _is_wild(value):
-        wild.append(value.number_value)
+        return [_plain(item, non_finite) for item in value.list_value.values]
+    if _is_non_finite(value):
+        non_finite.append(value.number_value)
         return None
     return None if kind in (None, "null_value") else getattr(value, kind)
 
 
-def _is_wild(value: Any) -> bool:
+def _is_non_finite(value: Any) -> bool:
     return value.WhichOneof("kind") == "number_value" and not math.isfinite(value.number_value)
 
 

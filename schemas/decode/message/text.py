@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 
 from schemas.contracts import Folder, Reason
+from schemas.contracts.oona import ENVELOPE
 from schemas.decode.json.fast import JsonReader
-from schemas.decode.json.records import BadRecord, Drift, parse_object, to_message
+from schemas.decode.json.records import parse_object, to_message
 from schemas.decode.limits import Limits
 from schemas.decode.message.binary import decode_payloads
-from schemas.decode.message.envelope import ENVELOPE
+from schemas.decode.message.leyline import decode_batch
 from schemas.decode.message.urza import decode_urza
 from schemas.decode.read.framing import Chunk
-from schemas.decode.shape.collector import Collector, Origin, RawRecord
+from schemas.decode.shape.collector import BadRecord, Collector, Drift, Origin, RawRecord
 
 
 class TextDecoder:
@@ -21,7 +22,7 @@ class TextDecoder:
 
     def __init__(self, folder: Folder, fast: bool = True) -> None:
         plain = len(folder.messages) == 1 and folder.messages != (ENVELOPE,)
-        self._reader = JsonReader(folder.messages[0]) if plain and fast else None
+        self._reader = JsonReader(folder.messages[0], decode_batch) if plain and fast else None
 
     def decode(self, collector: Collector, chunk: Chunk, limits: Limits) -> None:
         """Decode a chunk into `collector`."""
