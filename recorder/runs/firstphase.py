@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from recorder.exports import Records, read_table
 from recorder.hosts import build_host, has_positions
 from recorder.hosts.spec import HostSpec, draw_host
 from recorder.kernels import KERNELS, Kernel, Layout, Site, fitting
@@ -20,18 +21,17 @@ from recorder.runs.benching import benchmark
 from recorder.runs.compiling import compile_status, issue
 from recorder.runs.grafts import probe_site
 from recorder.runs.grid import Grid, open_state
-from recorder.runs.hostrun import Records
 from recorder.runs.lifecycle import quarantined
-from recorder.runs.outcomes import read_table
 from recorder.runs.plan import RecordPlan
-from recorder.runs.schedules import METHODS
 from recorder.runs.training import step_seed, train_step
-from recorder.runs.trials import Outcome, Treatment
+from recorder.runs.trials import Treatment
 from recorder.speech.catalogue import Measured, urza_record
 from recorder.speech.clock import Clock
-from recorder.speech.sheets import Benchmark, kernel_sheet
+from recorder.speech.safety_sheets import Benchmark, kernel_sheet
+from recorder.speech.uplift import Outcome
 from recorder.watch.observation import Observation
 from recorder.watch.watcher import watch
+from schemas.configuration import BLENDING_METHODS
 from schemas.leyline import leyline_pb2 as pb
 from schemas.splits import HELD_OUT_DATA_SET, split_of
 
@@ -189,7 +189,7 @@ def describe_kernel(plan: RecordPlan, kernel_id: str, graph: bool, outcomes: lis
         failure = pb.BSDSFailed(blueprint_id=kernel_id, reason="no training host has a site that it fits")
         records["urabrask/bsds_failure"] = [failure]
     if graph:
-        record = urza_record(kernel_descriptor(kernel, risk), measured, blending=METHODS, exported_at_ns=clock.now())
+        record = urza_record(kernel_descriptor(kernel, risk), measured, blending=BLENDING_METHODS, exported_at_ns=clock.now())
         records["urza/blueprint"] = [record]
         update = compile_status(kernel_id, module, example, backend=plan.compile_backend)
         records["tezzeret/kernel"] = [issue(update, clock.now())]

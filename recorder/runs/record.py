@@ -14,9 +14,9 @@ from typing import Final
 
 import torch
 
-from recorder.exports import Record, encode, parquet_files, write_whole
+from recorder.exports import Record, Records, encode, parquet_files, write_whole
 from recorder.runs.firstphase import Run, first_phase, known_kernels, one_after_another, risks_of
-from recorder.runs.hostrun import Records, record_host
+from recorder.runs.hostrun import record_host
 from recorder.runs.journal import Journal, load_journal, publish
 from recorder.runs.plan import RecordPlan, describe, target_hosts
 from recorder.speech.clock import Clock

@@ -6,10 +6,11 @@ from collections import defaultdict
 import pytest
 
 from recorder.data import DATA_SETS
+from recorder.exports import read_table
 from recorder.hosts import ARCHITECTURES
+from recorder.runs.card import data_card, read_runs
 from recorder.runs.firstphase import known_kernels
-from recorder.runs.outcomes import class_counts, read_table, reliability, replicates
-from recorder.speech.card import data_card, read_runs
+from recorder.runs.reliability import class_counts, reliability, replicates
 from schemas.contracts import FOLDERS
 from schemas.decode import decode_file
 from schemas.kernels import KERNELS

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.runs.schedules import METHODS, alpha_at
+from recorder.runs.schedules import alpha_at
+from schemas.configuration import BLENDING_METHODS
 
 
-@given(st.sampled_from(METHODS), st.integers(1, 60), st.floats(0.25, 4.0))
+@given(st.sampled_from(BLENDING_METHODS), st.integers(1, 60), st.floats(0.25, 4.0))
 def test_every_schedule_rises_from_zero_to_one(method, total, temperature):
     values = [alpha_at(method, step, total, temperature) for step in range(total + 3)]
     assert values[0] == 0.0

@@ -12,10 +12,10 @@ from recorder.runs.grafts import probe_site
 from recorder.runs.grid import SURE_ENOUGH, Grid, open_state, try_everything
 from recorder.runs.seeds import Seed
 from recorder.runs.training import evaluate, snapshot, step_seed, train_step
-from recorder.runs.trials import Outcome, Treatment, run_trial
+from recorder.runs.trials import Treatment, run_trial
 from recorder.speech.clock import Clock
 from recorder.speech.reports import standard_errors
-from recorder.speech.sheets import risk_class
+from recorder.speech.uplift import Outcome, risk_class
 
 HORIZONS = (20,)
 

@@ -1,4 +1,4 @@
-"""The data card of a recording, made from its files: `python -m recorder.speech.card EXPORTS` prints it as Markdown."""
+"""The data card of a recording, made from its files: `python -m recorder.runs.card EXPORTS` prints it as Markdown."""
 
 import sys
 from collections import Counter, defaultdict
@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from recorder.data import DATA_SETS
-from recorder.runs.outcomes import CLASSES, Pair, class_counts, mean_uplift, read_table, reliability, replicates
-from recorder.runs.trials import Outcome
+from recorder.exports import read_table
+from recorder.runs.reliability import Pair, class_counts, mean_uplift, reliability, replicates
 from recorder.speech.health import CPU_SECONDS
+from recorder.speech.uplift import Outcome
+from schemas.configuration import RISK_CLASSES
 from schemas.kernels import KERNELS
 from schemas.splits import HELD_OUT_DATA_SET, split_of
 
@@ -110,7 +112,7 @@ def _reliability(runs: Mapping[str, Run], pairs: Pairs) -> list[str]:
 def _classes(pairs: Pairs) -> list[str]:
     horizons = sorted({pair.horizon for pair in pairs})
     counts = {h: class_counts({p: o for p, o in pairs.items() if p.horizon == h}) for h in horizons}
-    return table(("horizon", *CLASSES), [(h, *(counts[h][name] for name in CLASSES)) for h in horizons])
+    return table(("horizon", *RISK_CLASSES), [(h, *(counts[h][name] for name in RISK_CLASSES)) for h in horizons])
 
 
 def _kernels(pairs: Pairs) -> list[str]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from recorder.runs.trials import Outcome
 from recorder.speech.clock import stamp
+from recorder.speech.uplift import Outcome, risk_class
 from schemas.leyline import leyline_pb2 as pb
 
 PRIOR_RISK: Final = 0.1  # what a kernel without outcomes is taken to risk
@@ -41,22 +41,6 @@ class Benchmark:
     latency_p95_ms: float
     peak_memory_mb: float
     step_ms: float
-
-
-def risk_class(outcome: Outcome) -> str:
-    """Class of one outcome, first match: critical, high, medium, low, none (thresholds of the design's notes).
-
-    critical: non-finite, or u < -1. high: u < -.25, or late spread over 4 (control's + .02). medium: u < -.08 or a dip
-    under -.15. low: u < -.02 or a dip under -.05.
-    """
-    u = outcome.uplift
-    if not math.isfinite(u) or u < -1.0:
-        return "critical"
-    if u < -0.25 or outcome.late_sd > 4.0 * (outcome.control_late_sd + 0.02):
-        return "high"
-    if u < -0.08 or outcome.dip < -0.15:
-        return "medium"
-    return "low" if u < -0.02 or outcome.dip < -0.05 else "none"
 
 
 def band_of(risk: float) -> "pb.HazardBand":

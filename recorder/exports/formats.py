@@ -1,21 +1,30 @@
-"""Files in the contracts' formats, written beside their name and renamed: a reader sees a whole file or none."""
+"""Exports in the contracts' formats: records encoded, files written whole or not at all, contract tables read back."""
 
 import gzip
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import zstandard
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from schemas.contracts import FOLDERS, TABLES
+from schemas.decode import decode_file
+
 Record: TypeAlias = Message | Mapping[str, Any]
+Records: TypeAlias = dict[str, list[Record]]  # folder ("tolaria/system_state") -> records in event order
 
 FORMATS: Final = ("binpb", "wal", "ndjson", "ndjson.gz", "ndjson.zst")
+_PROVENANCE: Final = ("export_digest", "position", "arrival")
 
 
 def _varint(value: int) -> bytes:
@@ -79,3 +88,33 @@ def write_whole(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def parquet_files(folder: str, stem: str, records: Sequence[Record]) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of one Parquet file a contract table of the folder's own system; zstd, provenance left out."""
+    tables: dict[str, list[pa.Table]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "records.binpb"
+        path.write_bytes(encode(records, "binpb"))
+        for part in decode_file(path, FOLDERS[folder], file=path.name, digest=""):
+            for name, rows in part.tables.items():
+                if rows.num_rows and name.partition(".")[0] in (FOLDERS[folder].system, "telemetry"):
+                    tables[name].append(rows)
+    for name, parts in tables.items():
+        whole = pa.concat_tables(parts)
+        whole = whole.drop_columns([column for column in _PROVENANCE if column in whole.column_names])
+        sink = pa.BufferOutputStream()
+        pq.write_table(whole, sink, compression="zstd")
+        yield f"{stem}-{name.replace('.', '-')}.parquet", sink.getvalue().to_pybytes()
+
+
+def read_table(root: Path, folder: str, table: str) -> pa.Table:
+    """Read a contract table from every export of one folder; rejects are left out."""
+    paths = sorted((root / folder).glob("[!.]*")) if (root / folder).is_dir() else []
+    parts = [
+        part.tables[table]
+        for path in paths
+        for part in decode_file(path, FOLDERS[folder], file=path.name, digest="")
+        if table in part.tables
+    ]
+    return pa.concat_tables(parts) if parts else TABLES[table].arrow_schema.empty_table()

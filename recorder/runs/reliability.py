@@ -11,15 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from recorder.runs.training import log_ratio
-from recorder.runs.trials import Outcome
-from recorder.speech.sheets import risk_class
-from schemas.contracts import FOLDERS, TABLES
-from schemas.decode import decode_file
-
-CLASSES = ("none", "low", "medium", "high", "critical")
+from recorder.exports import read_table
+from recorder.speech.uplift import Outcome, log_ratio, risk_class
+from schemas.configuration import RISK_CLASSES
 
 
 @dataclass(frozen=True)
@@ -30,18 +25,6 @@ class Pair:
     command_id: str
     kernel: str
     horizon: int
-
-
-def read_table(root: Path, folder: str, table: str) -> pa.Table:
-    """A contract table as decoded from every export of one folder (rejects are the pipeline's business)."""
-    paths = sorted((root / folder).glob("[!.]*")) if (root / folder).is_dir() else []
-    parts = [
-        part.tables[table]
-        for path in paths
-        for part in decode_file(path, FOLDERS[folder], file=path.name, digest="")
-        if table in part.tables
-    ]
-    return pa.concat_tables(parts) if parts else TABLES[table].arrow_schema.empty_table()
 
 
 def outcome_of(report: Mapping[str, Any]) -> Outcome:
@@ -108,7 +91,7 @@ def reliability(pairs: Mapping[Pair, list[Outcome]]) -> Reliability | None:
 
 def class_counts(pairs: Mapping[Pair, list[Outcome]]) -> Counter[str]:
     """Pairs by the class of their worst replicate."""
-    return Counter(CLASSES[max(CLASSES.index(risk_class(o)) for o in outcomes)] for outcomes in pairs.values())
+    return Counter(RISK_CLASSES[max(RISK_CLASSES.index(risk_class(o)) for o in outcomes)] for outcomes in pairs.values())
 
 
 def mean_uplift(outcomes: list[Outcome]) -> float:
