@@ -8,12 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from recorder.watch.devices import gpu_percent
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from recorder.watch import Watch, watch
-from recorder.watch.observation import Observation
+from recorder.watch.observation import Observation, gpu_percent
 
 
 class Mixed(nn.Module):
