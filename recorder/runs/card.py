@@ -55,7 +55,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
 
 
-def _what(runs: Mapping[str, Run], pairs: Pairs) -> list[str]:
+def _summary(runs: Mapping[str, Run], pairs: Pairs) -> list[str]:
     first, last = (
         datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M")
         for ns in (min(r.first_ns for r in runs.values()), max(r.last_ns for r in runs.values()))
@@ -130,7 +130,7 @@ def data_card(root: Path) -> str:
     """The card's measured part as Markdown."""
     runs, pairs = read_runs(root), replicates(root)
     parts = [
-        ["## What was recorded", "", *_what(runs, pairs)],
+        ["## What was recorded", "", *_summary(runs, pairs)],
         ["## Hosts", "", *_hosts(runs)],
         ["## What a host cost", "", *_cost(root, runs)],
         ["## How far a label can be trusted", "", *_reliability(runs, pairs)],

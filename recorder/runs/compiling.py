@@ -64,8 +64,8 @@ def compile_status(blueprint_id: str, module: nn.Module, *inputs: Any, backend: 
 
 def _fallback(backend: str, error: BaseException) -> str:
     """`eager`, and what the backend said. The usual one's is left out: there, only code that Dynamo can't trace falls back."""
-    said = " ".join(str(error).partition("\n\n")[0].split())
-    return "eager" if backend == USUAL_BACKEND else f"eager ({backend}: {type(error).__name__}: {said})"[:400]
+    text = " ".join(str(error).partition("\n\n")[0].split())
+    return "eager" if backend == USUAL_BACKEND else f"eager ({backend}: {type(error).__name__}: {text})"[:400]
 
 
 def _eager_status(module: nn.Module, *inputs: Any) -> "pb.CompileStatus":

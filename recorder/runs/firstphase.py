@@ -73,7 +73,7 @@ def sheet_hosts(plan: RecordPlan, wanted: Collection[str]) -> Iterator[HostSpec]
         index += 1
 
 
-def outcomes_on(plan: RecordPlan, spec: HostSpec, wanted: Collection[str]) -> dict[str, list[Outcome]]:
+def measure_outcomes(plan: RecordPlan, spec: HostSpec, wanted: Collection[str]) -> dict[str, list[Outcome]]:
     """Outcomes of every wanted and fitting kernel at the middle site of one host, one replicate."""
     host = build_host(spec)
     host.model.train()
@@ -150,20 +150,20 @@ def kernel_descriptor(kernel: Kernel, risk: float) -> pb.BlueprintDescriptor:
     return descriptor
 
 
-Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]  # a function's results for many arguments
+Runner = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]  # a function's results for many arguments
 
 
-def one_after_another(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+def run_sequentially(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
     """Run in this process."""
     return (function(*each) for each in arguments)
 
 
-def first_phase(plan: RecordPlan, known: Known, run: Run = one_after_another) -> Records:
+def first_phase(plan: RecordPlan, known: Known, run: Runner = run_sequentially) -> Records:
     """Every kernel's Urza record, compile status and sheet, where earlier recordings have not given them. No packets, no
     commands, no reports. A kernel that fits no host of this phase gets a BSDSFailed instead of a sheet."""
     wanted = [kernel for kernel in KERNELS if kernel not in known.risks]
     found: dict[str, list[Outcome]] = {}
-    for outcomes in run(outcomes_on, [(plan, spec, wanted) for spec in sheet_hosts(plan, wanted)]):
+    for outcomes in run(measure_outcomes, [(plan, spec, wanted) for spec in sheet_hosts(plan, wanted)]):
         for kernel_id, measured in outcomes.items():
             found.setdefault(kernel_id, []).extend(measured)
     graphs = {kernel: kernel not in known.described for kernel in KERNELS}

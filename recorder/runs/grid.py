@@ -81,12 +81,12 @@ class Pair:
         return f"{packet_id}-{self.seed.seed_id}-{self.kernel.blueprint_id}-{self.method}"
 
 
-def dealt(sites: int, kernels: int | None) -> list[int | None]:
+def kernels_per_site(sites: int, kernels: int | None) -> list[int | None]:
     """How many kernels each site gets when `kernels` are dealt one at a time, the first sites first."""
     return [None if kernels is None else (kernels + sites - 1 - place) // sites for place in range(sites)]
 
 
-def drawn(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel, ...]:
+def draw_kernels(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel, ...]:
     """The kernels to try at a seed: all that fit, or `count` of them drawn for this state, in the policy's order."""
     kernels = fitting(seed.site.layout)
     if count is None or count >= len(kernels):
@@ -98,9 +98,11 @@ def drawn(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel,
 def pairs_of(host: Host, seeds: Sequence[Seed], step: int, grid: Grid) -> list[Pair]:
     """The drawn kernels at every seed with the host's method, and one of them also with other methods."""
     own = host.spec.blending
-    counts = dealt(len(seeds), grid.kernels)
+    counts = kernels_per_site(len(seeds), grid.kernels)
     pairs = [
-        Pair(seed, kernel, own) for seed, count in zip(seeds, counts, strict=True) for kernel in drawn(host, seed, step, count)
+        Pair(seed, kernel, own)
+        for seed, count in zip(seeds, counts, strict=True)
+        for kernel in draw_kernels(host, seed, step, count)
     ]
     trained = [pair for pair in pairs if pair.kernel.identity_start and pair.kernel.stage > 0]
     if trained:

@@ -199,18 +199,18 @@ def _conclude(run: HostRun, attempt: Attempt, reason: str, *, aborted: bool) -> 
         return
     _order(run, attempt, attempt.packet_id, pb.SEED_OP_FOSSILIZE)
     fossilize(run.host.model, run.host.optimizer, seed.path, seed.graft)
-    _judged(run, attempt, held=True, reason=f"its uplift is {outcome.uplift:.3f}")
+    _finish(run, attempt, held=True, reason=f"its uplift is {outcome.uplift:.3f}")
 
 
 def _cull(run: HostRun, attempt: Attempt, packet_id: str, reason: str) -> None:
     _order(run, attempt, packet_id, pb.SEED_OP_CULL)
     if attempt.seed.graft is not None:
         uproot(attempt.seed.graft, run.host.optimizer)
-    _judged(run, attempt, held=False, reason=reason)
+    _finish(run, attempt, held=False, reason=reason)
 
 
-def _judged(run: HostRun, attempt: Attempt, *, held: bool, reason: str) -> None:
-    attempt.seed.judged(held, run.step)
+def _finish(run: HostRun, attempt: Attempt, *, held: bool, reason: str) -> None:
+    attempt.seed.conclude(held, run.step)
     attempt.seed.metrics.pop("stabilized", None)
     run.attempt = None
     run.health.conservative = not held

@@ -62,7 +62,7 @@ class Seed:
                 self.enter(pb.SEED_STAGE_SHADOWING, step)
         self.active_steps += self.alpha > 0 or self.stage == pb.SEED_STAGE_TRAINING
 
-    def judged(self, held: bool, step: int) -> None:
+    def conclude(self, held: bool, step: int) -> None:
         """The end of an attempt: FOSSILIZED where it held, else CULLED; its graft is the caller's business."""
         self.enter(pb.SEED_STAGE_FOSSILIZED if held else pb.SEED_STAGE_CULLED, step)
         self.verdicts += 1

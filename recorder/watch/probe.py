@@ -216,13 +216,13 @@ class Probe:
             return self._functional[self._cursor - 1][1]
         return None
 
-    def _hears(self) -> bool:
+    def _listens(self) -> bool:
         if self._apart:
             return torch.is_grad_enabled() and not in_backward() and not is_traced()
         return self._thread == get_ident()
 
     def _layer(self, path: str, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self._hears():
+        if not self._listens():
             return forward(*args, **kwargs)
         trace = self._begin_layer(path, time.perf_counter_ns())
         self.inside += 1
@@ -257,7 +257,7 @@ class Probe:
         trace.hooks += time.perf_counter_ns() - ended
 
     def _activation(self, path: str, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self._hears():
+        if not self._listens():
             return forward(*args, **kwargs)
         self.inside += 1
         try:

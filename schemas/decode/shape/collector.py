@@ -126,7 +126,7 @@ class Collector:
         if count:
             self.suspicious[table] = self.suspicious.get(table, 0) + count
 
-    def hold_nothing(self, positions: npt.NDArray[np.int64]) -> None:
+    def note_silent(self, positions: npt.NDArray[np.int64]) -> None:
         """Note sound records of which no row comes."""
         if len(positions):
             self.silent.append(positions)
