@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from recorder.watch import watch
 from schemas.errors import RecordingError
-from tests.recorder.test_changing import norms
-from tests.recorder.test_loops import steps
-from tests.recorder.test_wild import FLOATS, Plain
+from tests.recorder.watch.test_changing import norms
+from tests.recorder.watch.test_copies import FLOATS, Plain
+from tests.recorder.watch.test_loops import steps
 
 
 def test_several_optimizers_have_their_groups_one_after_the_other():

@@ -16,7 +16,7 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks
 from recorder import Observation, WatchWarning
 from recorder.watch import watch
 from schemas.errors import RecordingError
-from tests.recorder.test_wild import FLOATS, Plain
+from tests.recorder.watch.test_copies import FLOATS, Plain
 
 
 def steps(model: nn.Module, optimizer: Any, count: int, **options: Any) -> tuple[list[Observation], list[str]]:

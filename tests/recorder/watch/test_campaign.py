@@ -24,7 +24,7 @@ from recorder import Observation, WatchWarning
 from recorder.watch import watch
 from recorder.watch.tensors import tensors_of
 from recorder.watch.tracing import undisturbed
-from tests.recorder.test_foreign import IDS, RING, Recurrent, images, small
+from tests.recorder.watch.test_foreign import IDS, RING, Recurrent, images, small
 
 STEPS = 30
 EXPORTS = int(os.environ.get("CAMPAIGN_EXPORTS", "1"))

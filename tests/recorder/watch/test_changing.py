@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from recorder import Observation, WatchWarning
 from recorder.watch import watch
-from tests.recorder.test_wild import FLOATS, equal
+from tests.recorder.watch.test_copies import FLOATS, equal
 
 
 class LoRA(nn.Module):

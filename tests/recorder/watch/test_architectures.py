@@ -8,7 +8,7 @@ from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv
 from recorder.data import DATA_SETS
 from recorder.hosts import ARCHITECTURES, HELD, build_host, draw_host, fits
 from recorder.watch import watch
-from tests.recorder.models import Unet
+from tests.recorder.watch.models import Unet
 
 EDGES = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])
 

@@ -15,7 +15,7 @@ from torch_geometric.nn import GATConv, GCNConv
 from recorder.watch import watch
 from recorder.watch.observation import Observation
 from recorder.watch.topology import Topology
-from tests.recorder.models import Unet
+from tests.recorder.watch.models import Unet
 
 RING = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])
 IDS = torch.randint(0, 50, (2, 7), generator=torch.Generator().manual_seed(0))
