@@ -11,7 +11,7 @@ import numpy as np
 
 from recorder.data import DATA_SETS
 from recorder.exports import read_table
-from recorder.runs.reliability import Pair, class_counts, mean_uplift, reliability, replicates
+from recorder.runs.reliability import MeasuredPair, class_counts, mean_uplift, reliability, replicates
 from recorder.speech.health import CPU_SECONDS
 from recorder.speech.uplift import Outcome
 from schemas.configuration import RISK_CLASSES
@@ -19,7 +19,7 @@ from schemas.kernels import KERNELS
 from schemas.splits import HELD_OUT_DATA_SET, split_of
 
 _SPLITS = ("train", "validation", "test", "held out")
-Pairs = Mapping[Pair, list[Outcome]]
+Pairs = Mapping[MeasuredPair, list[Outcome]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _cost(root: Path, runs: Mapping[str, Run]) -> list[str]:
 
 
 def _reliability(runs: Mapping[str, Run], pairs: Pairs) -> list[str]:
-    groups: dict[tuple[str, str], dict[Pair, list[Outcome]]] = defaultdict(dict)
+    groups: dict[tuple[str, str], dict[MeasuredPair, list[Outcome]]] = defaultdict(dict)
     for pair, outcomes in pairs.items():
         run = runs[pair.run]
         for name in ("all", f"{run.data_set}", "under stress" if run.stress else "without stress"):

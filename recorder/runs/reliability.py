@@ -18,7 +18,7 @@ from schemas.configuration import RISK_CLASSES
 
 
 @dataclass(frozen=True)
-class Pair:
+class MeasuredPair:
     """One measured thing: a command (state, seed, kernel, blending method) at one horizon."""
 
     run: str
@@ -47,13 +47,13 @@ def outcome_of(report: Mapping[str, Any]) -> Outcome:
     )
 
 
-def replicates(root: Path) -> dict[Pair, list[Outcome]]:
+def replicates(root: Path) -> dict[MeasuredPair, list[Outcome]]:
     """Outcomes of every counterfactual, grouped by pair; the runs' own grafts have no replicates and are left out."""
-    found: dict[Pair, list[Outcome]] = defaultdict(list)
+    found: dict[MeasuredPair, list[Outcome]] = defaultdict(list)
     for report in read_table(root, "tamiyo/field_report", "tamiyo.field_report").to_pylist():
         if not report["command_id"].endswith("-graft"):
             outcome = outcome_of(report)
-            pair = Pair(report["training_run_id"], report["command_id"], report["blueprint_id"], outcome.horizon)
+            pair = MeasuredPair(report["training_run_id"], report["command_id"], report["blueprint_id"], outcome.horizon)
             found[pair].append(outcome)
     return dict(found)
 
@@ -69,7 +69,7 @@ class Reliability:
     noise: float
 
 
-def reliability(pairs: Mapping[Pair, list[Outcome]]) -> Reliability | None:
+def reliability(pairs: Mapping[MeasuredPair, list[Outcome]]) -> Reliability | None:
     """Reliability over pairs with two finite replicates, without the identity; None under three such pairs.
 
     single: Pearson's r of the first two replicates' uplifts; noise: sd of their difference over sqrt(2).
@@ -89,7 +89,7 @@ def reliability(pairs: Mapping[Pair, list[Outcome]]) -> Reliability | None:
     return Reliability(len(finite), single, of_two, float(first.std()), noise)
 
 
-def class_counts(pairs: Mapping[Pair, list[Outcome]]) -> Counter[str]:
+def class_counts(pairs: Mapping[MeasuredPair, list[Outcome]]) -> Counter[str]:
     """Pairs by the class of their worst replicate."""
     return Counter(RISK_CLASSES[max(RISK_CLASSES.index(risk_class(o)) for o in outcomes)] for outcomes in pairs.values())
 
