@@ -53,8 +53,10 @@ def _errors(table: Table, frame: "pl.DataFrame") -> Iterator[BrokenRule]:
     import polars as pl
     from pandera.errors import SchemaErrors
 
+    from schemas.contracts.models import pandera_schema
+
     try:
-        table.pandera().validate(frame, lazy=True)
+        pandera_schema(table).validate(frame, lazy=True)
     except SchemaErrors as errors:
         grouped = errors.failure_cases.group_by(["column", "check"], maintain_order=True)
         found = grouped.agg(pl.len(), pl.col("failure_case").cast(pl.String).first()).rows()

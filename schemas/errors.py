@@ -1,5 +1,22 @@
 """The errors of this project. Each message names the thing, what was expected, what was found and what to do."""
 
+import subprocess
+from typing import Final
+
+# what Dynamo (TorchDynamoException is a RuntimeError), a backend and the host's C++ compiler raise between them; whoever calls
+# torch.compile goes on without it in every case
+COMPILER_FAULTS: Final = (
+    RuntimeError,
+    OSError,
+    ImportError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    subprocess.SubprocessError,
+)
+
 
 class TamiyoError(Exception):
     """Root of every error that this project raises on purpose."""

@@ -146,7 +146,7 @@ def family_coverage(settings: ResourceParam[Settings], tables: ResourceParam[Tab
 
 @dg.asset_check(asset=BY_KEY, name="coverage_conservation", description="Measured and missing add up to elements, key by key.")
 def coverage_conservation(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
-    """Every run with states is counted; for each run and key 0 <= measured, and what `coverage.gaps` lacks is what is not measured of the elements."""
+    """Every run with states is counted; for each run and key, measured and missing (`coverage.gaps`) are all elements."""
     from gnn.coverage.counts import unbalanced
 
     rows = tables.read("coverage.by_key")

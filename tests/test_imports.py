@@ -3,6 +3,9 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,12 @@ FOREIGN = {
     "recorder": {"dagster"},
 }
 
+# package -> imports of one of its modules by another that are not counted when circles are looked for
+CIRCLES: dict[str, frozenset[tuple[str, str]]] = {
+    "recorder": frozenset(),
+    "schemas": frozenset(),
+}
+
 
 def imported(path: Path) -> set[str]:
     """Everything that a module imports, at its top or inside a function."""
@@ -40,6 +49,42 @@ def within(module: str, package: str) -> bool:
     return module == package or module.startswith(f"{package}.")
 
 
+def edges(repository: Path, package: str) -> set[tuple[str, str]]:
+    """(module, module that it imports) inside a package; imports for type checkers alone and inside functions count too."""
+    paths = {path.relative_to(repository).with_suffix(""): path for path in (repository / package).rglob("*.py")}
+    modules = {".".join(name.parts).removesuffix(".__init__"): path for name, path in paths.items()}
+    found = set()
+    for module, path in modules.items():
+        for name in imported(path):
+            target = name if name in modules else name.rpartition(".")[0]
+            if target in modules and target != module:
+                found.add((module, target))
+    return found
+
+
+def circle(edges: Iterable[tuple[str, str]]) -> list[str]:
+    """Names of one circle in order, the first again at the end; [] if there is none."""
+    graph = defaultdict(set)
+    for name, target in edges:
+        graph[name].add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def neighbours(edges: Iterable[tuple[str, str]]) -> dict[str, set[tuple[str, str]]]:
+    """By package: the imports between what lies directly in it, modules and packages; a package's own module is not counted."""
+    found = defaultdict(set)
+    for module, target in edges:
+        ours, theirs = module.split("."), target.split(".")
+        shared = next((place for place, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+        if shared:
+            found[".".join(ours[:shared])].add((ours[shared], theirs[shared]))
+    return found
+
+
 @pytest.mark.parametrize("package", ALLOWED)
 def test_imports_follow_the_arrows(package: str, repository: Path) -> None:
     wrong = {}
@@ -51,6 +96,25 @@ def test_imports_follow_the_arrows(package: str, repository: Path) -> None:
         if bad:
             wrong[path.relative_to(repository).as_posix()] = bad
     assert wrong == {}
+
+
+@pytest.mark.parametrize("package", CIRCLES)
+def test_no_modules_import_each_other_in_a_circle(package: str, repository: Path) -> None:
+    assert circle(edges(repository, package) - CIRCLES[package]) == []
+
+
+@pytest.mark.parametrize("package", CIRCLES)
+def test_no_rooms_of_a_package_import_each_other_in_a_circle(package: str, repository: Path) -> None:
+    rooms = neighbours(edges(repository, package) - CIRCLES[package])
+    assert {name: circle(imports) for name, imports in rooms.items() if circle(imports)} == {}
+
+
+def test_a_circle_is_found_among_modules_and_among_rooms() -> None:
+    assert circle({("p.a", "p.b"), ("p.b", "p.c")}) == []
+    assert set(circle({("p.a", "p.b"), ("p.b", "p.a"), ("p.b", "p.c")})) == {"p.a", "p.b"}
+    rooms = neighbours({("p.a.x", "p.b.y"), ("p.b.z", "p.a.w"), ("p.a.x", "p.a.w"), ("p", "p.a.x"), ("p.a.x", "p")})
+    assert rooms == {"p": {("a", "b"), ("b", "a")}, "p.a": {("x", "w")}}
+    assert circle(rooms["p"]) != []
 
 
 @pytest.mark.parametrize("module", ["tamiyo_assets.definitions", "tamiyo.cli", "schemas.contracts"])

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,21 +16,10 @@ from gnn.bundle.read import Bundle
 from gnn.model.network import TamiyoGNN
 from gnn.online.config import ServingConfig
 from lake.durable.publish import lock, publish_file
+from schemas.errors import COMPILER_FAULTS
 
 _LOG = logging.getLogger(__name__)
 COMPILE_STATUS = "compile_status.json"
-# what Dynamo, Inductor and the host's C++ compiler raise between them; serving goes on in every case
-COMPILER_FAULTS = (
-    RuntimeError,
-    OSError,
-    ImportError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    AssertionError,
-    subprocess.SubprocessError,
-)
 Status = Literal["COMPILED", "EAGER_FALLBACK", "EAGER"]
 
 

@@ -21,10 +21,10 @@ from lake.store.failures import disk_full
 from lake.store.table_store import HeldTables
 from schemas.contracts import REJECT_SCHEMA, TABLES, Folder, Reason
 from schemas.decode import Decoded, Limits, decode_file
-from schemas.decode.files import extension_of
+from schemas.decode.dispatch import extension_of
 from schemas.decode.read.isolate import Isolated
-from schemas.decode.read.together import SMALL_BYTES, Source, decode_together
 from schemas.decode.shape.collector import Collector, RawRecord
+from schemas.decode.together import SMALL_BYTES, Source, decode_together
 from schemas.errors import ContractError, StorageError
 
 _COMMITS = 2  # tables that are written at once: most of a write is done outside Python

@@ -15,7 +15,7 @@ from lake.replay.selection import Filter, Key, Selection, Source, select
 from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import Limits, decode_file
-from schemas.decode.read.again import decode_again
+from schemas.decode.again import decode_again
 from schemas.errors import StorageError
 
 

@@ -15,7 +15,7 @@ from lake.rejects import reject_names
 from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES, Folder
 from schemas.contracts.oona import ROUTES
-from schemas.decode.read.again import Kept, file_is_bad, needs_file
+from schemas.decode.again import Kept, file_is_bad, needs_file
 
 SLICE = 4096  # rejects that are decoded at once
 Reasons = dict[str, Counter[str]]  # records by reason code and rejects table

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from recorder.data import DATA_SETS, DataSet, Kind, Share, share_of
-from recorder.hosts.cnn import CNN
-from recorder.hosts.mlp import MLP
-from recorder.hosts.recurrent import Recurrent
-from recorder.hosts.residual import Residual
+from recorder.hosts.feedforward import CNN, MLP, Residual
+from recorder.hosts.sequences import Recurrent, Transformer
 from recorder.hosts.spec import HostSpec, draw_host
-from recorder.hosts.transformer import Transformer
 
 __all__ = ["ARCHITECTURES", "Host", "HostSpec", "build_host", "draw_host", "fits", "has_positions", "make_optimizer"]
 

@@ -6,12 +6,13 @@ from typing import Final
 
 import numpy as np
 
+from schemas.configuration import BLENDING_METHODS
+
 FAMILIES: Final = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 BASE_RATE: Final = {"sgd": 0.05, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "adagrad": 2e-2}
 ACTIVATIONS: Final = ("relu", "tanh", "gelu", "silu", "sigmoid", "leaky_relu")
 _BATCH: Final = {"mlp": 64}  # largest batch; 32 where a step is dear
 _FAMILY_SHARES: Final = (0.25, 0.25, 0.2, 0.1, 0.2)  # rmsprop has no fused step on the CPU
-METHODS: Final = ("linear", "cosine", "warmup_hold", "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def draw_host(seed: int, index: int, data_set: str, architecture: str, *, stress
         batch=min(int(rng.choice((16, 32, 64))), _BATCH.get(architecture, 32)),
         samples=int(rng.choice((200, 400, 800, 1200))),
         clip=0.0 if stress else float(rng.choice((0.0, 1.0, 5.0))),
-        blending=str(rng.choice(METHODS)),
+        blending=str(rng.choice(BLENDING_METHODS)),
         alpha_steps=1 if stress else int(rng.choice((10, 20, 30))),
         risk_tolerance=round(float(rng.uniform(0.1, 0.9)), 2),
         stress=stress,

@@ -6,15 +6,13 @@ from typing import Final
 
 from torch import Tensor
 
-from recorder.kernels import gates, norms, pointwise, projections, spatial
+from recorder.kernels import gates, pointwise, projections, spatial
 from recorder.kernels.base import Kernel, Layout, Site
 from schemas.kernels import KERNELS as ORDER
 
 __all__ = ["KERNELS", "Kernel", "Layout", "Site", "fitting", "site_of"]
 
-_ALL: Final = {
-    kernel.blueprint_id: kernel for module in (pointwise, projections, gates, norms, spatial) for kernel in module.KERNELS
-}
+_ALL: Final = {kernel.blueprint_id: kernel for module in (pointwise, projections, gates, spatial) for kernel in module.KERNELS}
 KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType({name: _ALL[name] for name in ORDER})
 
 

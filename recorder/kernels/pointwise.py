@@ -1,4 +1,5 @@
-"""Kernels that act on every element or channel alone: identity, scale, shift, affine, dropout, noise, activations."""
+"""Kernels that act on every element or channel alone: identity, scale, shift, affine, dropout, noise, activations,
+and those that normalize a site's output."""
 
 from typing import Final
 
@@ -36,12 +37,31 @@ class GaussianNoise(nn.Module):
         return inputs + self.level * inputs.detach().std() * torch.randn_like(inputs)
 
 
+class SequenceBatchNorm(nn.Module):
+    """BatchNorm over the channels of [B, T, C]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalized input, same shape."""
+        outputs: Tensor = self.norm(inputs.flatten(0, 1))
+        return outputs.reshape(inputs.shape)
+
+
 def _affine(site: Site, *, scale: bool, shift: bool) -> nn.Module:
     return OverChannels(site, ChannelAffine(site.channels, scale=scale, shift=shift))
 
 
 def _prelu(site: Site) -> nn.Module:
     return nn.PReLU(1 if site.layout is Layout.SEQUENCE else site.channels, init=1.0)
+
+
+def _batch_norm(site: Site) -> nn.Module:
+    if site.layout is Layout.IMAGE:
+        return nn.BatchNorm2d(site.channels)
+    return SequenceBatchNorm(site.channels) if site.layout is Layout.SEQUENCE else nn.BatchNorm1d(site.channels)
 
 
 KERNELS: Final = (
@@ -66,4 +86,26 @@ KERNELS: Final = (
     Kernel("kernel-prelu", "A rectifier with a learned slope per channel that starts at 1.", _prelu),
     Kernel("kernel-silu", "The SiLU function.", lambda site: nn.SiLU(), tier="EXPERIMENTAL", stage=2, identity_start=False),
     Kernel("kernel-tanh", "The tanh function.", lambda site: nn.Tanh(), tier="EXPERIMENTAL", stage=2, identity_start=False),
+    Kernel(
+        "kernel-layer-norm",
+        "Layer normalization over the channels.",
+        lambda site: OverChannels(site, nn.LayerNorm(site.channels)),
+        tier="EXPERIMENTAL",
+        identity_start=False,
+    ),
+    Kernel(
+        "kernel-rms-norm",
+        "Root-mean-square normalization over the channels.",
+        lambda site: OverChannels(site, nn.RMSNorm(site.channels)),
+        tier="EXPERIMENTAL",
+        identity_start=False,
+    ),
+    Kernel(
+        "kernel-batch-norm",
+        "Batch normalization of each channel.",
+        _batch_norm,
+        tier="HIGH_RISK",
+        stage=2,
+        identity_start=False,
+    ),
 )

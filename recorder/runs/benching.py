@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from recorder.speech.sheets import Benchmark
+from recorder.speech.safety_sheets import Benchmark
 from recorder.watch.tensors import tensors_of
 from recorder.watch.tracing import undisturbed
 

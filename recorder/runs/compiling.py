@@ -5,7 +5,6 @@ where `inductor` takes up to twenty and needs a C++ compiler. The record names i
 """
 
 import hashlib
-import subprocess
 import time
 from typing import Any, Final
 
@@ -13,22 +12,10 @@ import torch
 from torch import nn
 
 from recorder.speech.clock import stamp
+from schemas.errors import COMPILER_FAULTS
 from schemas.leyline import leyline_pb2 as pb
 
 USUAL_BACKEND: Final = "aot_eager"
-# what Dynamo, a backend and the host's C++ compiler raise between them; recording goes on in every case
-COMPILER_FAULTS: Final = (
-    RuntimeError,
-    OSError,
-    ImportError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    LookupError,
-    AssertionError,
-    subprocess.SubprocessError,
-    torch._dynamo.exc.TorchDynamoException,
-)
 
 
 def known_backend(name: str) -> str:
@@ -77,8 +64,8 @@ def compile_status(blueprint_id: str, module: nn.Module, *inputs: Any, backend: 
 
 def _fallback(backend: str, error: BaseException) -> str:
     """`eager`, and what the backend said. The usual one's is left out: there, only code that Dynamo can't trace falls back."""
-    said = " ".join(str(error).partition("\n\n")[0].split())
-    return "eager" if backend == USUAL_BACKEND else f"eager ({backend}: {type(error).__name__}: {said})"[:400]
+    text = " ".join(str(error).partition("\n\n")[0].split())
+    return "eager" if backend == USUAL_BACKEND else f"eager ({backend}: {type(error).__name__}: {text})"[:400]
 
 
 def _eager_status(module: nn.Module, *inputs: Any) -> "pb.CompileStatus":

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from recorder.exports import Records, read_table
 from recorder.hosts import build_host, has_positions
 from recorder.hosts.spec import HostSpec, draw_host
 from recorder.kernels import KERNELS, Kernel, Layout, Site, fitting
@@ -20,18 +21,17 @@ from recorder.runs.benching import benchmark
 from recorder.runs.compiling import compile_status, issue
 from recorder.runs.grafts import probe_site
 from recorder.runs.grid import Grid, open_state
-from recorder.runs.hostrun import Records
 from recorder.runs.lifecycle import quarantined
-from recorder.runs.outcomes import read_table
 from recorder.runs.plan import RecordPlan
-from recorder.runs.schedules import METHODS
 from recorder.runs.training import step_seed, train_step
-from recorder.runs.trials import Outcome, Treatment
+from recorder.runs.trials import Treatment
 from recorder.speech.catalogue import Measured, urza_record
 from recorder.speech.clock import Clock
-from recorder.speech.sheets import Benchmark, kernel_sheet
+from recorder.speech.safety_sheets import Benchmark, kernel_sheet
+from recorder.speech.uplift import Outcome
 from recorder.watch.observation import Observation
 from recorder.watch.watcher import watch
+from schemas.configuration import BLENDING_METHODS
 from schemas.leyline import leyline_pb2 as pb
 from schemas.splits import HELD_OUT_DATA_SET, split_of
 
@@ -73,7 +73,7 @@ def sheet_hosts(plan: RecordPlan, wanted: Collection[str]) -> Iterator[HostSpec]
         index += 1
 
 
-def outcomes_on(plan: RecordPlan, spec: HostSpec, wanted: Collection[str]) -> dict[str, list[Outcome]]:
+def measure_outcomes(plan: RecordPlan, spec: HostSpec, wanted: Collection[str]) -> dict[str, list[Outcome]]:
     """Outcomes of every wanted and fitting kernel at the middle site of one host, one replicate."""
     host = build_host(spec)
     host.model.train()
@@ -150,20 +150,20 @@ def kernel_descriptor(kernel: Kernel, risk: float) -> pb.BlueprintDescriptor:
     return descriptor
 
 
-Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]  # a function's results for many arguments
+Runner = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]]  # a function's results for many arguments
 
 
-def one_after_another(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+def run_sequentially(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
     """Run in this process."""
     return (function(*each) for each in arguments)
 
 
-def first_phase(plan: RecordPlan, known: Known, run: Run = one_after_another) -> Records:
+def first_phase(plan: RecordPlan, known: Known, run: Runner = run_sequentially) -> Records:
     """Every kernel's Urza record, compile status and sheet, where earlier recordings have not given them. No packets, no
     commands, no reports. A kernel that fits no host of this phase gets a BSDSFailed instead of a sheet."""
     wanted = [kernel for kernel in KERNELS if kernel not in known.risks]
     found: dict[str, list[Outcome]] = {}
-    for outcomes in run(outcomes_on, [(plan, spec, wanted) for spec in sheet_hosts(plan, wanted)]):
+    for outcomes in run(measure_outcomes, [(plan, spec, wanted) for spec in sheet_hosts(plan, wanted)]):
         for kernel_id, measured in outcomes.items():
             found.setdefault(kernel_id, []).extend(measured)
     graphs = {kernel: kernel not in known.described for kernel in KERNELS}
@@ -189,7 +189,7 @@ def describe_kernel(plan: RecordPlan, kernel_id: str, graph: bool, outcomes: lis
         failure = pb.BSDSFailed(blueprint_id=kernel_id, reason="no training host has a site that it fits")
         records["urabrask/bsds_failure"] = [failure]
     if graph:
-        record = urza_record(kernel_descriptor(kernel, risk), measured, blending=METHODS, exported_at_ns=clock.now())
+        record = urza_record(kernel_descriptor(kernel, risk), measured, blending=BLENDING_METHODS, exported_at_ns=clock.now())
         records["urza/blueprint"] = [record]
         update = compile_status(kernel_id, module, example, backend=plan.compile_backend)
         records["tezzeret/kernel"] = [issue(update, clock.now())]

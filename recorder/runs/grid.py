@@ -10,12 +10,13 @@ import numpy as np
 from recorder.exports import Record
 from recorder.hosts import Host
 from recorder.kernels import Kernel, fitting
-from recorder.runs.schedules import METHODS
 from recorder.runs.seeds import Seed
 from recorder.runs.training import Snapshot, evaluate, snapshot, step_seed
-from recorder.runs.trials import Outcome, Trajectory, Treatment, compare, run_trial
+from recorder.runs.trials import Trajectory, Treatment, compare, run_trial
 from recorder.speech.clock import Clock
 from recorder.speech.reports import field_report, graft_command, standard_errors
+from recorder.speech.uplift import Outcome
+from schemas.configuration import BLENDING_METHODS
 
 Emit = Callable[[str, Record], None]
 SURE_ENOUGH: Final = 0.01  # standard error of a mean uplift that needs no further replicate, whatever the uplift
@@ -80,12 +81,12 @@ class Pair:
         return f"{packet_id}-{self.seed.seed_id}-{self.kernel.blueprint_id}-{self.method}"
 
 
-def dealt(sites: int, kernels: int | None) -> list[int | None]:
+def kernels_per_site(sites: int, kernels: int | None) -> list[int | None]:
     """How many kernels each site gets when `kernels` are dealt one at a time, the first sites first."""
     return [None if kernels is None else (kernels + sites - 1 - place) // sites for place in range(sites)]
 
 
-def drawn(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel, ...]:
+def draw_kernels(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel, ...]:
     """The kernels to try at a seed: all that fit, or `count` of them drawn for this state, in the policy's order."""
     kernels = fitting(seed.site.layout)
     if count is None or count >= len(kernels):
@@ -97,14 +98,16 @@ def drawn(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel,
 def pairs_of(host: Host, seeds: Sequence[Seed], step: int, grid: Grid) -> list[Pair]:
     """The drawn kernels at every seed with the host's method, and one of them also with other methods."""
     own = host.spec.blending
-    counts = dealt(len(seeds), grid.kernels)
+    counts = kernels_per_site(len(seeds), grid.kernels)
     pairs = [
-        Pair(seed, kernel, own) for seed, count in zip(seeds, counts, strict=True) for kernel in drawn(host, seed, step, count)
+        Pair(seed, kernel, own)
+        for seed, count in zip(seeds, counts, strict=True)
+        for kernel in draw_kernels(host, seed, step, count)
     ]
     trained = [pair for pair in pairs if pair.kernel.identity_start and pair.kernel.stage > 0]
     if trained:
         chance = step_seed(host.spec.seed, host.spec.index, step, 13)
-        chosen, others = trained[chance % len(trained)], [method for method in METHODS if method != own]
+        chosen, others = trained[chance % len(trained)], [method for method in BLENDING_METHODS if method != own]
         turned = [others[(chance + turn) % len(others)] for turn in range(grid.methods)]
         pairs += [Pair(chosen.seed, chosen.kernel, method) for method in turned]
     return pairs
@@ -136,7 +139,7 @@ def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str,
         command_id = pair.command_id(packet_id)
         command = graft_command(
             spec,
-            pair.seed,
+            pair.seed.seed_id,
             pair.kernel.blueprint_id,
             command_id=command_id,
             packet_id=packet_id,
@@ -151,9 +154,10 @@ def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str,
     for tried, error, outcome in _with_errors(results, grid):
         report = field_report(
             spec,
-            tried.pair.seed,
+            tried.pair.seed.seed_id,
             tried.pair.kernel.blueprint_id,
             outcome,
+            layer_id=tried.pair.seed.layers[0],
             command_id=tried.command_id,
             packet_id=packet_id,
             se=error,

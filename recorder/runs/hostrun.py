@@ -3,83 +3,30 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from recorder.exports import Record
-from recorder.hosts import Host, build_host
+from recorder.exports import Records
+from recorder.hosts import build_host
 from recorder.hosts.spec import HostSpec
 from recorder.runs.benching import benchmark
 from recorder.runs.compiling import compile_status, issue
 from recorder.runs.grafts import probe_site, seed_mode
 from recorder.runs.grid import try_everything
-from recorder.runs.lifecycle import Attempt, decide, end_diverged, observe_graft
+from recorder.runs.lifecycle import decide, end_diverged, observe_graft
 from recorder.runs.plan import RecordPlan
-from recorder.runs.schedules import METHODS, alpha_at
-from recorder.runs.seeds import TRIGGER_THRESHOLD, Seed, choose_sites, seed_state
-from recorder.runs.training import evaluate, step_seed, train_step
+from recorder.runs.runstate import HostRun
+from recorder.runs.schedules import alpha_at
+from recorder.runs.seeds import Seed, choose_sites, seed_state
+from recorder.runs.training import evaluate, train_step
 from recorder.speech.catalogue import Measured, urza_record
 from recorder.speech.clock import Clock
 from recorder.speech.health import LATENCY_BUDGET_MS, Health, Machine
-from recorder.speech.sheets import host_sheet
+from recorder.speech.reports import TRIGGER_THRESHOLD
+from recorder.speech.safety_sheets import host_sheet
 from recorder.speech.vocabulary import SEED_IDS
 from recorder.watch.observation import Observation
 from recorder.watch.watcher import Watch, watch
+from schemas.configuration import BLENDING_METHODS
 from schemas.leyline import leyline_pb2 as pb
-
-Records = dict[str, list[Record]]  # folder ("tolaria/system_state") -> records in event order
-RUN_STREAM = 3  # the run's own batches; trials draw from other streams
-
-
-@dataclass
-class HostRun:
-    """A run in progress. `risks` maps a blueprint id to its measured risk score, for the seeds that carry it."""
-
-    plan: RecordPlan
-    spec: HostSpec
-    risks: Mapping[str, float]
-    clock: Clock
-    machine: Machine
-    health: Health
-    host: Host
-    seeds: list[Seed] = field(default_factory=list)
-    records: Records = field(default_factory=dict)
-    step: int = 0
-    losses_finite: bool = True
-    attempt: Attempt | None = None
-
-    def emit(self, folder: str, record: Record) -> None:
-        """Keep a record for its folder."""
-        self.records.setdefault(folder, []).append(record)
-
-    def seed_for(self, step: int) -> int:
-        """The random seed of a step of the run itself."""
-        return step_seed(self.spec.seed, self.spec.index, RUN_STREAM, step)
-
-    def train(self, seen: Watch) -> Observation | None:
-        """One step of the run: the active graft's alpha, the step, the watch."""
-        self.step += 1
-        host, spec, attempt = self.host, self.spec, self.attempt
-        since = attempt.blended(self.step) if attempt is not None else 0
-        for seed in self.seeds:
-            seed.advance(self.step, alpha_at(spec.blending, since, spec.alpha_steps))
-        loss = train_step(
-            host.model, host.optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=self.seed_for(self.step)
-        )
-        self.losses_finite = self.losses_finite and math.isfinite(float(loss))
-        if attempt is not None and since:
-            attempt.path.training.append(float(loss))
-            if self.step % self.plan.every == 0:
-                attempt.seed.measure_gradient()
-        observation = seen.step(loss, spec.batch)
-        if attempt is not None:
-            observe_graft(self, attempt)
-        return observation
-
-    def report_health(self, reason: str) -> None:
-        """Weatherlight's and Tamiyo's word on the recording as it is now."""
-        run_id, now = self.spec.run_id, self.clock.now()
-        self.emit("weatherlight/telemetry", self.health.weatherlight(run_id, now, losses_finite=self.losses_finite))
-        self.emit("tamiyo/telemetry", self.health.tamiyo(run_id, self.clock.now(), reason))
 
 
 def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], clock: Clock) -> Records:
@@ -91,7 +38,7 @@ def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], cl
         _warm_up(run, seen)
         seen.detailed = False
         while run.step < plan.total_steps and run.losses_finite:
-            observation = run.train(seen)
+            observation = _train(run, seen)
             if observation is not None:
                 packet_id = _packet(run, observation)
                 _decide(run, packet_id)
@@ -100,12 +47,33 @@ def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], cl
     return run.records
 
 
+def _train(run: HostRun, seen: Watch) -> Observation | None:
+    """One step of the run: set the active graft's alpha, train, and close the step of the watch."""
+    run.step += 1
+    host, spec, attempt = run.host, run.spec, run.attempt
+    since = attempt.blended(run.step) if attempt is not None else 0
+    for seed in run.seeds:
+        seed.advance(run.step, alpha_at(spec.blending, since, spec.alpha_steps))
+    loss = train_step(
+        host.model, host.optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=run.seed_for(run.step)
+    )
+    run.losses_finite = run.losses_finite and math.isfinite(float(loss))
+    if attempt is not None and since:
+        attempt.path.training.append(float(loss))
+        if run.step % run.plan.every == 0:
+            attempt.seed.measure_gradient()
+    observation = seen.step(loss, spec.batch)
+    if attempt is not None:
+        observe_graft(run, attempt)
+    return observation
+
+
 def _warm_up(run: HostRun, seen: Watch) -> None:
     """Train without packets, then say what the host is: Urza's record, its own sheet, its compile status, its health."""
     looks: list[Observation] = []
     started = time.perf_counter()
     while run.step < run.plan.warmup_steps:
-        observation = run.train(seen)
+        observation = _train(run, seen)
         if observation is not None:
             looks.append(observation)
     step_ms = (time.perf_counter() - started) * 1e3 / run.step
@@ -140,7 +108,7 @@ def _describe(run: HostRun, seen: Watch, looks: list[Observation], step_ms: floa
             "thresholds": {seed.seed_id: TRIGGER_THRESHOLD for seed in run.seeds},
         }
         now = run.clock.now()
-        record = urza_record(descriptor, measured, blending=METHODS, exported_at_ns=now, monitors=monitors)
+        record = urza_record(descriptor, measured, blending=BLENDING_METHODS, exported_at_ns=now, monitors=monitors)
         run.emit("urza/blueprint", record)
     update = compile_status(spec.blueprint_id, host.model, example, backend=run.plan.compile_backend)
     run.emit("tezzeret/kernel", issue(update, run.clock.now()))

@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 from recorder.data import Examples
 from recorder.hosts import Host, make_optimizer
 from recorder.runs.grafts import Graft, at_alpha, seed_mode
-from recorder.runs.training import evaluate, log_ratio
+from recorder.runs.training import evaluate
+from recorder.speech.uplift import log_ratio
 
 
 def shadow_loss(host: Host, graft: Graft, data: Examples, *, alpha: float = 1.0) -> float:

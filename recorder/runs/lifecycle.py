@@ -17,23 +17,21 @@ Gates are asked at packets. In order:
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from recorder.kernels import KERNELS, Kernel, fitting
 from recorder.runs.grafts import fossilize, join, plant, uproot
-from recorder.runs.isolation import Isolation, gap, isolate, shadow_loss
-from recorder.runs.seeds import DORMANT_KERNEL, GRAFTED, TRIGGER_THRESHOLD, Seed
-from recorder.runs.training import Snapshot, evaluate, log_ratio, snapshot, step_seed
-from recorder.runs.trials import DENSE_EVERY, Outcome, Trajectory, compare, look, run_trial
-from recorder.speech.reports import field_report, graft_command
-from recorder.speech.sheets import CRITICAL_RISK
+from recorder.runs.isolation import gap, isolate, shadow_loss
+from recorder.runs.runstate import Attempt, HostRun
+from recorder.runs.seeds import DORMANT_KERNEL, GRAFTED, Seed
+from recorder.runs.training import Snapshot, evaluate, snapshot, step_seed
+from recorder.runs.trials import DENSE_EVERY, compare, look, run_trial
+from recorder.speech.reports import TRIGGER_THRESHOLD, field_report, graft_command
+from recorder.speech.safety_sheets import CRITICAL_RISK
+from recorder.speech.uplift import Outcome, log_ratio
 from schemas.leyline import leyline_pb2 as pb
-
-if TYPE_CHECKING:
-    from recorder.runs.hostrun import HostRun
 
 TRAINING_STEPS: Final = 10
 EMBARGO_STEPS: Final = 20
@@ -44,29 +42,12 @@ LOSS_BAND: Final = 1.5
 LEAST_CONTRIBUTION: Final = -0.25
 
 
-@dataclass
-class Attempt:
-    """One graft of the run's own. `snapshot`, `base_loss` and `packet_id` are those of the start of blending."""
-
-    number: int
-    seed: Seed
-    isolation: Isolation | None = None
-    snapshot: Snapshot | None = None
-    base_loss: float = math.nan
-    packet_id: str = ""
-    path: Trajectory = field(default_factory=Trajectory)
-
-    def blended(self, step: int) -> int:
-        """Steps since blending began; 0 before."""
-        return 0 if self.snapshot is None else step - self.snapshot.step
-
-
 def quarantined(kernel: Kernel, risk: float) -> bool:
     """Whether a kernel may only live in quarantine: HIGH_RISK by its tier, or CRITICAL by its measured risk."""
     return kernel.tier == "HIGH_RISK" or risk >= CRITICAL_RISK
 
 
-def decide(run: "HostRun", packet_id: str) -> None:
+def decide(run: HostRun, packet_id: str) -> None:
     """Ask every gate that is due at this packet."""
     for seed in run.seeds:
         _recover(seed, run.step)
@@ -76,7 +57,7 @@ def decide(run: "HostRun", packet_id: str) -> None:
         _germinate(run, packet_id)
 
 
-def observe_graft(run: "HostRun", attempt: Attempt) -> None:
+def observe_graft(run: HostRun, attempt: Attempt) -> None:
     """What follows a step of the run: the isolated seed's own step, or a look at the losses of a grafted run."""
     seed, spec = attempt.seed, run.spec
     measured_next = (run.step + 1) % run.plan.every == 0  # the watch's hooks are on: a shadow pass would be counted
@@ -87,7 +68,7 @@ def observe_graft(run: "HostRun", attempt: Attempt) -> None:
         look(run.host, run.host.model, seed.graft, attempt.path, attempt.blended(run.step))
 
 
-def end_diverged(run: "HostRun") -> None:
+def end_diverged(run: HostRun) -> None:
     """A run whose loss is no longer finite ends its graft."""
     if run.attempt is not None and run.attempt.snapshot is not None:
         _conclude(run, run.attempt, "the loss is not finite", aborted=True)
@@ -102,7 +83,7 @@ def _recover(seed: Seed, step: int) -> None:
         seed.reset(step)
 
 
-def _gate(run: "HostRun", attempt: Attempt, packet_id: str) -> None:
+def _gate(run: HostRun, attempt: Attempt, packet_id: str) -> None:
     stage = attempt.seed.stage
     if stage == pb.SEED_STAGE_GERMINATED:
         _start_training(run, attempt, packet_id)
@@ -112,7 +93,7 @@ def _gate(run: "HostRun", attempt: Attempt, packet_id: str) -> None:
         _watch_graft(run, attempt, packet_id)
 
 
-def _germinate(run: "HostRun", packet_id: str) -> None:
+def _germinate(run: HostRun, packet_id: str) -> None:
     number = run.plan.graft_steps.index(run.step)
     rng = np.random.default_rng([run.spec.seed, run.spec.index, 5, number])
     free = [seed for seed in run.seeds if seed.stage == pb.SEED_STAGE_DORMANT]
@@ -126,7 +107,7 @@ def _germinate(run: "HostRun", packet_id: str) -> None:
     _order(run, run.attempt, packet_id, pb.SEED_OP_GERMINATE)
 
 
-def _start_training(run: "HostRun", attempt: Attempt, packet_id: str) -> None:
+def _start_training(run: HostRun, attempt: Attempt, packet_id: str) -> None:
     seed, spec = attempt.seed, run.spec
     own = step_seed(spec.seed, spec.index, 9, attempt.number)
     seed.graft = plant(run.host.model, seed.path, seed.site, KERNELS[seed.blueprint_id], own)
@@ -138,7 +119,7 @@ def _start_training(run: "HostRun", attempt: Attempt, packet_id: str) -> None:
     _order(run, attempt, packet_id, pb.SEED_OP_START_TRAINING)
 
 
-def _start_grafting(run: "HostRun", attempt: Attempt, packet_id: str) -> None:
+def _start_grafting(run: HostRun, attempt: Attempt, packet_id: str) -> None:
     seed, isolation = attempt.seed, attempt.isolation
     if seed.graft is None or isolation is None:
         return
@@ -156,7 +137,7 @@ def _start_grafting(run: "HostRun", attempt: Attempt, packet_id: str) -> None:
     _order(run, attempt, packet_id, pb.SEED_OP_START_GRAFTING)
 
 
-def _watch_graft(run: "HostRun", attempt: Attempt, packet_id: str) -> None:
+def _watch_graft(run: HostRun, attempt: Attempt, packet_id: str) -> None:
     seed, since = attempt.seed, attempt.blended(run.step)
     loss = attempt.path.validation.get(since, math.inf)
     if since >= FIRST_GATE and not loss <= LOSS_BAND * attempt.base_loss:
@@ -177,7 +158,7 @@ def _watch_graft(run: "HostRun", attempt: Attempt, packet_id: str) -> None:
         _conclude(run, attempt, "", aborted=False)
 
 
-def _measure(run: "HostRun", attempt: Attempt, state: Snapshot) -> Outcome:
+def _measure(run: HostRun, attempt: Attempt, state: Snapshot) -> Outcome:
     """The run since blending began against a control on the run's own batches."""
     horizon = max(FIRST_GATE, math.ceil(attempt.blended(run.step) / DENSE_EVERY) * DENSE_EVERY)
     control = run_trial(
@@ -192,7 +173,7 @@ def _measure(run: "HostRun", attempt: Attempt, state: Snapshot) -> Outcome:
     return compare(control, attempt.path, base_loss=attempt.base_loss, horizon=horizon, replicate=0)
 
 
-def _conclude(run: "HostRun", attempt: Attempt, reason: str, *, aborted: bool) -> None:
+def _conclude(run: HostRun, attempt: Attempt, reason: str, *, aborted: bool) -> None:
     """The verdict on a graft that was blended: measured, reported, and carried out."""
     seed, spec = attempt.seed, run.spec
     if attempt.snapshot is None or seed.graft is None:
@@ -202,9 +183,10 @@ def _conclude(run: "HostRun", attempt: Attempt, reason: str, *, aborted: bool) -
     seed.metrics["uplift"] = outcome.uplift if math.isfinite(outcome.uplift) else -1.0
     report = field_report(
         spec,
-        seed,
+        seed.seed_id,
         seed.blueprint_id,
         outcome,
+        layer_id=seed.layers[0],
         command_id=command_name(run, attempt, pb.SEED_OP_START_GRAFTING),
         packet_id=attempt.packet_id,
         se=math.nan,
@@ -217,34 +199,34 @@ def _conclude(run: "HostRun", attempt: Attempt, reason: str, *, aborted: bool) -
         return
     _order(run, attempt, attempt.packet_id, pb.SEED_OP_FOSSILIZE)
     fossilize(run.host.model, run.host.optimizer, seed.path, seed.graft)
-    _judged(run, attempt, held=True, reason=f"its uplift is {outcome.uplift:.3f}")
+    _finish(run, attempt, held=True, reason=f"its uplift is {outcome.uplift:.3f}")
 
 
-def _cull(run: "HostRun", attempt: Attempt, packet_id: str, reason: str) -> None:
+def _cull(run: HostRun, attempt: Attempt, packet_id: str, reason: str) -> None:
     _order(run, attempt, packet_id, pb.SEED_OP_CULL)
     if attempt.seed.graft is not None:
         uproot(attempt.seed.graft, run.host.optimizer)
-    _judged(run, attempt, held=False, reason=reason)
+    _finish(run, attempt, held=False, reason=reason)
 
 
-def _judged(run: "HostRun", attempt: Attempt, *, held: bool, reason: str) -> None:
-    attempt.seed.judged(held, run.step)
+def _finish(run: HostRun, attempt: Attempt, *, held: bool, reason: str) -> None:
+    attempt.seed.conclude(held, run.step)
     attempt.seed.metrics.pop("stabilized", None)
     run.attempt = None
     run.health.conservative = not held
     run.report_health(f"{attempt.seed.seed_id} {'fossilized' if held else 'culled'}: {reason}")
 
 
-def command_name(run: "HostRun", attempt: Attempt, operation: "pb.SeedOperation") -> str:
+def command_name(run: HostRun, attempt: Attempt, operation: "pb.SeedOperation") -> str:
     """Id of one of the commands of the run's own grafts."""
     name = {pb.SEED_OP_START_GRAFTING: "graft"}.get(operation, pb.SeedOperation.Name(operation)[len("SEED_OP_") :].lower())
     return f"{run.spec.run_id}-own-{attempt.number + 1}-{name}"
 
 
-def _order(run: "HostRun", attempt: Attempt, packet_id: str, operation: "pb.SeedOperation") -> None:
+def _order(run: HostRun, attempt: Attempt, packet_id: str, operation: "pb.SeedOperation") -> None:
     command = graft_command(
         run.spec,
-        attempt.seed,
+        attempt.seed.seed_id,
         attempt.seed.blueprint_id,
         command_id=command_name(run, attempt, operation),
         packet_id=packet_id,

@@ -14,9 +14,9 @@ from typing import Final
 
 import torch
 
-from recorder.exports import Record, encode, parquet_files, write_whole
-from recorder.runs.firstphase import Run, first_phase, known_kernels, one_after_another, risks_of
-from recorder.runs.hostrun import Records, record_host
+from recorder.exports import Record, Records, encode, parquet_files, write_whole
+from recorder.runs.firstphase import Runner, first_phase, known_kernels, risks_of, run_sequentially
+from recorder.runs.hostrun import record_host
 from recorder.runs.journal import Journal, load_journal, publish
 from recorder.runs.plan import RecordPlan, describe, target_hosts
 from recorder.speech.clock import Clock
@@ -145,7 +145,7 @@ def write_snapshots(root: Path) -> None:
         write_whole(root / "simic" / "registry_snapshot" / f"{name}_registry.json", content)
 
 
-def _describe_kernels(session: _Session, run: Run) -> dict[str, float]:
+def _describe_kernels(session: _Session, run: Runner) -> dict[str, float]:
     """The first phase, once a recording; its risks are kept in the journal."""
     if session.journal.risks is not None:
         return session.journal.risks
@@ -238,7 +238,7 @@ def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: No
     with ExitStack() as stack:
         stack.callback(session.flush)
         if plan.workers == 1:
-            risks = _describe_kernels(session, one_after_another)
+            risks = _describe_kernels(session, run_sequentially)
             session.prepared = session.elapsed
             _in_process(session, risks)
         else:

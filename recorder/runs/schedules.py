@@ -1,9 +1,10 @@
-"""Alpha schedules: how a graft's share rises from 0 to 1 over its steps. Names are the `schedule` registry's first four."""
+"""Alpha schedules: how a graft's share rises from 0 to 1 over its steps. `BLENDING_METHODS` names them."""
 
 import math
 from typing import Final
 
-METHODS: Final = ("linear", "cosine", "warmup_hold", "sigmoid")
+from schemas.configuration import BLENDING_METHODS
+
 TEMPERATURE: Final = 1.0  # of the sigmoid; the others ignore it
 _WARMUP_SHARE: Final = 0.3
 _SIGMOID_SPAN: Final = 12.0
@@ -25,7 +26,7 @@ def alpha_at(method: str, step: int, total_steps: int, temperature: float = TEMP
     if method == "sigmoid":
         low, value, high = (_logistic(x, temperature) for x in (0.0, t, 1.0))
         return (value - low) / (high - low)
-    raise ValueError(f"alpha schedule {method!r}: expected one of {', '.join(METHODS)}")
+    raise ValueError(f"alpha schedule {method!r}: expected one of {', '.join(BLENDING_METHODS)}")
 
 
 def _logistic(t: float, temperature: float) -> float:

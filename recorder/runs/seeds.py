@@ -7,12 +7,12 @@ from typing import Final
 from recorder.hosts.spec import FAMILIES, HostSpec
 from recorder.kernels import Site
 from recorder.runs.grafts import Graft
-from recorder.runs.schedules import METHODS, TEMPERATURE
+from recorder.runs.schedules import TEMPERATURE
+from recorder.speech.reports import POLICY_VERSION, TRIGGER_THRESHOLD
+from schemas.configuration import BLENDING_METHODS
 from schemas.leyline import leyline_pb2 as pb
 
-POLICY_VERSION: Final = "recorder-exploration-1"
 DORMANT_KERNEL: Final = "kernel-identity"  # a dormant seed passes its site's output through
-TRIGGER_THRESHOLD: Final = 0.02  # |u| under which a graft counts as neutral
 _ISOLATED: Final = (pb.SEED_STAGE_GERMINATED, pb.SEED_STAGE_TRAINING)
 GRAFTED: Final = (pb.SEED_STAGE_BLENDING, pb.SEED_STAGE_SHADOWING, pb.SEED_STAGE_PROBATIONARY)
 
@@ -62,7 +62,7 @@ class Seed:
                 self.enter(pb.SEED_STAGE_SHADOWING, step)
         self.active_steps += self.alpha > 0 or self.stage == pb.SEED_STAGE_TRAINING
 
-    def judged(self, held: bool, step: int) -> None:
+    def conclude(self, held: bool, step: int) -> None:
         """The end of an attempt: FOSSILIZED where it held, else CULLED; its graft is the caller's business."""
         self.enter(pb.SEED_STAGE_FOSSILIZED if held else pb.SEED_STAGE_CULLED, step)
         self.verdicts += 1
@@ -87,7 +87,7 @@ def _capabilities(seed: Seed) -> pb.SeedCapabilities:
     """A quarantined or still isolated seed has no exemption from isolation: the host's gradient never reaches it."""
     isolated = seed.quarantine or seed.stage in _ISOLATED
     return pb.SeedCapabilities(
-        allowed_blending_methods=METHODS,
+        allowed_blending_methods=BLENDING_METHODS,
         allowed_optimizer_families=FAMILIES,
         isolation_exemptions=() if isolated else ("host_gradient",),
     )

@@ -1,7 +1,6 @@
 """Training steps that repeat exactly: each step's batch and random state follow from its number and a seed alone."""
 
 import copy
-import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,9 +104,3 @@ def _without_seeds(state: dict[str, Any]) -> dict[str, Any]:
     groups = [group for group in state["param_groups"] if group.get("name") != SEED_GROUP]
     kept = {index for group in groups for index in group["params"]}
     return {"state": {index: value for index, value in state["state"].items() if index in kept}, "param_groups": groups}
-
-
-def log_ratio(control: float, treated: float) -> float:
-    """ln(control / treated): positive where the graft helped; NaN where either is not a positive finite number."""
-    usable = math.isfinite(control) and math.isfinite(treated) and control > 0 and treated > 0
-    return math.log(control / treated) if usable else math.nan

@@ -12,7 +12,8 @@ from recorder.hosts import Host
 from recorder.kernels import Kernel, Site
 from recorder.runs.grafts import Graft, attach, seed_mode
 from recorder.runs.schedules import alpha_at
-from recorder.runs.training import Snapshot, evaluate, log_ratio, step_seed, train_step
+from recorder.runs.training import Snapshot, evaluate, step_seed, train_step
+from recorder.speech.uplift import Outcome, log_ratio
 
 LOOK_EVERY: Final = 10  # steps between looks at the validation loss on the way, on every other of its examples
 CLOSING_LOOKS: Final = (10, 5, 0)  # steps before a horizon whose mean validation loss is the loss there
@@ -48,26 +49,6 @@ class Treatment:
     kernel: Kernel
     blending: str
     alpha_steps: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A treated trajectory against its control at one horizon; losses are mean cross-entropies."""
-
-    horizon: int
-    replicate: int
-    base_loss: float
-    control_loss: float
-    treated_loss: float
-    uplift_test: float
-    dip: float
-    late_sd: float
-    control_late_sd: float
-
-    @property
-    def uplift(self) -> float:
-        """u = ln(control loss / treated loss) on the validation split; NaN where the treated one is not finite."""
-        return log_ratio(self.control_loss, self.treated_loss)
 
 
 def run_trial(

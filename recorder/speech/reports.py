@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from recorder.hosts.spec import HostSpec
-from recorder.runs.seeds import POLICY_VERSION, TRIGGER_THRESHOLD, Seed
-from recorder.runs.trials import Outcome
 from recorder.speech.clock import stamp
+from recorder.speech.uplift import Outcome
 from schemas.leyline import leyline_pb2 as pb
 
+POLICY_VERSION: Final = "recorder-exploration-1"
+TRIGGER_THRESHOLD: Final = 0.02  # |u| under which a graft counts as neutral
 POOL_WEIGHT: Final = 4.0  # how many degrees of freedom the state's pooled noise is worth beside a pair's own replicates
 
 
 def graft_command(
     spec: HostSpec,
-    seed: Seed,
+    seed_id: str,
     kernel_id: str,
     *,
     command_id: str,
@@ -34,7 +35,7 @@ def graft_command(
         version=1,
         command_id=command_id,
         command_type=pb.COMMAND_SEED,
-        target_seed_id=seed.seed_id,
+        target_seed_id=seed_id,
         issued_at=stamp(now_ns),
         issued_by="recorder",
         seed_operation=order,
@@ -62,30 +63,31 @@ def _verdict(uplift: float) -> "pb.FieldReportOutcome":
 
 def field_report(
     spec: HostSpec,
-    seed: Seed,
+    seed_id: str,
     kernel_id: str,
     outcome: Outcome,
     *,
+    layer_id: str,
     command_id: str,
     packet_id: str,
     se: float,
     now_ns: int,
     aborted: bool = False,
 ) -> pb.FieldReport:
-    """One replicate's outcome at one horizon. `se` is the standard error of the mean uplift over this pair's replicates;
-    `aborted` says that a gate ended the graft before its horizon."""
+    """One replicate's outcome at one horizon. `layer_id` is the first layer that the seed monitors, `se` the standard error
+    of the mean uplift over this pair's replicates; `aborted` says that a gate ended the graft before its horizon."""
     report = pb.FieldReport(
         version=1,
         report_id=f"{command_id}-h{outcome.horizon}-r{outcome.replicate}",
         command_id=command_id,
         training_run_id=spec.run_id,
-        seed_id=seed.seed_id,
+        seed_id=seed_id,
         blueprint_id=kernel_id,
         outcome=pb.FIELD_REPORT_OUTCOME_ABORTED if aborted else _verdict(outcome.uplift),
         observation_window_epochs=max(1, outcome.horizon * spec.batch // spec.samples),
         issued_at=stamp(now_ns),
         tamiyo_policy_version=POLICY_VERSION,
-        layer_id=seed.layers[0],
+        layer_id=layer_id,
         packet_id=packet_id,
         control_delta=outcome.control_loss - outcome.base_loss,
         treated_delta=outcome.treated_loss - outcome.base_loss,

@@ -4,8 +4,8 @@ from types import MappingProxyType
 from typing import Final
 
 from recorder.hosts.spec import FAMILIES
-from recorder.runs.schedules import METHODS
 from recorder.watch.activations import MODULES
+from schemas.configuration import BLENDING_METHODS
 from schemas.kernels import KERNELS
 
 SEED_IDS: Final = ("seed-1", "seed-2", "seed-3", "seed-4")
@@ -33,7 +33,7 @@ SNAPSHOTS: Final = MappingProxyType(
     {
         "seed": SEED_IDS,
         "blueprint": KERNELS,
-        "schedule": METHODS,
+        "schedule": BLENDING_METHODS,
         "layer_type": _LAYERS,
         "activation_type": ("none", *MODULES.values()),
         "optimizer_family": FAMILIES,

@@ -48,8 +48,8 @@ def guarded(method: Callable[Concatenate[Own, Arguments], Result]) -> Callable[C
         try:
             return method(self, *args, **kwargs)
         except Exception as fault:  # noqa: BLE001  foreign tensors, modules and optimizers raise anything; the training goes on
-            where, said = method.__name__.strip("_").replace("_", " "), " ".join(str(fault).split())[:200]
-            self.faults.note(f"a part of the model can't be measured ({where}: {type(fault).__name__}: {said})")
+            where, text = method.__name__.strip("_").replace("_", " "), " ".join(str(fault).split())[:200]
+            self.faults.note(f"a part of the model can't be measured ({where}: {type(fault).__name__}: {text})")
             return None
 
     return safe

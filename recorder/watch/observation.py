@@ -16,22 +16,21 @@ Definitions (contracts.md section 4 names the fields; `measures.py` holds the fo
 
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import torch
 from torch import Tensor
 
-from recorder.watch.devices import gpu_percent
 from recorder.watch.inventory import Interval
 from recorder.watch.measures import convergence_rate, measure_activations, stability
 from recorder.watch.probe import Probe
+from recorder.watch.subject import Subject
 from recorder.watch.updates import Numbers, total_norm
 from schemas.leyline import leyline_pb2 as pb
-
-if TYPE_CHECKING:
-    from recorder.watch.watcher import Watch
 
 CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -62,16 +61,33 @@ class Observation:
         self.metrics["hook_latency_ms"] = self.metrics.get("hook_latency_ms", 0.0) + milliseconds
 
 
-def _layer(watch: "Watch", probe: Probe, numbers: Numbers, path: str, interval: Interval) -> pb.LayerTelemetry:
-    trace, keys = probe.layers.get(path), watch.parameter_ids[path]
+def _driver_faults() -> tuple[type[Exception], ...]:
+    """What asking the driver raises: without its bindings, without a driver, or where the device does not tell (MIG)."""
+    refused = getattr(sys.modules.get("pynvml"), "NVMLError", RuntimeError)
+    return (ImportError, RuntimeError, OSError, refused)
+
+
+def gpu_percent(device: torch.device | None) -> float | None:
+    """Share of the last sample period in which kernels ran on the GPU `device`, in percent, as `nvidia-smi` shows it; None
+    for any other device, and where the driver does not tell (`nvidia-ml-py` is not installed, MIG)."""
+    if device is None or device.type != "cuda":
+        return None
+    try:
+        return float(torch.cuda.utilization(device))
+    except _driver_faults():
+        return None
+
+
+def _layer(subject: Subject, probe: Probe, numbers: Numbers, path: str, interval: Interval) -> pb.LayerTelemetry:
+    trace, keys = probe.layers.get(path), subject.parameter_ids[path]
     gradient = weight = update = variance = None
     moved = interval.moved.get(path)
     if keys:
         gradient, weight = total_norm(numbers.gradient, keys), total_norm(numbers.weight, keys)
         update = total_norm(numbers.update, keys)
     if gradient is not None:
-        variance = watch.history(f"layer/{path}").add(gradient)
-    if moved == 0.0 and update and watch.follow:
+        variance = subject.history(f"layer/{path}").add(gradient)
+    if moved == 0.0 and update and subject.follow:
         moved = None  # written to past autograd, as a fused optimizer does, which counts no version
     return pb.LayerTelemetry(
         layer_id=path,
@@ -85,8 +101,8 @@ def _layer(watch: "Watch", probe: Probe, numbers: Numbers, path: str, interval: 
     )
 
 
-def _activations(watch: "Watch", probe: Probe) -> Iterator[pb.ActivationTelemetry]:
-    types = {a.activation_id: a.type for a in watch.topology.activations} if watch.topology else {}
+def _activations(subject: Subject, probe: Probe) -> Iterator[pb.ActivationTelemetry]:
+    types = {a.activation_id: a.type for a in subject.topology.activations} if subject.topology else {}
     known = {key: (types[key], trace) for key, trace in probe.activations.items() if key in types}
     measures = measure_activations(known)
     total = sum([measure.gradient_out or 0.0 for measure in measures.values()])
@@ -95,7 +111,7 @@ def _activations(watch: "Watch", probe: Probe) -> Iterator[pb.ActivationTelemetr
         if measure is None:
             yield pb.ActivationTelemetry(activation_id=key, activation_frequency=calls)
             continue
-        history = watch.history(f"activation/{key}")
+        history = subject.history(f"activation/{key}")
         yield pb.ActivationTelemetry(
             activation_id=key,
             activation_frequency=calls,
@@ -130,7 +146,7 @@ def group_id(index: int, group: Mapping[str, Any]) -> str:
 
 
 def _group(
-    watch: "Watch", numbers: Numbers, index: int, steps: int, family: str, group: Mapping[str, Any]
+    subject: Subject, numbers: Numbers, index: int, steps: int, family: str, group: Mapping[str, Any]
 ) -> pb.ParameterTelemetry:
     keys = [id(p) for p in group.get("params", ())]
     gradient, weight, update = (
@@ -138,7 +154,7 @@ def _group(
         total_norm(numbers.weight, keys),
         total_norm(numbers.update, keys),
     )
-    history = watch.history(f"group/{index}")
+    history = subject.history(f"group/{index}")
     before = history.mean if history.count else 0.0
     variance = rate = None
     if gradient is not None:
@@ -154,9 +170,9 @@ def _group(
     )
 
 
-def _connections(watch: "Watch", probe: Probe) -> Iterator[pb.ConnectionTelemetry]:
+def _connections(subject: Subject, probe: Probe) -> Iterator[pb.ConnectionTelemetry]:
     layers = probe.layers
-    for edge in watch.topology.connections if watch.topology else ():
+    for edge in subject.topology.connections if subject.topology else ():
         source, target = layers.get(edge.source), layers.get(edge.target)
         if source is None or target is None:
             continue
@@ -169,17 +185,17 @@ def _connections(watch: "Watch", probe: Probe) -> Iterator[pb.ConnectionTelemetr
         )
 
 
-def _influence(watch: "Watch", numbers: Numbers) -> dict[tuple[str, int], tuple[float, float, float]]:
+def _influence(subject: Subject, numbers: Numbers) -> dict[tuple[str, int], tuple[float, float, float]]:
     """Per activation and group: the share of the group's gradient (0..1) in the activation's layer, the norm of the
     group's weights there, and the first-order loss gain of their update."""
     links = {}
-    for index, group in enumerate(watch.groups()):
+    for index, group in enumerate(subject.groups()):
         keys = [id(p) for p in group.get("params", ())]  # in order: a sum of floats depends on it
         own, whole = set(keys), total_norm(numbers.gradient, keys)
-        for activation in watch.topology.activations if watch.topology else ():
+        for activation in subject.topology.activations if subject.topology else ():
             if activation.layer_id is None:
                 continue
-            here = [key for key in watch.parameter_ids.get(activation.layer_id, ()) if key in own]
+            here = [key for key in subject.parameter_ids.get(activation.layer_id, ()) if key in own]
             part, weight = total_norm(numbers.gradient, here), total_norm(numbers.weight, here)
             if part is not None and weight is not None and whole:
                 gain = sum(numbers.gain.get(key, 0.0) for key in here)
@@ -187,9 +203,9 @@ def _influence(watch: "Watch", numbers: Numbers) -> dict[tuple[str, int], tuple[
     return links
 
 
-def _metrics(watch: "Watch", numbers: Numbers, loss: float, interval: Interval, group: Mapping[str, Any]) -> dict[str, float]:
+def _metrics(subject: Subject, numbers: Numbers, loss: float, interval: Interval, group: Mapping[str, Any]) -> dict[str, float]:
     gradient = total_norm(numbers.gradient, numbers.gradient)
-    losses, gradients = watch.history("loss"), watch.history("gradient_norm")
+    losses, gradients = subject.history("loss"), subject.history("gradient_norm")
     losses.add(loss)
     variance = gradients.known_variance if gradient is None else gradients.add(gradient)
     seconds = interval.seconds
@@ -201,7 +217,7 @@ def _metrics(watch: "Watch", numbers: Numbers, loss: float, interval: Interval, 
         "optimizer_lr": number(group.get("lr")),
         "optimizer_momentum": momentum_of(group),
         "samples_per_s": interval.samples / seconds if seconds > 0 else None,
-        "gpu_util_percent": gpu_percent(watch.device),
+        "gpu_util_percent": gpu_percent(subject.device),
         "cpu_util_percent": 100.0 * interval.cpu_seconds / seconds / CORES if seconds > 0 else None,
     }
     return {name: value for name, value in metrics.items() if value is not None}
@@ -211,24 +227,24 @@ def _rms(output: Tensor | None) -> float:
     return math.nan if output is None else float(output.float().square().mean().sqrt())
 
 
-def observe(watch: "Watch", probe: Probe, loss: float, interval: Interval) -> Observation:
+def observe(subject: Subject, probe: Probe, loss: float, interval: Interval) -> Observation:
     """Turn a finished step's probe into an Observation."""
     started = time.perf_counter_ns()
-    numbers, layers, groups = probe.updates.numbers(), probe.layers, list(watch.named_groups())
-    known = watch.parameter_ids  # a layer that is not there any more is left out
-    paths = [layer.layer_id for layer in watch.topology.layers if layer.layer_id in known] if watch.topology else []
+    numbers, layers, groups = probe.updates.numbers(), probe.layers, list(subject.named_groups())
+    known = subject.parameter_ids  # a layer that is not there any more is left out
+    paths = [layer.layer_id for layer in subject.topology.layers if layer.layer_id in known] if subject.topology else []
     observation = Observation(
-        global_step=watch.global_step,
+        global_step=subject.global_step,
         loss=loss,
-        metrics=_metrics(watch, numbers, loss, interval, groups[0][1] if groups else {}),
-        layers=tuple([_layer(watch, probe, numbers, path, interval) for path in paths]),
-        activations=tuple(_activations(watch, probe)),
-        parameters=tuple([_group(watch, numbers, index, interval.steps, *group) for index, group in enumerate(groups)]),
-        connections=tuple(_connections(watch, probe)),
+        metrics=_metrics(subject, numbers, loss, interval, groups[0][1] if groups else {}),
+        layers=tuple([_layer(subject, probe, numbers, path, interval) for path in paths]),
+        activations=tuple(_activations(subject, probe)),
+        parameters=tuple([_group(subject, numbers, index, interval.steps, *group) for index, group in enumerate(groups)]),
+        connections=tuple(_connections(subject, probe)),
         latency_ms={path: trace.busy / 1e6 for path, trace in layers.items()},
-        output_rms={path: _rms(trace.output) for path, trace in layers.items()} if watch.detailed else {},
+        output_rms={path: _rms(trace.output) for path, trace in layers.items()} if subject.detailed else {},
         activation_cost={key: float(trace.units) for key, trace in probe.activations.items()},
-        influence=_influence(watch, numbers) if watch.detailed else {},
+        influence=_influence(subject, numbers) if subject.detailed else {},
     )
     hooks = probe.cost_ns + probe.updates.cost_ns + sum([trace.hooks for trace in layers.values()])
     observation.add_cost((hooks + time.perf_counter_ns() - started) / 1e6)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,11 @@ from recorder.watch import modes
 from recorder.watch.activations import function_activation, module_activation
 from recorder.watch.faults import Faults, guarded
 from recorder.watch.measures import ROWS, UNITS, ActivationTrace
+from recorder.watch.subject import Subject
 from recorder.watch.tensors import tensors_of
 from recorder.watch.topology import is_code
 from recorder.watch.updates import Updates, norm_of
 from recorder.watch.wrapping import Forward, Wrapping, in_backward, is_traced, listen_inside
-
-if TYPE_CHECKING:
-    from recorder.watch.watcher import Watch
 
 _FLOATS: Final = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 _RAISED: Final = object()  # in place of the output of a forward pass that raised
@@ -109,28 +107,28 @@ class _Functional(TorchFunctionMode):
 class Probe:
     """Looks at one step after another. `layers`, `activations` and `updates` hold what the last one showed."""
 
-    def __init__(self, watch: "Watch", root: nn.Module, updates: Updates, *, parts: bool) -> None:
-        self.faults = watch.faults
+    def __init__(self, subject: Subject, root: nn.Module, updates: Updates, *, parts: bool) -> None:
+        self.faults = subject.faults
         self.updates = updates
         self.layers: dict[str, LayerTrace] = {}
         self.activations: dict[str, ActivationTrace] = {}
         self.inside = 0
         self.cost_ns = 0
         self.compiled = False
-        self._watch, self._root = watch, root
+        self._subject, self._root = subject, root
         self._apart = parts  # leaves are called outside of any pass of the model
         self._thread: int | None = None  # the one that is inside of a pass
         self._handle: Any = None
         self._mode: _Functional | None = None
-        activations = () if watch.topology is None else watch.topology.activations
+        activations = () if subject.topology is None else subject.topology.activations
         self._functional = [(a.type, a.activation_id) for a in activations if a.functional]
         self._whole = {a.activation_id for a in activations if a.type == "glu"}  # its halves must stay apart
         self._cursor = 0
-        self._code = {path for path, module in watch.modules.items() if is_code(module)}
-        self._lone = next((path for path, module in watch.modules.items() if module is root), None)
+        self._code = {path for path, module in subject.modules.items() if is_code(module)}
+        self._lone = next((path for path, module in subject.modules.items() if module is root), None)
         leaves = [
             (module, partial(self._layer if module_activation(module) is None else self._activation, path))
-            for path, module in watch.modules.items()
+            for path, module in subject.modules.items()
             if module is not root
         ]
         self._entry, self._inner = Wrapping([(root, self._model_called)], inside=False), Wrapping(leaves, inside=True)
@@ -145,7 +143,7 @@ class Probe:
         else:
             self._entry.put_on()
         self.updates.begin()
-        if self._watch.detailed:
+        if self._subject.detailed:
             self._handle = register_optimizer_step_pre_hook(self._stepping)
         self.cost_ns += time.perf_counter_ns() - started
 
@@ -162,7 +160,7 @@ class Probe:
 
     @guarded
     def _stepping(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        own = set(map(id, self._watch.groups()))  # a wrapped optimizer shows the groups of the one that it steps
+        own = set(map(id, self._subject.groups()))  # a wrapped optimizer shows the groups of the one that it steps
         if any(id(group) in own for group in optimizer.param_groups):
             self.updates.before_step()
 
@@ -218,13 +216,13 @@ class Probe:
             return self._functional[self._cursor - 1][1]
         return None
 
-    def _hears(self) -> bool:
+    def _listens(self) -> bool:
         if self._apart:
             return torch.is_grad_enabled() and not in_backward() and not is_traced()
         return self._thread == get_ident()
 
     def _layer(self, path: str, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self._hears():
+        if not self._listens():
             return forward(*args, **kwargs)
         trace = self._begin_layer(path, time.perf_counter_ns())
         self.inside += 1
@@ -254,12 +252,12 @@ class Probe:
         trace.busy += ended - trace.started
         for tensor in (output,) if type(output) is Tensor else tensors_of(output):
             trace.output_bytes += tensor.numel() * tensor.element_size()
-            if self._watch.detailed and trace.output is None and _measurable(tensor):
+            if self._subject.detailed and trace.output is None and _measurable(tensor):
                 trace.output = tensor.detach()[:ROWS]
         trace.hooks += time.perf_counter_ns() - ended
 
     def _activation(self, path: str, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self._hears():
+        if not self._listens():
             return forward(*args, **kwargs)
         self.inside += 1
         try:

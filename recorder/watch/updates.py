@@ -69,7 +69,7 @@ class Sampler:
         self._pointers = [p.data_ptr() for p in self.parameters]
         self._views = self._look()
         self._aliased = all(p.is_contiguous() for p in self.parameters)  # the views see every update
-        self._before, self._now = self._room(), self._room()
+        self._before, self._now = self._buffers(), self._buffers()
 
     def fits(self, parameters: Sequence[Tensor]) -> bool:
         """Whether this sampler still reads these very parameters, in the memory where they lie now."""
@@ -79,7 +79,7 @@ class Sampler:
     def _look(self) -> list[Tensor]:
         return [p.detach().reshape(-1)[::stride] for p, stride in zip(self.parameters, self.strides, strict=True)]
 
-    def _room(self) -> list[Tensor]:
+    def _buffers(self) -> list[Tensor]:
         """Memory for one look: a piece a parameter, all of them in one tensor, which comes last, where their types agree."""
         if len({(p.dtype, p.device) for p in self.parameters}) != 1:
             return [torch.empty_like(view, memory_format=torch.contiguous_format) for view in self._views]
@@ -87,10 +87,10 @@ class Sampler:
         whole = torch.empty(sum(sizes), dtype=self._views[0].dtype, device=self._views[0].device)
         return [*whole.split(sizes), whole]
 
-    def _fill(self, room: list[Tensor]) -> None:
+    def _fill(self, buffers: list[Tensor]) -> None:
         if self.parameters:
             seen = self._aliased and self.fits(self.parameters)  # else `p.data` is another tensor since
-            torch._foreach_copy_(room[: len(self.parameters)], self._views if seen else self._look())
+            torch._foreach_copy_(buffers[: len(self.parameters)], self._views if seen else self._look())
 
     def take(self) -> None:
         """Keep the sampled elements as they are now."""
@@ -114,7 +114,7 @@ class Sampler:
 Parameters = tuple[list[Tensor], list[Tensor]]
 
 
-class _Unmoved:
+class _UntrainedNorms:
     """Norms of weights that no optimizer moves, computed again only where they were written to.
 
     A version counter shows that, but for writes past autograd (`p.data.mul_`): those show in sampled elements.
@@ -157,7 +157,7 @@ class Updates:
         self.by_output = True  # backward is noticed by the model's output; else by every parameter
         self._weights_now = weights
         self._sampler = Sampler([])
-        self._unmoved = _Unmoved()
+        self._untrained_norms = _UntrainedNorms()
         self._nodes: list[tuple[Any, Any]] = []
         self._reset()
 
@@ -236,7 +236,7 @@ class Updates:
     def numbers(self) -> Numbers:
         """The step's norms, once the optimizer is done. Without a backward, only the weights of others are known."""
         trained, others = (self._trained, self._others) if self._taken else self._weights_now()
-        unmoved = self._unmoved.norms(others)
+        unmoved = self._untrained_norms.norms(others)
         if not self._taken:
             self.by_output = self.by_output and not any(p.grad is not None for p in trained)
             return Numbers({}, unmoved, {}, {})

@@ -15,22 +15,20 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from recorder.watch.faults import Faults, guarded
+from recorder.watch.faults import guarded
 from recorder.watch.inventory import Interval, Inventory, Writes
-from recorder.watch.measures import Running
 from recorder.watch.observation import Observation, observe
 from recorder.watch.probe import Probe
-from recorder.watch.tensors import is_lazy
-from recorder.watch.topology import Topology
+from recorder.watch.subject import Subject
 from recorder.watch.tracing import Tracing
-from recorder.watch.updates import Parameters, Updates
+from recorder.watch.updates import Updates
 from schemas.errors import RecordingError
 
 PATIENCE: Final = 3  # steps without a pass of the model, after which what its parts showed counts, or a warning is due
 LONGEST: Final = 1024  # steps between two tracings
 
 
-class Watch:
+class Watch(Subject):
     """Watches one model and its optimizers. Made by `watch`; `topology` is known after the first forward pass.
 
     Call `step(loss, samples)` once after each `optimizer.step()`. On a measured step it returns an `Observation` (and
@@ -47,18 +45,8 @@ class Watch:
         sink: Callable[[Observation], None] | None,
         follow: bool = True,
     ) -> None:
-        self.optimizers, self.every = tuple(optimizers), every
-        self.topology: Topology | None = None
-        self.global_step = 0
-        self.detailed = False  # what only Urza's records need; off, a measured step is cheaper
-        self.running: dict[str, Running] = {}
-        self.faults = Faults()
-        self._model: nn.Module | None = model
-        self._sink, self.follow = sink, follow
-        self._inventory = Inventory(model)
-        self._groups = [len(optimizer.param_groups) for optimizer in self.optimizers]
-        self._own: list[int] | None = None  # ids of trained parameters, and all that are not
-        self._others: list[Tensor] = []
+        super().__init__(model, optimizers, follow=follow)
+        self.every, self._sink = every, sink
         self._writes = Writes(self._inventory)
         self._updates = Updates(self.weights, self.faults)
         self._probe: Probe | None = None
@@ -70,57 +58,6 @@ class Watch:
         self._blank = self._blind = 0  # tracing steps without a pass of the model, looks without a layer
         self._wait, self._not_before = 1, 0  # steps until another tracing: twice as many after each that showed nothing new
         self._begin()
-
-    @property
-    def modules(self) -> Mapping[str, nn.Module]:
-        """Leaf modules by path."""
-        return self._inventory.modules
-
-    @property
-    def parameter_ids(self) -> Mapping[str, list[int]]:
-        """Ids of the parameters of each leaf module."""
-        return self._inventory.parameter_ids
-
-    def history(self, key: str) -> Running:
-        """The running mean and variance kept under `key`."""
-        found = self.running.get(key)
-        if found is None:
-            found = self.running[key] = Running()
-        return found
-
-    @property
-    def device(self) -> torch.device | None:
-        """Where the model's first parameter is now; None for a model without any."""
-        parameters = self._inventory.parameters
-        return parameters[0].device if parameters else None
-
-    def groups(self) -> list[dict[str, Any]]:
-        """The model's own optimizer groups: those that were there when watching began, and with `follow` those of the model's
-        parameters that joined later (a seed's are not the model's)."""
-        return [group for _, group in self.named_groups()]
-
-    def named_groups(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each of `groups()` with its optimizer's family: the class name in lower case (`sgd`, `adam`, `adamw`, ...)."""
-        mine: set[int] | None = None
-        for optimizer, count in zip(self.optimizers, self._groups, strict=True):
-            name = type(optimizer).__name__.lower()
-            for index, group in enumerate(optimizer.param_groups):
-                if index < count:
-                    yield name, group
-                elif self.follow:
-                    mine = set(map(id, self._inventory.parameters)) if mine is None else mine
-                    if all(id(p) in mine for p in group.get("params", ())):
-                        yield name, group
-
-    def weights(self) -> Parameters:
-        """Parameters that the optimizers train now, and all others of the model whose weights have a norm."""
-        trained = [p for group in self.groups() for p in group.get("params", ()) if p.requires_grad]
-        own = list(map(id, trained))
-        if own != self._own:
-            taken = set(own)
-            others = [p for p in self._inventory.parameters if id(p) not in taken and not is_lazy(p)]
-            self._own, self._others = own, [p for p in others if p.is_floating_point() or p.is_complex()]
-        return trained, self._others
 
     def open(self) -> None:
         """Wait for the first forward pass, which shows the topology."""

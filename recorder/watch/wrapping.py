@@ -71,10 +71,10 @@ class StandIn:
         """Take the place of the module's call."""
         here = vars(self.module)  # past Module.__setattr__, which costs time and does nothing here
         self.on, self.compiled = True, False
-        self._lie_on(here.get(_PLACE))
+        self._place_over(here.get(_PLACE))
         here[_PLACE] = self._placed
 
-    def _lie_on(self, prior: Forward | None) -> None:
+    def _place_over(self, prior: Forward | None) -> None:
         self.prior = prior
         self._original = self.module._call_impl if prior is None else prior
 
@@ -93,13 +93,13 @@ class StandIn:
         while above is not None and above.prior is not self._placed:
             above = _stand_in(above.prior)
         if above is not None:
-            above._lie_on(self.prior)
+            above._place_over(self.prior)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What torch calls in place of the module's `_call_impl`."""
-        return self.hear(sys._getframe(1), args, kwargs)
+        return self.call_listener(sys._getframe(1), args, kwargs)
 
-    def hear(self, asking: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call_listener(self, asking: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Let the listener run the module's call, or its forward alone; `asking` is the frame of `nn.Module.__call__`."""
         if asking.f_code is _ASKING:
             caller = asking.f_locals["self"]
@@ -132,7 +132,7 @@ def _as_function(stand_in: StandIn) -> Forward:
     def called(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return module._call_impl(*args, **kwargs)
-        return stand_in.hear(sys._getframe(1), args, kwargs)
+        return stand_in.call_listener(sys._getframe(1), args, kwargs)
 
     called.stand_in = stand_in  # type: ignore[attr-defined]
     return called
@@ -202,5 +202,5 @@ def is_compiled(module: nn.Module) -> bool:
     return call is not None
 
 
-for _code in (StandIn.__call__.__code__, StandIn.hear.__code__):
+for _code in (StandIn.__call__.__code__, StandIn.call_listener.__code__):
     skip_code(_code)  # Dynamo goes on with the frames below, which are the user's, as if these were not there

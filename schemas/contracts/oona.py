@@ -4,6 +4,7 @@ from typing import Final
 
 from schemas.contracts.table import Folder
 
+ENVELOPE: Final = "BusEnvelope"
 ROUTES: Final[dict[str, tuple[str, str]]] = {
     "SYSTEM_STATE": ("SystemStatePacket", "tolaria/system_state"),
     "ADAPTATION_COMMAND": ("AdaptationCommand", "tamiyo/command"),
@@ -21,6 +22,6 @@ FOLDERS: Final = (
         description="BusEnvelope, routed by message_type; a type without a contract table is rejected.",
         tables=(),
         extensions=(".binpb", ".wal", ".ndjson", ".ndjson.gz", ".ndjson.zst"),
-        messages=("BusEnvelope",),
+        messages=(ENVELOPE,),
     ),
 )

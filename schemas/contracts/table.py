@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
@@ -187,19 +187,6 @@ class Table:
     def empty(self) -> pa.Table:
         """A typed table without rows."""
         return self.arrow_schema.empty_table()
-
-    def pandera(self) -> Any:
-        """The pandera (polars) schema of the stored rows."""
-        from schemas.contracts.models import pandera_schema
-
-        return pandera_schema(self)
-
-    def json_schema(self) -> dict[str, Any]:
-        """JSON Schema (2020-12) of one row as an object."""
-        from schemas.contracts.models import json_schema
-
-        found: dict[str, Any] = json_schema(self)
-        return found
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from schemas.contracts.table import STRINGS, Column, Folder, Presence, Table
 
+GUARD: Final = "guard_tensor"  # type of a layer that is a placeholder
 _TEXT: Final = pa.string()
 _INT: Final = pa.int64()
 _F32: Final = pa.float32()

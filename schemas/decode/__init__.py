@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from schemas.decode.files import decode_file, decode_packets
+    from schemas.decode.dispatch import decode_file, decode_packets
     from schemas.decode.limits import Limits
     from schemas.decode.shape.collector import Decoded
 
 __all__ = ["Decoded", "Limits", "decode_file", "decode_packets"]
 
-_MODULES: Final = {"Decoded": "shape.collector", "Limits": "limits", "decode_file": "files", "decode_packets": "files"}
+_MODULES: Final = {"Decoded": "shape.collector", "Limits": "limits", "decode_file": "dispatch", "decode_packets": "dispatch"}
 
 
 def __getattr__(name: str) -> object:

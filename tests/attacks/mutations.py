@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from google.protobuf import json_format
 
 from schemas.decode import decode_packets
-from schemas.decode.shape.batches import message_class
+from schemas.decode.read.batches import message_class
 from schemas.leyline import leyline_pb2 as pb
 from tests.schemas.decoding import binpb, packed, wal
 

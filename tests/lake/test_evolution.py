@@ -12,8 +12,9 @@ import pytest
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.store.table_store import TableStore
+from schemas.contract_reference import page
 from schemas.contracts import FOLDERS, TABLES, Column
-from schemas.contracts.reference import page
+from schemas.contracts.models import json_schema, pandera_schema
 from schemas.contracts.table import Table
 from schemas.digest import table_digest
 from tamiyo_assets.assets.reports import contract_columns
@@ -26,7 +27,7 @@ SEED = {"seed_id": "s", "training_run_id": "r", "timestamp_ns": 1, "alpha": 0.5,
 def test_every_view_of_a_table_has_its_columns_and_what_may_be_missing(table: Table) -> None:
     names = table.arrow_schema.names
     shown = {column.name: column for column in contract_columns(table).columns}
-    model, schema = table.pandera().columns, table.json_schema()
+    model, schema = pandera_schema(table).columns, json_schema(table)
     assert list(shown) == names == list(model)
     assert list(schema["properties"]) == list(table.names)
     section = page().split(f"## {table.name}\n")[1].split("\n## ")[0]
@@ -41,8 +42,8 @@ def test_every_view_of_a_table_has_its_columns_and_what_may_be_missing(table: Ta
 def test_a_new_column_appears_in_every_view() -> None:
     table = TABLES["tamiyo.command"]
     wider = replace(table, columns=(*table.columns, Column("mood", pa.float32(), "How it felt.", low=0.0, high=1.0)))
-    assert "mood" in wider.arrow_schema.names and "mood" in wider.pandera().columns
-    assert wider.json_schema()["properties"]["mood"]["maximum"] == 1.0
+    assert "mood" in wider.arrow_schema.names and "mood" in pandera_schema(wider).columns
+    assert json_schema(wider)["properties"]["mood"]["maximum"] == 1.0
     assert "mood" in [column.name for column in contract_columns(wider).columns]
     assert "mood_in_range" in {rule.name for rule in wider.rules}
 

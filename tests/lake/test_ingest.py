@@ -13,14 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import schemas.decode.read.together
+import schemas.decode.together
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger, present
 from lake.ingest import intake
 from lake.ingest.ingest import Ingest
 from lake.store.table_store import TableStore
 from schemas.contracts import TABLES
-from schemas.decode.read.together import Source
+from schemas.decode.together import Source
 from schemas.digest import table_digest
 from schemas.errors import StorageError
 from schemas.leyline import leyline_pb2 as pb
@@ -276,7 +276,7 @@ def test_a_stop_around_any_commit_loses_and_doubles_nothing(
 def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_refresh(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.put("tolaria/system_state/b.ndjson", packet("b", 1))
     path = site.put("tolaria/system_state/a.ndjson", packet("a", 1))
-    decode, together = schemas.decode.decode_file, schemas.decode.read.together.decode_together
+    decode, together = schemas.decode.decode_file, schemas.decode.together.decode_together
 
     def changing(*args: object, **how: object) -> object:
         if args[0] == path:

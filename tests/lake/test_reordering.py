@@ -19,8 +19,8 @@ from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import Limits, decode_file
 from schemas.decode.json.records import Drift, to_message
+from schemas.decode.read.batches import message_class
 from schemas.decode.read.framing import read_frames
-from schemas.decode.shape.batches import message_class
 from schemas.digest import table_digest
 from tests.schemas.decoding import binpb, packed, wal
 

@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import strategies as st
 
-from schemas.decode.shape.batches import descriptor, message_class
+from schemas.decode.read.batches import descriptor, message_class
 
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(["", "a", "tolaria", "weatherlight", "eager"])
 _NUMBERS = {

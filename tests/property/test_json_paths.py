@@ -12,8 +12,8 @@ from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.decode import files
-from schemas.decode.read.text import TextDecoder
+from schemas.decode import dispatch
+from schemas.decode.message.text import TextDecoder
 from tests.property.messages import messages
 from tests.schemas.decoding import Result, decode
 
@@ -64,7 +64,7 @@ def odd_lines(draw: st.DrawFn, name: str) -> str:
 
 
 def read(root: Path, folder: str, data: bytes, fast: bool) -> Result:
-    with patch.object(files, "TextDecoder", lambda found: TextDecoder(found, fast=fast)):
+    with patch.object(dispatch, "TextDecoder", lambda found: TextDecoder(found, fast=fast)):
         return decode(root, folder, "x.ndjson", data)
 
 

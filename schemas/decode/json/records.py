@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -14,7 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from schemas.contracts import Reason
 from schemas.contracts.enums import ENUMS
 from schemas.decode.limits import Limits
-from schemas.decode.shape.batches import message_class
+from schemas.decode.read.batches import message_class
+from schemas.decode.shape.collector import BadRecord, Drift
 from schemas.decode.shape.times import EXACT_FLOAT, BadTime, fitting_ns, iso_ns
 
 _LARGEST: Final = (2 - 2**-23) * 2.0**127  # float32
@@ -22,25 +22,6 @@ _ROUNDED_UP: Final = (2 - 2**-24) * 2.0**127  # from here on a number rounds to 
 _TIMESTAMP: Final = "google.protobuf.Timestamp"
 _STRUCT: Final = "google.protobuf.Struct"
 _INTEGERS: Final = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
-
-
-class BadRecord(ValueError):
-    """A record that is rejected, with its reason code."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-@dataclass
-class Drift:
-    """Undeclared fields and how often each was seen."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def count(self, name: str) -> None:
-        """Count one sight of `name`."""
-        self.counts[name] = self.counts.get(name, 0) + 1
 
 
 def parse_object(line: bytes, limits: Limits) -> dict[str, Any]:

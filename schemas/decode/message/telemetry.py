@@ -32,7 +32,7 @@ def decode_telemetry(collector: Collector, batch: pa.RecordBatch, origin: Origin
         derived = {key: column.take(pa.array(owners)) for key, column in packet.items()} | {"index": pa.array(index)}
         decode_columns(collector, name, field_of(elements), origin.take(owners), derived)
     sizes = [np.asarray(pc.fill_null(pc.list_value_length(batch.column(field)), 0), np.int64) for field in _PARTS]
-    collector.hold_nothing(origin.positions[good[np.sum(sizes, axis=0)[good] == 0]])
+    collector.note_silent(origin.positions[good[np.sum(sizes, axis=0)[good] == 0]])
     _health(collector, batch, packet, good, origin)
     _kernels(collector, batch, packet, good, origin)
 

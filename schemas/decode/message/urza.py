@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from schemas.contracts import TABLES, Reason
 from schemas.contracts.enums import ENUMS
-from schemas.decode.json.records import BadRecord, Drift, to_message
+from schemas.decode.json.records import to_message
 from schemas.decode.limits import Limits
 from schemas.decode.message.urza_graph import graph_rows
 from schemas.decode.message.urza_monitors import monitor_columns
-from schemas.decode.shape.batches import to_batch
-from schemas.decode.shape.collector import Collector, Origin, RawRecord
+from schemas.decode.read.batches import to_batch
+from schemas.decode.shape.collector import BadRecord, Collector, Drift, Origin, RawRecord
 from schemas.decode.shape.columns import null_where
 from schemas.decode.shape.plain import Plain, time_ns
 from schemas.decode.shape.rows import RawColumn, decode_columns, emit, field_of, shape_table

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from schemas.contracts import Reason
-from schemas.decode.json.records import BadRecord
+from schemas.contracts.urza import GUARD
+from schemas.decode.shape.collector import BadRecord
 from schemas.decode.shape.plain import Plain, is_text
 
-GUARD: Final = "guard_tensor"
 _NO_ACTIVATION: Final = "none"
 _LAYER: Final = frozenset(
     [

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from schemas.contracts import Reason
-from schemas.decode.json.records import BadRecord
 from schemas.decode.message.urza_graph import layer_names, resolve_layer
+from schemas.decode.shape.collector import BadRecord
 from schemas.decode.shape.plain import Plain, is_text
 
 Monitor = dict[str, Any]
@@ -31,10 +31,10 @@ def monitor_columns(graph: Plain) -> tuple[dict[str, Any], list[BadRecord]]:
             found.append({"seed": seed, "layer_id": resolve_layer(layer, names, what), "weight": one.number("weight")})
         except BadRecord as error:
             errors.append(error)
-    said = any(key in monitors.values for key in ("by_seed_id", "by_seed_index")) or "monitored_layers" in graph.values
+    declared = any(key in monitors.values for key in ("by_seed_id", "by_seed_index")) or "monitored_layers" in graph.values
     thresholds = monitors.section("thresholds")
     columns = {
-        "monitors": sorted(found, key=lambda one: (one["seed"], one["layer_id"])) if said else None,
+        "monitors": sorted(found, key=lambda one: (one["seed"], one["layer_id"])) if declared else None,
         "monitor_thresholds": _thresholds(thresholds) if "thresholds" in monitors.values else None,
         "capabilities_allowed_blending_methods": capabilities.texts("allowed_blending_methods"),
     }

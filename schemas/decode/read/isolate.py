@@ -35,8 +35,8 @@ class Isolated:
     @property
     def text(self) -> str:
         """The error as one line: its type and what it says."""
-        said = " ".join(str(self.error).split())[:300]
-        return f"{type(self.error).__name__}: {said}" if said else type(self.error).__name__
+        text = " ".join(str(self.error).split())[:300]
+        return f"{type(self.error).__name__}: {text}" if text else type(self.error).__name__
 
 
 def decode_each(

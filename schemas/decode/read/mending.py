@@ -8,11 +8,10 @@ from google.protobuf.message import DecodeError
 
 from schemas.contracts import FOLDERS, TABLES, Folder, Reason
 from schemas.contracts.enums import ENUMS
-from schemas.contracts.oona import ROUTES
+from schemas.contracts.oona import ENVELOPE, ROUTES
 from schemas.decode.limits import Limits
-from schemas.decode.message.envelope import ENVELOPE
+from schemas.decode.read.batches import descriptor, message_class
 from schemas.decode.read.framing import Chunk, Frame, find_record, prefix_of
-from schemas.decode.shape.batches import descriptor, message_class
 
 _LEAD: Final = 32  # bytes of the record before a bad stretch that are searched too
 _MESSAGE: Final = "expected a record, found bytes that are none; good records follow"

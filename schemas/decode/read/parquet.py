@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 from google.protobuf.descriptor import FieldDescriptor
 
 from schemas.contracts import TABLES, Column, Folder, Presence, Reason, Table
+from schemas.contracts.urza import GUARD
 from schemas.decode.limits import Limits
-from schemas.decode.message.urza_graph import GUARD
+from schemas.decode.read.batches import descriptor
 from schemas.decode.read.isolate import decode_each
 from schemas.decode.read.parquet_limits import Unreadable
 from schemas.decode.read.parquet_source import Batch, RowTexts, Source
-from schemas.decode.shape.batches import descriptor
 from schemas.decode.shape.cells import WrongColumns, cast_cells, shape_cells, stored, time_fault
 from schemas.decode.shape.collector import Collector, Decoded, Origin, RawRecord
 from schemas.decode.shape.columns import Findings, null_where, shape_column, truth
@@ -174,11 +174,11 @@ def _unsent(table: Table, columns: dict[str, Any]) -> dict[str, pa.Array]:
 def _carry_non_finite(array: pa.Array, columns: dict[str, Any], found: Findings) -> None:
     """Take over the names of values that were not finite; these stay missing, also where absent is zero."""
     lists = cast_cells(stored(array), "non_finite", pa.list_(pa.string()), found)
-    wild: dict[str, list[int]] = {}
+    missing: dict[str, list[int]] = {}
     for index, names in enumerate(lists.to_pylist()) if lists.null_count < len(lists) else ():
         if names:
             found.missing(np.full(len(names), index, np.int64), pa.array(names, pa.string()))
             for name in names:
-                wild.setdefault(name, []).append(index)
-    for name in wild.keys() & columns.keys():
-        columns[name] = null_where(columns[name], np.isin(np.arange(len(lists)), wild[name]))
+                missing.setdefault(name, []).append(index)
+    for name in missing.keys() & columns.keys():
+        columns[name] = null_where(columns[name], np.isin(np.arange(len(lists)), missing[name]))

@@ -34,7 +34,7 @@ class Batch:
     start: int
     wrapped: dict[str, Mask] = field(default_factory=dict)
     seconds: pa.RecordBatch | None = None
-    others: "_Others | None" = None
+    others: "_UndeclaredColumns | None" = None
 
     @cached_property
     def raws(self) -> Sequence[bytes]:
@@ -79,7 +79,7 @@ class Source:
             names = list(declared)
             seconds = self._seconds(index, [name for name in self._int96() if name in names])
             rest = [name for name in self.names if name not in names]
-            others = _Others(self, index, rest, start) if sound and rest else None
+            others = _UndeclaredColumns(self, index, rest, start) if sound and rest else None
             for rows in self._file.iter_batches(
                 self.limits.chunk_records, row_groups=[index], columns=names, use_threads=False
             ):
@@ -118,7 +118,7 @@ def _wrapped(rows: pa.RecordBatch, seconds: Any) -> dict[str, Mask]:
     return found
 
 
-class _Others:
+class _UndeclaredColumns:
     """Columns of a row group that no contract has, read only for rejected rows; none where they can't be read."""
 
     def __init__(self, source: Source, index: int, names: Sequence[str], start: int) -> None:

@@ -47,6 +47,25 @@ class RawRecord:
     raw: bytes
 
 
+class BadRecord(ValueError):
+    """A record that is rejected, with its reason code."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass
+class Drift:
+    """Undeclared fields and how often each was seen."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, name: str) -> None:
+        """Count one sight of `name`."""
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+
 @dataclass
 class Collector:
     """Gathers the outcome of one chunk. `file` and `digest` name the export that every row comes from.
@@ -107,7 +126,7 @@ class Collector:
         if count:
             self.suspicious[table] = self.suspicious.get(table, 0) + count
 
-    def hold_nothing(self, positions: npt.NDArray[np.int64]) -> None:
+    def note_silent(self, positions: npt.NDArray[np.int64]) -> None:
         """Note sound records of which no row comes."""
         if len(positions):
             self.silent.append(positions)

@@ -99,15 +99,15 @@ def _float(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
     values = raw.cast(column.type, safe=False)
     numbers = values.to_numpy(zero_copy_only=False)
     missing = ~np.isfinite(numbers)
-    wild = missing & truth(pc.is_valid(values)) if missing.any() else missing
-    rows = np.flatnonzero(wild)
+    non_finite = missing & truth(pc.is_valid(values)) if missing.any() else missing
+    rows = np.flatnonzero(non_finite)
     found.missing(rows, pa.array([column.name] * len(rows), pa.string()))
     if column.presence is Presence.IMPLICIT:
         missing |= numbers == 0
     _check_range(column, numbers, missing, found)
     if column.presence is Presence.ZERO_OK and "." not in column.field_path and values.null_count:
         values = pc.fill_null(values, 0.0)
-        return null_where(values, wild)
+        return null_where(values, non_finite)
     return null_where(values, missing)
 
 
@@ -193,8 +193,8 @@ def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
         items = items.cast(item_type, safe=False)
         good = truth(pc.is_finite(items))
         if not good.all():
-            wild = keys.filter(pa.array(~good))
-            found.missing(rows[~good], pc.binary_join_element_wise(pa.scalar(column.name), wild, "."))
+            non_finite = keys.filter(pa.array(~good))
+            found.missing(rows[~good], pc.binary_join_element_wise(pa.scalar(column.name), non_finite, "."))
             rows, keys, items = rows[good], keys.filter(pa.array(good)), items.filter(pa.array(good))
     elif pa.types.is_struct(item_type):
         items = _map_structs(column, rows, keys, items, found)
@@ -210,11 +210,13 @@ def _map_structs(column: Column, rows: npt.NDArray[np.int64], keys: pa.Array, it
     fields = []
     for one in column.type.item_type:
         values = pc.struct_field(items, one.name).cast(one.type)
-        wild = truth(pc.invert(pc.is_finite(values)))
-        if wild.any():
-            names = pc.binary_join_element_wise(pa.scalar(column.name), keys.filter(pa.array(wild)), pa.scalar(one.name), ".")
-            found.missing(rows[wild], names)
-        fields.append(null_where(values, wild | truth(pc.equal(values, 0))))
+        non_finite = truth(pc.invert(pc.is_finite(values)))
+        if non_finite.any():
+            names = pc.binary_join_element_wise(
+                pa.scalar(column.name), keys.filter(pa.array(non_finite)), pa.scalar(one.name), "."
+            )
+            found.missing(rows[non_finite], names)
+        fields.append(null_where(values, non_finite | truth(pc.equal(values, 0))))
     return pa.StructArray.from_arrays(fields, fields=list(column.type.item_type))
 
 

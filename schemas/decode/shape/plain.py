@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from schemas.contracts import Reason
-from schemas.decode.json.records import BadRecord, Drift
+from schemas.decode.shape.collector import BadRecord, Drift
 from schemas.decode.shape.columns import INT64_MAX
 from schemas.decode.shape.times import EXACT_FLOAT, BadTime, fitting_ns
 

@@ -1,0 +1,156 @@
+"""One function per Leyline message: an Arrow batch of it -> rows of its contract tables (contracts.md section 5)."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf.struct_pb2 import Struct
+
+from schemas.contracts import TABLES
+from schemas.decode.message.seeds import seed_columns
+from schemas.decode.message.telemetry import decode_telemetry
+from schemas.decode.read.batches import message_class, to_batch
+from schemas.decode.shape.canonical import canonical_json
+from schemas.decode.shape.collector import Collector, Origin
+from schemas.decode.shape.columns import truth
+from schemas.decode.shape.constant import repeated
+from schemas.decode.shape.rows import count_faults, decode_columns, emit, explode, field_of, shape_table
+
+_ELEMENTS: Final = {
+    "layers": "tolaria.layer_telemetry",
+    "activations": "tolaria.activation_telemetry",
+    "parameters": "tolaria.parameter_telemetry",
+    "connections": "tolaria.connection_telemetry",
+}
+_PAYLOADS: Final = ("seed_operation", "optimizer_adjustment", "circuit_breaker", "rollback_payload")
+
+
+def decode_messages(collector: Collector, message: str, payloads: Sequence[bytes], origin: Origin) -> dict[int, str]:
+    """Decode protobuf `payloads` of one message type into `collector`; the error of each that does not parse, by its row."""
+    batch, good, errors = to_batch(message, payloads)
+    if batch is not None:
+        kept = origin if not errors else origin.take(np.asarray(good, np.int64))
+        used = payloads if not errors else [payloads[row] for row in good]
+        decode_batch(collector, message, batch, kept, used)
+    return {row: f"expected a {message}: {error}" for row, error in errors.items()}
+
+
+def decode_batch(collector: Collector, message: str, batch: pa.RecordBatch, origin: Origin, payloads: Sequence[bytes]) -> None:
+    """Decode an Arrow batch of one message type; `payloads` are asked only for what Arrow can't hold."""
+    _DECODERS[message](collector, batch, origin, payloads)
+
+
+def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    name = "tolaria.system_state"
+    columns, found = shape_table(TABLES[name], field_of(batch), batch.num_rows, {})
+    columns["is_completion"] = pa.array(_completion(columns))
+    for field in (*_ELEMENTS, "seed_states"):
+        count_faults(found, field, batch.column(field), collector.limits)
+    good = emit(collector, name, columns, found, origin)
+    packet = {key: columns[key] for key in ("training_run_id", "packet_id", "timestamp_ns", "global_step")}
+    for field, table in _ELEMENTS.items():
+        elements, owners, _index = explode(batch.column(field), good)
+        if len(owners):
+            derived = {key: column.take(pa.array(owners)) for key, column in packet.items()}
+            decode_columns(collector, table, field_of(elements), origin.take(owners), derived)
+    seeds, owners, _index = explode(batch.column("seed_states"), good)
+    if len(owners):
+        derived = {key: column.take(pa.array(owners)) for key, column in packet.items()}
+        derived["source"] = repeated("packet", len(owners))
+        seed_columns(collector, field_of(seeds), origin.take(owners), derived)
+
+
+def _completion(columns: dict[str, Any]) -> npt.NDArray[np.bool_]:
+    """Tolaria's completion markers: validation accuracy exactly 1.0 and both losses missing."""
+    marks = truth(pc.equal(columns["source_subsystem"], "tolaria")) & truth(pc.equal(columns["validation_accuracy"], 1.0))
+    return marks & truth(pc.is_null(columns["training_loss"])) & truth(pc.is_null(columns["validation_loss"]))
+
+
+def _seed_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    seed_columns(collector, field_of(batch), origin, {"source": repeated("export", batch.num_rows)})
+
+
+def _bsds(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    decode_columns(collector, "urabrask.bsds", field_of(batch), origin, {"source": repeated("bsds", batch.num_rows)})
+
+
+def _bsds_issued(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    sheets = batch.column("bsds")
+    derived = {"source": repeated("issued", batch.num_rows)}
+    decode_columns(collector, "urabrask.bsds", field_of(sheets), origin, derived)
+
+
+def _bsds_failed(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    rows = zip(batch.column("blueprint_id").to_pylist(), batch.column("reason").to_pylist(), strict=True)
+    digests = [canonical_json({"blueprint_id": blueprint, "reason": reason}).digest for blueprint, reason in rows]
+    decode_columns(collector, "urabrask.bsds_failure", field_of(batch), origin, {"digest": pa.array(digests, pa.string())})
+
+
+def _kernel(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    decode_columns(collector, "tezzeret.kernel", field_of(batch), origin, {"source": repeated("update", batch.num_rows)})
+
+
+def _command(collector: Collector, batch: pa.RecordBatch, origin: Origin, payloads: Sequence[bytes]) -> None:
+    sent: list[str | None] = [None] * batch.num_rows
+    for name in _PAYLOADS:
+        for row in np.flatnonzero(truth(pc.is_valid(batch.column(name)))):
+            sent[int(row)] = name
+    structs = [_rollback(payloads[row]) if name == "rollback_payload" else (None, False) for row, name in enumerate(sent)]
+    rollbacks = pa.array([text for text, _ in structs], pa.string())
+    derived = {"payload": pa.array(sent, pa.string()), "rollback_payload": rollbacks}
+    columns, found = shape_table(TABLES["tamiyo.command"], field_of(batch), batch.num_rows, derived)
+    non_finite = np.flatnonzero([not_finite for _, not_finite in structs])
+    found.missing(non_finite, pa.array(["rollback_payload"] * len(non_finite), pa.string()))
+    emit(collector, "tamiyo.command", columns, found, origin)
+
+
+def _rollback(payload: bytes) -> tuple[str, bool]:
+    """The command's rollback Struct as canonical JSON, and whether it held numbers that are not finite; these are left out.
+
+    A Struct is the one message that Arrow can't hold.
+    """
+    non_finite: list[float] = []
+    plain = _plain(message_class("AdaptationCommand").FromString(payload).rollback_payload, non_finite)
+    return canonical_json(plain).text, bool(non_finite)
+
+
+def _plain(value: Any, non_finite: list[float]) -> Any:
+    """A Struct, a list or a value of one in plain Python."""
+    if isinstance(value, Struct):
+        items = {key: _plain(item, non_finite) for key, item in value.fields.items()}
+        return {key: items[key] for key in items if not _is_non_finite(value.fields[key])}
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return _plain(value.struct_value, non_finite)
+    if kind == "list_value":
+        return [_plain(item, non_finite) for item in value.list_value.values]
+    if _is_non_finite(value):
+        non_finite.append(value.number_value)
+        return None
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _is_non_finite(value: Any) -> bool:
+    return value.WhichOneof("kind") == "number_value" and not math.isfinite(value.number_value)
+
+
+def _field_report(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
+    decode_columns(collector, "tamiyo.field_report", field_of(batch), origin, {})
+
+
+_Decoder = Callable[[Collector, pa.RecordBatch, Origin, Sequence[bytes]], None]
+_DECODERS: Final[dict[str, _Decoder]] = {
+    "SystemStatePacket": _system_state,
+    "SeedState": _seed_state,
+    "BSDS": _bsds,
+    "BSDSIssued": _bsds_issued,
+    "BSDSFailed": _bsds_failed,
+    "KernelCatalogUpdate": _kernel,
+    "TelemetryPacket": decode_telemetry,
+    "AdaptationCommand": _command,
+    "FieldReport": _field_report,
+}

@@ -1,0 +1,173 @@
+"""Undeclared fields that producers send: counted in all messages at the top, in a sample of them inside nested messages."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from schemas.decode.read.batches import descriptor, message_class
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_GROUPS: Final = 1 << 20  # more top-level fields than any message within the limits is walked for
+_NUMBERS: Final = 256  # above every declared field number
+_TAG_BYTES: Final = 5
+_LENGTH_BYTES: Final = 5
+SAMPLED: Final = 16  # records whose nested messages are walked: walking all costs more than decoding
+_SUFFIX: Final = " (in a sample)"
+Ints = npt.NDArray[np.int64]
+
+
+@lru_cache(maxsize=32)
+def _declared(message: str) -> npt.NDArray[np.bool_]:
+    """Whether a field number below 256 is declared; the last entry stands for all above, of which none is."""
+    known = np.zeros(_NUMBERS + 1, np.bool_)
+    known[[field.number for field in descriptor(message).fields]] = True
+    return known
+
+
+def unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, int]:
+    """Times that each undeclared top-level field occurs in well-formed `payloads`, as `Message.number`."""
+    joined = b"".join(payloads)
+    return {} if _all_declared(message, joined) else _walk(message, payloads, joined)
+
+
+def _all_declared(message: str, joined: bytes) -> bool:
+    """Whether messages one after the other, which protobuf reads as one message, surely hold declared fields only."""
+    try:
+        whole = _outline(message).FromString(joined)
+    except DecodeError:
+        return False
+    size = whole.ByteSize()
+    whole.DiscardUnknownFields()
+    return bool(whole.ByteSize() == size)
+
+
+@lru_cache(maxsize=32)
+def _outline(message: str) -> Any:
+    """Class of a message with the same numbers and wire types, whose nested messages and strings are opaque bytes."""
+    kinds = {
+        FieldDescriptor.TYPE_FLOAT: FieldDescriptor.TYPE_FIXED32,
+        FieldDescriptor.TYPE_FIXED32: FieldDescriptor.TYPE_FIXED32,
+        FieldDescriptor.TYPE_SFIXED32: FieldDescriptor.TYPE_FIXED32,
+        FieldDescriptor.TYPE_DOUBLE: FieldDescriptor.TYPE_FIXED64,
+        FieldDescriptor.TYPE_FIXED64: FieldDescriptor.TYPE_FIXED64,
+        FieldDescriptor.TYPE_SFIXED64: FieldDescriptor.TYPE_FIXED64,
+        FieldDescriptor.TYPE_STRING: FieldDescriptor.TYPE_BYTES,
+        FieldDescriptor.TYPE_BYTES: FieldDescriptor.TYPE_BYTES,
+        FieldDescriptor.TYPE_MESSAGE: FieldDescriptor.TYPE_BYTES,
+    }
+    file = descriptor_pb2.FileDescriptorProto(name=f"outline/{message}.proto", package="outline", syntax="proto2")
+    outline = file.message_type.add(name=message)
+    for one in descriptor(message).fields:
+        kind = FieldDescriptor.TYPE_BYTES if one.is_repeated else kinds.get(one.type, FieldDescriptor.TYPE_UINT64)
+        outline.field.add(name=one.name, number=one.number, type=kind, label=FieldDescriptor.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"outline.{message}"))
+
+
+def _walk(message: str, payloads: Sequence[bytes], joined: bytes) -> dict[str, int]:
+    """The counts of `unknown_fields`: all messages are walked at once, one field of each per step."""
+    data = np.frombuffer(joined + bytes(16), np.uint8)
+    ends = np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads)))
+    at = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    found: dict[int, int] = {}
+    declared = _declared(message)
+    for _ in range(_GROUPS):
+        live = at < ends
+        if not live.all():
+            at, ends = at[live], ends[live]
+        if not len(at):
+            break
+        tags, at = _varints(data, at, _TAG_BYTES)
+        numbers, kinds = tags >> 3, tags & 7
+        strange = ~declared[np.minimum(numbers, _NUMBERS)]
+        if strange.any():
+            values, counts = np.unique(numbers[strange], return_counts=True)
+            for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+                found[value] = found.get(value, 0) + count
+        at = _skip(data, at, kinds, ends)
+    return {f"{message}.{number}": count for number, count in sorted(found.items())}
+
+
+def _varints(data: npt.NDArray[np.uint8], at: Ints, most: int) -> tuple[Ints, Ints]:
+    """Varints at each offset, and the offsets after them."""
+    byte = data[at].astype(np.int64)
+    value, at = byte & 0x7F, at + 1
+    more = np.flatnonzero(byte >= 0x80)
+    for index in range(1, most):
+        if not len(more):
+            break
+        byte = data[np.minimum(at[more], len(data) - 1)].astype(np.int64)
+        value[more] |= (byte & 0x7F) << (7 * index)
+        at[more] += 1
+        more = more[byte >= 0x80]
+    return value, at
+
+
+def _skip(data: npt.NDArray[np.uint8], at: Ints, kinds: Ints, ends: Ints) -> Ints:
+    """Offsets after the value of each field; a group, which no field here is, ends the walk of its message."""
+    after = np.where(kinds == _FIXED64, at + 8, np.where(kinds == _FIXED32, at + 4, ends))
+    sized = np.flatnonzero(kinds == _BYTES)
+    if len(sized):
+        length, start = _varints(data, at[sized], _LENGTH_BYTES)
+        after[sized] = start + length
+    plain = np.flatnonzero(kinds == _VARINT)
+    if len(plain):
+        _, after[plain] = _varints(data, at[plain], 10)
+    return np.minimum(after, ends)
+
+
+def nested_unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, int]:
+    """Times that each undeclared field occurs inside the nested messages of some of the `payloads`.
+
+    Keys are `Message.number (in a sample)`. The sample is at most `SAMPLED` payloads at equal distances, with the first one.
+    """
+    step = -(-len(payloads) // SAMPLED) or 1
+    counts: Counter[str] = Counter()
+    parse = message_class(message).FromString
+    for payload in payloads[::step]:
+        try:
+            parsed = parse(payload)
+        except DecodeError:
+            # the reader of whole batches takes a few messages that this one refuses
+            continue
+        size = parsed.ByteSize()
+        parsed.DiscardUnknownFields()
+        if parsed.ByteSize() != size:
+            for child in _children(parse(payload)):
+                counts.update(_unknown(child))
+    return {f"{name}{_SUFFIX}": count for name, count in sorted(counts.items())}
+
+
+def _unknown(message: Message) -> Iterator[str]:
+    """The undeclared fields of a message and of all inside it."""
+    name = message.DESCRIPTOR.name
+    yield from (f"{name}.{one.field_number}" for one in UnknownFieldSet(message))
+    for child in _children(message):
+        yield from _unknown(child)
+
+
+def _children(message: Message) -> Iterator[Message]:
+    """The messages that lie in fields of a message; entries of maps are not messages of their own."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            yield from _of_map(field, value)
+        elif field.is_repeated:
+            yield from value
+        else:
+            yield value
+
+
+def _of_map(field: Any, value: Any) -> Iterator[Message]:
+    if field.message_type.fields_by_name["value"].message_type is not None:
+        yield from value.values()
