@@ -18,13 +18,13 @@ from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
 from schemas.errors import StorageError
-from tamiyo_assets.assets.pictures import THUMBNAIL_BYTES
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.retention import DAYS, connect, database_files, prune, shrink, size_of, sql_events
 
 RETIRED_PARTITIONS: Final = "training_runs"  # the dynamic partitions of training runs, that no asset has any more
 _BATCH: Final = 50  # events that are rewritten in one transaction
 _PICTURE: Final = re.compile(r"!\[([^\]]*)\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
+_LARGE: Final = 12_000  # of a picture in an event, base64, that is taken out
 _MARK: Final = "data:image/png;base64,"
 _TEXTS: Final = (
     ("event_logs", "event"),
@@ -122,7 +122,7 @@ def _strip(path: Path) -> int:
     for table, column in _TEXTS:
         with closing(connect(path)) as connection:
             query = f"SELECT id FROM {table} WHERE length({column}) > ? AND instr({column}, ?)"
-            ids = [row[0] for row in connection.execute(query, (THUMBNAIL_BYTES, _MARK))]
+            ids = [row[0] for row in connection.execute(query, (_LARGE, _MARK))]
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
             with _transaction(path) as connection:
@@ -136,7 +136,7 @@ def _strip(path: Path) -> int:
 
 def without_pictures(event: str) -> str:
     """An event's JSON with each picture that is larger than a thumbnail replaced by its alternative text."""
-    return _PICTURE.sub(lambda found: found[0] if len(found[2]) < THUMBNAIL_BYTES else f"{found[1]} (picture not kept)", event)
+    return _PICTURE.sub(lambda found: found[0] if len(found[2]) < _LARGE else f"{found[1]} (picture not kept)", event)
 
 
 @contextmanager

@@ -147,11 +147,12 @@ class GraphBuild:
 
     def _shard(self, bucket: str, digest: str | None, runs: list[str], stale: set[str]) -> tuple[str, int, pa.Table]:
         """Write the shard of a bucket: stretches of unchanged runs copied, the others encoded in batches."""
+        from gnn.encode.held import HELD as SCHEMA
         from gnn.graph.files import ShardWriter
 
         old = self._open(bucket, digest)
         place = {run: number for number, run in enumerate(old.run_ids)} if old is not None else {}
-        writer, held, encoded = ShardWriter(self._graphs / bucket), [_NO_HELD], 0
+        writer, held, encoded = ShardWriter(self._graphs / bucket), [SCHEMA.empty_table()], 0
         try:
             for copied, stretch in _stretches(runs, {run for run in place if run not in stale}):
                 if copied and old is not None:
@@ -222,9 +223,6 @@ class GraphBuild:
         for path in self._graphs.glob("*/*"):
             if path.is_dir() and not path.name.startswith(".") and (path.parent.name, path.name) not in kept:
                 shutil.rmtree(path)
-
-
-_NO_HELD: Final = pa.schema([("training_run_id", pa.string()), ("registry", pa.string()), ("key", pa.string())]).empty_table()
 
 
 def _stretches(runs: Sequence[str], sound: set[str]) -> Iterator[tuple[bool, list[str]]]:

@@ -69,10 +69,10 @@ def test_golden_outputs_are_recomputed(bundle: Path) -> None:
     golden["output.1.seed_value"] = golden["output.1.seed_value"] + 2e-5
     from gnn.bundle.golden import differences
 
-    assert differences(sound.network, sound.golden) == {}
-    assert list(differences(sound.network, golden)) == ["1.seed_value"]
+    assert differences(sound.network, sound.golden, sound.norms.priors) == {}
+    assert list(differences(sound.network, golden, sound.norms.priors)) == ["1.seed_value"]
     golden["output.1.seed_value"][0, 0] = float("nan")
-    assert list(differences(sound.network, golden)) == ["1.seed_value"]
+    assert list(differences(sound.network, golden, sound.norms.priors)) == ["1.seed_value"]
 
 
 def test_growth_of_a_registry_is_compatible_and_a_moved_index_is_not(home: Home, bundle: Path) -> None:
