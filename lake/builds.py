@@ -43,7 +43,7 @@ def record(home: Path, tables: TableStore, build_id: str, versions: Mapping[str,
     With each table stand the exports that its rows came from.
     """
     sources = {name: TableSource(version, _exports(tables, name, version)) for name, version in versions.items()}
-    return _write(home, build_id, sources, graphs)
+    return _write(home, build_id, sources, graphs or {})
 
 
 def load(home: Path, build_id: str) -> dict[str, TableSource]:

@@ -74,9 +74,7 @@ def read_pipeline_file(home: Path) -> PipelineFile:
         return PipelineFile.model_validate(_over(defaults, changed))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ContractError(
-            f"{path}: {wrong}; all names and defaults are in {_DEFAULTS.parent.name}/{_DEFAULTS.name}"
-        ) from None
+        raise ContractError(f"{path}: {wrong}; all names and defaults are in lake/{_DEFAULTS.name}") from None
 
 
 def _over(defaults: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gnn.encode.build import build_features
-from gnn.graph.dataset import write_dataset
-from lake.durable.publish import switch_link
+from gnn.graph.files import write_shard
 from tamiyo.cli import app
 from tests.gnn.graph.worlds import world_registries
 from tests.gnn.tables import packet, small_world, table
@@ -23,8 +22,8 @@ def home(tmp_path: Path) -> Path:
     rows = [*world["tolaria.system_state"].to_pylist(), other]
     world["tolaria.system_state"] = table("tolaria.system_state", rows)
     features = build_features(world, registries=world_registries())
-    write_dataset(tmp_path / "graphs" / "one", features, {})
-    switch_link(tmp_path / "graphs" / "current", "one")
+    shard = write_shard(tmp_path / "graphs" / "0", features)
+    (tmp_path / "graphs" / "current.json").write_text(json.dumps({"0": shard.name}))
     return tmp_path
 
 
