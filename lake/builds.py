@@ -37,7 +37,9 @@ class TableSource:
     exports: tuple[str, ...]
 
 
-def record(home: Path, tables: TableStore, build_id: str, versions: Mapping[str, int], graphs: Mapping[str, str]) -> Path:
+def record(
+    home: Path, tables: TableStore, build_id: str, versions: Mapping[str, int], graphs: Mapping[str, str] | None = None
+) -> Path:
     """Write which table versions and shards of graphs (bucket -> digest) a build read, which pins them; return the file's path.
 
     With each table stand the exports that its rows came from.

@@ -50,6 +50,37 @@ def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def can_hash(schema: pa.Schema) -> bool:
+    """Whether `hashed_runs` takes rows of this schema: columns of plain values and of lists of texts."""
+    return all(not pa.types.is_nested(one.type) or one.type == pa.list_(pa.string()) for one in schema)
+
+
+def hashed_runs(rows: pa.Table, column: str) -> dict[str, tuple[str, int]]:
+    """Digest (hex) and number of the rows of each value of `column`, whatever order they stand in, in order of value.
+
+    Rows are hashed to 128 bits by polars: 20 times as fast as `table_digest`, but no digest against an adversary, and another
+    one with another version of that library. It is for derived tables, which are made again then.
+    """
+    import polars as pl
+
+    if not rows.num_rows:
+        return {}
+    chosen = content(rows)
+    kinds = ",".join(f"{one.name}:{_kind(one.type)}" for one in chosen.schema)
+    frame = pl.from_arrow(chosen)
+    if isinstance(frame, pl.Series):
+        frame = frame.to_frame()
+    hashes = np.stack([frame.hash_rows(seed).to_numpy() for seed in (0, 1)], axis=1)
+    coded = _array(rows.column(column)).dictionary_encode()
+    order = np.lexsort((hashes[:, 1], hashes[:, 0], coded.indices.to_numpy()))
+    bounds = np.append(0, np.cumsum(np.bincount(coded.indices.to_numpy())))
+    found, ordered = {}, hashes[order]
+    for code, name in enumerate(coded.dictionary.to_pylist()):
+        part = ordered[bounds[code] : bounds[code + 1]]
+        found[name] = (hashlib.sha256(kinds.encode() + part.tobytes()).hexdigest(), len(part))
+    return dict(sorted(found.items()))
+
+
 def ordered_digest(rows: pa.Table) -> str:
     """Hex SHA-256 of all columns in the order in which the rows stand: cheap, but equal rows in another order differ."""
     digest = hashlib.sha256(f"{rows.num_rows}\n".encode())

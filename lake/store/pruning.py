@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from schemas.buckets import BUCKET_COLUMN, bucket_of
+
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
@@ -19,9 +21,17 @@ def files_of(table: "DeltaTable", runs: Sequence[str] | None) -> list[str]:
     bounds = _bounds(table)
     if runs is None:
         return list(bounds)
+    if is_bucketed(table):
+        folders = {f"{BUCKET_COLUMN}={bucket_of(run)}" for run in runs}
+        bounds = {file: bound for file, bound in bounds.items() if file.partition("/")[0] in folders}
     # statistics of long texts may be cut off
     wanted = sorted({run[:_PREFIX] for run in runs})
     return [file for file, (low, high) in bounds.items() if _may_hold(low, high, wanted)]
+
+
+def is_bucketed(table: "DeltaTable") -> bool:
+    """Whether the files of a table are laid out by run bucket."""
+    return table.metadata().partition_columns == [BUCKET_COLUMN]
 
 
 def runs_in(table: "DeltaTable", folder: Path, files: Collection[str]) -> dict[str, list[str | None]]:

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.durable.publish import ensure_dir, lock
 from lake.store.commit_log import commit_file, newest_version, transactions_in
 from lake.store.failures import named
-from lake.store.pruning import SCOPE, files_of, runs_in
+from lake.store.pruning import SCOPE, files_of, is_bucketed, runs_in
 from lake.store.storage_format import configuration, file_bytes, layout
+from schemas.buckets import BUCKET_COLUMN, bucket_of
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 
@@ -117,7 +119,7 @@ class TableStore:
         table = self.open(name)
         if table is None:
             raise StorageError(f"table {name}: expected it under {self.path(name)}, found none; run `tamiyo run`")
-        return pa.schema(table.schema().to_arrow())
+        return _stored_schema(table)
 
     def read(
         self,
@@ -129,7 +131,7 @@ class TableStore:
     ) -> pa.Table:
         """Rows of one version (the newest), of some training runs, of some columns; typed and empty where there are none."""
         table = self.open(name, version)
-        schema = self.schema(name) if table is None or known_schema(name) else pa.schema(table.schema().to_arrow())
+        schema = self.schema(name) if table is None or known_schema(name) else _stored_schema(table)
         if columns is not None:
             schema = pa.schema([schema.field(column) for column in columns])
         if table is None:
@@ -183,12 +185,12 @@ class TableStore:
         import pyarrow.dataset as ds
 
         paths = [str(self.path(name) / file) for file in files_of(table, runs)]
-        return ds.dataset(paths, schema=pa.schema(table.schema().to_arrow()), format="parquet")
+        return ds.dataset(paths, schema=_stored_schema(table), format="parquet")
 
     def files(self, name: str, version: int | None = None) -> list[Path]:
         """Parquet files of one version."""
         table = self.open(name, version)
-        return [] if table is None else sorted(self.path(name) / uri.rsplit("/", 1)[-1] for uri in table.file_uris())
+        return [] if table is None else sorted(self.path(name) / file for file in files_of(table, None))
 
     def runs_by_file(self, name: str, files: Collection[str] | None = None) -> dict[str, list[str | None]]:
         """Training runs that files of the newest version (None: all of them) have rows of, by file name; None: of no run."""
@@ -251,17 +253,23 @@ class TableStore:
         )
         common: dict[str, Any] = {"count": count, "properties": properties}
         table = self.open(name)
+        if isinstance(rows, pa.Table) and _is_bucketed(name, rows.schema, table):
+            rows = with_buckets(rows)
         if table is None:
             # two first commits at once would both define the table
             with lock(self.root / CREATION_LOCK):
                 table = self.open(name)
                 if table is None:
-                    return self._commit(path, None, rows, mode="append", configuration=configuration(rows.schema), **common)
+                    made: dict[str, Any] = {"configuration": configuration(rows.schema)}
+                    made |= {"partition_by": [BUCKET_COLUMN]} if BUCKET_COLUMN in rows.schema.names else {}
+                    return self._commit(path, None, rows, mode="append", **made, **common)
         if runs is None and not append:
             return self._commit(path, table, rows, mode="overwrite", schema_mode="overwrite", **common)
         if append or not runs:
             return self._commit(path, table, rows, mode="append", schema_mode="merge", **common)
-        return self._commit(path, table, rows, mode="overwrite", schema_mode="merge", predicate=_predicate(runs), **common)
+        return self._commit(
+            path, table, rows, mode="overwrite", schema_mode="merge", predicate=_predicate(table, runs), **common
+        )
 
     def _commit(
         self,
@@ -352,9 +360,34 @@ class HeldTables(TableStore):
                 table.update_incremental()
 
 
-def _predicate(runs: Sequence[str]) -> str:
+def _predicate(table: "DeltaTable", runs: Sequence[str]) -> str:
     quoted = ", ".join("'" + run.replace("'", "''") + "'" for run in sorted(set(runs)))
-    return f"{SCOPE} IN ({quoted})"
+    of_runs = f"{SCOPE} IN ({quoted})"
+    if not is_bucketed(table):
+        return of_runs
+    buckets = ", ".join(str(bucket) for bucket in sorted({bucket_of(run) for run in runs}))
+    return f"{BUCKET_COLUMN} IN ({buckets}) AND {of_runs}"
+
+
+def _is_bucketed(name: str, schema: pa.Schema, table: "DeltaTable | None") -> bool:
+    """Whether a table is laid out in run buckets: a derived one of training runs, unless it was made without them."""
+    if table is not None:
+        return is_bucketed(table)
+    return known_schema(name) is None and SCOPE in schema.names
+
+
+def with_buckets(rows: pa.Table) -> pa.Table:
+    """The rows with the bucket of their training run as a column more."""
+    runs = rows.column(SCOPE).combine_chunks().dictionary_encode()
+    of_words = np.array([bucket_of(run) for run in runs.dictionary.to_pylist()], dtype=np.int32)
+    buckets = of_words[runs.indices.to_numpy()] if len(of_words) else np.zeros(0, dtype=np.int32)
+    return rows.append_column(BUCKET_COLUMN, pa.array(buckets))
+
+
+def _stored_schema(table: "DeltaTable") -> pa.Schema:
+    """Arrow schema of a table's rows, without the bucket that its files are laid out by."""
+    schema = pa.schema(table.schema().to_arrow())
+    return pa.schema([field for field in schema if field.name != BUCKET_COLUMN])
 
 
 def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -18,7 +18,7 @@ from lake.durable.file_digest import file_digest
 from lake.durable.publish import publish_file
 from lake.store.table_store import ABSENT, TableStore
 from schemas.contracts import TABLES
-from schemas.digest import ordered_digest, table_digest
+from schemas.digest import can_hash, hashed_runs, ordered_digest, table_digest
 
 RUN = "training_run_id"
 VERSIONS = "operations.versions"
@@ -103,7 +103,8 @@ class Versions:
         if known.get("commit") != self._tables.commit(name):
             return []
         noted: dict[str, str] = known.get("files", {})
-        return [path.name for path in self._tables.files(name) if path.name in noted and file_digest(path) != noted[path.name]]
+        paths = {str(path.relative_to(self._tables.path(name))): path for path in self._tables.files(name)}
+        return [file for file, path in paths.items() if file in noted and file_digest(path) != noted[file]]
 
     def _noted(self, name: str) -> dict[str, Any]:
         """What is remembered of a table; nothing where that is damaged, for it can be read anew."""
@@ -145,7 +146,7 @@ class Versions:
 
 def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: str | None) -> dict[str, Any]:
     """What is to be remembered of a table, of which `known` is remembered from an earlier commit."""
-    paths = {path.name: path for path in tables.files(name)}
+    paths = {str(path.relative_to(tables.path(name))): path for path in tables.files(name)}
     columns = str(tables.schema(name).remove_metadata()) if commit else ""
     # digests of rows with other columns are no part of this version's
     same = known.get("columns") == columns and _identity(known["commit"]) == _identity(commit)
@@ -189,6 +190,8 @@ def _describe(name: str, rows: pa.Table) -> dict[str, Any]:
 
 def _runs(name: str, rows: pa.Table) -> dict[str, tuple[str, int]]:
     """Digest and rows of each training run."""
+    if name not in TABLES and can_hash(rows.schema):
+        return hashed_runs(rows, RUN)
     return {run: (_digest(name, part), part.num_rows) for run, part in by_run(rows).items()}
 
 

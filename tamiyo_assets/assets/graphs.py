@@ -82,7 +82,7 @@ class GraphBuild:
 
     def __init__(self, home: Path, tables: TableStore, versions: Versions, registries: Registries) -> None:
         """Encode with `registries` what the feature tables hold."""
-        self._home, self._tables, self._registries = home, tables, registries
+        self._home, self._tables, self._registries = home, tables.held(), registries
         self._found = [versions.of(group.table) for group in GROUPS]
         self._graphs = home / "graphs"
         self.encoded = 0
