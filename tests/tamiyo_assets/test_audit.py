@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,7 @@ import zstandard
 from schemas.contracts import FOLDERS
 from schemas.decode import Decoded, Limits, decode_file
 from schemas.leyline import leyline_pb2 as pb
-from tamiyo_assets import intake
+from tamiyo_assets import counting, intake
 from tamiyo_assets.ingest import Ingest
 from tamiyo_assets.resources.exports import Exports
 from tamiyo_assets.resources.tables import TableStore
@@ -57,6 +58,24 @@ def refresh(root: Path, folder: str, files: dict[str, bytes]) -> Ingest:
     found = Ingest(root / "home", Exports(root / "exports"), TableStore(root / "home"))
     found.refresh()
     return found
+
+
+@pytest.mark.parametrize("form", [binpb, wal])
+@pytest.mark.parametrize("cut", [0, 1, 2, 5])
+def test_frames_end_where_their_lengths_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[list[bytes]], bytes], cut: int
+) -> None:
+    """In windows that hold many frames, one or none, and for a last frame whose length or bytes are cut."""
+    frames = [form([b"x" * size]) for size in (1, 127, 128, 3, 300, 20_000, 2, 2_100_000, 5, 1)]
+    starts = np.cumsum([0, *map(len, frames)])
+    path = tmp_path / "frames"
+    path.write_bytes(b"".join(frames) + form([b"y" * 300])[: len(form([b""])) + cut])
+    for window in (64, 1000, 1 << 21):
+        monkeypatch.setattr(counting, "_WINDOW", window)
+        ends = counting.frame_ends(path, ".wal" if form is wal else ".binpb", starts)
+        assert ends[:-1].tolist() == starts[1:].tolist()
+        if cut:
+            assert ends[-1] == starts[-1] + len(form([b"y" * 300]))
 
 
 def without_row(chunk: Decoded, row: int) -> Decoded:
