@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,7 +18,7 @@ from lake.durable.publish import ensure_dir, lock
 from lake.store.commit_log import commit_file, newest_version, transactions_in
 from lake.store.failures import named
 from lake.store.pruning import SCOPE, files_of, is_bucketed, runs_in
-from lake.store.storage_format import configuration, file_bytes, layout
+from lake.store.storage_format import configuration, file_bytes, layout, with_buckets
 from schemas.buckets import BUCKET_COLUMN, BUCKETED, bucket_of
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
@@ -379,13 +378,6 @@ def _is_bucketed(name: str, schema: pa.Schema, table: "DeltaTable | None") -> bo
     if table is not None:
         return is_bucketed(table)
     return name.partition(".")[0] in BUCKETED and SCOPE in schema.names
-
-
-def with_buckets(rows: pa.Table) -> pa.Table:
-    """The rows with the bucket of their training run as a column more."""
-    runs = pc.fill_null(rows.column(SCOPE), "").combine_chunks().dictionary_encode()
-    of_words = np.array([0, *(bucket_of(run) for run in runs.dictionary.to_pylist())], dtype=np.int32)
-    return rows.append_column(BUCKET_COLUMN, pa.array(of_words[runs.indices.to_numpy() + 1]))
 
 
 def _stored_schema(table: "DeltaTable") -> pa.Schema:
