@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 
 from gnn.join.asof import AsOf
 from gnn.join.catalogue import Catalogue
+from gnn.join.derived import conservative_mode
 from gnn.join.monitors import SeedNotes
 from gnn.join.rows import Floats, Ints, Rows
 from gnn.join.sources import Sources
 
-CONSERVATIVE = "tamiyo.conservative_mode"
 _EXTRAS = "urza"
 _UPDATE_FIRST = ("urza", "event", "update")
 
@@ -59,7 +59,7 @@ class Metadata:
         self.health = Rows(tables["weatherlight.health"])
         times = self.health.times("timestamp_ns")
         self._health = AsOf(np.zeros(len(times), dtype=np.int64), times)
-        self._conservative, self._modes = _conservative(self.health, tables["telemetry.metric"])
+        self._conservative, self._modes = conservative_mode(self.health, tables["telemetry.metric"])
 
     def _compile_sheets(self) -> tuple[AsOf, AsOf]:
         """Sheets of Urabrask's stream, and those among Urza's extras, by blueprint and issue."""
@@ -91,13 +91,3 @@ class Metadata:
     def conservative(self, times: Ints) -> Floats:
         """The conservative mode at each time (1, 0, NaN where nobody has said): the newest of both who say it."""
         return self._modes[self._conservative.newest(np.zeros(len(times), dtype=np.int64), times)]
-
-
-def _conservative(health: Rows, metrics: pa.Table) -> tuple[AsOf, Floats]:
-    said = Rows(metrics.filter(pc.equal(metrics.column("name"), CONSERVATIVE)))
-    times = np.concatenate([health.times("timestamp_ns"), said.times("timestamp_ns")])
-    values = np.concatenate([health.numbers("conservative_mode")[:-1], said.numbers("value")[:-1]])
-    known = np.isfinite(values)
-    modes = np.append((values != 0.0).astype(np.float64), np.nan)
-    # of two at one time the cautious one counts
-    return AsOf(np.where(known, 0, -1), times, modes[:-1].astype(np.int64)), modes
