@@ -89,7 +89,7 @@ class Block:
         metadata, times, records = self.metadata, self.packets.times, self.metadata.catalogue.records
         return {
             "urza.blueprint": View(records.rows, lambda: records.row[records.newest(blueprints, times[packet])]),
-            "urabrask.bsds": View(metadata.sheets, lambda: metadata.sheet_rows(blueprints, times[packet])),
+            "urabrask.bsds": View(metadata.sheets.rows, lambda: metadata.sheets.newest(blueprints, times[packet])),
             "tezzeret.kernel": View(metadata.kernels, lambda: metadata.kernel_rows(blueprints, times[packet])),
         }
 

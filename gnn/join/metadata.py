@@ -16,9 +16,9 @@ from gnn.join.catalogue import Catalogue
 from gnn.join.derived import conservative_mode
 from gnn.join.monitors import SeedNotes
 from gnn.join.rows import Floats, Ints, Rows
+from gnn.join.sheets import Sheets
 from gnn.join.sources import Sources
 
-_EXTRAS = "urza"
 _UPDATE_FIRST = ("urza", "event", "update")
 
 
@@ -52,8 +52,7 @@ class Metadata:
         counted = {name: int(elements[name].placeholder.sum()) for name in ("layer", "activation")}
         self.placeholders = counted if placeholders is None else dict(placeholders)
         self.seed_notes = SeedNotes(self.catalogue.records)
-        self.sheets = Rows(tables["urabrask.bsds"])
-        self._stream, self._extras = self._compile_sheets()
+        self.sheets = Sheets(tables["urabrask.bsds"], self.codes_of)
         self.kernels = Rows(tables["tezzeret.kernel"])
         self._kernel = self._compile_kernels()
         self.health = Rows(tables["weatherlight.health"])
@@ -61,24 +60,12 @@ class Metadata:
         self._health = AsOf(np.zeros(len(times), dtype=np.int64), times)
         self._conservative, self._modes = conservative_mode(self.health, tables["telemetry.metric"])
 
-    def _compile_sheets(self) -> tuple[AsOf, AsOf]:
-        """Sheets of Urabrask's stream, and those among Urza's extras, by blueprint and issue."""
-        owner = self.sheets.labels("blueprint_id").translate(self.codes_of)[:-1]
-        issued, extra = self.sheets.times("issued_at_ns"), _ranks(self.sheets, "source", (_EXTRAS,)) == 0
-        order = _ranks(self.sheets, "source", ("issued", "bsds"))
-        return AsOf(np.where(extra, -1, owner), issued, order), AsOf(np.where(extra, owner, -1), issued)
-
     def _compile_kernels(self) -> AsOf:
         """Kernels by blueprint and issue; without a time they are the oldest, among themselves by arrival."""
         owner = self.kernels.labels("blueprint_id").translate(self.codes_of)[:-1]
         issued = self.kernels.times("issued_at_ns")
         arrival = np.where(issued == np.iinfo(np.int64).min, self.kernels.times("arrival"), 0)
         return AsOf(owner, issued, arrival, _ranks(self.kernels, "source", _UPDATE_FIRST))
-
-    def sheet_rows(self, blueprints: Ints, times: Ints) -> Ints:
-        """Row of `sheets` that is each blueprint's newest at each time, of the stream, else of Urza's extras; -1 for none."""
-        stream = self._stream.newest(blueprints, times)
-        return np.where(stream >= 0, stream, self._extras.newest(blueprints, times))
 
     def kernel_rows(self, blueprints: Ints, times: Ints) -> Ints:
         """Row of `kernels` that is each blueprint's newest at each time; -1 for none."""
