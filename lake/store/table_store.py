@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,8 +18,8 @@ from lake.durable.publish import ensure_dir, lock
 from lake.store.commit_log import commit_file, newest_version, transactions_in
 from lake.store.failures import named
 from lake.store.pruning import SCOPE, files_of, is_bucketed, runs_in
-from lake.store.storage_format import configuration, file_bytes, layout
-from schemas.buckets import BUCKET_COLUMN, bucket_of
+from lake.store.storage_format import configuration, file_bytes, layout, with_buckets
+from schemas.buckets import BUCKET_COLUMN, BUCKETED, bucket_of
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 
@@ -76,6 +75,11 @@ class TableStore:
     def names(self) -> list[str]:
         """Names of all tables that were ever written, sorted."""
         return sorted(f"{log.parent.parent.name}.{log.parent.name}" for log in self.root.glob("*/*/_delta_log"))
+
+    def is_bucketed(self, name: str) -> bool:
+        """Whether the files of a table are laid out by run bucket."""
+        table = self.open(name)
+        return table is not None and is_bucketed(table)
 
     def exists(self, name: str) -> bool:
         """Whether the table was ever written."""
@@ -373,15 +377,7 @@ def _is_bucketed(name: str, schema: pa.Schema, table: "DeltaTable | None") -> bo
     """Whether a table is laid out in run buckets: a derived one of training runs, unless it was made without them."""
     if table is not None:
         return is_bucketed(table)
-    return known_schema(name) is None and SCOPE in schema.names
-
-
-def with_buckets(rows: pa.Table) -> pa.Table:
-    """The rows with the bucket of their training run as a column more."""
-    runs = rows.column(SCOPE).combine_chunks().dictionary_encode()
-    of_words = np.array([bucket_of(run) for run in runs.dictionary.to_pylist()], dtype=np.int32)
-    buckets = of_words[runs.indices.to_numpy()] if len(of_words) else np.zeros(0, dtype=np.int32)
-    return rows.append_column(BUCKET_COLUMN, pa.array(buckets))
+    return name.partition(".")[0] in BUCKETED and SCOPE in schema.names
 
 
 def _stored_schema(table: "DeltaTable") -> pa.Schema:
