@@ -27,8 +27,9 @@ _START: Final = RunState().ewma
 class BlueprintNodes:
     """Blueprint nodes: the host's first, then each one attached to a seed, in order of id.
 
-    `ptr` int64 [P + 1]; `packet`, `code` (of the metadata, -1 unknown there) int64 [N]; `names` [N]; `host` int64 [P] is
-    each packet's host node, -1 where it has none.
+    `ptr` int64 [P + 1]; `packet`, `code` (of the metadata, -1 unknown there) int64 [N]; `names` [N]; `attached` int64 [N] is
+    the row of a seed state that names the blueprint, -1 for a host's; `host` int64 [P] is each packet's host node, -1 where it
+    has none.
     """
 
     def __init__(self, packets: Packets, seeds: Seeds, codes_of: Mapping[str, int]) -> None:
@@ -39,7 +40,8 @@ class BlueprintNodes:
         place = {word: code for code, word in enumerate(words)}
         host, other = hosts.translate(place)[:-1], attached.translate(place)
         span = len(words) + 1
-        keys = np.unique((seeds.packet * span + other)[(other >= 0) & (other != host[seeds.packet])])
+        seed = np.flatnonzero((other >= 0) & (other != host[seeds.packet]))
+        keys, first = np.unique((seeds.packet * span + other)[seed], return_index=True)
         owner, has_host = keys // span, host >= 0
         counts = has_host.astype(np.int64) + np.bincount(owner, minlength=packets.size).astype(np.int64)
         self.ptr: Ints = offsets(counts)
@@ -47,6 +49,8 @@ class BlueprintNodes:
         self.host: Ints = np.where(has_host, self.ptr[:-1], -1)
         own = np.full(len(self.packet), -1, dtype=np.int64)
         own[self.host[has_host]] = host[has_host]
+        self.attached: Ints = np.full(len(own), -1, dtype=np.int64)
+        self.attached[own < 0] = seeds.row[seed[first]]
         own[own < 0] = keys % span
         self.names = Labels(own, words)
         self.code: Ints = self.names.translate(codes_of)
@@ -85,7 +89,7 @@ class Block:
         metadata, times, records = self.metadata, self.packets.times, self.metadata.catalogue.records
         return {
             "urza.blueprint": View(records.rows, lambda: records.row[records.newest(blueprints, times[packet])]),
-            "urabrask.bsds": View(metadata.sheets, lambda: metadata.sheet_rows(blueprints, times[packet])),
+            "urabrask.bsds": View(metadata.sheets.rows, lambda: metadata.sheets.newest(blueprints, times[packet])),
             "tezzeret.kernel": View(metadata.kernels, lambda: metadata.kernel_rows(blueprints, times[packet])),
         }
 

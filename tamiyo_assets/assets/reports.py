@@ -130,8 +130,8 @@ def _bounds(table: Table, name: str) -> list[str]:
 
 
 def _feature(feature: Feature) -> str:
-    """Unit of the raw value as its first source declares it, where it comes from, and how it is encoded."""
+    """Describe a feature: unit of the raw value as its first source declares it (none if derived), origin, transform."""
     mandatory = "mandatory" if feature.mandatory else "optional"
-    sources = [TABLES[table].column.get(column) for table, column in feature.clauses if table in TABLES]
+    sources = [] if feature.derive else [TABLES[table].column.get(column) for table, column in feature.sources]
     raw = _described("raw value", next((source.unit for source in sources if source is not None), ""))
-    return f"{raw}; {mandatory}; from {feature.system}: {feature.source}; transform {feature.transform.value}"
+    return f"{raw}; {mandatory}; from {feature.system}: {feature.documented_origin}; transform {feature.transform.value}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import schemas.features as declared
 from schemas.features import LAYER, Feature, Kind, Transform
 
-row = Feature("depth", Kind.NUMERIC, "urza", "urza.layer", Transform.LOG1P)
+row = Feature("depth", Kind.NUMERIC, "urza", (("urza.layer", "depth"),), Transform.LOG1P)
 layer = dataclasses.replace(LAYER, features=(*LAYER.features, row))
 declared.LAYER = layer
 declared.NODE_TYPES = tuple(layer if node.name == "layer" else node for node in declared.NODE_TYPES)
