@@ -24,7 +24,7 @@ import numpy as np
 from gnn.encode.build import build_features
 from tests.gnn.coverage import by_key, check_conservation, gaps
 from gnn.join.tables import feature_tables
-from gnn.graph.assemble import to_batch
+from gnn.graph.builder import to_batch
 from gnn.graph.dataset import GraphDataset
 from gnn.graph.files import write_shard
 from schemas.feature_reference import features_page
