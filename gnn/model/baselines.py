@@ -1,4 +1,4 @@
-"""Baselines on the same labels: best constant kernel and gradient boosting (ridge is in `gnn.model.baselines`)."""
+"""Baselines on the same labels: the best constant kernel, ridge regression, gradient boosting."""
 
 from typing import Final
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from gnn.bundle.read import Bundle
+from gnn.online import ServingConfig, TamiyoPolicy
 from gnn.online.choice import KernelMasks, choose
 from gnn.online.compiling import compile_status
-from gnn.online.policy import ServingConfig, TamiyoPolicy
 from gnn.online.snapshot import Snapshot, SnapshotCache
 from schemas.errors import BundleRejected, ContractError, ServingError
 from schemas.features import COVERAGE_KEYS, FAMILIES
