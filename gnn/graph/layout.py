@@ -7,6 +7,7 @@ group are its `x` or `edge_attr`, row by row; its integers are the blocks of `BL
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -52,6 +53,7 @@ def _without_prose(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in pairs if name not in ("doc", "note")}
 
 
+@cache
 def declaration_digest() -> str:
     """Return the SHA-256 (hex) of the feature declaration that the layout follows; its documentation does not count."""
     whole = [asdict(group, dict_factory=_without_prose) for group in GROUPS]
