@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -227,7 +228,7 @@ _NO_KEYS: Final = pa.schema(
 )
 
 
-_TOGETHER: Final = 64  # graphs that are laid out at once
+_TOGETHER: Final = 64  # graphs that are laid out at once, so that they stay in the cache
 
 
 def _raw(array: Any) -> bytes | memoryview:
@@ -241,19 +242,20 @@ def _local(numbers: Ints, packet: Ints, ptr: Ints) -> Ints:
 
 
 def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: str) -> Iterator[Any]:
-    """The parts (arrays over all graphs) as one stream, graph by graph, in pieces of a few graphs that stay in the cache."""
+    """The parts (arrays over all graphs) as one stream, graph by graph: a piece for each stretch of graphs of one shape."""
     ptr = np.zeros((len(counts) + 1, counts.shape[1]), dtype=np.int64)
     np.cumsum(counts, axis=0, out=ptr[1:])
-    for first in range(0, len(counts), _TOGETHER):
-        last = min(first + _TOGETHER, len(counts))
-        own = counts[first:last]
-        sizes = layout.sizes(own, group, width)
-        places = layout.Places(own, np.cumsum(sizes) - sizes, group, width)
-        rows = zip(ptr[first, group], ptr[last, group], strict=True)
-        pieces = [part[begin:end].ravel() for part, (begin, end) in zip(parts, rows, strict=True)]
-        stream = np.empty(int(sizes.sum()), dtype=dtype)
-        stream[places.indices()] = np.concatenate([np.zeros(0, dtype=dtype), *pieces], dtype=dtype, casting="unsafe")
-        yield stream
+    fresh = np.flatnonzero((counts[1:] != counts[:-1]).any(axis=1)) + 1
+    for begin, end in pairwise([0, *fresh.tolist(), len(counts)] if len(counts) else [0]):
+        for first in range(begin, end, _TOGETHER):
+            last = min(first + _TOGETHER, end)
+            lengths = counts[first, group] * width
+            stream = np.empty((last - first, int(lengths.sum())), dtype=dtype)
+            places = zip(parts, ptr[first, group].tolist(), ptr[last, group].tolist(), offsets(lengths).tolist(), strict=False)
+            for (part, top, bottom, place), length in zip(places, lengths.tolist(), strict=True):
+                if length:
+                    stream[:, place : place + length] = part[top:bottom].reshape(last - first, length)
+            yield stream
 
 
 def write_shard(parent: Path, features: Iterable[FeatureSet] | FeatureSet) -> Path:
