@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from gnn.coverage.ratios import mean_over_keys, ratios
 from lake.durable.publish import publish_file
+from schemas.derived.coverage import SIGNALS
 
 COVERAGE: Final = "tamiyo.gnn.feature_coverage"
 BSDS_MISSING: Final = "tamiyo.gnn.bsds_missing"
@@ -20,17 +21,6 @@ BSDS_PARTIAL: Final = "tamiyo.gnn.bsds_partial"
 DEGRADED: Final = "degraded_inputs"
 WARNING_UNDER: Final = 0.30
 CRITICAL_AT: Final = 0.10
-
-SCHEMA: Final = pa.schema(
-    [
-        ("kind", pa.string()),  # metric or event
-        ("name", pa.string()),
-        ("value", pa.float64()),
-        ("unit", pa.string()),
-        ("level", pa.string()),
-        ("attributes", pa.map_(pa.string(), pa.string())),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,7 @@ def rows_of(signals: Iterable[Signal]) -> pa.Table:
             }
             for signal in signals
         ],
-        schema=SCHEMA,
+        schema=SIGNALS,
     )
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.coverage.metrics import BSDS_MISSING, BSDS_PARTIAL, SCHEMA, MetricsFile, Signal, coverage_signals, rows_of
+from gnn.coverage.metrics import BSDS_MISSING, BSDS_PARTIAL, MetricsFile, Signal, coverage_signals, rows_of
 from gnn.coverage.sheets import sheet_gaps
 from lake.durable.publish import publish_file
 from lake.exports.ledger import note_rebuilt
@@ -19,6 +19,7 @@ from lake.store.commit_log import commit_time
 from lake.store.table_store import TableStore
 from lake.store.versions import VERSIONS, Versions
 from schemas.contracts import TABLES
+from schemas.derived.tables import DERIVED
 from schemas.errors import StorageError
 from schemas.features import GROUPS
 from tamiyo_assets.assets.graphs import DATASET
@@ -30,9 +31,6 @@ _OWNER = ["team:tamiyo"]
 _SHOWN = 50
 FEATURE_COVERAGE = "telemetry.feature_coverage"
 WAREHOUSE = key_of("operations.warehouse")
-_VERSIONS_SCHEMA = pa.schema(
-    [("table", pa.string()), ("training_run", pa.string()), ("digest", pa.string()), ("rows", pa.int64())]
-)
 _DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_family", "coverage.gaps")
 
 
@@ -43,7 +41,7 @@ _DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_
     kinds=kinds_of(key_of(FEATURE_COVERAGE), "deltalake", "prometheus"),
     owners=_OWNER,
     description="tamiyo.gnn.feature_coverage (mean over keys and per family), bsds_missing and degraded_inputs.",
-    metadata={COLUMNS: derived_columns(FEATURE_COVERAGE, SCHEMA)},
+    metadata={COLUMNS: derived_columns(FEATURE_COVERAGE)},
 )
 def feature_coverage(
     context: dg.AssetExecutionContext,
@@ -73,7 +71,7 @@ def feature_coverage(
     kinds=kinds_of(key_of(VERSIONS), "deltalake"),
     owners=_OWNER,
     description="The content digest of every table, and of each training run's share of it.",
-    metadata={COLUMNS: derived_columns(VERSIONS, _VERSIONS_SCHEMA)},
+    metadata={COLUMNS: derived_columns(VERSIONS)},
 )
 def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Versions]) -> dg.MaterializeResult[None]:
     """One row a table (training_run NULL) and one a table and training run."""
@@ -83,7 +81,7 @@ def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Ve
         rows.append((name, None, found.digest, found.rows))
         rows += [(name, run, part.digest, part.rows) for run, part in sorted(found.runs.items())]
     columns = zip(*rows, strict=True)
-    table = pa.table([list(column) for column in columns], schema=_VERSIONS_SCHEMA)
+    table = pa.table([list(column) for column in columns], schema=DERIVED[VERSIONS])
     return Reporter(context, versions).table(versions.write(VERSIONS, table))
 
 
