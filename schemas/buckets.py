@@ -5,6 +5,7 @@ from typing import Final
 
 BUCKETS: Final = 16
 BUCKET_COLUMN: Final = "run_bucket"
+BUCKETED: Final = frozenset({"features", "coverage"})  # schemas whose tables are laid out by it, a folder a bucket
 
 
 def bucket_of(training_run_id: str, buckets: int = BUCKETS) -> int:
