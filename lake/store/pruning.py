@@ -5,7 +5,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.buckets import BUCKET_COLUMN, bucket_of
 
@@ -32,6 +34,23 @@ def files_of(table: "DeltaTable", runs: Sequence[str] | None) -> list[str]:
 def is_bucketed(table: "DeltaTable") -> bool:
     """Whether the files of a table are laid out by run bucket."""
     return table.metadata().partition_columns == [BUCKET_COLUMN]
+
+
+def predicate_of(table: "DeltaTable", runs: Sequence[str]) -> str:
+    """The SQL condition of rows of `runs`."""
+    quoted = ", ".join("'" + run.replace("'", "''") + "'" for run in sorted(set(runs)))
+    of_runs = f"{SCOPE} IN ({quoted})"
+    if not is_bucketed(table):
+        return of_runs
+    buckets = ", ".join(str(bucket) for bucket in sorted({bucket_of(run) for run in runs}))
+    return f"{BUCKET_COLUMN} IN ({buckets}) AND {of_runs}"
+
+
+def with_buckets(rows: pa.Table) -> pa.Table:
+    """The rows with the bucket of their training run as a column more."""
+    runs = pc.fill_null(rows.column(SCOPE), "").combine_chunks().dictionary_encode()
+    of_words = np.array([0, *(bucket_of(run) for run in runs.dictionary.to_pylist())], dtype=np.int32)
+    return rows.append_column(BUCKET_COLUMN, pa.array(of_words[runs.indices.to_numpy() + 1]))
 
 
 def runs_in(table: "DeltaTable", folder: Path, files: Collection[str]) -> dict[str, list[str | None]]:
