@@ -1,8 +1,8 @@
 """What rows of a declared table are held to before they are committed, as a pandera (polars) schema and rule by rule.
 
-A sound table costs one pass: all rules are polars expressions that one query of one pandera check evaluates. A pandera check
-for each column and rule would cost ten times that in a table of fifty columns. If the pass finds something, each rule is
-evaluated alone, to say which rows break it.
+Rules are polars expressions. Rows to commit cost one pass: one query of one pandera check evaluates all rules. A check for each
+column and rule, as `pandera_schema` has them, costs ten times that in a table of fifty columns. If the pass finds something,
+each rule is evaluated alone, to say which rows break it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,12 +24,16 @@ _TEXT: Final = 60  # characters of a value that are shown
 
 @dataclass(frozen=True)
 class RowRule:
-    """One rule. `broken` is a boolean expression, true for rows that break it and never NULL; `key`: they share its values."""
+    """One rule. `broken` is a boolean expression, true for rows that break it and never NULL.
+
+    `presence`: they lack a value. `key`: they share the values of the columns.
+    """
 
     name: str
     columns: tuple[str, ...]
     expected: str
     broken: pl.Expr
+    presence: bool = False
     key: bool = False
 
 
@@ -66,7 +70,7 @@ def _column_rules(column: DeclaredColumn) -> Iterator[RowRule]:
     name, value = column.name, pl.col(column.name)
     outside = []
     if not column.nullable:
-        yield RowRule(f"{name}_present", (name,), f"a value of {name}", value.is_null())
+        yield RowRule(f"{name}_present", (name,), f"a value of {name}", value.is_null(), presence=True)
     if column.low is not None:
         outside.append(value < column.low)
     if column.high is not None:
@@ -110,17 +114,24 @@ def polars_frame(rows: pa.Table) -> pl.DataFrame:
 
 
 def pandera_schema(table: DeclaredTable) -> Any:
-    """Schema of a `polars_frame` of rows: exactly the declared columns, their types, what may be NULL, and all rules."""
+    """Schema of a `polars_frame` of rows, for other tools: columns, which of them may be NULL, a check for each rule."""
+    rules = [rule for rule in row_rules(table) if not rule.presence]
     columns = {
-        one.name: pandera.Column(polars_type(one.type), nullable=one.nullable, description=one.description)
+        one.name: pandera.Column(
+            polars_type(one.type),
+            checks=[_check(rule) for rule in rules if rule.columns == (one.name,)],
+            nullable=one.nullable,
+            description=one.description,
+        )
         for one in table.columns
     }
-    return pandera.DataFrameSchema(columns, checks=_checks(table, "all"), name=table.name, strict=True)
+    checks = [_check(rule) for rule in rules if len(rule.columns) > 1]
+    return pandera.DataFrameSchema(columns, checks=checks, name=table.name, strict=True)
 
 
-def _checks(table: DeclaredTable, part: Part) -> list[Any]:
-    rules = row_rules(table, part)
-    return [pandera.Check(lambda data: _sound(data, rules), name=f"rules of {table.name}")] if rules else []
+def _check(rule: RowRule) -> Any:
+    """The pandera check of one rule, which names the rows that break it."""
+    return pandera.Check(lambda data: data.lazyframe.select(rule.broken.not_()), name=rule.name, error=rule.expected)
 
 
 def _sound(data: PolarsData, rules: Sequence[RowRule]) -> bool:
@@ -156,9 +167,11 @@ def _commit_schema(table: DeclaredTable, part: Part) -> tuple[tuple[str, ...], A
 
     Types and columns are compared in Arrow (`wrong_columns`), which costs nothing; pandera takes 0.1 ms for each column.
     """
-    names = {name for rule in row_rules(table, part) for name in rule.columns}
+    rules = row_rules(table, part)
+    names = {name for rule in rules for name in rule.columns}
+    check = pandera.Check(lambda data: _sound(data, rules), name=f"rules of {table.name}")
     chosen = tuple(column.name for column in table.columns if column.name in names)
-    return chosen, pandera.DataFrameSchema(checks=_checks(table, part), name=table.name)
+    return chosen, pandera.DataFrameSchema(checks=[check], name=table.name)
 
 
 def breaches(table: DeclaredTable, rows: pa.Table, part: Part = "all") -> list[Breach]:
