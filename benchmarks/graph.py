@@ -24,8 +24,7 @@ import torch
 from benchmarks.graph_world import Size, known_words, metadata_tables, run_tables
 from gnn.encode.build import build_features, encode_all, iter_features
 from gnn.encode.encoding import Vocabularies
-from gnn.graph.assemble import to_batch
-from gnn.graph.builder import GraphBuilder
+from gnn.graph.builder import GraphBuilder, to_batch
 from gnn.graph.dataset import GraphDataset
 from gnn.graph.files import write_shard
 from gnn.join.join import join

@@ -1,115 +1,117 @@
-"""What one more export costs, in a store of few and of many training runs: `python -m benchmarks.increments [--runs N]`.
+"""What one more export costs, from the file to coverage and graphs, in homes of few and of many training runs.
 
-Two stores, of 2 and of N training runs, one export a run, ingested one after the other (with `--together`: by one refresh).
-Then exports are added to both in turn, each followed by a refresh as a process of its own would do it (nothing is remembered
-but what is on disk): a new run, later packets of a stored run, and stored packets delivered again beside as many new ones.
-The medians of CPU and wall time of each kind, and their ratios.
+    python -m benchmarks.increments --runs 20 200 2000 --rounds 5
+
+Fills one home for each number of runs with copies of the committed sample (every run with a host of its own, 16 packets each),
+then adds the exports of one more run to each home in turn. Each time a process of its own ingests, refreshes the registries,
+joins features, counts coverage with its checks and encodes graphs, as Dagster assets; nothing is trained. Prints the medians of
+CPU seconds and of peak memory of those processes, ratios of the most runs to the others, and how many runs were encoded.
 """
 
 import argparse
 import json
-import shutil
+import resource
+import subprocess
+import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.packets import FOLDER
-from lake.exports.folders import Exports
-from lake.ingest.ingest import Ingest
-from lake.store.table_store import TableStore
-from schemas.leyline import leyline_pb2 as pb
+import dagster as dg
+import zstandard
 
-NEW, LATER, AGAIN = "new run", "later packets", "delivered again"
-KINDS = (NEW, LATER, AGAIN)
+from lake.settings import SAMPLE, Settings
+from tamiyo_assets.assets.coverage import COVERAGE_TABLES
+from tamiyo_assets.assets.graphs import DATASET
+from tamiyo_assets.assets.reports import key_of
+from tamiyo_assets.definitions import build_definitions
+from tamiyo_assets.instance import open_instance
 
-
-def export(run: str, first: int, count: int) -> bytes:
-    """`count` packets of a run from step `first` on, as a `.wal` file."""
-    found = bytearray()
-    for step in range(first, first + count):
-        packet = pb.SystemStatePacket(
-            packet_id=f"{run}-{step}", training_run_id=run, timestamp_ns=1_795_412_039_000_000_000 + step, global_step=step
-        )
-        packet.training_loss = 1 / (1 + step)
-        packet.training_metrics.update({"loss": 1 / (1 + step), "gradient_norm": step / 7})
-        packet.seed_states.add(seed_id="seed-0", stage=3, alpha=0.5, gradient_norm=step / 3)
-        payload = packet.SerializeToString()
-        found += len(payload).to_bytes(4, "little") + payload
-    return bytes(found)
+FOLDERS = ("urza/blueprint", "tolaria/system_state", "kasmina/seed_state")
+MARK = b"s7-"  # every id of a host, run or packet of the sample has it
+RUNS_A_COPY = 212
 
 
-@dataclass
-class Site:
-    """One store with its exports. `costs`: CPU and wall seconds of the refreshes by kind of export."""
-
-    root: Path
-    packets: int
-    costs: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-
-    def put(self, name: str, content: bytes) -> None:
-        """Put an export."""
-        path = self.root / "exports" / FOLDER.path / f"{name}.wal"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-    def refresh(self, kind: str = "") -> None:
-        """Refresh as a process of its own."""
-        home = self.root / "home"
-        start = time.process_time(), time.perf_counter()
-        Ingest(home, Exports(self.root / "exports"), TableStore(home)).refresh()
-        self.costs.setdefault(kind, []).append((time.process_time() - start[0], time.perf_counter() - start[1]))
-
-    def fill(self, runs: int, *, together: bool) -> None:
-        """Ingest an export of each of `runs` runs, one after the other or together."""
-        for number in range(runs):
-            self.put(f"run-{number:03d}", export(f"run-{number:03d}", 0, self.packets))
-            if not together or number == runs - 1:
-                self.refresh()
-
-    def add(self, kind: str, number: int) -> None:
-        """Add the export of one kind and refresh."""
-        size = self.packets
-        if kind == NEW:
-            self.put(f"new-{number}", export(f"new-{number}", 0, size))
-        elif kind == LATER:
-            self.put(f"later-{number}", export("run-000", (2 * number + 1) * size, size))
-        else:
-            self.put(f"again-{number}", export("run-001", (number + 1) * size // 2, size))
-        self.refresh(kind)
+def put(root: Path, copy: str, hosts: range) -> None:
+    """Write the exports of those hosts of the sample under other names."""
+    wanted = tuple(MARK + b"%04d" % host for host in hosts)
+    for folder in FOLDERS:
+        for path in sorted((SAMPLE / folder).glob("*.ndjson.zst")):
+            lines = zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read().splitlines(keepends=True)
+            chosen = [line for line in lines if any(mark in line for mark in wanted) or (copy == "a" and MARK not in line)]
+            if chosen:
+                target = root / "exports" / folder / f"{copy}-{path.name.removesuffix('.zst')}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(b"".join(chosen).replace(MARK, copy.encode() + b"-"))
 
 
-def measure(runs: int, packets: int, rounds: int, *, together: bool = False) -> dict[str, object]:
-    """Median milliseconds by kind in both stores, and the ratios."""
-    root = Path(tempfile.mkdtemp())
-    try:
-        few, many = Site(root / "few", packets), Site(root / "many", packets)
-        few.fill(2, together=together)
-        many.fill(runs, together=together)
-        for number in range(rounds):
-            for kind in KINDS:
-                few.add(kind, number)
-                many.add(kind, number)
-    finally:
-        shutil.rmtree(root)
-    found: dict[str, object] = {"runs": runs, "packets": packets, "rounds": rounds, "together": together}
-    for kind in KINDS:
-        for clock, name in enumerate(("cpu", "wall")):
-            a, b = (1000 * median(cost[clock] for cost in site.costs[kind]) for site in (few, many))
-            found[f"{kind}, {name}"] = {"2 runs ms": round(a, 1), f"{runs} runs ms": round(b, 1), "ratio": round(b / a, 2)}
+def once(root: Path) -> None:
+    """Rebuild up to the graphs in this process; print what that took."""
+    began = time.process_time()
+    settings = Settings(home=root / "home", exports=root / "exports", dagster_home=root / "dagster")
+    (root / "home").mkdir(exist_ok=True)
+    selection = dg.AssetSelection.assets(DATASET, *(key_of(name) for name in COVERAGE_TABLES)).upstream()
+    definitions = build_definitions(settings)
+    job = dg.define_asset_job("increment", selection | dg.AssetSelection.checks_for_assets(*_checked()))
+    resolved = dg.Definitions(
+        assets=definitions.assets, asset_checks=definitions.asset_checks, jobs=[job], resources=definitions.resources
+    )
+    with open_instance(settings.dagster_home) as instance:
+        result = resolved.resolve_job_def("increment").execute_in_process(instance=instance)
+    [event] = [e for e in result.get_asset_materialization_events() if e.asset_key == DATASET]
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    found = {"cpu": time.process_time() - began, "whole": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}
+    print(json.dumps(found | {"encoded": event.materialization.metadata["runs_encoded"].value}))
+
+
+def _checked() -> list[dg.AssetsDefinition]:
+    from tamiyo_assets.assets.coverage import coverage
+
+    return [coverage]
+
+
+def rebuild(root: Path) -> dict[str, float]:
+    """`once` as a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.increments", "--once", str(root)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def fill(root: Path, runs: int) -> None:
+    """A home of `runs` training runs."""
+    for copy in range(-(-runs // RUNS_A_COPY)):
+        put(root, "abcdefghijklmnopqrstuvwxyz"[copy], range(min(RUNS_A_COPY, runs - copy * RUNS_A_COPY)))
+    rebuild(root)
 
 
 def main() -> None:
     """Measure and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--packets", type=int, default=1_000, help="packets of one export")
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--together", action="store_true", help="fill the stores by one refresh")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, nargs="+", default=[20, 200, 2000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    print(json.dumps(measure(options.runs, options.packets, options.rounds, together=options.together), indent=1))
+    if options.once:
+        once(options.once)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        roots = {runs: Path(place) / str(runs) for runs in options.runs}
+        for runs, root in roots.items():
+            fill(root, runs)
+        found: dict[int, list[dict[str, float]]] = {runs: [] for runs in roots}
+        for number in range(options.rounds):
+            for runs, root in roots.items():
+                put(root, f"n{number}", range(number, number + 1))
+                found[runs].append(rebuild(root))
+    names = ("cpu", "whole", "peak_mb", "encoded")
+    medians = {runs: {name: round(median(one[name] for one in each), 2) for name in names} for runs, each in found.items()}
+    most = medians[max(medians)]
+    ratios = {
+        f"{max(medians)} to {runs}": {name: round(most[name] / own[name], 2) for name in names} for runs, own in medians.items()
+    }
+    print(json.dumps({"rounds": options.rounds, "medians": medians, "ratios": ratios}, indent=1))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ One graph is one training state as of its packet's time. `x` of a node type and 
 channels in the order of these tables, then one mask channel (1 measured, 0 imputed) per feature that has a value channel.
 `ids` holds one int64 column per categorical feature: 0 missing, then the registry's index, capacity-1 for a key that the
 registry does not know. A multi-hot feature has `width` channels, the last for all that do not fit or are unknown. Reverse
-relations (`rev_<name>`) carry the same attributes.
+relations (`rev_<name>`) carry the same attributes. Sources are in order of preference; `name(sources)` is computed by
+`gnn.join.derived.name`.
 
 | transform | channel |
 |---|---|
@@ -52,14 +53,14 @@ def _row(group: NodeType | Relation, feature: Feature) -> str:
         neutral,
         "mandatory" if feature.mandatory else "",
         feature.system,
-        feature.source,
+        feature.documented_origin,
         f"`{group.key(feature)}`",
     )
     return "| " + " | ".join(cells) + " |"
 
 
 def _table(group: NodeType | Relation) -> list[str]:
-    columns = ("feature", "kind", "registry", "transform", "neutral", "", "system", "source", "coverage key")
+    columns = ("feature", "kind", "registry", "transform", "neutral", "", "system", "sources", "coverage key")
     width = f"`x` {group.width} wide" if isinstance(group, NodeType) else f"`edge_attr` {group.width} wide"
     return [
         f"{group.doc} {width} ({group.value_width} values, {len(group.valued)} masks), {len(group.categorical)} ids; "

@@ -3,7 +3,6 @@
 `schemas.features` declares with these; nothing here knows a single feature.
 """
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -34,38 +33,44 @@ class Transform(StrEnum):
     PERCENT = "percent"  # x / 100, clamped to 0..1
 
 
+Sources = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class Feature:
     """One feature of a node type, or one attribute of a relation.
 
-    `source` is read by the encoder: tables in order of preference, as `<table>[ <column>]` joined by `, else ` (the
-    column is the feature's name unless given; words in parentheses are for people), or `derived: ...`. `system` is the
-    upstream system to ask when it is missing. `neutral` is the channel's value where it is missing (after the
-    transform). `registry` names the vocabulary of a categorical or multi-hot feature, `width` the channels of a
-    multi-hot one, `metric` the norm that `ewma` and `log_z` read.
+    `sources` are (table, column) pairs in order of preference: the first that has a value gives it. If `derive` is set, the
+    value is computed instead by the function of that name in `gnn.join.derived`, and `sources` are the columns that it reads.
+    A column of `tolaria.system_state` may be the name of a step metric. `system` is the upstream system to ask when the value
+    is missing. `neutral` is the channel's value where it is missing (after the transform). `registry` names the vocabulary of
+    a categorical or multi-hot feature, `width` the channels of a multi-hot one, `metric` the norm that `ewma` and `log_z`
+    read. `note` is documentation: nothing depends on it.
     """
 
     name: str
     kind: Kind
     system: str
-    source: str
+    sources: Sources
     transform: Transform = Transform.IDENTITY
     mandatory: bool = False
     neutral: float = 0.0
     registry: str | None = None
     width: int = 1
     metric: str | None = None
+    derive: str | None = None
+    note: str = ""
 
-    @cached_property
-    def clauses(self) -> tuple[tuple[str, str], ...]:
-        """(table, column) of each place where the encoder looks, in order; empty for a derived feature."""
-        if self.source.startswith("derived:"):
-            return ()
-        found = []
-        for clause in re.sub(r"\([^)]*\)", "", self.source).split(", else "):
-            table, _, column = clause.strip().partition(" ")
-            found.append((table, column.strip() or self.name))
-        return tuple(found)
+    @property
+    def origin(self) -> str:
+        """`sources` as text: `urza.layer.type`; `a.x, else b.x`; `rolling_loss(a.x, b.y)` if the feature is derived."""
+        columns = [f"{table}.{column}" for table, column in self.sources]
+        return f"{self.derive}({', '.join(columns)})" if self.derive else ", else ".join(columns)
+
+    @property
+    def documented_origin(self) -> str:
+        """`origin`, and the note after a semicolon if there is one."""
+        return f"{self.origin}; {self.note}" if self.note else self.origin
 
     @property
     def is_logged(self) -> bool:
@@ -90,6 +95,11 @@ class FeatureGroup:
     """The ordered features of one node type or one relation, and the tensor layout that follows from their order."""
 
     features: tuple[Feature, ...]
+
+    @cached_property
+    def source_tables(self) -> frozenset[str]:
+        """Tables that the features read, those that derived features are computed from included."""
+        return frozenset(table for feature in self.features for table, _ in feature.sources)
 
     @cached_property
     def valued(self) -> tuple[Feature, ...]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from gnn.coverage.ratios import mean_over_keys, ratios
+from gnn.coverage.ratios import coverage_figures, ratios
 from lake.exports.folders import Exports
 from lake.rejects import Rejected, rejects_by_reason
 from lake.settings import Settings, resolve
@@ -78,6 +78,7 @@ def summarize(settings: Settings, outcome: Outcome, seconds: float) -> Summary:
     """Read the summary from the tables of a home, with the outcome of the run that wrote them."""
     tables = TableStore(settings.home)
     by_key = _read(tables, "coverage.by_key")
+    figures = coverage_figures(by_key) if by_key is not None else None
     build = _build(settings, outcome)
     return Summary(
         exports=str(settings.exports),
@@ -89,7 +90,7 @@ def summarize(settings: Settings, outcome: Outcome, seconds: float) -> Summary:
         unknown_fields=dict(sorted(outcome.unknown_fields.items(), key=lambda item: (-item[1], item[0]))),
         unread={file.file: file.reason for file in Exports(settings.exports).unread()} | dict(outcome.failed_exports),
         rebuilt=dict(outcome.rebuilt),
-        coverage=mean_over_keys(by_key) if by_key is not None else None,
+        coverage=figures.mean if figures else None,
         families=_families(by_key),
         mandatory_under=_mandatory_under(by_key, settings.mandatory_coverage),
         examples=tables.count("training.examples"),

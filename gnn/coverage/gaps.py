@@ -103,7 +103,7 @@ class _Gaps:
 
 
 def _reason(feature: Feature, lacking: Ints) -> str:
-    return f"missing: {feature.source}, on {int((lacking > 0).sum())} of {len(lacking)} packets"
+    return f"missing: {feature.origin}, on {int((lacking > 0).sum())} of {len(lacking)} packets"
 
 
 def _gap(system: str, missing: Ints, times: Ints, reason: str) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from gnn.coverage.signals import CoverageFigures
+
 
 def summed(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:
     """Rows of `coverage.by_key` or `.by_family` summed over runs: the columns `by`, measured, elements, ratio; worst first.
@@ -30,7 +32,8 @@ def ratios(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:
     return [row for row in summed(rows, by) if row["ratio"] is not None]
 
 
-def mean_over_keys(rows: pa.Table) -> float | None:
-    """Mean of the keys' ratios over all runs (`tamiyo.gnn.feature_coverage`); None without a single element."""
-    found = [row["ratio"] for row in ratios(rows, ["key"])]
-    return sum(found) / len(found) if found else None
+def coverage_figures(rows: pa.Table) -> CoverageFigures | None:
+    """Compute the figures of all runs together from `coverage.by_key`; None if it has no rows."""
+    if not rows.num_rows:
+        return None
+    return CoverageFigures.of({row["key"]: (row["measured"], row["elements"]) for row in summed(rows, ["key"])})

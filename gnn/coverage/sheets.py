@@ -1,45 +1,50 @@
-"""Blueprints of graphs without a safety sheet in time, and sheets that lack fields."""
+"""Which blueprints of graphs have no safety sheet in time, and which have one that lacks fields.
+
+A sheet counts for a graph if the join finds it for the graph's packet: the newest that was issued not after it.
+"""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Final
 
-import pyarrow as pa
+import numpy as np
 
-if TYPE_CHECKING:
-    import polars as pl
+from gnn.join.rows import Bools, Ints, Labels, Rows
+from gnn.join.sheets import Sheets
 
-_FIELDS = ("risk_score", "hazard_band", "handling_class", "resource_profile")
+_NUMBERS: Final = ("risk_score",)
+_WORDS: Final = ("hazard_band", "handling_class", "resource_profile")
 
 
 @dataclass(frozen=True)
 class SheetGaps:
-    """Distinct blueprints that some graph shows without any sheet, and those whose newest sheet lacks a field."""
+    """Ids of blueprints, sorted: those without a sheet for some graph, and other ones whose sheet for some graph is partial."""
 
     missing: tuple[str, ...]
     partial: tuple[str, ...]
 
 
-def sheet_gaps(blueprints: pa.Table, sheets: pa.Table) -> SheetGaps:
-    """`blueprints`: features.blueprint (element_id, timestamp_ns); `sheets`: urabrask.bsds (blueprint_id, issued_at_ns, ...).
+def missing_and_partial(sheets: Rows, row: Ints) -> tuple[Bools, Bools]:
+    """Tell of each of N sheets whether it is missing, and whether it is partial: bool [N] and bool [N].
 
-    A sheet counts for a graph where it was issued not after the graph's packet.
+    `row` int64 [N] are rows of `urabrask.bsds`, -1 where there is none: missing. A sheet is partial if it lacks its risk score,
+    hazard band, handling class or resource profile.
     """
-    import polars as pl
-
-    shown = _frame(blueprints.select(["element_id", "timestamp_ns"])).unique()
-    issued = _frame(sheets.select(["blueprint_id", "issued_at_ns", *_FIELDS])).sort("issued_at_ns")
-    first = issued.group_by("blueprint_id").agg(pl.col("issued_at_ns").min())
-    joined = shown.join(first, left_on="element_id", right_on="blueprint_id", how="left")
-    late = pl.col("issued_at_ns").is_null() | (pl.col("issued_at_ns") > pl.col("timestamp_ns"))
-    missing = set(joined.filter(late)["element_id"].to_list())
-    newest = issued.group_by("blueprint_id").last()
-    incomplete = newest.filter(pl.any_horizontal([pl.col(name).is_null() for name in _FIELDS]))["blueprint_id"].to_list()
-    partial = (set(incomplete) & set(shown["element_id"].to_list())) - missing
-    return SheetGaps(tuple(sorted(missing)), tuple(sorted(partial)))
+    missing = row < 0
+    lacking = np.zeros(len(row), dtype=np.bool_)
+    for name in _NUMBERS:
+        lacking |= ~np.isfinite(sheets.numbers(name)[row])
+    for name in _WORDS:
+        lacking |= sheets.labels(name).codes[row] < 0
+    return missing, lacking & ~missing
 
 
-def _frame(rows: pa.Table) -> "pl.DataFrame":
-    import polars as pl
+def sheet_gaps(sheets: Sheets, blueprints: Labels, times: Ints) -> SheetGaps:
+    """Return the gaps of blueprint nodes: `blueprints` [N] are their ids, `times` int64 [N] their packets' times in ns."""
+    rows = sheets.newest(blueprints.translate(sheets.codes_of), times)
+    missing, partial = (_ids(blueprints, marks) for marks in missing_and_partial(sheets.rows, rows))
+    return SheetGaps(tuple(sorted(missing)), tuple(sorted(partial - missing)))
 
-    frame = pl.from_arrow(rows)
-    return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+def _ids(blueprints: Labels, marks: Bools) -> set[str]:
+    codes = np.unique(blueprints.codes[marks]).tolist()
+    return {blueprints.words[code] for code in codes if code >= 0}

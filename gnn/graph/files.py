@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -151,11 +151,14 @@ class ShardWriter:
         first_graph, first_name = (part.runs.column(name).to_numpy() for name in ("first_graph", "first_name"))
         moved = [part.runs.column("training_run_id"), first_graph - part.first_graph + self._graphs, first_name + shift]
         runs = pa.table([*moved, part.runs.column("measured")], schema=RUNS)
-        self._append(part.counts, part.floats, ints, part.keys, part.names, runs)
+        self._append(part.counts, [part.floats], [ints], part.keys, part.names, runs)
 
-    def _append(self, counts: Ints, floats: Any, ints: Any, keys: pa.Table, names: pa.Array, runs: pa.Table) -> None:
-        self._sinks["floats.bin"].write(_raw(floats))
-        self._sinks["ints.bin"].write(_raw(ints))
+    def _append(
+        self, counts: Ints, floats: Iterable[Any], ints: Iterable[Any], keys: pa.Table, names: pa.Array, runs: pa.Table
+    ) -> None:
+        for name, pieces in (("floats.bin", floats), ("ints.bin", ints)):
+            for piece in pieces:
+                self._sinks[name].write(_raw(piece))
         self._sinks["counts.bin"].write(_raw(np.ascontiguousarray(counts, dtype="<i4")))
         self._keys.append(keys)
         self._names.append(names)
@@ -224,6 +227,9 @@ _NO_KEYS: Final = pa.schema(
 )
 
 
+_TOGETHER: Final = 64  # graphs that are laid out at once
+
+
 def _raw(array: Any) -> bytes | memoryview:
     """The bytes of an array, not copied unless it is empty."""
     return array.data.cast("B") if array.size else b""
@@ -234,13 +240,20 @@ def _local(numbers: Ints, packet: Ints, ptr: Ints) -> Ints:
     return numbers - ptr[packet]
 
 
-def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: str) -> Any:
-    """The parts (arrays over all graphs) as one stream, graph by graph."""
-    sizes = layout.sizes(counts, group, width)
-    places = layout.Places(counts, np.cumsum(sizes) - sizes, group, width)
-    stream = np.empty(int(sizes.sum()), dtype=dtype)
-    stream[places.indices()] = np.concatenate([np.zeros(0, dtype=dtype), *(part.ravel() for part in parts)])
-    return stream
+def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: str) -> Iterator[Any]:
+    """The parts (arrays over all graphs) as one stream, graph by graph, in pieces of a few graphs that stay in the cache."""
+    ptr = np.zeros((len(counts) + 1, counts.shape[1]), dtype=np.int64)
+    np.cumsum(counts, axis=0, out=ptr[1:])
+    for first in range(0, len(counts), _TOGETHER):
+        last = min(first + _TOGETHER, len(counts))
+        own = counts[first:last]
+        sizes = layout.sizes(own, group, width)
+        places = layout.Places(own, np.cumsum(sizes) - sizes, group, width)
+        rows = zip(ptr[first, group], ptr[last, group], strict=True)
+        pieces = [part[begin:end].ravel() for part, (begin, end) in zip(parts, rows, strict=True)]
+        stream = np.empty(int(sizes.sum()), dtype=dtype)
+        stream[places.indices()] = np.concatenate([np.zeros(0, dtype=dtype), *pieces], dtype=dtype, casting="unsafe")
+        yield stream
 
 
 def write_shard(parent: Path, features: Iterable[FeatureSet] | FeatureSet) -> Path:

@@ -7,7 +7,7 @@ group are its `x` or `edge_attr`, row by row; its integers are the blocks of `BL
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -48,9 +48,13 @@ BLOCK_GROUP: Final = np.array([block.group for block in BLOCKS], dtype=np.int64)
 BLOCK_WIDTH: Final = np.array([block.width for block in BLOCKS], dtype=np.int64)
 
 
+def _without_prose(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if name not in ("doc", "note")}
+
+
 def declaration_digest() -> str:
-    """SHA-256 (hex) of the feature declaration that the layout follows."""
-    whole = [asdict(group) for group in GROUPS]
+    """Return the SHA-256 (hex) of the feature declaration that the layout follows; its documentation does not count."""
+    whole = [asdict(group, dict_factory=_without_prose) for group in GROUPS]
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
 

@@ -9,16 +9,69 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from gnn.join.asof import AsOf
 from gnn.join.catalogue import ELEMENT_TABLES
 from gnn.join.columns import View
 from gnn.join.metadata import Metadata
 from gnn.join.nodes import TELEMETRY, Nodes
 from gnn.join.packets import STATE, Packets
-from gnn.join.rows import Ints, Labels, Rows, offsets
-from gnn.join.seeds import Seeds
+from gnn.join.rows import Ints, Labels, Rows, expand, offsets
 from gnn.join.state import SEED_TABLE, RunState, States
 from gnn.norms.ewma import EwmaState, EwmaTrace, all_states
 from schemas.features import EWMA_METRICS
+
+
+class Seeds:
+    """Seed nodes: `ptr` int64 [P + 1]; `packet` and `row` (of `rows`, kasmina.seed_state) int64 [N]."""
+
+    def __init__(self, packets: Packets, rows: Rows) -> None:
+        """Find the seeds of every packet."""
+        self.rows = rows
+        run = packets.run_codes(rows.labels("training_run_id"))[:-1]
+        seeds = rows.labels("seed_id")
+        rank = seeds.ranks()[:-1]
+        span = len(seeds.words) + 1
+        keys = np.where((run >= 0) & (rank >= 0), run * span + rank, -1)
+        groups, inverse = np.unique(keys, return_inverse=True)
+        code = np.where(keys >= 0, inverse, -1)
+        exported = rows.labels("source")
+        is_export = np.array([*(word == "export" for word in exported.words), False], dtype=np.int64)[exported.codes[:-1]]
+        self._run, self._times, self._group_run = run, rows.times("timestamp_ns"), groups // span
+        newest = self._newest = AsOf(code, self._times, is_export)
+        # groups are ordered by run, so a run's seeds are one stretch of codes
+        first = np.searchsorted(groups, packets.run * span)
+        count = np.searchsorted(groups, packets.run * span + span) - first
+        packet = np.repeat(np.arange(packets.size), count)
+        row = newest.newest(expand(first, count), packets.times[packet])
+        there = row >= 0
+        self.packet: Ints = packet[there]
+        self.row: Ints = row[there]
+        self.ptr: Ints = offsets(np.bincount(self.packet, minlength=packets.size).astype(np.int64))
+
+    def still_needed(self, now: Ints) -> tuple[Ints, Ints]:
+        """Rows that packets after `now` (int64 [R], per run) may need, and their runs: each seed's newest, and newer ones."""
+        if not len(now):
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        groups = np.flatnonzero(self._group_run >= 0)
+        current = self._newest.newest(groups, now[self._group_run[groups]])
+        later = np.flatnonzero((self._run >= 0) & (self._times > now[self._run]))
+        rows = np.union1d(current[current >= 0], later)
+        return rows, self._run[rows]
+
+    def newest_times(self, rows: Ints) -> dict[str, int]:
+        """Newest time of each seed among those rows."""
+        labels = self.rows.labels("seed_id")
+        found: dict[str, int] = {}
+        for code, time in zip(labels.codes[rows].tolist(), self._times[rows].tolist(), strict=True):
+            name = labels.words[code]
+            found[name] = max(time, found.get(name, time))
+        return found
+
+    @property
+    def size(self) -> int:
+        """Number of seed nodes."""
+        return len(self.row)
+
 
 _CONNECTIONS: Final = "tolaria.connection_telemetry"
 _START: Final = RunState().ewma
@@ -27,8 +80,9 @@ _START: Final = RunState().ewma
 class BlueprintNodes:
     """Blueprint nodes: the host's first, then each one attached to a seed, in order of id.
 
-    `ptr` int64 [P + 1]; `packet`, `code` (of the metadata, -1 unknown there) int64 [N]; `names` [N]; `host` int64 [P] is
-    each packet's host node, -1 where it has none.
+    `ptr` int64 [P + 1]; `packet`, `code` (of the metadata, -1 unknown there) int64 [N]; `names` [N]; `attached` int64 [N] is
+    the row of a seed state that names the blueprint, -1 for a host's; `host` int64 [P] is each packet's host node, -1 where it
+    has none.
     """
 
     def __init__(self, packets: Packets, seeds: Seeds, codes_of: Mapping[str, int]) -> None:
@@ -39,7 +93,8 @@ class BlueprintNodes:
         place = {word: code for code, word in enumerate(words)}
         host, other = hosts.translate(place)[:-1], attached.translate(place)
         span = len(words) + 1
-        keys = np.unique((seeds.packet * span + other)[(other >= 0) & (other != host[seeds.packet])])
+        seed = np.flatnonzero((other >= 0) & (other != host[seeds.packet]))
+        keys, first = np.unique((seeds.packet * span + other)[seed], return_index=True)
         owner, has_host = keys // span, host >= 0
         counts = has_host.astype(np.int64) + np.bincount(owner, minlength=packets.size).astype(np.int64)
         self.ptr: Ints = offsets(counts)
@@ -47,6 +102,8 @@ class BlueprintNodes:
         self.host: Ints = np.where(has_host, self.ptr[:-1], -1)
         own = np.full(len(self.packet), -1, dtype=np.int64)
         own[self.host[has_host]] = host[has_host]
+        self.attached: Ints = np.full(len(own), -1, dtype=np.int64)
+        self.attached[own < 0] = seeds.row[seed[first]]
         own[own < 0] = keys % span
         self.names = Labels(own, words)
         self.code: Ints = self.names.translate(codes_of)
@@ -85,7 +142,7 @@ class Block:
         metadata, times, records = self.metadata, self.packets.times, self.metadata.catalogue.records
         return {
             "urza.blueprint": View(records.rows, lambda: records.row[records.newest(blueprints, times[packet])]),
-            "urabrask.bsds": View(metadata.sheets, lambda: metadata.sheet_rows(blueprints, times[packet])),
+            "urabrask.bsds": View(metadata.sheets.rows, lambda: metadata.sheets.newest(blueprints, times[packet])),
             "tezzeret.kernel": View(metadata.kernels, lambda: metadata.kernel_rows(blueprints, times[packet])),
         }
 

@@ -1,18 +1,19 @@
 """Raw columns of one node type or relation, gathered from the tables that its elements are joined with.
 
-A view is a table and, for each element, the row of it that describes the element (-1: none). A feature's clauses say where
-to look; the first view with a value wins. What is derived instead comes in by name.
+A view is a table and, for each element, the row of it that describes the element (-1: none). A feature's sources say where
+to look; the first view with a value wins. Values of derived features are given by name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import pyarrow as pa
 
 from gnn.join.packets import first_finite
 from gnn.join.rows import Bools, Floats, Ints, Labels, Rows, Singles, Vocabulary
+from schemas.errors import FeatureError
 from schemas.features import Feature, FeatureGroup, Kind
 
 
@@ -53,7 +54,8 @@ class Sets:
         return self.source.lists(self.column).arrow.take(pa.array(np.where(known, self.rows, 0), mask=~known))
 
 
-Derived = Mapping[str, Floats | Labels | Sets]
+Values = Floats | Labels | Sets
+Derived = Mapping[str, Floats | Labels]
 # optimizer families that have no momentum to report
 WITHOUT_MOMENTUM = frozenset({"adadelta", "adagrad", "asgd", "lbfgs", "rprop"})
 
@@ -86,48 +88,57 @@ class Columns:
         return np.ones(self.size, dtype=np.bool_) if marks is None else ~marks
 
 
-def _number(feature: Feature, views: Mapping[str, View], size: int) -> Floats:
-    choices = [
-        view.source.numbers(column)[view.rows] for table, column in feature.clauses if (view := views.get(table)) is not None
-    ]
-    return first_finite(*choices) if choices else np.full(size, np.nan)
+def _views(feature: Feature, views: Mapping[str, View]) -> Iterator[tuple[View, str]]:
+    """View and column of each of the feature's sources; raise FeatureError if its group has no view of a table."""
+    for table, column in feature.sources:
+        if table not in views:
+            raise FeatureError(
+                f"feature {feature.name}: expected a source among {', '.join(sorted(views))}, found {table}; "
+                "give its group a view of that table in gnn.join.groups"
+            )
+        yield views[table], column
 
 
-def _labels(feature: Feature, views: Mapping[str, View], size: int) -> Labels:
-    found: Labels | None = None
-    for table, column in feature.clauses:
-        view = views.get(table)
-        if view is not None:
-            choice = view.source.labels(column).take(view.rows)
-            found = choice if found is None else found.otherwise(choice)
-    return found if found is not None else Labels(np.full(size, -1, dtype=np.int64), ())
+def _read(feature: Feature, views: Mapping[str, View]) -> Values:
+    """The value of each element from the feature's sources, of the first source that has one."""
+    sources = list(_views(feature, views))
+    if feature.kind is Kind.CATEGORICAL:
+        return reduce(Labels.otherwise, (view.source.labels(column).take(view.rows) for view, column in sources))
+    if feature.kind is Kind.MULTI_HOT:
+        # the first source only: a list that was sent empty is known, and there is nothing to fall back from
+        view, column = sources[0]
+        return Sets(view.source, column, view.rows)
+    return first_finite(*(view.source.numbers(column)[view.rows] for view, column in sources))
 
 
-_NO_ROWS = Rows(pa.table({}))
-
-
-def _sets(feature: Feature, views: Mapping[str, View], size: int) -> Sets:
-    """The first table only: a list that was sent empty is known, and there is nothing to fall back from."""
-    for table, column in feature.clauses:
-        view = views.get(table)
-        if view is not None:
-            return Sets(view.source, column, view.rows)
-    return Sets(_NO_ROWS, "", np.full(size, -1, dtype=np.int64))
+def _check_derived(group: FeatureGroup, derived: Derived) -> None:
+    """Raise FeatureError unless `derived` has a value for each derived feature of the group, and for no other."""
+    expected = {feature.name for feature in group.features if feature.derive}
+    if derived.keys() != expected:
+        raise FeatureError(
+            f"features {', '.join(f.name for f in group.features)}: expected derived values of "
+            f"{sorted(expected)}, found {sorted(derived)}; compute them in gnn.join.groups"
+        )
 
 
 def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: Derived, placeholder: Bools) -> Columns:
-    """Raw columns of every feature of `group` for `size` elements; those that `placeholder` marks measure nothing."""
+    """Gather the raw columns of every feature of `group` for `size` elements (N).
+
+    `views` are by table, `derived` holds the value of each derived feature by name; elements that `placeholder` (bool [N])
+    marks measure nothing. Raise FeatureError if a source's table has no view, or if `derived` lacks a derived feature or holds
+    another one.
+    """
+    _check_derived(group, derived)
     numbers: dict[str, Floats] = {}
     labels: dict[str, Labels] = {}
     sets: dict[str, Sets] = {}
     for feature in group.features:
-        found = derived.get(feature.name)
-        if feature.kind is Kind.CATEGORICAL:
-            labels[feature.name] = found if isinstance(found, Labels) else _labels(feature, views, size)
-        elif feature.kind is Kind.MULTI_HOT:
-            sets[feature.name] = found if isinstance(found, Sets) else _sets(feature, views, size)
+        values = derived[feature.name] if feature.derive else _read(feature, views)
+        if isinstance(values, Labels):
+            labels[feature.name] = values
+        elif isinstance(values, Sets):
+            sets[feature.name] = values
         else:
-            values = found if isinstance(found, np.ndarray) else _number(feature, views, size)
             numbers[feature.name] = within_domain(feature, values)
     if placeholder.any():
         numbers = {name: np.where(placeholder, np.nan, values) for name, values in numbers.items()}

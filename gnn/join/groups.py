@@ -12,7 +12,8 @@ from gnn.join.columns import Derived, View, gather
 from gnn.join.edges import Edges
 from gnn.join.joined import Group
 from gnn.join.packets import STATE, first_finite
-from gnn.join.rows import Bools, Floats, Ints, Labels, lengths
+from gnn.join.rows import Bools, Floats, Ints, Labels
+from gnn.join.state import SEED_TABLE
 from schemas.features import NODE_TYPES, Relation
 
 _NODES: Final = {node.name: node for node in NODE_TYPES}
@@ -79,13 +80,10 @@ def _layer(block: Block) -> Group:
 def _seed(block: Block) -> Group:
     seeds = block.seeds
     views = block.seed_views(np.arange(seeds.size))
-    lists = seeds.rows.lists("monitored_layers")
-    scope = np.where(lists.known, lengths(lists.ptr), np.nan)
     sheet = views["urabrask.bsds"]
-    noted = sheet.source.labels("recommendation").codes[sheet.rows] >= 0
     extra = {
-        "monitoring_scope": scope[seeds.row],
-        "has_handling_notes": np.where(sheet.rows >= 0, noted.astype(np.float64), np.nan),
+        "monitoring_scope": formulas.monitoring_scope(seeds.rows.lists("monitored_layers"), seeds.row),
+        "has_handling_notes": formulas.has_handling_notes(sheet.source.labels("recommendation"), sheet.rows),
     }
     return _nodes("seed", views, extra, seeds.packet, seeds.ptr, block.seed_names)
 
@@ -93,8 +91,9 @@ def _seed(block: Block) -> Group:
 def _blueprint(block: Block) -> Group:
     nodes = block.blueprints
     views = block.blueprint_views(nodes.code, nodes.packet)
-    views[STATE] = View(block.packets.rows, nodes.packet)
-    return _nodes("blueprint", views, {"blueprint_id": nodes.names}, nodes.packet, nodes.ptr, nodes.names)
+    views[STATE] = View(block.packets.rows, np.where(nodes.attached < 0, nodes.packet, -1))
+    views[SEED_TABLE] = View(block.seeds.rows, nodes.attached)
+    return _nodes("blueprint", views, {}, nodes.packet, nodes.ptr, nodes.names)
 
 
 def _context(block: Block) -> Group:
@@ -172,10 +171,8 @@ def _monitors(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> G
     edges = topology.monitors(block)
     seed = edges.source
     own = block.seeds.rows.numbers("adaptation_trigger_threshold")[block.seeds.row[seed]]
-    extra = {
-        "adaptation_trigger_threshold": first_finite(own, block.metadata.seed_notes.thresholds[block.seed_entries[seed]]),
-        "quarantine_flag": nodes["seed"].columns.numbers["quarantine_only"][seed],
-    }
+    noted = block.metadata.seed_notes.thresholds[block.seed_entries[seed]]
+    extra = {"adaptation_trigger_threshold": formulas.adaptation_trigger_threshold(own, noted)}
     return _group(relation, edges, block.seed_views(seed), extra)
 
 
@@ -187,7 +184,7 @@ def _allowed(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Gr
 def _broadcast(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:
     edges = topology.broadcast(block, nodes[relation.target].ptr)
     context = nodes["context"].columns
-    extra: dict[str, Floats] = {name: values[edges.packet] for name, values in context.numbers.items()}
+    extra = {feature.name: context.numbers[feature.name][edges.packet] for feature in relation.features}
     return _group(relation, edges, block.packet_views(edges.packet), extra)
 
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gnn.join.derived import CONSERVATIVE
 from gnn.join.joined import Joined
-from gnn.join.metadata import CONSERVATIVE
 from gnn.join.rows import Ints, Rows
 from schemas.contracts import TABLES
 from schemas.digest import row_digests
@@ -35,13 +35,7 @@ TIMED: Final[Mapping[str, tuple[str, bool]]] = {
 OF_RUN: Final = tuple(
     sorted(
         {"tolaria.system_state"}
-        | {
-            table
-            for group in GROUPS
-            for feature in group.features
-            for table, _ in feature.clauses
-            if table in TABLES and TABLES[table].scope and table not in TIMED
-        }
+        | {table for group in GROUPS for table in group.source_tables if TABLES[table].scope and table not in TIMED}
     )
 )
 _FIRST: Final = np.iinfo(np.int64).min

@@ -20,7 +20,7 @@ from schemas.features import NODE_TYPES, RELATIONS, Relation
 _OF_HOST: Final = frozenset(
     relation.short
     for relation in RELATIONS
-    if all(f.clauses and all(table.startswith("urza.") for table, _ in f.clauses) for f in relation.features)
+    if all(table.startswith("urza.") for table in relation.source_tables) and not any(f.derive for f in relation.features)
 )
 
 

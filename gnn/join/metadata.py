@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 
 from gnn.join.asof import AsOf
 from gnn.join.catalogue import Catalogue
+from gnn.join.derived import conservative_mode
 from gnn.join.monitors import SeedNotes
 from gnn.join.rows import Floats, Ints, Rows
+from gnn.join.sheets import Sheets
 from gnn.join.sources import Sources
 
-CONSERVATIVE = "tamiyo.conservative_mode"
-_EXTRAS = "urza"
 _UPDATE_FIRST = ("urza", "event", "update")
 
 
@@ -52,21 +52,13 @@ class Metadata:
         counted = {name: int(elements[name].placeholder.sum()) for name in ("layer", "activation")}
         self.placeholders = counted if placeholders is None else dict(placeholders)
         self.seed_notes = SeedNotes(self.catalogue.records)
-        self.sheets = Rows(tables["urabrask.bsds"])
-        self._stream, self._extras = self._compile_sheets()
+        self.sheets = Sheets(tables["urabrask.bsds"], self.codes_of)
         self.kernels = Rows(tables["tezzeret.kernel"])
         self._kernel = self._compile_kernels()
         self.health = Rows(tables["weatherlight.health"])
         times = self.health.times("timestamp_ns")
         self._health = AsOf(np.zeros(len(times), dtype=np.int64), times)
-        self._conservative, self._modes = _conservative(self.health, tables["telemetry.metric"])
-
-    def _compile_sheets(self) -> tuple[AsOf, AsOf]:
-        """Sheets of Urabrask's stream, and those among Urza's extras, by blueprint and issue."""
-        owner = self.sheets.labels("blueprint_id").translate(self.codes_of)[:-1]
-        issued, extra = self.sheets.times("issued_at_ns"), _ranks(self.sheets, "source", (_EXTRAS,)) == 0
-        order = _ranks(self.sheets, "source", ("issued", "bsds"))
-        return AsOf(np.where(extra, -1, owner), issued, order), AsOf(np.where(extra, owner, -1), issued)
+        self._conservative, self._modes = conservative_mode(self.health, tables["telemetry.metric"])
 
     def _compile_kernels(self) -> AsOf:
         """Kernels by blueprint and issue; without a time they are the oldest, among themselves by arrival."""
@@ -74,11 +66,6 @@ class Metadata:
         issued = self.kernels.times("issued_at_ns")
         arrival = np.where(issued == np.iinfo(np.int64).min, self.kernels.times("arrival"), 0)
         return AsOf(owner, issued, arrival, _ranks(self.kernels, "source", _UPDATE_FIRST))
-
-    def sheet_rows(self, blueprints: Ints, times: Ints) -> Ints:
-        """Row of `sheets` that is each blueprint's newest at each time, of the stream, else of Urza's extras; -1 for none."""
-        stream = self._stream.newest(blueprints, times)
-        return np.where(stream >= 0, stream, self._extras.newest(blueprints, times))
 
     def kernel_rows(self, blueprints: Ints, times: Ints) -> Ints:
         """Row of `kernels` that is each blueprint's newest at each time; -1 for none."""
@@ -91,13 +78,3 @@ class Metadata:
     def conservative(self, times: Ints) -> Floats:
         """The conservative mode at each time (1, 0, NaN where nobody has said): the newest of both who say it."""
         return self._modes[self._conservative.newest(np.zeros(len(times), dtype=np.int64), times)]
-
-
-def _conservative(health: Rows, metrics: pa.Table) -> tuple[AsOf, Floats]:
-    said = Rows(metrics.filter(pc.equal(metrics.column("name"), CONSERVATIVE)))
-    times = np.concatenate([health.times("timestamp_ns"), said.times("timestamp_ns")])
-    values = np.concatenate([health.numbers("conservative_mode")[:-1], said.numbers("value")[:-1]])
-    known = np.isfinite(values)
-    modes = np.append((values != 0.0).astype(np.float64), np.nan)
-    # of two at one time the cautious one counts
-    return AsOf(np.where(known, 0, -1), times, modes[:-1].astype(np.int64)), modes

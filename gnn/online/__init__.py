@@ -1,1 +1,22 @@
-"""Parts of the online policy: serving configuration, metadata snapshots, masks, choice, annotations, telemetry, compiling."""
+"""Online inference: one bundle, a packet in, a decision out; no I/O in a decision.
+
+Names are imported when they are first used, so that what needs a part of this package does not load torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from gnn.online.config import ServingConfig
+    from gnn.online.policy import Decision, TamiyoPolicy
+    from gnn.online.snapshot import Snapshot
+
+__all__ = ["Decision", "ServingConfig", "Snapshot", "TamiyoPolicy"]
+
+_MODULES: Final = {"Decision": "policy", "ServingConfig": "config", "Snapshot": "snapshot", "TamiyoPolicy": "policy"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from gnn.coverage.signals import CRITICAL_AT, WARNING_UNDER
 from schemas.errors import ServingError
 
 
@@ -13,7 +14,8 @@ class ServingConfig(BaseModel):
 
     `device` `auto` is CUDA where there is one. `precision` is that of the network's products (autocast), `tf32` allows
     TF32 in float32 products on CUDA. `compile` tries `torch.compile` with `compile_backend`. A graft is commanded where
-    its expected uplift is above `min_value` and its probability of high or critical harm below `max_harm`.
+    its expected uplift is above `min_value` and its probability of high or critical harm below `max_harm`. Inputs are degraded
+    where the mean over mandatory coverage keys is under `warn_coverage`, critically so at or under `critical_coverage`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,8 +29,8 @@ class ServingConfig(BaseModel):
     max_harm: float = Field(default=0.25, ge=0.0, le=1.0)
     deadline_ms: int = Field(default=5000, gt=0)
     telemetry_limit: int = Field(default=1024, gt=0)
-    warn_coverage: float = Field(default=0.30, ge=0.0, le=1.0)
-    critical_coverage: float = Field(default=0.10, ge=0.0, le=1.0)
+    warn_coverage: float = Field(default=WARNING_UNDER, ge=0.0, le=1.0)
+    critical_coverage: float = Field(default=CRITICAL_AT, ge=0.0, le=1.0)
 
 
 def torch_device(config: ServingConfig) -> torch.device:

@@ -1,4 +1,4 @@
-"""Coverage of one graph: by key, by family, on the whole, and its blueprints without a safety sheet."""
+"""Coverage of the graph that is decided on, and its blueprints without a safety sheet."""
 
 import json
 from dataclasses import dataclass
@@ -6,54 +6,53 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnn.coverage.counts import count, marks_of
+from gnn.coverage.sheets import sheet_gaps
+from gnn.coverage.signals import CoverageFigures, Signal, coverage_signals
 from gnn.encode.build import FeatureSet
+from gnn.online.config import ServingConfig
 from gnn.online.snapshot import Snapshot
-from schemas.features import COVERAGE_KEYS, GROUPS
+from schemas.features import COVERAGE_KEYS
 
 
 @dataclass(frozen=True)
 class GraphCoverage:
-    """Ratios by key and by family (those without elements are left out), their mean, and the sheets that are missing."""
+    """Figures of one graph, and how many of its blueprints have no sheet or a partial one."""
 
-    keys: dict[str, float]
-    families: dict[str, float]
-    mean: float
+    figures: CoverageFigures
     bsds_missing: int
     bsds_partial: int
+
+    def signals(self, config: ServingConfig) -> list[Signal]:
+        """List the signals of this graph, with the thresholds of `config`."""
+        return coverage_signals(
+            self.figures,
+            self.bsds_missing,
+            self.bsds_partial,
+            warning_under=config.warn_coverage,
+            critical_at=config.critical_coverage,
+        )
 
     def annotations(self) -> dict[str, str]:
         """`feature_coverage`, `coverage_map`, `coverage_types` of a command."""
         return {
-            "feature_coverage": f"{self.mean:.6f}",
-            "coverage_map": _rounded(self.keys),
-            "coverage_types": _rounded(self.families),
+            "feature_coverage": f"{self.figures.mean:.6f}",
+            "coverage_map": _rounded(self.figures.keys),
+            "coverage_types": _rounded(self.figures.families),
         }
 
 
 def graph_coverage(features: FeatureSet, snapshot: Snapshot) -> GraphCoverage:
-    """Coverage of the last packet of `features`."""
+    """Compute the coverage of the last packet of `features`."""
     counts = count(marks_of(features.joined))
-    measured, elements = counts.measured[:, -1], counts.elements[:, -1]
-    keys = {key: float(m / e) for key, m, e in zip(COVERAGE_KEYS, measured, elements, strict=True) if e}
-    families, start = {}, 0
-    for group in GROUPS:
-        stop = start + len(group.features)
-        total = int(elements[start:stop].sum())
-        if total:
-            families[group.family] = float(measured[start:stop].sum() / total)
-        start = stop
-    at_ns = int(features.joined.states.times[-1])
+    pairs = zip(counts.measured[:, -1].tolist(), counts.elements[:, -1].tolist(), strict=True)
+    figures = CoverageFigures.of(dict(zip(COVERAGE_KEYS, pairs, strict=True)))
     nodes = features.joined.nodes["blueprint"]
+    if nodes.names is None:
+        return GraphCoverage(figures, 0, 0)
     own = np.flatnonzero(nodes.packet == features.size - 1)
-    names = {name for name in nodes.names.take(own).arrow().to_pylist() if name} if nodes.names is not None else set()
-    sheets = [snapshot.sheet(name, at_ns) for name in sorted(names)]
-    return GraphCoverage(
-        keys=keys,
-        families=families,
-        mean=float(np.mean(list(keys.values()))) if keys else 0.0,
-        bsds_missing=sum(not sheet.known for sheet in sheets),
-        bsds_partial=sum(sheet.partial for sheet in sheets),
-    )
+    times = features.joined.states.times[nodes.packet[own]]
+    gaps = sheet_gaps(snapshot.metadata.sheets, nodes.names.take(own), times)
+    return GraphCoverage(figures, len(gaps.missing), len(gaps.partial))
 
 
 def _rounded(ratios: dict[str, float]) -> str:

@@ -1,6 +1,7 @@
 """TamiyoPolicy: online, a packet in, outputs and a command out; the same builder and bundle as offline, and no I/O."""
 
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,57 @@ from gnn.bundle.read import Bundle
 from gnn.graph.builder import Built, GraphBuilder
 from gnn.graph.scale import scale
 from gnn.model.outputs import Outputs
-from gnn.online.choice import Choice, choose
-from gnn.online.command import annotations_of, command_of
+from gnn.online.choice import Choice, KernelMasks, choose
 from gnn.online.compiling import Compiled, compiled
 from gnn.online.config import ServingConfig, torch_device
 from gnn.online.coverage import GraphCoverage, graph_coverage
-from gnn.online.masks import KernelMasks
-from gnn.online.snapshot import Snapshot, same_build
+from gnn.online.snapshot import MISSING, Sheet, Snapshot, same_build
 from gnn.online.telemetry import TelemetryQueue, compile_packet, decision_packet
+from schemas.configuration import MODEL_NAME, RISK_CLASSES
 from schemas.errors import BundleRejected, ServingError
 from schemas.leyline import leyline_pb2 as pb
+
+
+def command_of(
+    choice: Choice, seed_id: str | None, annotations: dict[str, str], config: ServingConfig, now_ns: int
+) -> pb.AdaptationCommand:
+    """GERMINATE the chosen kernel at the chosen seed, or PAUSE for a no-op."""
+    command = pb.AdaptationCommand(
+        version=1,
+        command_id=str(uuid.uuid4()),
+        command_type=pb.COMMAND_PAUSE if choice.kernel is None else pb.COMMAND_SEED,
+        execution_deadline_ms=config.deadline_ms,
+        issued_by="tamiyo",
+        annotations=annotations,
+    )
+    command.issued_at.FromNanoseconds(now_ns)
+    if choice.kernel is not None:
+        command.target_seed_id = seed_id or ""
+        command.seed_operation.operation = pb.SEED_OP_GERMINATE
+        command.seed_operation.blueprint_id = choice.kernel
+    return command
+
+
+def annotations_of(
+    choice: Choice, sheet: Sheet, coverage: GraphCoverage, bundle: Bundle, snapshot: Snapshot, now_ns: int
+) -> dict[str, str]:
+    """All annotations; `sheet` is that of the chosen kernel, or of the host for a no-op."""
+    found = coverage.annotations() | {
+        "feature_manifest": bundle.manifest_digest,
+        "policy_version": MODEL_NAME,
+        "build_id": bundle.build_id,
+        "metadata_age_ms": str(max(0, (now_ns - snapshot.taken_at_ns) // 1_000_000)),
+        "bsds_hazard_band": sheet.hazard_band,
+        "bsds_handling_class": sheet.handling_class,
+        "bsds_resource_profile": sheet.resource_profile,
+        "bsds_provenance": sheet.provenance,
+        "bsds_risk": MISSING if sheet.risk is None else f"{sheet.risk:.6f}",
+        "reason": choice.reason,
+    }
+    numbers = {"policy_value": choice.value, "policy_value_low": choice.value_low, "policy_value_high": choice.value_high}
+    found |= {name: f"{value:.6f}" for name, value in numbers.items() if value is not None}
+    found |= {f"policy_risk_{name}": f"{share:.6f}" for name, share in zip(RISK_CLASSES, choice.risk, strict=False)}
+    return found | ({"blending_method": choice.blending} if choice.blending is not None else {})
 
 
 @dataclass(frozen=True)

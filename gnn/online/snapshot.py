@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from gnn.bundle.read import Bundle
+from gnn.coverage.sheets import missing_and_partial
 from gnn.join.metadata import Metadata
 from gnn.join.rows import Ints, Rows
 from schemas.errors import ServingError, TamiyoError
@@ -20,7 +21,10 @@ MISSING = "missing"
 
 @dataclass(frozen=True)
 class Sheet:
-    """The newest BSDS of one blueprint at a time; fields that it lacks (all, without a sheet) are `missing`."""
+    """The newest BSDS of one blueprint at a time; fields that it lacks (all, without a sheet) are `missing`.
+
+    `known`: there is a sheet; `partial`: there is one and it lacks fields (`gnn.coverage.sheets`).
+    """
 
     hazard_band: str = MISSING
     handling_class: str = MISSING
@@ -28,11 +32,7 @@ class Sheet:
     provenance: str = MISSING
     risk: float | None = None
     known: bool = False
-
-    @property
-    def partial(self) -> bool:
-        """Whether there is a sheet and it lacks a field."""
-        return self.known and (MISSING in (self.hazard_band, self.handling_class, self.resource_profile) or self.risk is None)
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,11 @@ class Snapshot:
     def sheet(self, blueprint_id: str | None, at_ns: int) -> Sheet:
         """The newest sheet of that blueprint that is not newer than `at_ns`."""
         code = self.metadata.codes_of.get(blueprint_id or "", -1)
-        row = int(self.metadata.sheet_rows(np.array([code]), np.array([at_ns]))[0]) if code >= 0 else -1
-        if row < 0:
+        sheets, found = self.metadata.sheets.rows, self.metadata.sheets.newest(np.array([code]), np.array([at_ns]))
+        missing, partial = missing_and_partial(sheets, found)
+        if missing[0]:
             return Sheet()
-        sheets = self.metadata.sheets
+        row = int(found[0])
         risk = float(sheets.numbers("risk_score")[row])
         return Sheet(
             hazard_band=_word(sheets, "hazard_band", row),
@@ -63,13 +64,14 @@ class Snapshot:
             provenance=_word(sheets, "provenance", row),
             risk=risk if np.isfinite(risk) else None,
             known=True,
+            partial=bool(partial[0]),
         )
 
     def quarantined(self, blueprints: tuple[str, ...], at_ns: int) -> list[bool]:
         """Which of those kernels must not be grafted: their sheet says QUARANTINE, or their descriptor quarantine_only."""
         codes: Ints = np.array([self.metadata.codes_of.get(name, -1) for name in blueprints], dtype=np.int64)
-        sheets = self.metadata.sheet_rows(codes, np.full(len(codes), at_ns))
-        handling = self.metadata.sheets.labels("handling_class")
+        sheets = self.metadata.sheets.newest(codes, np.full(len(codes), at_ns))
+        handling = self.metadata.sheets.rows.labels("handling_class")
         catalogue = self.metadata.catalogue
         record = self.metadata.catalogue.records.newest(codes, np.full(len(codes), at_ns))
         only = catalogue.blueprints.numbers("descriptor_quarantine_only")[catalogue.records.row[record]]

@@ -10,8 +10,6 @@ from gnn.online.config import ServingConfig
 from gnn.online.coverage import GraphCoverage
 from schemas.leyline import leyline_pb2 as pb
 
-COVERAGE = "tamiyo.gnn.feature_coverage"
-
 
 class TelemetryQueue:
     """At most `limit` packets; when it is full the oldest is dropped and counted. Safe between threads."""
@@ -48,22 +46,19 @@ def new_packet(at_ns: int) -> pb.TelemetryPacket:
 def decision_packet(
     coverage: GraphCoverage, latency_ms: float, compiling: Compiled, config: ServingConfig, at_ns: int
 ) -> pb.TelemetryPacket:
-    """Coverage, missing sheets, inference latency and compile status of one decision; `degraded_inputs` where it is low."""
+    """Make the packet of one decision: the signals of its coverage, inference latency and compile status."""
     packet = new_packet(at_ns)
-    values = {COVERAGE: coverage.mean} | {f"{COVERAGE}.{family}": ratio for family, ratio in coverage.families.items()}
-    for name, ratio in values.items():
-        packet.metrics.add(name=name, value=ratio, unit="ratio")
-    packet.metrics.add(name="tamiyo.gnn.bsds_missing", value=float(coverage.bsds_missing), unit="blueprints")
-    packet.metrics.add(name="tamiyo.gnn.bsds_partial", value=float(coverage.bsds_partial), unit="blueprints")
+    for signal in coverage.signals(config):
+        if signal.level is None:
+            packet.metrics.add(name=signal.name, value=signal.value, unit=signal.unit)
+        else:
+            packet.level = pb.TelemetryLevel.Value(f"TELEMETRY_LEVEL_{signal.level}")
+            means = {"mandatory_coverage": f"{signal.value:.6f}", "feature_coverage": f"{coverage.figures.mean:.6f}"}
+            event(packet, signal.name, packet.level, signal.attributes | means)
     packet.metrics.add(name="tamiyo.gnn.inference_latency_ms", value=latency_ms, unit="ms")
     packet.metrics.add(
         name="tamiyo.gnn.compile_status", value=float(compiling.status == "COMPILED"), attributes={"status": compiling.status}
     )
-    if coverage.mean < config.warn_coverage:
-        critical = coverage.mean <= config.critical_coverage
-        level = pb.TELEMETRY_LEVEL_CRITICAL if critical else pb.TELEMETRY_LEVEL_WARNING
-        packet.level = level
-        event(packet, "degraded_inputs", level, {"feature_coverage": f"{coverage.mean:.6f}"})
     return packet
 
 

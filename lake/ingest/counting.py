@@ -22,7 +22,7 @@ import zstandard
 
 Ints = npt.NDArray[np.int64]
 
-_WINDOW: Final = 8 * 1024 * 1024  # bytes of a file of frames that are looked at together
+_WINDOW: Final = 2 * 1024 * 1024  # bytes of a file of frames that are looked at together: what a core's cache holds
 _BLOCK: Final = 1024 * 1024
 _CACHED: Final = 256 * 1024  # bytes that stay in a core's cache
 _SMALL: Final = 4096  # packed bytes that are unpacked at once: before a damage no more than these are missed
@@ -162,26 +162,29 @@ def frame_ends(path: Path, extension: str, positions: Ints) -> Ints:
     return ends
 
 
-def _bytes(mapped: mmap.mmap, at: Ints) -> Ints:
-    """The bytes at some offsets, zero beyond the end."""
+def _bytes(mapped: mmap.mmap, at: Ints) -> npt.NDArray[np.uint8]:
+    """The bytes at some sorted offsets, zero beyond the end."""
     data = np.frombuffer(mapped, np.uint8)
-    return np.where(at < len(data), data[np.minimum(at, len(data) - 1)], 0).astype(np.int64)
+    inside = len(at) if at[-1] < len(data) else int(np.searchsorted(at, len(data)))
+    found = data[at[:inside]]
+    return found if inside == len(at) else np.concatenate([found, np.zeros(len(at) - inside, np.uint8)])
 
 
 def _fixed(mapped: mmap.mmap, at: Ints) -> tuple[Ints, Ints]:
-    lengths = sum(_bytes(mapped, at + place) << (8 * place) for place in range(4))
-    return np.asarray(lengths, np.int64), np.full(len(at), 4, np.int64)
+    columns = [_bytes(mapped, at + place) for place in range(4)]
+    lengths = np.column_stack(columns).view("<u4")[:, 0]
+    return lengths.astype(np.int64), np.full(len(at), 4, np.int64)
 
 
 def _varints(mapped: mmap.mmap, at: Ints) -> tuple[Ints, Ints]:
     byte = _bytes(mapped, at)
-    lengths, widths = byte & 0x7F, np.ones(len(at), np.int64)
+    lengths, widths = (byte & 0x7F).astype(np.int64), np.ones(len(at), np.int64)
     more = np.flatnonzero(byte >= 0x80)
     for place in range(1, 5):
         if not len(more):
             break
         byte = _bytes(mapped, at[more] + place)
-        lengths[more] += (byte & 0x7F) << (7 * place)
+        lengths[more] += (byte & 0x7F).astype(np.int64) << (7 * place)
         widths[more] += 1
         more = more[byte >= 0x80]
     return lengths, widths

@@ -16,7 +16,7 @@ from lake.durable.publish import lock
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger
 from lake.exports.pending import Pending, plans_of
-from lake.ingest.rebuilding import remove_broken
+from lake.ingest.rebuilding import migrate, remove_broken
 from lake.ingest.report import IngestReport
 from lake.store.failures import disk_full
 from lake.store.table_store import TableStore
@@ -44,7 +44,8 @@ class Ingest:
         report = IngestReport()
         with lock(self.home / INGEST_LOCK), _kept_memory():
             if folders is None:
-                report.rebuilt = remove_broken(self.home, self.tables, derived=True)
+                broken = remove_broken(self.home, self.tables, derived=True)
+                report.rebuilt = migrate(self.home, self.tables) | broken
             try:
                 self._refresh(folders, progress, report)
             except StorageError:

@@ -1,18 +1,52 @@
 """Tables that can't be read any more: removed, so that the next ingest builds them again from the exports."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 
 from lake.accounting import feeds, reject_tables
 from lake.builds import release
-from lake.durable.publish import ensure_dir
+from lake.durable.publish import ensure_dir, publish_file
+from lake.durable.strict_json import read_object
 from lake.exports.ledger import Ledger, present
+from lake.store.pruning import SCOPE
 from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import ContractError, StorageError
 
 DAMAGED = "damaged"
+LAYOUT_FILE = "layout.json"
+LAYOUT = 2  # 1: derived tables without run buckets, one record a blueprint in urza.*, one directory a graph dataset
+
+
+def migrate(home: Path, tables: TableStore) -> dict[str, str]:
+    """Bring a home of an earlier layout up to date; {} if it is, else one sentence that says what is built again.
+
+    What is made of exports or of other tables is removed, for the run around this to build it again. What can't be made again
+    stays: registries, norms, bundles, the ledger, promotions, alerts, and Urza's tables if some of their exports are gone. The
+    caller holds the ingest lock.
+    """
+    path = home / LAYOUT_FILE
+    if path.exists() and read_object(path, StorageError).get("layout") == LAYOUT:
+        return {}
+    names = tables.names()
+    old = [name for name in names if is_derived(name) and SCOPE in tables.schema(name).names and not tables.is_bucketed(name)]
+    urza = sorted(with_rejects(tables, {name for name in names if name.startswith("urza.")}))
+    kept = [name for name in urza if _exports_gone(home, name)]
+    again = old + ([] if kept else urza)
+    for name in again:
+        remove_table(home, tables, name)
+    graphs = [path for path in (home / "graphs").glob("*") if not path.name.isdecimal() and path.name != "current.json"]
+    for one in graphs:
+        shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
+    publish_file(path, (json.dumps({"layout": LAYOUT}) + "\n").encode("ascii"))
+    if not again and not kept:
+        return {}
+    spared = "; Urza's tables stay as they are, because some exports they were made from are gone" if kept else ""
+    said = f"the home has the layout of an earlier version; {len(again)} tables and the graphs are built again{spared}"
+    return {"home": f"{said}; registries, norms, bundles and the ledger stay"}
 
 
 def is_derived(name: str) -> bool:

@@ -5,9 +5,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.buckets import BUCKET_COLUMN, bucket_of
 
@@ -44,13 +42,6 @@ def predicate_of(table: "DeltaTable", runs: Sequence[str]) -> str:
         return of_runs
     buckets = ", ".join(str(bucket) for bucket in sorted({bucket_of(run) for run in runs}))
     return f"{BUCKET_COLUMN} IN ({buckets}) AND {of_runs}"
-
-
-def with_buckets(rows: pa.Table) -> pa.Table:
-    """The rows with the bucket of their training run as a column more."""
-    runs = pc.fill_null(rows.column(SCOPE), "").combine_chunks().dictionary_encode()
-    of_words = np.array([0, *(bucket_of(run) for run in runs.dictionary.to_pylist())], dtype=np.int32)
-    return rows.append_column(BUCKET_COLUMN, pa.array(of_words[runs.indices.to_numpy() + 1]))
 
 
 def runs_in(table: "DeltaTable", folder: Path, files: Collection[str]) -> dict[str, list[str | None]]:

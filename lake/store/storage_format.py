@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lake.store.pruning import SCOPE
+from schemas.buckets import BUCKET_COLUMN, bucket_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable, WriterProperties
@@ -68,3 +71,10 @@ def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
     elif pa.types.is_struct(kind):
         for one in kind:
             yield from _texts(f"{path}.{one.name}", one.type)
+
+
+def with_buckets(rows: pa.Table) -> pa.Table:
+    """The rows with the bucket of their training run as a column more."""
+    runs = pc.fill_null(rows.column(SCOPE), "").combine_chunks().dictionary_encode()
+    of_words = np.array([0, *(bucket_of(run) for run in runs.dictionary.to_pylist())], dtype=np.int32)
+    return rows.append_column(BUCKET_COLUMN, pa.array(of_words[runs.indices.to_numpy() + 1]))

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from lake.durable.publish import ensure_dir, lock
 from lake.store.commit_log import commit_file, newest_version, transactions_in
 from lake.store.failures import named
-from lake.store.pruning import SCOPE, files_of, is_bucketed, predicate_of, runs_in, with_buckets
-from lake.store.storage_format import configuration, file_bytes, layout
+from lake.store.pruning import SCOPE, files_of, is_bucketed, predicate_of, runs_in
+from lake.store.storage_format import configuration, file_bytes, layout, with_buckets
 from lake.store.validation import checked
 from schemas.buckets import BUCKET_COLUMN, BUCKETED
 from schemas.contracts import REJECT_SCHEMA, TABLES
@@ -76,6 +76,11 @@ class TableStore:
     def names(self) -> list[str]:
         """Names of all tables that were ever written, sorted."""
         return sorted(f"{log.parent.parent.name}.{log.parent.name}" for log in self.root.glob("*/*/_delta_log"))
+
+    def is_bucketed(self, name: str) -> bool:
+        """Whether the files of a table are laid out by run bucket."""
+        table = self.open(name)
+        return table is not None and is_bucketed(table)
 
     def exists(self, name: str) -> bool:
         """Whether the table was ever written."""

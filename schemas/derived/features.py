@@ -102,12 +102,12 @@ def _feature(feature: Feature) -> tuple[DeclaredColumn, DeclaredColumn]:
 
 
 def _description(feature: Feature) -> str:
-    """Unit of the raw value as its first source declares it, where it comes from, and how it is encoded."""
+    """Unit of the raw value as its first source declares it (none if derived), where it comes from, and how it is encoded."""
     mandatory = "mandatory" if feature.mandatory else "optional"
-    sources = [TABLES[table].column.get(column) for table, column in feature.clauses if table in TABLES]
+    sources = [] if feature.derive else [TABLES[table].column.get(column) for table, column in feature.sources]
     unit = next((source.unit for source in sources if source is not None), "")
     raw = f"raw value [{unit}]" if unit else "raw value"
-    return f"{raw}; {mandatory}; from {feature.system}: {feature.source}; transform {feature.transform.value}"
+    return f"{raw}; {mandatory}; from {feature.system}: {feature.documented_origin}; transform {feature.transform.value}"
 
 
 def _table(group: NodeType | Relation) -> DeclaredTable:

@@ -7,7 +7,7 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.coverage.ratios import mean_over_keys, ratios
+from gnn.coverage.ratios import coverage_figures, ratios
 from lake.settings import Settings
 from lake.store.increments import Increments, batches_of
 from lake.store.table_store import TableStore
@@ -117,8 +117,8 @@ def _by_key(settings: Settings, rows: pa.Table, digest: str) -> dict[str, Any]:
 
     alt = "coverage by key and training run"
     shown = picture_metadata(settings.home, "coverage.by_key", "heat_map", digest, lambda: heat_map(rows), alt)
-    mean = mean_over_keys(rows)
-    return ({"coverage": mean} if mean is not None else {}) | shown
+    figures = coverage_figures(rows)
+    return ({"coverage": figures.mean, "mandatory_coverage": figures.mandatory_mean} if figures else {}) | shown
 
 
 def _by_family(settings: Settings, rows: pa.Table, digest: str) -> dict[str, Any]:

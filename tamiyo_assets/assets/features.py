@@ -14,7 +14,6 @@ from gnn.code_version import code_version
 from lake.store.increments import Increments, batches_of
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
-from schemas.contracts import TABLES
 from schemas.derived.features import DANGLING_TABLE
 from schemas.derived.tables import DERIVED
 from schemas.features import GROUPS, NodeType, Relation
@@ -27,14 +26,11 @@ FEATURE_TABLES: Final = (*(group.table for group in GROUPS), DANGLING_TABLE)
 STATES: Final = "tolaria.system_state"
 BATCH_ROWS: Final = 300_000  # rows of runs' own tables that are joined at once
 _OWNER: Final = ["team:tamiyo"]
-_FROM: Final = {
-    group.table: sorted({table for feature in group.features for table, _ in feature.clauses if table in TABLES} | {STATES})
-    for group in GROUPS
-}
+_FROM: Final = {group.table: sorted(group.source_tables | {STATES}) for group in GROUPS}
 
 
 def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
-    """The contract tables that the declaration names as sources of the group's features."""
+    """Return the keys of the contract tables that the group's features are read from."""
     return [key_of(name) for name in _FROM[group.table]]
 
 
@@ -170,7 +166,7 @@ def _timed(tables: TableStore, name: str) -> pa.Table:
     """A table of another system; of metrics, the one that the join reads."""
     if name != "telemetry.metric":
         return tables.read(name)
-    from gnn.join.metadata import CONSERVATIVE
+    from gnn.join.derived import CONSERVATIVE
 
     batches = (pa.Table.from_batches([batch]) for batch in tables.batches(name))
     found = [batch.filter(pc.equal(batch.column("name"), CONSERVATIVE)) for batch in batches]

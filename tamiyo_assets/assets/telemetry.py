@@ -5,13 +5,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.coverage.metrics import BSDS_MISSING, BSDS_PARTIAL, MetricsFile, Signal, coverage_signals, rows_of
-from gnn.coverage.sheets import sheet_gaps
+from gnn.coverage.metrics import MetricsFile, rows_of
+from gnn.coverage.ratios import coverage_figures
+from gnn.coverage.signals import coverage_signals
 from lake.durable.publish import publish_file
 from lake.exports.ledger import note_rebuilt
 from lake.settings import Settings
@@ -27,6 +30,9 @@ from tamiyo_assets.assets.model import EXAMPLES, RESULTS
 from tamiyo_assets.assets.reports import COLUMNS, LAST, Reporter, derived_columns, key_of, kinds_of
 from tamiyo_assets.assets.upstream import EXPORTS
 
+if TYPE_CHECKING:
+    from gnn.coverage.sheets import SheetGaps
+
 _OWNER = ["team:tamiyo"]
 _SHOWN = 50
 FEATURE_COVERAGE = "telemetry.feature_coverage"
@@ -40,7 +46,7 @@ _DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_
     group_name="telemetry",
     kinds=kinds_of(key_of(FEATURE_COVERAGE), "deltalake", "prometheus"),
     owners=_OWNER,
-    description="tamiyo.gnn.feature_coverage (mean over keys and per family), bsds_missing and degraded_inputs.",
+    description="tamiyo.gnn.feature_coverage (mean over keys and per family), missing and partial sheets, degraded_inputs.",
     metadata={COLUMNS: derived_columns(FEATURE_COVERAGE)},
 )
 def feature_coverage(
@@ -50,18 +56,26 @@ def feature_coverage(
     versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
     """The signals as rows, and as a Prometheus text file."""
-    gaps = sheet_gaps(tables.read("features.blueprint"), tables.read("urabrask.bsds"))
-    signals = [
-        *coverage_signals(tables.read("coverage.by_key")),
-        Signal(BSDS_MISSING, float(len(gaps.missing)), unit="blueprints"),
-        Signal(BSDS_PARTIAL, float(len(gaps.partial)), unit="blueprints"),
-    ]
+    figures, gaps = coverage_figures(tables.read("coverage.by_key")), _sheet_gaps(tables)
+    signals = coverage_signals(figures, len(gaps.missing), len(gaps.partial)) if figures else []
     MetricsFile(settings.home).publish(signals)
     found = {
         "bsds_missing": dg.MetadataValue.json(gaps.missing[:_SHOWN]),
         "bsds_partial": dg.MetadataValue.json(gaps.partial[:_SHOWN]),
     } | {signal.name: signal.value for signal in signals}
     return Reporter(context, versions).table(versions.write(FEATURE_COVERAGE, rows_of(signals)), found)
+
+
+def _sheet_gaps(tables: TableStore) -> "SheetGaps":
+    """Find the gaps of all blueprint nodes of all graphs."""
+    from gnn.coverage.sheets import sheet_gaps
+    from gnn.join.rows import Rows
+    from gnn.join.sheets import Sheets
+
+    nodes = Rows(tables.read("features.blueprint", columns=["element_id", "timestamp_ns"]))
+    ids = nodes.labels("element_id")
+    sheets = Sheets(tables.read("urabrask.bsds"), {word: code for code, word in enumerate(ids.words)})
+    return sheet_gaps(sheets, ids.take(np.arange(nodes.size)), nodes.times("timestamp_ns"))
 
 
 @dg.asset(

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
 
 from lake.exports.folders import Exports
-from lake.ingest import intake
+from lake.ingest import counting, intake
 from lake.ingest.ingest import Ingest
 from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS
@@ -57,6 +58,24 @@ def refresh(root: Path, folder: str, files: dict[str, bytes]) -> Ingest:
     found = Ingest(root / "home", Exports(root / "exports"), TableStore(root / "home"))
     found.refresh()
     return found
+
+
+@pytest.mark.parametrize("form", [binpb, wal])
+@pytest.mark.parametrize("cut", [0, 1, 2, 5])
+def test_frames_end_where_their_lengths_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[list[bytes]], bytes], cut: int
+) -> None:
+    """In windows that hold many frames, one or none, and for a last frame whose length or bytes are cut."""
+    frames = [form([b"x" * size]) for size in (1, 127, 128, 3, 300, 20_000, 2, 2_100_000, 5, 1)]
+    starts = np.cumsum([0, *map(len, frames)])
+    path = tmp_path / "frames"
+    path.write_bytes(b"".join(frames) + form([b"y" * 300])[: len(form([b""])) + cut])
+    for window in (64, 1000, 1 << 21):
+        monkeypatch.setattr(counting, "_WINDOW", window)
+        ends = counting.frame_ends(path, ".wal" if form is wal else ".binpb", starts)
+        assert ends[:-1].tolist() == starts[1:].tolist()
+        if cut:
+            assert ends[-1] == starts[-1] + len(form([b"y" * 300]))
 
 
 def without_row(chunk: Decoded, row: int) -> Decoded:

@@ -121,11 +121,13 @@ def test_without_an_event_time_the_newest_arrival_wins_also_when_it_came_before(
     assert winner("urza.blueprint", *[row | {"arrival": 1} for row in rows[:2]])["descriptor_name"] == "B"
 
 
-def test_the_newest_exported_at_wins_whatever_the_arrival() -> None:
+def test_records_of_other_times_are_kept_beside_one_another() -> None:
     old, new = (
         {"blueprint_id": "b", "descriptor_name": name, "exported_at_ns": time} for name, time in (("old", 1), ("new", 2))
     )
-    assert winner("urza.blueprint", new | {"arrival": 1}, old | {"arrival": 2})["descriptor_name"] == "new"
+    assert winner("urza.blueprint", new | {"arrival": 1}, new | {"arrival": 2})["descriptor_name"] == "new"
+    both = table("urza.blueprint", [new | {"arrival": 1}, old | {"arrival": 2}])
+    assert merge(TABLES["urza.blueprint"], None, both).rows.column("descriptor_name").to_pylist() == ["new", "old"]
 
 
 def test_a_key_may_be_null_where_the_contract_says_so() -> None:

@@ -1,14 +1,28 @@
 """The feature declaration: complete as the design has it, consistent with registries and tables, and its page current."""
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
 from schemas.feature_reference import PAGE, features_page
-from schemas.features import COVERAGE_KEYS, FAMILIES, GROUPS, NODE_TYPES, RELATIONS, Kind, Transform, node_type, relation
+from schemas.features import (
+    COVERAGE_KEYS,
+    FAMILIES,
+    GROUPS,
+    NODE_TYPES,
+    RELATIONS,
+    Feature,
+    Kind,
+    Transform,
+    node_type,
+    relation,
+)
 
 # what a packet's rows can be asked for beside the columns of tolaria.system_state
-STEP_METRICS = {"loss", "gradient_norm", "samples_per_s", "hook_latency_ms", "gpu_utilisation", "cpu_utilisation"}
+STEP_METRICS = {"loss", "gradient_norm", "samples_per_s", "hook_latency_ms", "latency_budget_ms"}
+STEP_METRICS |= {"gpu_utilisation", "cpu_utilisation"}
 MANDATORY = {
     "layer": "layer_type input_channels output_channels activation_type loss gradient_norm samples_per_s hook_latency_ms "
     "bsds_risk_score hazard_band",
@@ -53,10 +67,17 @@ def test_every_feature_has_a_registry_and_sources_that_exist(group) -> None:
             assert feature.registry in REGISTRIES
         if feature.transform in (Transform.EWMA, Transform.LOG_Z):
             assert feature.metric
-        for table, column in feature.clauses:
+        assert feature.sources
+        assert len(set(feature.sources)) == len(feature.sources)
+        for table, column in feature.sources:
             known = STEP_METRICS if table == "tolaria.system_state" else set()
             assert column in TABLES[table].names or column in known, (feature.name, table, column)
-        assert feature.clauses or feature.source.startswith("derived:")
+
+
+def test_origin_is_the_sources_in_words() -> None:
+    plain = Feature("n", Kind.NUMERIC, "urza", (("a.x", "n"), ("b.y", "m")), note="newest")
+    assert (plain.origin, plain.documented_origin) == ("a.x.n, else b.y.m", "a.x.n, else b.y.m; newest")
+    assert replace(plain, derive="f", note="").documented_origin == "f(a.x.n, b.y.m)"
 
 
 def test_layout_adds_up() -> None:

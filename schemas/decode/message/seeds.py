@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from schemas.contracts import TABLES, Column, Presence
 from schemas.decode.shape.collector import Collector, Origin
-from schemas.decode.shape.columns import map_entries, null_where, truth
+from schemas.decode.shape.columns import null_where, truth
 from schemas.decode.shape.constant import nulls
+from schemas.decode.shape.map_entries import key_codes, map_entries
 from schemas.decode.shape.rows import RawColumn, emit, shape_table
 
 _NAME: Final = "kasmina.seed_state"
@@ -63,9 +64,8 @@ class MapColumn:
     def __init__(self, maps: pa.Array) -> None:
         self._rows = len(maps)
         self._owners, keys, self._items = map_entries(maps)
-        encoded = pc.dictionary_encode(keys)
-        self._codes = np.asarray(encoded.indices)
-        self._names: list[str] = encoded.dictionary.to_pylist()
+        self._codes, names = key_codes(self._owners, keys)
+        self._names: list[str] = names.to_pylist()
 
     def values(self, name: str) -> pa.Array:
         """The entry `name` of each map as float64, NULL where there is none."""

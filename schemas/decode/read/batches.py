@@ -45,7 +45,9 @@ def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | 
     while pending:
         rows, screened = pending.pop()
         try:
-            batches.append(handler.list_to_record_batch([payloads[row] for row in rows]))
+            whole = isinstance(payloads, list) and len(rows) == len(payloads)  # almost always: worth no copy
+            chosen = payloads if whole else [payloads[row] for row in rows]
+            batches.append(handler.list_to_record_batch(chosen))
             good.extend(rows)
         except ValueError as error:
             if len(rows) == 1:

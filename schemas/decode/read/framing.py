@@ -91,15 +91,15 @@ def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: 
     positions, raws = chunk.positions, chunk.raws
     short = prefix is varint  # almost every length is one or two bytes, worth no call
     while position < end and len(raws) < limits.chunk_records and size < limits.chunk_bytes:
-        length = data[position]
-        if short and 0 < length < 0x80:
-            start = position + 1
-        elif short and length and position + 1 < end and data[position + 1] < 0x80:
-            length, start = length & 0x7F | data[position + 1] << 7, position + 2
+        first = data[position]
+        if short and first >= 0x80 and position + 1 < end and (second := data[position + 1]) < 0x80:
+            length, start = first & 0x7F | second << 7, position + 2
+        elif short and 0 < first < 0x80:
+            length, start = first, position + 1
         else:
             length, start = prefix(data, position, end)
         stop = start + length
-        if data[position] == 0 and (length == 0 or stop > end):
+        if not first and (length == 0 or stop > end):
             after = _after_zeros(data, position, prefix, limits, accepts)
             if after > position and (after != start or length):  # a length of zero alone is an empty record
                 chunk.bad.append(_zeros(data, position, after))

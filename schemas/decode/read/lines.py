@@ -15,7 +15,7 @@ from schemas.decode.read.framing import Chunk, Frame
 from schemas.decode.read.unpack import Damage, unpack
 
 _BLOCK: Final = 4 * 1024 * 1024
-_GATHERED: Final = 1024 * 1024  # unpacked pieces that are cut into lines at once
+_GATHERED: Final = 1024 * 1024  # bytes that are cut into lines at once: they are read several times, and stay in the cache
 _KEPT: Final = 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 _ZEROS: Final = re.compile(rb"\0{64,}")
@@ -175,7 +175,7 @@ def _blocks(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Dama
 
 def _plain(path: Path) -> Iterator[bytes | Damage]:
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
+        while block := stream.read(_GATHERED):
             yield block
 
 

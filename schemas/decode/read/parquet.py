@@ -174,11 +174,11 @@ def _unsent(table: Table, columns: dict[str, Any]) -> dict[str, pa.Array]:
 def _carry_non_finite(array: pa.Array, columns: dict[str, Any], found: Findings) -> None:
     """Take over the names of values that were not finite; these stay missing, also where absent is zero."""
     lists = cast_cells(stored(array), "non_finite", pa.list_(pa.string()), found)
+    filled = np.flatnonzero(truth(pc.greater(pc.list_value_length(lists), 0)))
     missing: dict[str, list[int]] = {}
-    for index, names in enumerate(lists.to_pylist()) if lists.null_count < len(lists) else ():
-        if names:
-            found.missing(np.full(len(names), index, np.int64), pa.array(names, pa.string()))
-            for name in names:
-                missing.setdefault(name, []).append(index)
+    for index, names in zip(filled.tolist(), lists.take(pa.array(filled)).to_pylist(), strict=True):
+        found.missing(np.full(len(names), index, np.int64), pa.array(names, pa.string()))
+        for name in names:
+            missing.setdefault(name, []).append(index)
     for name in missing.keys() & columns.keys():
         columns[name] = null_where(columns[name], np.isin(np.arange(len(lists)), missing[name]))

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from schemas.contracts import Column, Presence, Reason
 from schemas.decode.shape.cell_text import cell_text
-from schemas.decode.shape.columns import Findings, Mask, map_entries, null_where, truth
+from schemas.decode.shape.columns import Findings, Mask, null_where, truth
+from schemas.decode.shape.map_entries import map_entries
 from schemas.decode.shape.times import EXACT_FLOAT, INT64_MAX, BadTime, fitting_ns
 
 _UNITS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from schemas.contracts import Column, Presence, Reason
 from schemas.contracts.enums import EnumSpec
 from schemas.decode.shape.constant import nulls
+from schemas.decode.shape.map_entries import entry_order, map_entries
 
 INT64_MAX: Final = 2**63 - 1
 Mask = npt.NDArray[np.bool_]
@@ -185,7 +186,7 @@ def _list(column: Column, raw: pa.Array) -> pa.Array:
 def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
     """Entries sorted by key, the last of a repeated key kept (as protobuf reads it), non-finite ones left out and named."""
     rows, keys, items = map_entries(raw)
-    order = _entry_order(rows, keys)
+    order = entry_order(rows, keys)
     if order is not None:
         rows, keys, items = rows[order], keys.take(pa.array(order)), items.take(pa.array(order))
     item_type = column.type.item_type
@@ -218,34 +219,3 @@ def _map_structs(column: Column, rows: npt.NDArray[np.int64], keys: pa.Array, it
             found.missing(rows[non_finite], names)
         fields.append(null_where(values, non_finite | truth(pc.equal(values, 0))))
     return pa.StructArray.from_arrays(fields, fields=list(column.type.item_type))
-
-
-def map_entries(maps: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Array]:
-    """Entries of a column of maps: (row of each, keys, values), in order; a NULL map has none."""
-    offsets = np.asarray(maps.offsets, np.int64)
-    first, last = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
-    rows = np.repeat(np.arange(len(maps), dtype=np.int64), np.diff(offsets))
-    keys, items = maps.keys.slice(first, last - first), maps.items.slice(first, last - first)
-    if maps.null_count:
-        real = truth(pc.is_valid(maps))[rows]
-        if not real.all():
-            kept = pa.array(np.flatnonzero(real))
-            return rows[real], keys.take(kept), items.take(kept)
-    return rows, keys, items
-
-
-def _entry_order(rows: npt.NDArray[np.int64], keys: pa.Array) -> npt.NDArray[np.int64] | None:
-    """Positions of map entries in order of (row, key), the last of each repeated key only; None where they are so already."""
-    if (np.diff(rows) > 0).all():
-        return None
-    encoded = pc.dictionary_encode(keys)
-    words = encoded.dictionary
-    rank = np.empty(len(words), np.int64)
-    rank[np.asarray(pc.sort_indices(words))] = np.arange(len(words))
-    code = rows * len(words) + rank[np.asarray(encoded.indices)]
-    step = np.diff(code)
-    if (step > 0).all():
-        return None
-    order = np.argsort(code, kind="stable")
-    last = np.append(np.diff(code[order]) != 0, True)
-    return np.asarray(order[last], np.int64)

@@ -12,7 +12,7 @@ from pathlib import Path
 import schemas.features as declared
 from schemas.features import LAYER, Feature, Kind, Transform
 
-row = Feature("depth", Kind.NUMERIC, "urza", "urza.layer", Transform.LOG1P)
+row = Feature("depth", Kind.NUMERIC, "urza", (("urza.layer", "depth"),), Transform.LOG1P)
 layer = dataclasses.replace(LAYER, features=(*LAYER.features, row))
 declared.LAYER = layer
 declared.NODE_TYPES = tuple(layer if node.name == "layer" else node for node in declared.NODE_TYPES)
@@ -24,7 +24,7 @@ import numpy as np
 from gnn.encode.build import build_features
 from tests.gnn.coverage import by_key, check_conservation, gaps
 from gnn.join.tables import feature_tables
-from gnn.graph.assemble import to_batch
+from gnn.graph.builder import to_batch
 from gnn.graph.dataset import GraphDataset
 from gnn.graph.files import write_shard
 from schemas.feature_reference import features_page

@@ -11,8 +11,8 @@ import torch
 from gnn.coverage.counts import mask_sums
 from gnn.encode.build import FeatureSet, build_features, encode_all
 from gnn.encode.encoding import Vocabularies
-from gnn.graph.assemble import to_batch
 from gnn.graph.batch import GraphBatch
+from gnn.graph.builder import to_batch
 from gnn.graph.dataset import GraphDataset, Shard
 from gnn.graph.files import FILES, ShardWriter, write_shard
 from gnn.join.tables import feature_tables, join_of

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gnn.encode.build import Featured, build_features, encode_all
 from gnn.encode.encoding import Vocabularies
-from gnn.graph.assemble import to_batch
 from gnn.graph.batch import GraphBatch
+from gnn.graph.builder import to_batch
 from gnn.graph.scale import scale
 from gnn.join.tables import feature_tables, join_of
 from gnn.norms.priors import fit_priors

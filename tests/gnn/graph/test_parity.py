@@ -6,9 +6,8 @@ import torch
 
 from gnn.encode.build import build_features, encode_all
 from gnn.encode.encoding import Vocabularies
-from gnn.graph.assemble import to_batch
 from gnn.graph.batch import GraphBatch
-from gnn.graph.builder import GraphBuilder
+from gnn.graph.builder import GraphBuilder, to_batch
 from gnn.join.join import join
 from gnn.join.metadata import Metadata
 from gnn.join.state import RunState

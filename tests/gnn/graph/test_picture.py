@@ -8,7 +8,7 @@ import pytest
 from gnn.coverage.counts import by_family
 from gnn.coverage.heatmap import heat_map, trend
 from gnn.encode.build import build_features
-from gnn.graph.assemble import to_batch
+from gnn.graph.builder import to_batch
 from gnn.graph.dataset import GraphDataset
 from gnn.graph.files import write_shard
 from gnn.graph.picture import measured_share, picture, picture_of

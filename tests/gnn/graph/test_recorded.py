@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from gnn.encode.build import FeatureSet, build_features
-from gnn.graph.assemble import to_batch
-from gnn.graph.builder import GraphBuilder
+from gnn.graph.builder import GraphBuilder, to_batch
 from gnn.join.metadata import Metadata
 from gnn.join.sources import Sources
 from gnn.registry.refresh import Registries

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gnn.encode.build import build_features
-from gnn.graph.assemble import to_batch
+from gnn.graph.builder import to_batch
 from gnn.graph.scale import scale
 from gnn.norms.priors import DEFAULT_PRIORS
 from schemas.features import PARAMETER

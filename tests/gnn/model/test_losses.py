@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from gnn.model.baselines import constant
-from gnn.model.flat import flat_features
+from gnn.model.baselines import Ridge, constant
 from gnn.model.losses import LossScale, choice_loss, policy_loss, risk_loss, total_loss, value_loss
 from gnn.model.network import TamiyoGNN
 from gnn.model.priors import kernel_priors, start_from
-from gnn.model.ridge import Ridge
+from gnn.model.readout import flat_features
 from gnn.model.targets import LabelledBatch, collate, locate
 from schemas.configuration import LossWeights, ModelConfig
 from tests.gnn.model.store import problem

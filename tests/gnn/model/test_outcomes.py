@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gnn.model.outcomes import risk_class, uplift
+from gnn.model.examples import risk_class, uplift
 from schemas.configuration import RISK_CLASSES
 
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from gnn.bundle.read import Bundle
-from gnn.online.choice import choose
+from gnn.online import ServingConfig, TamiyoPolicy
+from gnn.online.choice import KernelMasks, choose
 from gnn.online.compiling import compile_status
-from gnn.online.masks import KernelMasks
-from gnn.online.policy import ServingConfig, TamiyoPolicy
 from gnn.online.snapshot import Snapshot, SnapshotCache
 from schemas.errors import BundleRejected, ContractError, ServingError
 from schemas.features import COVERAGE_KEYS, FAMILIES
@@ -51,7 +50,9 @@ def test_every_annotation_of_the_design_is_there(bundle: Bundle, snapshot: Snaps
     assert set(keys) <= set(COVERAGE_KEYS)
     assert set(families) <= set(FAMILIES)
     assert keys["layer.layer_type"] == 1.0
-    assert float(found["feature_coverage"]) == pytest.approx(sum(keys.values()) / len(keys), abs=1e-5)
+    counted = [key for key in COVERAGE_KEYS if not key.startswith(("seed.", "edges.seed_", "edges.context_seed."))]
+    assert set(keys) < set(counted)
+    assert float(found["feature_coverage"]) == pytest.approx(sum(keys.values()) / len(counted), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,18 @@ def test_low_coverage_is_an_event(bundle: Bundle, snapshot: Snapshot, warn: floa
     (sent,) = policy.drain_telemetry()
     events = [(e.description, pb.TelemetryLevel.Name(e.level)) for e in sent.events]
     assert events == ([("degraded_inputs", f"TELEMETRY_LEVEL_{level}")] if level else [])
+
+
+def test_a_packet_with_nothing_but_a_loss_is_degraded(bundle: Bundle, snapshot: Snapshot) -> None:
+    policy = policy_of(bundle)
+    bare = pb.SystemStatePacket(
+        version=1, packet_id="p", training_run_id="r", timestamp_ns=START, training_metrics={"loss": 0.5}
+    )
+    policy.decide(bare, snapshot)
+    (sent,) = policy.drain_telemetry()
+    assert [e.description for e in sent.events] == ["degraded_inputs"]
+    assert sent.level == sent.events[0].level == pb.TELEMETRY_LEVEL_CRITICAL
+    assert 0.0 < float(sent.events[0].attributes["mandatory_coverage"]) < 0.1
 
 
 def test_blueprints_without_a_sheet_are_counted(bundle: Bundle) -> None:

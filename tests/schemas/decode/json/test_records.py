@@ -120,6 +120,8 @@ def test_undeclared_fields_are_ignored_and_counted(tmp_path: Path) -> None:
     wire = decode(tmp_path, "tolaria/system_state", "x.binpb", binpb([drifted_bytes, message]))
     assert len(wire.rows(STATES)) == 2
     assert wire.unknown_fields == {"SystemStatePacket.200": 3, "SystemStatePacket.201": 1}
+    late = decode(tmp_path, "tolaria/system_state", "x.binpb", binpb([*[message] * 3000, drifted_bytes]))
+    assert late.unknown_fields == wire.unknown_fields
 
 
 def test_undeclared_fields_of_nested_messages_are_counted_in_a_sample(tmp_path: Path) -> None:

@@ -144,3 +144,22 @@ def test_numbers_that_are_not_finite_are_missing_in_derived_columns_too(tmp_path
     rows = pa.table({"packet_id": ["p"], "timestamp_ns": [1], "cpu_utilisation": [float("nan")], "status": ["HEALTHY"]})
     found = decode(tmp_path, "weatherlight/telemetry", "x.parquet", parquet(rows)).row("weatherlight.health")
     assert (found["cpu_utilisation"], found["non_finite"], found["status"]) == (None, ["cpu_utilisation"], "HEALTHY")
+
+
+def test_names_of_values_that_were_not_finite_are_taken_over_row_by_row(tmp_path: Path) -> None:
+    names = [[], None, ["validation_loss", "training_loss"], [], ["global_step"], ["training_loss"]]
+    count = len(names)
+    rows = pa.table(
+        {
+            "packet_id": list("abcdef"),
+            "training_run_id": ["r"] * count,
+            "timestamp_ns": range(1, count + 1),
+            "training_loss": [0.5] * count,
+            "global_step": [7] * count,
+            "non_finite": pa.array(names, pa.list_(pa.string())),
+        }
+    )
+    found = decode(tmp_path, "tolaria/system_state", "x.parquet", parquet(rows)).rows("tolaria.system_state")
+    assert [row["non_finite"] for row in found] == [sorted(one or []) for one in names]
+    assert [row["training_loss"] for row in found] == [0.5, 0.5, None, 0.5, 0.5, None]
+    assert [row["global_step"] for row in found] == [7, 7, 7, 7, None, 7]

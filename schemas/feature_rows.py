@@ -1,0 +1,57 @@
+"""What rows of the feature declaration are written with: names of contract tables, and one function a kind of feature."""
+
+from typing import Final
+
+from schemas.feature_types import Feature, Kind, Sources, Transform
+
+STATE: Final = "tolaria.system_state"
+LAYER_TELEMETRY: Final = "tolaria.layer_telemetry"
+ACTIVATION_TELEMETRY: Final = "tolaria.activation_telemetry"
+PARAMETER_TELEMETRY: Final = "tolaria.parameter_telemetry"
+CONNECTION_TELEMETRY: Final = "tolaria.connection_telemetry"
+SEED_STATE: Final = "kasmina.seed_state"
+BLUEPRINT_RECORD: Final = "urza.blueprint"
+BSDS: Final = "urabrask.bsds"
+HEALTH: Final = "weatherlight.health"
+
+
+def numeric(
+    name: str,
+    system: str,
+    sources: Sources,
+    transform: Transform,
+    *,
+    mandatory: bool = False,
+    neutral: float = 0.0,
+    metric: str | None = None,
+    derive: str | None = None,
+    note: str = "",
+) -> Feature:
+    """Declare a numeric feature: one value channel, one mask channel."""
+    return Feature(name, Kind.NUMERIC, system, sources, transform, mandatory, neutral, metric=metric, derive=derive, note=note)
+
+
+def categorical(
+    name: str,
+    system: str,
+    sources: Sources,
+    *,
+    registry: str = "",
+    mandatory: bool = False,
+    derive: str | None = None,
+    note: str = "",
+) -> Feature:
+    """Declare a categorical feature; `registry` is the feature's name if it is empty."""
+    return Feature(
+        name, Kind.CATEGORICAL, system, sources, mandatory=mandatory, registry=registry or name, derive=derive, note=note
+    )
+
+
+def multi_hot(name: str, system: str, sources: Sources, *, registry: str, width: int, note: str = "") -> Feature:
+    """Declare a multi-hot feature of `width` channels."""
+    return Feature(name, Kind.MULTI_HOT, system, sources, registry=registry, width=width, note=note)
+
+
+def flag(name: str, system: str, sources: Sources, *, derive: str | None = None, note: str = "") -> Feature:
+    """Declare a flag: 0/1, and its mask."""
+    return Feature(name, Kind.FLAG, system, sources, derive=derive, note=note)
