@@ -42,30 +42,27 @@ def broken_rules(table: Table, rows: pa.Table, known: References | None = None) 
     """Every broken rule, ERROR before WARN; [] where all keep. `known`: the ids that exist, for all `references`."""
     if not rows.num_rows:
         return []
-    from schemas.contracts.models import polars_frame
+    return [*_errors(table, rows), *_warnings(table, rows, known or {})]
+
+
+def _errors(table: Table, rows: pa.Table) -> Iterator[BrokenRule]:
+    """Types, nullability, ranges and the key, by the table's pandera schema."""
+    from schemas.row_rules import breaches, wrong_columns
+
+    wrong = wrong_columns(table.declared, rows.schema)
+    if wrong is not None:
+        yield BrokenRule(f"{table.name} columns", Severity.ERROR, rows.num_rows, (wrong,))
+        return
+    for breach in breaches(table.declared, rows):
+        yield BrokenRule(f"{table.name} {breach.rule.name}", Severity.ERROR, breach.rows, breach.examples)
+
+
+def _warnings(table: Table, rows: pa.Table, known: References) -> Iterator[BrokenRule]:
+    import polars as pl
+
+    from schemas.row_rules import polars_frame
 
     frame = polars_frame(rows)
-    return [*_errors(table, frame), *_warnings(table, frame, known or {})]
-
-
-def _errors(table: Table, frame: "pl.DataFrame") -> Iterator[BrokenRule]:
-    """Types, nullability, ranges and the key, by the table's pandera schema."""
-    import polars as pl
-    from pandera.errors import SchemaErrors
-
-    from schemas.contracts.models import pandera_schema
-
-    try:
-        pandera_schema(table).validate(frame, lazy=True)
-    except SchemaErrors as errors:
-        grouped = errors.failure_cases.group_by(["column", "check"], maintain_order=True)
-        found = grouped.agg(pl.len(), pl.col("failure_case").cast(pl.String).first()).rows()
-        for column, check, count, example in found:
-            yield BrokenRule(f"{table.name}.{column} {check}", Severity.ERROR, count, (str(example),))
-
-
-def _warnings(table: Table, frame: "pl.DataFrame", known: References) -> Iterator[BrokenRule]:
-    import polars as pl
 
     for rule in table.rules:
         broken = _condition(table, rule, known) if rule.severity is Severity.WARN else None

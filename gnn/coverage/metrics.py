@@ -3,23 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import pyarrow as pa
 
 from gnn.coverage.signals import COVERAGE, Signal
 from lake.durable.publish import publish_file
-
-SCHEMA: Final = pa.schema(
-    [
-        ("kind", pa.string()),  # metric or event
-        ("name", pa.string()),
-        ("value", pa.float64()),
-        ("unit", pa.string()),
-        ("level", pa.string()),
-        ("attributes", pa.map_(pa.string(), pa.string())),
-    ]
-)
+from schemas.derived.coverage import SIGNALS
 
 
 def rows_of(signals: Iterable[Signal]) -> pa.Table:
@@ -36,7 +25,7 @@ def rows_of(signals: Iterable[Signal]) -> pa.Table:
             }
             for signal in signals
         ],
-        schema=SCHEMA,
+        schema=SIGNALS,
     )
 
 

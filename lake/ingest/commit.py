@@ -11,6 +11,7 @@ from lake.accounting import Counted, Tally, counted_in, tally
 from lake.ingest.staging import Staged, Staging, key_hashes
 from lake.store.pruning import SCOPE
 from lake.store.table_store import TableStore
+from lake.store.validation import refuse_copies
 from schemas.contracts import TABLES, Folder, Table
 from schemas.decode.shape.merge import merge
 
@@ -59,7 +60,10 @@ def commit_rows(tables: TableStore, staging: Staging, order: Commit) -> tuple[in
         rows = merge(table, old, new).rows
         merged.add(rows)
         duplicates += new.num_rows + (old.num_rows if old is not None else 0) - rows.num_rows
+    merged.validate()
     merged.close()
+    if merged.hashes().n_unique() != merged.rows:
+        refuse_copies(table.declared, pa.Table.from_batches([batch.select(list(table.key)) for batch in merged.batches()]))
     return _write(tables, order, merged, duplicates, runs=sorted(runs) if runs else None, append=append), set(runs)
 
 

@@ -21,7 +21,9 @@ import pyarrow.compute as pc
 
 from lake.durable.publish import ensure_dir
 from lake.store.pruning import SCOPE
+from lake.store.validation import Validation, declaration
 from schemas.contracts import TABLES
+from schemas.errors import ContractError, StorageError, TamiyoError
 
 STAGING = "staging"
 MEMORY_BYTES = 128 << 20  # of rows that are decoded, which are held in memory before others go to disk
@@ -70,20 +72,28 @@ class Staged:
     one process. Not for several threads at once.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, memory: Memory, key: Sequence[str] = ()) -> None:
-        """Rows of `schema`, of which `path` gets what does not fit into memory."""
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        memory: Memory,
+        key: Sequence[str] = (),
+        validation: Validation | None = None,
+    ) -> None:
+        """Rows of `schema`, of which `path` gets what does not fit into memory. `validation`: what they are held to."""
         self.schema = schema
         self.rows = 0
         self._path = path
         self._memory = memory
         self._key = list(key)
+        self._validation = validation
         self._held: list[pa.RecordBatch] = []
         self._hashes: list[pl.Series] = []
         self._runs: list[dict[str, int]] = []
         self._file: _Spill | None = None
 
     def add(self, rows: pa.Table) -> None:
-        """Append rows; ArrowInvalid where their schema is another one."""
+        """Append rows; ArrowInvalid if their schema is another one. Rows that break rules are refused here or by `validate`."""
         for batch in rows.cast(self.schema).to_batches():
             if batch.num_rows == 0:
                 continue
@@ -92,10 +102,17 @@ class Staged:
             else:
                 self._file = self._file or _Spill(self._path, self.schema)
                 self._file.writer.write_batch(batch)
+            if self._validation is not None:
+                self._validation.add(batch)
             self.rows += batch.num_rows
             self._runs.append(_counts(batch))
             if self._key:
                 self._hashes.append(key_hashes(batch, self._key))
+
+    def validate(self) -> None:
+        """Hold to the rules of the table what was not held to them yet."""
+        if self._validation is not None:
+            self._validation.finish()
 
     def close(self) -> None:
         """Finish writing."""
@@ -209,27 +226,32 @@ class Staging:
     def add(self, name: str, rows: pa.Table) -> None:
         """Append rows of table `name`. What went wrong with earlier rows is raised here or by `take`."""
         if name not in self._open:
-            self._open[name] = self.fresh(name)
+            self._open[name] = self.fresh(name, ContractError)
         self._settle(_WAITING - 1)
         self._waiting.append(self._thread.submit(self._open[name].add, rows))
 
-    def fresh(self, name: str) -> Staged:
-        """Room for rows of table `name`."""
+    def fresh(self, name: str, error: type[TamiyoError] = StorageError) -> Staged:
+        """Room for rows of table `name`, which raises `error` for those that break its rules."""
         key = TABLES[name].key if name in TABLES else ()
-        return Staged(self._folder / f"{next(self._files):04d}.arrow", self.schemas[name], self._memory, key)
+        declared = declaration(name)
+        validation = None if declared is None else Validation(declared, error)
+        return Staged(self._folder / f"{next(self._files):04d}.arrow", self.schemas[name], self._memory, key, validation)
 
     def take(self, name: str) -> Staged:
         """The finished rows of table `name`, none where nothing was added."""
         with self._taking:
             self._settle(0)
         staged = self._open.pop(name, None) or self.fresh(name)
+        staged.validate()
         staged.close()
         return staged
 
     def settle(self) -> None:
-        """Wait until all rows are staged; raise what went wrong with them."""
+        """Wait until all rows are staged and held to the rules of their tables; raise what is wrong with them."""
         with self._taking:
             self._settle(0)
+            for staged in self._open.values():
+                staged.validate()
 
     def _settle(self, most: int) -> None:
         """Wait until at most `most` chunks are on their way."""

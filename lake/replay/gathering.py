@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from lake.replay.selection import Key, Reasons, Selection, Source, contract_of
+from lake.store.validation import declaration, refuse
 from schemas.contracts import FOLDERS, REJECT_SCHEMA, TABLES
 from schemas.decode import Decoded
+from schemas.table_declaration import DeclaredTable
 
 ROWS_SUFFIX: Final = ".rows"
 PLACES_SUFFIX: Final = ".places"
@@ -24,6 +26,7 @@ class Gathered:
 
     path: Path
     schema: pa.Schema
+    declared: DeclaredTable | None = None
     places: set[tuple[str, int, str]] = field(default_factory=set)
     rows: int = 0
     fresh: int = 0
@@ -35,7 +38,9 @@ class Gathered:
         self._writer = pa.ipc.new_file(str(self.path), self.schema)
 
     def add(self, rows: pa.Table) -> None:
-        """Append rows."""
+        """Append rows; StorageError if they break the rules of their table."""
+        if self.declared is not None:
+            refuse(self.declared, rows, part="rows")
         self.rows += rows.num_rows
         self._writer.write_table(rows)
 
@@ -145,7 +150,7 @@ class Outcomes:
     def _of(self, name: str) -> Gathered:
         if name not in self.changes:
             schema = TABLES[name].arrow_schema if name in TABLES else REJECT_SCHEMA
-            self.changes[name] = Gathered(self.folder / f"{name}{ROWS_SUFFIX}", schema)
+            self.changes[name] = Gathered(self.folder / f"{name}{ROWS_SUFFIX}", schema, declaration(name))
         return self.changes[name]
 
 

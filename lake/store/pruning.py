@@ -34,6 +34,16 @@ def is_bucketed(table: "DeltaTable") -> bool:
     return table.metadata().partition_columns == [BUCKET_COLUMN]
 
 
+def predicate_of(table: "DeltaTable", runs: Sequence[str]) -> str:
+    """The SQL condition of rows of `runs`."""
+    quoted = ", ".join("'" + run.replace("'", "''") + "'" for run in sorted(set(runs)))
+    of_runs = f"{SCOPE} IN ({quoted})"
+    if not is_bucketed(table):
+        return of_runs
+    buckets = ", ".join(str(bucket) for bucket in sorted({bucket_of(run) for run in runs}))
+    return f"{BUCKET_COLUMN} IN ({buckets}) AND {of_runs}"
+
+
 def runs_in(table: "DeltaTable", folder: Path, files: Collection[str]) -> dict[str, list[str | None]]:
     """Training runs by file, for those of `files` (in `folder`) that belong to the table; None: rows that name no run.
 

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 from lake.durable.publish import ensure_dir, lock
 from lake.store.commit_log import commit_file, newest_version, transactions_in
 from lake.store.failures import named
-from lake.store.pruning import SCOPE, files_of, is_bucketed, runs_in
+from lake.store.pruning import SCOPE, files_of, is_bucketed, predicate_of, runs_in
 from lake.store.storage_format import configuration, file_bytes, layout, with_buckets
-from schemas.buckets import BUCKET_COLUMN, BUCKETED, bucket_of
+from lake.store.validation import checked
+from schemas.buckets import BUCKET_COLUMN, BUCKETED
 from schemas.contracts import REJECT_SCHEMA, TABLES
 from schemas.errors import StorageError
 
@@ -244,36 +245,38 @@ class TableStore:
         """Replace the rows of `runs` (None: of the whole table), or append, in one commit; the new version number.
 
         `transactions` and `metadata` become part of the same commit. Readers see the version before or this one. `count`: about
-        how many rows a stream has.
+        how many rows a stream has. Raises StorageError, and commits nothing, if rows of a derived table break its declaration;
+        those of contract and rejects tables are checked by the ingest, which stages them.
         """
         from deltalake import CommitProperties, Transaction
 
-        path = self.path(name)
-        ensure_dir(path)
-        properties = CommitProperties(
-            custom_metadata=dict(metadata or {}),
-            max_commit_retries=_RETRIES,
-            app_transactions=[Transaction(key, number) for key, number in (transactions or {}).items()],
-        )
-        common: dict[str, Any] = {"count": count, "properties": properties}
-        table = self.open(name)
-        if isinstance(rows, pa.Table) and _is_bucketed(name, rows.schema, table):
-            rows = with_buckets(rows)
-        if table is None:
-            # two first commits at once would both define the table
-            with lock(self.root / CREATION_LOCK):
-                table = self.open(name)
-                if table is None:
-                    made: dict[str, Any] = {"configuration": configuration(rows.schema)}
-                    made |= {"partition_by": [BUCKET_COLUMN]} if BUCKET_COLUMN in rows.schema.names else {}
-                    return self._commit(path, None, rows, mode="append", **made, **common)
-        if runs is None and not append:
-            return self._commit(path, table, rows, mode="overwrite", schema_mode="overwrite", **common)
-        if append or not runs:
-            return self._commit(path, table, rows, mode="append", schema_mode="merge", **common)
-        return self._commit(
-            path, table, rows, mode="overwrite", schema_mode="merge", predicate=_predicate(table, runs), **common
-        )
+        with checked(name, rows, runs) as rows:
+            path = self.path(name)
+            ensure_dir(path)
+            properties = CommitProperties(
+                custom_metadata=dict(metadata or {}),
+                max_commit_retries=_RETRIES,
+                app_transactions=[Transaction(key, number) for key, number in (transactions or {}).items()],
+            )
+            common: dict[str, Any] = {"count": count, "properties": properties}
+            table = self.open(name)
+            if isinstance(rows, pa.Table) and _is_bucketed(name, rows.schema, table):
+                rows = with_buckets(rows)
+            if table is None:
+                # two first commits at once would both define the table
+                with lock(self.root / CREATION_LOCK):
+                    table = self.open(name)
+                    if table is None:
+                        made: dict[str, Any] = {"configuration": configuration(rows.schema)}
+                        made |= {"partition_by": [BUCKET_COLUMN]} if BUCKET_COLUMN in rows.schema.names else {}
+                        return self._commit(path, None, rows, mode="append", **made, **common)
+            if runs is None and not append:
+                return self._commit(path, table, rows, mode="overwrite", schema_mode="overwrite", **common)
+            if append or not runs:
+                return self._commit(path, table, rows, mode="append", schema_mode="merge", **common)
+            return self._commit(
+                path, table, rows, mode="overwrite", schema_mode="merge", predicate=predicate_of(table, runs), **common
+            )
 
     def _commit(
         self,
@@ -362,15 +365,6 @@ class HeldTables(TableStore):
         if table is not None and Path(commit_file(self.path(name), table.version() + 1)).exists():
             with named(self.path(name)):
                 table.update_incremental()
-
-
-def _predicate(table: "DeltaTable", runs: Sequence[str]) -> str:
-    quoted = ", ".join("'" + run.replace("'", "''") + "'" for run in sorted(set(runs)))
-    of_runs = f"{SCOPE} IN ({quoted})"
-    if not is_bucketed(table):
-        return of_runs
-    buckets = ", ".join(str(bucket) for bucket in sorted({bucket_of(run) for run in runs}))
-    return f"{BUCKET_COLUMN} IN ({buckets}) AND {of_runs}"
 
 
 def _is_bucketed(name: str, schema: pa.Schema, table: "DeltaTable | None") -> bool:

@@ -2,57 +2,19 @@
 
 from typing import Any, Final
 
-import pandera.polars as pandera
-import polars as pl
 import pyarrow as pa
 
 from schemas.contracts.table import Column, Table
+from schemas.row_rules import pandera_schema as schema_of
+from schemas.row_rules import plain_type as plain_type
+from schemas.row_rules import polars_frame as polars_frame
 
 _JSON_TYPES: Final = ((pa.types.is_boolean, "boolean"), (pa.types.is_integer, "integer"), (pa.types.is_floating, "number"))
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type with maps as lists of (key, value) structs, which pandera can check."""
-    if pa.types.is_map(kind):
-        return pa.list_(pa.struct([("key", kind.key_type), ("value", plain_type(kind.item_type))]))
-    return kind
-
-
-def polars_frame(rows: pa.Table) -> pl.DataFrame:
-    """Rows as the frame that the pandera schema validates: maps as lists of structs."""
-    plain = rows.cast(pa.schema([pa.field(one.name, plain_type(one.type)) for one in rows.schema]))
-    frame = pl.from_arrow(plain)
-    return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
-
-
-def polars_type(kind: pa.DataType) -> Any:
-    """The polars type of a column of `polars_frame`."""
-    series = pl.from_arrow(pa.array([], plain_type(kind)))
-    return series.dtype if isinstance(series, pl.Series) else pl.Struct(series.schema)
-
-
-def _checks(column: Column) -> list[Any]:
-    checks = []
-    if column.low is not None:
-        checks.append(pandera.Check.ge(column.low))
-    if column.high is not None:
-        checks.append(pandera.Check.le(column.high))
-    return checks
-
-
 def pandera_schema(table: Table) -> Any:
     """Schema of a `polars_frame` of stored rows: types, nullability, ranges, one row a key. Collect a LazyFrame first."""
-    columns = {}
-    for one in table.arrow_schema:
-        column = table.column.get(one.name)
-        nullable = column is None or column.nullable
-        checks = [] if column is None else _checks(column)
-        columns[one.name] = pandera.Column(polars_type(one.type), checks=checks, nullable=nullable, description=_about(column))
-    return pandera.DataFrameSchema(columns, unique=list(table.key), name=table.name, strict=True)
-
-
-def _about(column: Column | None) -> str | None:
-    return None if column is None else column.description
+    return schema_of(table.declared)
 
 
 def json_type(kind: pa.DataType) -> dict[str, Any]:

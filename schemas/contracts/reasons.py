@@ -5,6 +5,8 @@ from typing import Final
 
 import pyarrow as pa
 
+from schemas.table_declaration import DeclaredColumn, DeclaredTable
+
 
 class Reason(StrEnum):
     """Reason code of a rejected record. The message beside it names the field, what was expected and what was found."""
@@ -50,14 +52,18 @@ REASONS: Final[dict[Reason, str]] = {
     Reason.UNROUTED_MESSAGE_TYPE: "A bus envelope carries a message type that has no contract table.",
 }
 
-REJECT_SCHEMA: Final[pa.Schema] = pa.schema(
-    [
-        pa.field("export_digest", pa.string()),
-        pa.field("file", pa.string()),
-        pa.field("position", pa.int64()),
-        pa.field("reason", pa.string()),
-        pa.field("message", pa.string()),
-        pa.field("raw", pa.binary()),
-        pa.field("records", pa.int64()),
-    ]
+REJECT_COLUMNS: Final = (
+    DeclaredColumn("export_digest", pa.string(), "SHA-256 (hex) of the export that the record was read from."),
+    DeclaredColumn("file", pa.string(), "Path of the export in the exports root."),
+    DeclaredColumn("position", pa.int64(), "Byte offset, line or row of the record in its export.", low=0),
+    DeclaredColumn("reason", pa.string(), "Reason code.", values=tuple(reason.value for reason in Reason)),
+    DeclaredColumn("message", pa.string(), "The field, what was expected and what was found."),
+    DeclaredColumn("raw", pa.binary(), "Bytes of the record.", nullable=True),
+    DeclaredColumn("records", pa.int64(), "Records that the row stands for; NULL: one.", nullable=True, low=0),
 )
+REJECT_SCHEMA: Final[pa.Schema] = pa.schema([(column.name, column.type) for column in REJECT_COLUMNS])
+
+
+def declared_rejects(name: str) -> DeclaredTable:
+    """The declaration of the rejects table `name`; one record may be rejected for several reasons."""
+    return DeclaredTable(name, REJECT_COLUMNS, shown=("file", "position"))

@@ -1,5 +1,6 @@
 """What a contract table, its columns and its export folder are. Everything else about a contract derives from these values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -8,6 +9,7 @@ from typing import Final
 import pyarrow as pa
 
 from schemas.contracts.enums import ENUMS, EnumSpec
+from schemas.table_declaration import DeclaredColumn, DeclaredTable
 
 _EXTENSIONS: Final = (".ndjson.gz", ".ndjson.zst", ".ndjson", ".binpb", ".wal", ".parquet", ".json")
 _SPELLINGS: Final = tuple(
@@ -24,6 +26,13 @@ _PROVENANCE: Final = (
     pa.field("export_digest", pa.string()),
     pa.field("position", pa.int64()),
 )
+# what the columns that ingest adds to a contract table hold
+PROVENANCE: Final[Mapping[str, str]] = {
+    "arrival": "Sequence number of the arrival of the row's export; orders rows of one key that have no event time.",
+    "non_finite": "Numbers of the record that were NaN or infinite, NULL here: fields by column, map entries as <map>.<key>.",
+    "export_digest": "SHA-256 (hex) of the export that the kept copy was read from.",
+    "position": "Byte offset, line or row of the record in its export.",
+}
 
 
 class Presence(StrEnum):
@@ -158,6 +167,20 @@ class Table:
         if self.by_arrival:
             fields.append(pa.field("arrival", pa.int64()))
         return pa.schema([*fields, *_PROVENANCE])
+
+    @cached_property
+    def declared(self) -> DeclaredTable:
+        """The declaration of stored rows: columns that must have a value, ranges, one row a key. It has no WARN rules."""
+        columns = []
+        for field in self.arrow_schema:
+            column = self.column.get(field.name)
+            if column is None:
+                columns.append(DeclaredColumn(field.name, field.type, PROVENANCE[field.name], nullable=True))
+                continue
+            nullable = column.nullable and (field.name not in self.key or field.name in self.nullable_key)
+            described = column.description
+            columns.append(DeclaredColumn(field.name, field.type, described, nullable, low=column.low, high=column.high))
+        return DeclaredTable(self.name, tuple(columns), keys=(self.key,))
 
     @cached_property
     def content_schema(self) -> pa.Schema:

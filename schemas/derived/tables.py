@@ -1,22 +1,37 @@
-"""The declared columns of every table that is derived: features, coverage and training. Imports no torch."""
+"""Every table that is derived, by name: its declaration and its Arrow schema. Imports no torch."""
 
 from collections.abc import Mapping
 from typing import Final
 
 import pyarrow as pa
 
-from schemas.derived.features import BY_FAMILY, BY_KEY, DANGLING, DANGLING_TABLE, GAPS, feature_schema
-from schemas.derived.training import CALIBRATION, EVALUATION, EXAMPLES, PREDICTIONS
-from schemas.features import GROUPS
+from schemas.derived.coverage import COVERAGE
+from schemas.derived.features import FEATURES
+from schemas.derived.norms import NORMS, REGISTRY_TABLES
+from schemas.derived.training import TRAINING
+from schemas.table_declaration import DeclaredColumn, DeclaredTable
 
-DERIVED: Final[Mapping[str, pa.Schema]] = {
-    **{group.table: feature_schema(group) for group in GROUPS},
-    DANGLING_TABLE: DANGLING,
-    "coverage.by_key": BY_KEY,
-    "coverage.by_family": BY_FAMILY,
-    "coverage.gaps": GAPS,
-    "training.examples": EXAMPLES,
-    "training.predictions": PREDICTIONS,
-    "training.evaluation": EVALUATION,
-    "training.calibration": CALIBRATION,
+VERSIONS: Final = DeclaredTable(
+    "operations.versions",
+    (
+        DeclaredColumn("table", pa.string(), "Table, <schema>.<table>."),
+        DeclaredColumn(
+            "training_run",
+            pa.string(),
+            "Training run whose rows the digest is of; NULL for the whole table.",
+            nullable=True,
+        ),
+        DeclaredColumn("digest", pa.string(), "SHA-256 (hex) of the content of the rows, whatever their order and files."),
+        DeclaredColumn("rows", pa.int64(), "Rows of the table, or of the training run in it.", low=0),
+    ),
+    keys=(("table", "training_run"),),
+)
+DECLARED: Final[Mapping[str, DeclaredTable]] = {
+    **FEATURES,
+    **COVERAGE,
+    **NORMS,
+    **REGISTRY_TABLES,
+    **TRAINING,
+    VERSIONS.name: VERSIONS,
 }
+DERIVED: Final[Mapping[str, pa.Schema]] = {name: table.arrow_schema for name, table in DECLARED.items()}

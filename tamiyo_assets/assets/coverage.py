@@ -43,7 +43,7 @@ _DEPENDENCIES: Final = {
             kinds=kinds_of(key_of(name), "deltalake"),
             owners=["team:tamiyo"],
             description=_DESCRIPTIONS[name],
-            metadata={COLUMNS: derived_columns(name, DERIVED[name])},
+            metadata={COLUMNS: derived_columns(name)},
         )
         for name in COVERAGE_TABLES
     ],

@@ -14,10 +14,10 @@ from gnn.code_version import code_version
 from lake.store.increments import Increments, batches_of
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
-from schemas.derived.features import DANGLING, DANGLING_TABLE
+from schemas.derived.features import DANGLING_TABLE
 from schemas.derived.tables import DERIVED
 from schemas.features import GROUPS, NodeType, Relation
-from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, feature_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, key_of, kinds_of
 
 if TYPE_CHECKING:
     from gnn.join.inputs import Reach
@@ -46,7 +46,7 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
                 kinds=kinds_of(key_of(group.table), "deltalake"),
                 owners=_OWNER,
                 description=f"{group.doc} Raw values, NULL where missing, each with its mask.",
-                metadata={COLUMNS: feature_columns(group)},
+                metadata={COLUMNS: derived_columns(group.table)},
             )
             for group in GROUPS
         ),
@@ -58,7 +58,7 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
             kinds=kinds_of(key_of(DANGLING_TABLE), "deltalake"),
             owners=_OWNER,
             description="References of packets and of Urza's graphs that name nothing.",
-            metadata={COLUMNS: derived_columns(DANGLING_TABLE, DANGLING)},
+            metadata={COLUMNS: derived_columns(DANGLING_TABLE)},
         ),
     ],
     can_subset=True,

@@ -51,7 +51,7 @@ _DESCRIPTIONS = {
     kinds=kinds_of(EXAMPLES, "deltalake"),
     owners=_OWNER,
     op_tags=AFTER_COVERAGE,
-    metadata={COLUMNS: derived_columns("training.examples", DERIVED["training.examples"])},
+    metadata={COLUMNS: derived_columns("training.examples")},
     description="One row a measured outcome: packet, seed, kernel and horizon, with its uplift, risk class and split.",
 )
 def examples(
@@ -81,7 +81,7 @@ def examples(
                 kinds=kinds_of(key_of(name), "pytorch", "deltalake"),
                 owners=_OWNER,
                 description=_DESCRIPTIONS[name],
-                metadata={COLUMNS: derived_columns(name, DERIVED[name])},
+                metadata={COLUMNS: derived_columns(name)},
             )
             for name in RESULTS
         ),

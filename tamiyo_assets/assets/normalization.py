@@ -15,7 +15,8 @@ from lake.store.contracts import read_contracts, training_hosts
 from lake.store.increments import Increments, batches_of
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
-from schemas.derived.features import EWMA as EWMA_SCHEMA
+from schemas.derived.norms import CURRENT
+from schemas.derived.norms import EWMA as EWMA_SCHEMA
 from tamiyo_assets.assets.features import BATCH_ROWS
 from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, derived_columns, key_of, kinds_of
@@ -28,17 +29,6 @@ _FITTED = {
 }
 EWMA = key_of("norms.ewma")
 NORMS = key_of("norms.current")
-_CURRENT = pa.schema(
-    [
-        ("name", pa.string()),
-        ("mean", pa.float64()),
-        ("var", pa.float64()),
-        ("count", pa.int64()),
-        ("transform", pa.string()),
-        ("training_run_id", pa.string()),
-        ("timestamp_ns", pa.int64()),
-    ]
-)
 
 
 @dg.multi_asset(
@@ -52,7 +42,7 @@ _CURRENT = pa.schema(
             kinds=kinds_of(EWMA, "deltalake"),
             owners=["team:tamiyo"],
             description="Each training run's EWMA state of the step metrics after its last packet.",
-            metadata={COLUMNS: derived_columns("norms.ewma", EWMA_SCHEMA)},
+            metadata={COLUMNS: derived_columns("norms.ewma")},
         ),
         dg.AssetSpec(
             NORMS,
@@ -62,7 +52,7 @@ _CURRENT = pa.schema(
             kinds=kinds_of(NORMS, "json"),
             owners=["team:tamiyo"],
             description="gnn_norms.json: the newest EWMA states and the priors fitted on the catalogue's training hosts.",
-            metadata={COLUMNS: derived_columns("norms.current", _CURRENT)},
+            metadata={COLUMNS: derived_columns("norms.current")},
         ),
     ],
     op_tags=AFTER_COVERAGE,
@@ -123,7 +113,7 @@ def refresh_ewma(tables: TableStore, versions: Versions) -> None:
 
 def _rows(published: Norms) -> pa.Table:
     rows = [{"name": name, **norm.model_dump()} for name, norm in (*published.metrics.items(), *published.priors.items())]
-    return pa.Table.from_pylist([{field.name: row.get(field.name) for field in _CURRENT} for row in rows], schema=_CURRENT)
+    return pa.Table.from_pylist([{field.name: row.get(field.name) for field in CURRENT} for row in rows], schema=CURRENT)
 
 
 NORM_ASSETS = (norms,)

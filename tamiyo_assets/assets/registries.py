@@ -16,13 +16,12 @@ from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
-from schemas.derived.descriptions import REGISTRY
+from schemas.derived.tables import DERIVED
 from schemas.errors import RegistryFull
 from tamiyo_assets.assets.pictures import picture_metadata
-from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, arrow_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, derived_columns, key_of, kinds_of
 
 CONFLICT = "simic_conflict"
-SCHEMA = pa.schema([("key", pa.string()), ("index", pa.int64()), ("retired", pa.bool_())])
 _SNAPSHOT = key_of("simic.registry_snapshot")
 _ADDED_SHOWN = 50
 
@@ -43,7 +42,7 @@ def registry_key(name: str) -> dg.AssetKey:
             kinds=kinds_of(registry_key(name), "json"),
             owners=["team:tamiyo"],
             description=f"The {name} vocabulary: append-only, capacity {spec.capacity}; an index never moves.",
-            metadata={COLUMNS: arrow_columns(SCHEMA, REGISTRY)},
+            metadata={COLUMNS: derived_columns(f"registries.{name}")},
         )
         for name, spec in REGISTRIES.items()
     ],
@@ -100,7 +99,8 @@ def registry_rows(current: Registries, name: str) -> pa.Table:
     retired = set(registry.retired)
     ordered = sorted(registry.entries.items(), key=lambda entry: entry[1])
     return pa.table(
-        [[key for key, _ in ordered], [index for _, index in ordered], [key in retired for key, _ in ordered]], schema=SCHEMA
+        [[key for key, _ in ordered], [index for _, index in ordered], [key in retired for key, _ in ordered]],
+        schema=DERIVED[f"registries.{name}"],
     )
 
 

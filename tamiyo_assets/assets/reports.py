@@ -4,15 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from lake.store.versions import TableVersion, Versions
-from schemas.contracts import TABLES
-from schemas.contracts.table import Table
-from schemas.derived.descriptions import COLUMNS as DESCRIPTIONS
-from schemas.derived.descriptions import IDENTITY, PROVENANCE
-from schemas.derived.features import feature_schema
-from schemas.features import Feature, NodeType, Relation
+from schemas.contracts.table import PROVENANCE, Table
+from schemas.derived.tables import DECLARED
 
 COLUMNS = "dagster/column_schema"
 ROWS = "dagster/row_count"
@@ -65,20 +60,24 @@ def contract_columns(table: Table) -> dg.TableSchema:
     return dg.TableSchema(columns)
 
 
-def feature_columns(group: NodeType | Relation) -> dg.TableSchema:
-    """Column schema of a feature table: its identity, then each feature's raw value and mask."""
-    masks = {f"{feature.name}__mask": f"1 if {feature.name} is measured, 0 if it is missing" for feature in group.features}
-    return arrow_columns(feature_schema(group), {**IDENTITY, **masks, **{f.name: _feature(f) for f in group.features}})
-
-
-def arrow_columns(schema: pa.Schema, descriptions: Mapping[str, str]) -> dg.TableSchema:
-    """Column schema of an Arrow schema, described column by column."""
-    return dg.TableSchema([dg.TableColumn(f.name, str(f.type), descriptions.get(f.name)) for f in schema])
-
-
-def derived_columns(name: str, schema: pa.Schema) -> dg.TableSchema:
-    """Column schema of the derived table `name`."""
-    return arrow_columns(schema, DESCRIPTIONS[name])
+def derived_columns(name: str) -> dg.TableSchema:
+    """Column schema of the derived table `name`, from its declaration."""
+    table = DECLARED[name]
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                name=column.name,
+                type=str(column.type),
+                description=column.description,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable,
+                    unique=(column.name,) in table.keys,
+                    other=[*(["part of the key"] if column.name in table.identity and table.keys else []), *column.demands],
+                ),
+            )
+            for column in table.columns
+        ]
+    )
 
 
 class Reporter:
@@ -127,11 +126,3 @@ def _bounds(table: Table, name: str) -> list[str]:
     if declared and declared.enum:
         bounds.append(f"enum {declared.enum}")
     return bounds
-
-
-def _feature(feature: Feature) -> str:
-    """Describe a feature: unit of the raw value as its first source declares it (none if derived), origin, transform."""
-    mandatory = "mandatory" if feature.mandatory else "optional"
-    sources = [] if feature.derive else [TABLES[table].column.get(column) for table, column in feature.sources]
-    raw = _described("raw value", next((source.unit for source in sources if source is not None), ""))
-    return f"{raw}; {mandatory}; from {feature.system}: {feature.documented_origin}; transform {feature.transform.value}"

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.coverage.metrics import SCHEMA, MetricsFile, rows_of
+from gnn.coverage.metrics import MetricsFile, rows_of
 from gnn.coverage.ratios import coverage_figures
 from gnn.coverage.signals import coverage_signals
 from lake.durable.publish import publish_file
@@ -22,6 +22,7 @@ from lake.store.commit_log import commit_time
 from lake.store.table_store import TableStore
 from lake.store.versions import VERSIONS, Versions
 from schemas.contracts import TABLES
+from schemas.derived.tables import DERIVED
 from schemas.errors import StorageError
 from schemas.features import GROUPS
 from tamiyo_assets.assets.graphs import DATASET
@@ -36,9 +37,6 @@ _OWNER = ["team:tamiyo"]
 _SHOWN = 50
 FEATURE_COVERAGE = "telemetry.feature_coverage"
 WAREHOUSE = key_of("operations.warehouse")
-_VERSIONS_SCHEMA = pa.schema(
-    [("table", pa.string()), ("training_run", pa.string()), ("digest", pa.string()), ("rows", pa.int64())]
-)
 _DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_family", "coverage.gaps")
 
 
@@ -49,7 +47,7 @@ _DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_
     kinds=kinds_of(key_of(FEATURE_COVERAGE), "deltalake", "prometheus"),
     owners=_OWNER,
     description="tamiyo.gnn.feature_coverage (mean over keys and per family), missing and partial sheets, degraded_inputs.",
-    metadata={COLUMNS: derived_columns(FEATURE_COVERAGE, SCHEMA)},
+    metadata={COLUMNS: derived_columns(FEATURE_COVERAGE)},
 )
 def feature_coverage(
     context: dg.AssetExecutionContext,
@@ -87,7 +85,7 @@ def _sheet_gaps(tables: TableStore) -> "SheetGaps":
     kinds=kinds_of(key_of(VERSIONS), "deltalake"),
     owners=_OWNER,
     description="The content digest of every table, and of each training run's share of it.",
-    metadata={COLUMNS: derived_columns(VERSIONS, _VERSIONS_SCHEMA)},
+    metadata={COLUMNS: derived_columns(VERSIONS)},
 )
 def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Versions]) -> dg.MaterializeResult[None]:
     """One row a table (training_run NULL) and one a table and training run."""
@@ -97,7 +95,7 @@ def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Ve
         rows.append((name, None, found.digest, found.rows))
         rows += [(name, run, part.digest, part.rows) for run, part in sorted(found.runs.items())]
     columns = zip(*rows, strict=True)
-    table = pa.table([list(column) for column in columns], schema=_VERSIONS_SCHEMA)
+    table = pa.table([list(column) for column in columns], schema=DERIVED[VERSIONS])
     return Reporter(context, versions).table(versions.write(VERSIONS, table))
 
 

@@ -12,7 +12,7 @@ from lake.store.table_store import TableStore
 from lake.upkeep import maintain
 from schemas.errors import StorageError
 
-NAME, OTHER = "features.layer", "features.edge"
+NAME, OTHER = "features.numbers", "features.others"
 BUILD, SECOND = "a" * 64, "b" * 64
 
 

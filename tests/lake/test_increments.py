@@ -171,22 +171,22 @@ def test_only_the_runs_that_a_commit_touched_are_digested(store: TableStore, mon
 def test_a_derived_table_that_gets_rows_of_no_run_is_digested_whole(store: TableStore, tmp_path: Path) -> None:
     schema = pa.schema([("training_run_id", pa.string()), ("value", pa.int64())])
     versions = Versions(store.home, store)
-    store.write("features.layer", pa.table({"training_run_id": ["a", "b"], "value": [1, 2]}, schema=schema))
-    assert set(versions.of("features.layer").runs) == {"a", "b"}
-    store.write("features.layer", pa.table({"training_run_id": ["a", None], "value": [3, 4]}, schema=schema), append=True)
-    found = versions.of("features.layer")
-    assert found == Versions(tmp_path / "fresh", store).of("features.layer")
+    store.write("features.numbers", pa.table({"training_run_id": ["a", "b"], "value": [1, 2]}, schema=schema))
+    assert set(versions.of("features.numbers").runs) == {"a", "b"}
+    store.write("features.numbers", pa.table({"training_run_id": ["a", None], "value": [3, 4]}, schema=schema), append=True)
+    found = versions.of("features.numbers")
+    assert found == Versions(tmp_path / "fresh", store).of("features.numbers")
     assert (found.rows, dict(found.runs)) == (4, {})
 
 
 def test_a_table_that_gets_a_column_is_digested_whole(store: TableStore, tmp_path: Path) -> None:
     versions = Versions(store.home, store)
     for run in "ab":
-        store.write("features.layer", pa.table({"training_run_id": [run], "value": [1]}), append=True)
-    old = versions.of("features.layer").run("a")
-    store.write("features.layer", pa.table({"training_run_id": ["b"], "value": [3], "more": [4]}), runs=["b"])
-    found = versions.of("features.layer")
-    assert found == Versions(tmp_path / "fresh", store).of("features.layer")
+        store.write("features.numbers", pa.table({"training_run_id": [run], "value": [1]}), append=True)
+    old = versions.of("features.numbers").run("a")
+    store.write("features.numbers", pa.table({"training_run_id": ["b"], "value": [3], "more": [4]}), runs=["b"])
+    found = versions.of("features.numbers")
+    assert found == Versions(tmp_path / "fresh", store).of("features.numbers")
     assert found.run("a") != old
 
 

@@ -21,6 +21,7 @@ def _rows(first: int, count: int) -> pa.Table:
         "training_run_id": pa.array([f"run-{number // 40}" for number in numbers], pa.string()),
         "packet_id": pa.array([f"packet-{number}" for number in numbers], pa.string()),
         "timestamp_ns": pa.array(numbers, pa.int64()),
+        "is_completion": pa.repeat(pa.scalar(False), count),
     }
     return pa.Table.from_arrays([filled.get(f.name, pa.nulls(count, f.type)) for f in SCHEMA], schema=SCHEMA)
 

@@ -53,9 +53,9 @@ def test_views_show_the_current_version_with_maps(store: TableStore) -> None:
 
 
 def test_a_reader_keeps_what_it_opened_while_another_is_published(store: TableStore) -> None:
-    store.write("features.layer", pa.table({"value": [1]}))
+    store.write("features.numbers", pa.table({"value": [1]}))
     path = publish(store.home, store)
     with duckdb.connect(str(path), read_only=True) as reader:
-        store.write("features.layer", pa.table({"value": [2]}))
+        store.write("features.numbers", pa.table({"value": [2]}))
         publish(store.home, store)
-        assert reader.execute("SELECT value FROM features.layer").fetchall() == [(1,)]
+        assert reader.execute("SELECT value FROM features.numbers").fetchall() == [(1,)]

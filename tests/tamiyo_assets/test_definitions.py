@@ -8,7 +8,7 @@ import pytest
 
 from lake.settings import Settings
 from schemas.contracts import FOLDERS
-from schemas.derived.descriptions import COLUMNS
+from schemas.derived.tables import DECLARED
 from tamiyo_assets.assets.reports import key_of
 from tamiyo_assets.definitions import build_definitions, defs
 from tamiyo_assets.sensors import OTHERS
@@ -65,11 +65,13 @@ def test_no_column_of_any_asset_is_without_a_description(definitions: dg.Definit
     assert [f"{key} {c.name}" for key, schema in schemas.items() for c in schema.columns if not c.description] == []
 
 
-def test_only_columns_that_a_derived_table_has_are_described(definitions: dg.Definitions) -> None:
+def test_the_columns_of_every_derived_asset_are_those_declared(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
-    for name, described in COLUMNS.items():
-        schema = graph.get(key_of(name)).metadata["dagster/column_schema"]
-        assert {*described} == {column.name for column in schema.columns}, name
+    for name, table in DECLARED.items():
+        shown = graph.get(key_of(name)).metadata["dagster/column_schema"].columns
+        assert [(c.name, c.type, c.constraints.nullable) for c in shown] == [
+            (c.name, str(c.type), c.nullable) for c in table.columns
+        ], name
 
 
 def test_a_node_of_the_graph_shows_the_schema_beside_the_name(definitions: dg.Definitions) -> None:

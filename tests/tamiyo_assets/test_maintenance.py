@@ -13,7 +13,7 @@ from lake.store.table_store import TableStore
 from lake.upkeep import SMALL_FILES, maintain
 from tamiyo_assets.upkeep import maintenance_job
 
-NAME = "features.layer"
+NAME = "features.numbers"
 
 
 @pytest.fixture

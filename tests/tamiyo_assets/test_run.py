@@ -9,8 +9,10 @@ import pytest
 
 from lake.settings import Settings
 from lake.store.table_store import TableStore
+from lake.store.validation import declaration, refuse
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
+from schemas.derived.tables import DERIVED
 from schemas.features import GROUPS
 from tamiyo.execution import Outcome
 from tamiyo.summary import summarize
@@ -52,6 +54,16 @@ def test_everything_is_materialized_and_no_error_check_fails(pipeline: Settings,
     keys = {key.to_user_string() for key in build_definitions(pipeline).resolve_asset_graph().get_all_asset_keys()}
     assert keys - set(data_versions(pipeline)) <= {"bundle/current"}, "only what serves may be missing, while nothing does"
     assert ("bundle/current" in data_versions(pipeline)) == ("serving" not in {check.check for check in outcome.failed_checks})
+
+
+def test_every_table_is_declared_and_its_rows_keep_the_declaration(pipeline: Settings, outcome: Outcome) -> None:
+    tables = TableStore(pipeline.home)
+    names = tables.names()
+    assert {name for name in names if not name.startswith("rejects.")} - TABLES.keys() == DERIVED.keys()
+    for name in names:
+        declared = declaration(name)
+        assert declared is not None
+        refuse(declared, tables.read(name))
 
 
 def test_every_table_asset_has_the_key_of_its_table(pipeline: Settings, outcome: Outcome) -> None:

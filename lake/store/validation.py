@@ -1,0 +1,149 @@
+"""Rows against their table's declaration before they are committed: what breaks it is refused, by the names of its rows."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.store.pruning import SCOPE
+from schemas.contracts import TABLES
+from schemas.contracts.reasons import declared_rejects
+from schemas.derived.tables import DECLARED
+from schemas.errors import StorageError, TamiyoError
+from schemas.table_declaration import DeclaredTable, Part
+
+BATCH_ROWS = 65_536  # rows of a stream that are looked at together
+_NAMED = 3
+
+
+def declaration(name: str) -> DeclaredTable | None:
+    """The declaration of a contract, rejects or derived table; None for a table that nobody declared."""
+    if name in TABLES:
+        return TABLES[name].declared
+    return declared_rejects(name) if name.startswith("rejects.") else DECLARED.get(name)
+
+
+def refuse(
+    table: DeclaredTable,
+    rows: pa.Table,
+    error: type[TamiyoError] = StorageError,
+    *,
+    runs: Collection[str] | None = None,
+    part: Part = "all",
+) -> None:
+    """Raise `error` if rows do not keep the declaration: each broken rule, how many rows break it, and the first of them.
+
+    `runs`: the training runs that the rows replace those of (None: any). `part`: the rules that are asked for.
+    """
+    from schemas.row_rules import breaches, wrong_columns
+
+    wrong = wrong_columns(table, rows.schema)
+    said = [wrong] if wrong is not None else [breach.text for breach in breaches(table, rows, part)]
+    if wrong is None and runs is not None:
+        said += _of_other_runs(rows, runs)
+    if said:
+        raise _error(error, table, said)
+
+
+def refuse_copies(table: DeclaredTable, rows: pa.Table) -> None:
+    """Raise StorageError if rows, of which the columns of keys are enough, share a key."""
+    from schemas.row_rules import breaches
+
+    said = [breach.text for breach in breaches(table, rows, "keys")]
+    if said:
+        raise _error(StorageError, table, said)
+
+
+def _error(error: type[TamiyoError], table: DeclaredTable, said: list[str]) -> TamiyoError:
+    return error(
+        f"table {table.name}: {'. '.join(said)}. None of these rows was committed, the table is as it was; "
+        "what made them is at fault: correct it, then run again"
+    )
+
+
+def _of_other_runs(rows: pa.Table, runs: Collection[str]) -> list[str]:
+    """Rows beside the runs that are replaced would stand in the table twice."""
+    column = rows.column(SCOPE)
+    other = rows.filter(pc.invert(pc.is_in(column, value_set=pa.array(sorted(runs), pa.string()))))
+    if not other.num_rows:
+        return []
+    named = ", ".join(str(run) for run in other.column(SCOPE).unique().to_pylist()[:_NAMED])
+    return [f"replaced runs: expected rows of the {len(runs)} training runs to replace, found {other.num_rows} rows of {named}"]
+
+
+@dataclass
+class Validation:
+    """Checks rows that are staged in batches, several at once, all but their keys: copies of a key are merged later."""
+
+    table: DeclaredTable
+    error: type[TamiyoError]
+    _waiting: list[pa.RecordBatch] = field(default_factory=list)
+    _rows: int = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take a batch; raise `error` if it, or one that waited for it, breaks the declaration."""
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        if self._rows >= BATCH_ROWS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Check what waits."""
+        waiting, self._waiting, self._rows = self._waiting, [], 0
+        if waiting:
+            refuse(self.table, pa.Table.from_batches(waiting), self.error, part="rows")
+
+
+@contextmanager
+def checked(
+    name: str, rows: pa.Table | pa.RecordBatchReader, runs: Collection[str] | None
+) -> Iterator[pa.Table | pa.RecordBatchReader]:
+    """Check rows that a block commits to a derived table, for which they replace those of `runs` (None: any).
+
+    A stream is checked as the block reads it, batch by batch, its keys at its end. Rows of other tables are not looked at.
+    Raises StorageError.
+    """
+    declared = DECLARED.get(name)
+    if declared is None:
+        yield rows
+    elif isinstance(rows, pa.Table):
+        refuse(declared, rows, runs=runs)
+        yield rows
+    else:
+        stream = _Stream(declared, rows, runs)
+        try:
+            yield stream.reader()
+        except StorageError:
+            if stream.refused is not None:  # as it was said, not in the words of the library that read the stream
+                raise stream.refused from None
+            raise
+
+
+@dataclass
+class _Stream:
+    """A stream whose batches are checked as they pass. `refused`: why it ended early."""
+
+    table: DeclaredTable
+    source: pa.RecordBatchReader
+    runs: Collection[str] | None = None
+    refused: StorageError | None = None
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The stream of checked batches."""
+        return pa.RecordBatchReader.from_batches(self.source.schema, self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        seen = []
+        try:
+            for batch in self.source:
+                rows = pa.Table.from_batches([batch])
+                refuse(self.table, rows, runs=self.runs, part="rows")
+                seen.append(rows.select(list(dict.fromkeys(name for key in self.table.keys for name in key))))
+                yield batch
+            if seen:
+                refuse_copies(self.table, pa.concat_tables(seen))
+        except StorageError as refused:
+            self.refused = refused
+            raise
