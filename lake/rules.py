@@ -1,11 +1,16 @@
 """Kept rows against their table's declaration: which rules are broken, by how many rows, for example by which."""
 
+import hashlib
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from lake.durable.publish import publish_file
+from lake.store.table_store import TableStore
 from schemas.contracts.table import Rule, Severity, Table
 
 if TYPE_CHECKING:
@@ -36,6 +41,56 @@ class BrokenRule:
 def references(tables: Iterable[Table]) -> frozenset[tuple[str, str]]:
     """(table, column) of all ids that rules of `tables` compare with."""
     return frozenset(rule.refers for table in tables for rule in table.rules if rule.refers is not None)
+
+
+def judge(tables: TableStore, table: Table, known: References) -> list[BrokenRule]:
+    """Every rule that the stored rows of a contract table break; ERROR before WARN.
+
+    What was found in a file is remembered beside the table under its name, which no other file ever has, so that a rebuild
+    reads the new files alone. Files with references to ids that did not exist are judged again once there are other ids, and
+    all files once ids are gone or the declaration has changed.
+    """
+    path = tables.home / "digests" / f"{table.name}.rules.json"
+    declaration = hashlib.sha256(repr((table.rules, table.declared)).encode()).hexdigest()
+    ids = {f"{name}.{column}": sorted(known.get((name, column), ())) for name, column in sorted(references([table]))}
+    noted = _noted(path, declaration)
+    before, files = noted.get("ids", {}), noted.get("files", {})
+    lost = any(not set(before.get(name, ())) <= set(values) for name, values in ids.items())
+    found = {}
+    for file in tables.files(table.name):
+        name = str(file.relative_to(tables.path(table.name)))
+        entry = files.get(name)
+        if entry is None or lost or (before != ids and any(rule[0] in _referring(table) for rule in entry)):
+            broken = broken_rules(table, tables.read(table.name, files=[file]), known)
+            entry = [[rule.rule, rule.severity.value, rule.cases, list(rule.examples)] for rule in broken]
+        found[name] = entry
+    if noted.get("files") != found or before != ids:
+        publish_file(path, json.dumps({"declaration": declaration, "ids": ids, "files": found}).encode())
+    return _added_up(found.values())
+
+
+def _noted(path: Path, declaration: str) -> dict[str, Any]:
+    """What is remembered of a table's files; {} if that is absent, damaged, or of another declaration."""
+    try:
+        noted = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) and noted.get("declaration") == declaration else {}
+
+
+def _referring(table: Table) -> set[str]:
+    return {f"{table.name} {rule.name}" for rule in table.rules if rule.refers is not None}
+
+
+def _added_up(files: Iterable[list[Any]]) -> list[BrokenRule]:
+    """Broken rules of several files: cases added, the first examples kept."""
+    whole: dict[tuple[str, str], tuple[int, list[str]]] = {}
+    for entry in files:
+        for rule, severity, cases, examples in entry:
+            count, named = whole.get((rule, severity), (0, []))
+            whole[rule, severity] = (count + cases, list(dict.fromkeys([*named, *examples]))[:_LISTED])
+    found = [BrokenRule(rule, Severity(severity), cases, tuple(named)) for (rule, severity), (cases, named) in whole.items()]
+    return sorted(found, key=lambda rule: rule.severity is not Severity.ERROR)
 
 
 def broken_rules(table: Table, rows: pa.Table, known: References | None = None) -> list[BrokenRule]:

@@ -11,7 +11,7 @@ from gnn.coverage.ratios import ratios
 from lake.accounting import Accounting
 from lake.builds import last_trained
 from lake.ingest.ingest import Ingest
-from lake.rules import broken_rules, references
+from lake.rules import judge, references
 from lake.settings import Settings
 from lake.store.table_store import TableStore
 from schemas.contracts import TABLES, Severity
@@ -49,7 +49,7 @@ def contract_rules(
     checked = {check: TABLES[table_of(check.asset_key)] for check in sorted(context.selected_asset_check_keys)}
     known = {(name, column): _ids(tables, name, column) for name, column in references(checked.values())}
     for check, table in checked.items():
-        broken = broken_rules(table, tables.read(table.name), known)
+        broken = judge(tables, table, known)
         rejected = ingest.accounting(table.name).rejected
         errors = [rule for rule in broken if rule.severity is Severity.ERROR]
         yield dg.AssetCheckResult(

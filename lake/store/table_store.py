@@ -133,8 +133,9 @@ class TableStore:
         version: int | None = None,
         runs: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        files: Sequence[Path] | None = None,
     ) -> pa.Table:
-        """Rows of one version (the newest), of some training runs, of some columns; typed and empty where there are none."""
+        """Rows of one version (the newest), of some training runs, columns or `files`; typed and empty if there are none."""
         table = self.open(name, version)
         schema = self.schema(name) if table is None or known_schema(name) else _stored_schema(table)
         if columns is not None:
@@ -143,7 +144,7 @@ class TableStore:
             return schema.empty_table()
         condition = pc.field(SCOPE).isin(list(runs)) if runs is not None else None
         with named(self.path(name)):
-            dataset = self._dataset(name, table, runs)
+            dataset = self._dataset(name, table, runs, files)
             present = [column for column in schema.names if column in dataset.schema.names]
             rows = dataset.to_table(columns=present, filter=condition)
         return _conform(rows, schema)
@@ -182,14 +183,16 @@ class TableStore:
         with named(self.path(name)):
             return int(self._dataset(name, table).count_rows())
 
-    def _dataset(self, name: str, table: "DeltaTable", runs: Sequence[str] | None = None) -> "ds.Dataset":
+    def _dataset(
+        self, name: str, table: "DeltaTable", runs: Sequence[str] | None = None, files: Sequence[Path] | None = None
+    ) -> "ds.Dataset":
         """The files of a table, or those that may hold rows of `runs`.
 
         Not the library's own dataset, which makes an expression of the statistics of every column of every file: 1 ms a file.
         """
         import pyarrow.dataset as ds
 
-        paths = [str(self.path(name) / file) for file in files_of(table, runs)]
+        paths = [str(file) for file in files or (self.path(name) / file for file in files_of(table, runs))]
         return ds.dataset(paths, schema=_stored_schema(table), format="parquet")
 
     def files(self, name: str, version: int | None = None) -> list[Path]:

@@ -1,9 +1,13 @@
 """Rules of kept rows: each can be broken, and says by which rows."""
 
+from pathlib import Path
+from typing import Any
+
 import pyarrow as pa
 import pytest
 
-from lake.rules import broken_rules, references
+from lake.rules import broken_rules, judge, references
+from lake.store.table_store import TableStore
 from schemas.contracts import TABLES, Severity
 
 SHEET = {"blueprint_id": "b", "issued_at_ns": 1, "source": "bsds", "risk_score": 0.3, "hazard_band": "LOW"}
@@ -84,3 +88,29 @@ def test_all_offending_ids_are_listed_and_a_band_names_its_sheets() -> None:
         rule.rule.split()[1]: rule for rule in broken_rules(TABLES["urabrask.bsds"], rows("urabrask.bsds", *strangers), KNOWN)
     }
     assert found["blueprint_known"].examples == found["band_agrees_with_score"].examples == tuple(f"s{n}" for n in range(9))
+
+
+def test_files_are_judged_once_and_again_where_other_ids_may_change_what_they_break(tmp_path: Path) -> None:
+    class Counted(TableStore):
+        """Tables that note which files are read."""
+
+        def read(self, name: str, **how: Any) -> pa.Table:
+            reads.append(len(how.get("files") or ()))
+            return super().read(name, **how)
+
+    reads: list[int] = []
+    tables, sheets = Counted(tmp_path), TABLES["urabrask.bsds"]
+    tables.write(sheets.name, rows(sheets.name, SHEET))
+    tables.write(sheets.name, rows(sheets.name, SHEET | {"blueprint_id": "later"}), append=True)
+    (unknown,) = judge(tables, sheets, KNOWN)
+    assert (unknown.cases, unknown.examples, reads) == (1, ("later",), [1, 1])
+    assert judge(tables, sheets, KNOWN) == [unknown] and len(reads) == 2
+    tables.write(sheets.name, rows(sheets.name, SHEET | {"issued_at_ns": 2, "hazard_band": "9"}), append=True)
+    assert {rule.cases for rule in judge(tables, sheets, KNOWN)} == {1} and len(reads) == 3
+    grown = KNOWN | {("urza.blueprint", "blueprint_id"): ["b", "later"]}
+    (band,) = judge(tables, sheets, grown)
+    assert "hazard_band_known" in band.rule and len(reads) == 4, "the file with the unknown blueprint alone is read again"
+    gone = KNOWN | {("urza.blueprint", "blueprint_id"): ["later"]}
+    assert {rule.cases for rule in judge(tables, sheets, gone)} == {1, 2}
+    (tmp_path / "digests" / "urabrask.bsds.rules.json").write_text("{")
+    assert judge(tables, sheets, grown) == [band]
