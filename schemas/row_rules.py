@@ -162,21 +162,29 @@ def wrong_columns(table: DeclaredTable, schema: pa.Schema) -> str | None:
 
 
 @cache
-def _commit_schema(table: DeclaredTable, part: Part) -> tuple[tuple[str, ...], Any]:
+def _commit_schema(table: DeclaredTable, part: Part, *, nulls: bool) -> tuple[tuple[str, ...], Any]:
     """The columns that a part of the rules reads, and the pandera schema of a frame of these.
 
     Types and columns are compared in Arrow (`wrong_columns`), which costs nothing; pandera takes 0.1 ms for each column.
+    Without `nulls`, no column that must have a value holds a NULL: rules of presence are kept, and columns that no other rule
+    reads are not made polars columns, which copies their texts.
     """
-    rules = row_rules(table, part)
+    rules = [rule for rule in row_rules(table, part) if nulls or not rule.presence]
     names = {name for rule in rules for name in rule.columns}
     check = pandera.Check(lambda data: _sound(data, rules), name=f"rules of {table.name}")
     chosen = tuple(column.name for column in table.columns if column.name in names)
     return chosen, pandera.DataFrameSchema(checks=[check], name=table.name)
 
 
+def _holds_nulls(table: DeclaredTable, rows: pa.Table) -> bool:
+    """Whether a column that must have a value holds a NULL; Arrow keeps count of them."""
+    present = (column.name for column in table.columns if not column.nullable and column.name in rows.column_names)
+    return any(rows.column(name).null_count for name in present)
+
+
 def breaches(table: DeclaredTable, rows: pa.Table, part: Part = "all") -> list[Breach]:
     """Every rule that some of the rows break; [] if they keep all. The rows have those declared columns that rules read."""
-    names, schema = _commit_schema(table, part)
+    names, schema = _commit_schema(table, part, nulls=_holds_nulls(table, rows))
     if not rows.num_rows or not names:
         return []
     try:
