@@ -16,7 +16,7 @@ from lake.durable.publish import lock
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger
 from lake.exports.pending import Pending, plans_of
-from lake.ingest.rebuilding import migrate, remove_broken
+from lake.ingest.rebuilding import begin_layout, migrate, remove_broken
 from lake.ingest.report import IngestReport
 from lake.store.failures import disk_full
 from lake.store.table_store import TableStore
@@ -43,6 +43,7 @@ class Ingest:
         """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
         report = IngestReport()
         with lock(self.home / INGEST_LOCK), _kept_memory():
+            begin_layout(self.home, self.tables)
             if folders is None:
                 broken = remove_broken(self.home, self.tables, derived=True)
                 report.rebuilt = migrate(self.home, self.tables) | broken

@@ -21,6 +21,12 @@ LAYOUT_FILE = "layout.json"
 LAYOUT = 2  # 1: derived tables without run buckets, one record a blueprint in urza.*, one directory a graph dataset
 
 
+def begin_layout(home: Path, tables: TableStore) -> None:
+    """Note the layout of a home in which nothing is stored yet."""
+    if not (home / LAYOUT_FILE).exists() and not tables.names():
+        publish_file(home / LAYOUT_FILE, (json.dumps({"layout": LAYOUT}) + "\n").encode("ascii"))
+
+
 def migrate(home: Path, tables: TableStore) -> dict[str, str]:
     """Bring a home of an earlier layout up to date; {} if it is, else one sentence that says what is built again.
 
