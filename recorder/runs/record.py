@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import active_children, get_context, resource_tracker
 from pathlib import Path
+from threading import current_thread, main_thread
 from types import MappingProxyType
 from typing import Final
 
@@ -204,16 +205,18 @@ def _prepare() -> None:
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     """Recording processes that end with the body, at once if it raises.
 
-    They start with SIGINT blocked: Ctrl-C reaches every process of a terminal, and only this one is to answer it.
+    They start with SIGINT ignored: Ctrl-C reaches every process of a terminal, and only this one is to answer it.
     """
     others = set(active_children())
-    resource_tracker.ensure_running()  # its start unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if current_thread() is main_thread() else None
     try:
         pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_prepare)
-        pool.submit(_prepare)  # the first call starts all of them
+        for _ in range(count):  # each call starts one, as long as none is idle yet
+            pool.submit(_prepare)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
     try:
         yield pool
     except BaseException:
