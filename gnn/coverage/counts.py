@@ -3,7 +3,7 @@
 It is counted from the masks of the `features.*` tables, or from a join that was not stored.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -127,24 +127,6 @@ def by_family(keys: pa.Table) -> pa.Table:
     measured, elements = total["measured_sum"], total["elements_sum"]
     columns = [*(total[name] for name in names), measured, elements, _ratio(measured.to_numpy(), elements.to_numpy())]
     return pa.table(columns, schema=BY_FAMILY)
-
-
-def add_up(parts: Iterable[pa.Table]) -> pa.Table:
-    """`coverage.by_key` of several blocks: counts of one run and key added, in order of run and declaration."""
-    rows = pa.concat_tables([BY_KEY.empty_table(), *parts])
-    names = ["training_run_id", "key", "family", "system", "mandatory"]
-    total = rows.group_by(names, use_threads=False).aggregate([("measured", "sum"), ("elements", "sum")])
-    place = {group.key(feature): index for index, (group, feature) in enumerate(_KEYS)}
-    order = np.lexsort(
-        (
-            np.array([place[key] for key in total["key"].to_pylist()], dtype=np.int64),
-            np.array(total["training_run_id"].to_pylist(), dtype=object),
-        )
-    )
-    total = total.take(pa.array(order, pa.int64()))
-    measured, elements = total["measured_sum"], total["elements_sum"]
-    columns = [*(total[name] for name in names), measured, elements, _ratio(measured.to_numpy(), elements.to_numpy())]
-    return pa.table(columns, schema=BY_KEY)
 
 
 def unbalanced(keys: pa.Table, gaps: pa.Table) -> list[str]:

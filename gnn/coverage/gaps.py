@@ -55,7 +55,7 @@ class _Gaps:
                 if placeholders.any():
                     yield base | _gap("tezzeret", placeholders, times, _PLACEHOLDER)
                 if empty[code] is not None:
-                    reason = f"no elements: this run has no {group.declaration.family}, and none is invented"
+                    reason = f"no elements: this run has no {group.declaration.family}"
                     yield base | {"system": empty[code] or feature.system, "missing": 0, "reason": reason} | _since(times, None)
 
     def _per_run(self, family: str) -> Ints:

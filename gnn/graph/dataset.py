@@ -46,7 +46,7 @@ class Shard:
 
     @classmethod
     def open(cls, directory: Path, *, verify: bool = False) -> "Shard":
-        """Open a shard; `verify` reads every byte. FeatureError says what differs: format, declaration, sizes or digests."""
+        """Open a shard; `verify` reads every byte. Raises FeatureError that lists what differs."""
         return cls(directory, read_header(directory, verify=verify))
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class GraphDataset:
 
     @classmethod
     def of(cls, directories: Sequence[Path], *, verify: bool = False) -> "GraphDataset":
-        """Open shards in the given order; `verify` reads every byte. FeatureError says what is wrong with one."""
+        """Open shards in the given order; `verify` reads every byte. Raises FeatureError if one is damaged."""
         return cls([Shard.open(directory, verify=verify) for directory in directories])
 
     @classmethod

@@ -85,6 +85,15 @@ def read_header(directory: Path, *, verify: bool = False) -> Header:
     return header
 
 
+def _is_sound(directory: Path) -> bool:
+    """Whether every byte of a shard is what its header says."""
+    try:
+        read_header(directory, verify=True)
+    except FeatureError:
+        return False
+    return True
+
+
 def _file_faults(path: Path, record: FileRecord, verify: bool) -> list[str]:
     if path.name not in FILES or path.is_symlink() or not path.is_file():
         return [f"{path.name}: expected a file of the shard, found none"]
@@ -181,7 +190,7 @@ class ShardWriter:
         return _local(end, edges.packet, features.nodes[node_type].group.ptr)
 
     def finish(self) -> tuple[Path, Header]:
-        """Publish the shard as the directory of its digest, all of it or nothing; one that is there already stays."""
+        """Publish the shard as the directory of its digest, all of it or nothing; a sound one that is there already stays."""
         self._write_arrow("keys.arrow", pa.concat_tables([_NO_KEYS.empty_table(), *self._keys]))
         names = pa.concat_arrays([pa.array([], pa.string()), *self._names])
         self._write_arrow("names.arrow", pa.table({"name": names}))
@@ -198,6 +207,8 @@ class ShardWriter:
         )
         (self._workplace / _HEADER).write_text(header.model_dump_json(indent=1) + "\n", encoding="utf-8")
         destination = self._parent / header.digest
+        if destination.exists() and not _is_sound(destination):
+            shutil.rmtree(destination)
         if not destination.exists():
             publish_dir(self._workplace, destination)
         return destination, header

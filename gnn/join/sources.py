@@ -1,6 +1,6 @@
 """Contract tables by name, as features are made from them: every declared column there, typed, also where rows are none."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -103,12 +103,3 @@ class Sources(Mapping[str, pa.Table]):
 
     def __len__(self) -> int:
         return len(TABLES)
-
-    def for_runs(self, runs: Collection[str]) -> "Sources":
-        """The same sources with only these runs' rows in the tables that belong to runs."""
-        wanted = pa.array(sorted(set(runs)), pa.string())
-        kept = {}
-        for name, table in TABLES.items():
-            rows = self[name]
-            kept[name] = rows.filter(pc.is_in(rows.column("training_run_id"), value_set=wanted)) if table.scope else rows
-        return Sources(kept)

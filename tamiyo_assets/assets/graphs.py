@@ -123,8 +123,8 @@ class GraphBuild:
 
         self._held = self._read_held()
         indices = index_digests(self._held, self._registries)
-        self._now = {run: self._inputs(features, indices.get(run, "")) for run, features in wanted.items()}
-        return {run for run, inputs in self._now.items() if known.get(run) != inputs}
+        now = {run: self._inputs(features, indices.get(run, "")) for run, features in wanted.items()}
+        return {run for run, inputs in now.items() if known.get(run) != inputs}
 
     def _inputs(self, features: str, indices: str) -> str:
         return hashlib.sha256(f"{code_version()} {features} {indices}".encode()).hexdigest()
@@ -206,7 +206,9 @@ class GraphBuild:
 
         if not stale and self._known().keys() == wanted.keys():
             return
-        kept = pa.array(sorted(wanted.keys() - stale), pa.string())
+        # runs of a damaged shard were encoded again too, without being stale
+        encoded = {run for keys in held for run in keys.column("training_run_id").unique().to_pylist()}
+        kept = pa.array(sorted(wanted.keys() - stale - encoded), pa.string())
         old = self._held.filter(pc.is_in(self._held.column("training_run_id"), value_set=kept))
         whole = pa.concat_tables([old, *held])
         indices = index_digests(whole, self._registries)
@@ -218,10 +220,13 @@ class GraphBuild:
         publish_file(self._graphs / "inputs.json", json.dumps(made).encode())
 
     def _drop_older(self, chosen: Mapping[str, str]) -> None:
-        """Remove shards that are neither current nor a build's; one that is open stays readable until it is closed."""
+        """Remove shards that are neither current nor a build's, and what killed builds left; the caller holds the lock.
+
+        A shard that is open stays readable until it is closed.
+        """
         kept = {(bucket, digest) for pin in (chosen, *pinned_graphs(self._home)) for bucket, digest in pin.items()}
         for path in self._graphs.glob("*/*"):
-            if path.is_dir() and not path.name.startswith(".") and (path.parent.name, path.name) not in kept:
+            if path.is_dir() and (path.parent.name, path.name) not in kept:
                 shutil.rmtree(path)
 
 

@@ -154,8 +154,23 @@ def test_a_damaged_shard_is_encoded_again(built: Home, tmp_path: Path) -> None:
     home = copied(built, tmp_path / "damaged")
     shard = GraphDataset.open(home.home).shards[0]
     (shard.directory / "header.json").write_text("{}")
+    (shard.directory.parent / ".killed.tmp").mkdir()
+    put(home.root, "second", range(12, 13))  # one run more is stale beside those of the damaged shard
+    home.ingest()
+    found = home.rebuild()
+    assert found["joined"] == 1 and found["encoded"] in (len(shard.run_ids), len(shard.run_ids) + 1)
+    assert len(GraphDataset.open(home.home, verify=True)) > len(GraphDataset.open(built.home))
+    assert not (shard.directory.parent / ".killed.tmp").exists()
+    assert home.rebuild() == {"joined": 0, "counted": 0, "encoded": 0}
+
+
+def test_a_shard_of_the_same_content_takes_the_place_of_a_damaged_one(built: Home, tmp_path: Path) -> None:
+    home = copied(built, tmp_path / "same")
+    shard = GraphDataset.open(home.home).shards[0]
+    (shard.directory / "header.json").write_text("{}")
     assert home.rebuild()["encoded"] == len(shard.run_ids)
     assert home.digests() == built.digests()
+    assert len(GraphDataset.open(home.home, verify=True)) == len(GraphDataset.open(built.home))
 
 
 def test_a_run_that_is_gone_leaves_every_table_and_shard(built: Home, tmp_path: Path) -> None:

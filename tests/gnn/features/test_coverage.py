@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnn.coverage.counts import add_up, by_family
+from gnn.coverage.counts import by_family
 from gnn.encode.build import FeatureSet, build_features
 from gnn.join.tables import feature_tables
 from schemas.derived.features import feature_schema
@@ -75,16 +75,6 @@ def test_families_are_weighted_by_counts() -> None:
         assert row["measured"] == sum(key["measured"] for key in own)
         assert row["elements"] == sum(key["elements"] for key in own)
     assert [row["family"] for row in by_family(keys).to_pylist()] == list(FAMILIES)
-
-
-def test_blocks_of_one_build_add_up() -> None:
-    world = World(2, messy=False, runs=3).tables()
-    whole = by_key(build(world))
-    parts = []
-    for run in ("run-2", "run-0", "run-1"):
-        state = [row for row in world["tolaria.system_state"].to_pylist() if row["training_run_id"] == run]
-        parts.append(by_key(build({**world, "tolaria.system_state": table("tolaria.system_state", state)})))
-    assert add_up(parts).equals(whole)
 
 
 def test_a_run_without_layers_is_a_gap_of_urza_and_one_without_seeds_is_none() -> None:
