@@ -15,11 +15,16 @@ from schemas.feature_rows import (
     flag,
     multi_hot,
     numeric,
+    share,
 )
 from schemas.feature_types import Feature, NodeType, Sources, Transform
 
 _OF_HOST: Final = "newest of the host blueprint"
 _OF_ATTACHED: Final = "newest of the attached blueprint"
+_MONITORED: Final = (SEED_STATE, "monitored_layers")
+_CONNECTED: Final = ("urza.connection", "source_layer_id")
+_TRAINING_LOSS: Final = ((STATE, "training_loss"), (STATE, "loss"))
+_VALIDATION_LOSS: Final = ((STATE, "validation_loss"),)
 
 
 def _ewma(metric: str) -> Feature:
@@ -34,6 +39,20 @@ def _log_z(metric: str, system: str, sources: Sources, *, mandatory: bool = Fals
 def _grafting_strategies(note: str) -> Feature:
     sources = ((BSDS, "grafting_strategies"),)
     return multi_hot("grafting_strategies", "urabrask", sources, registry="grafting_strategy", width=32, note=note)
+
+
+def _of_site(name: str, *more: tuple[str, str], system: str = "kasmina", note: str, transform: Transform) -> Feature:
+    """A number of a seed's site, derived from the layers that the seed monitors."""
+    return numeric(name, system, (_MONITORED, *more), transform, derive=name, note=note)
+
+
+def _flag_of_site(name: str, *more: tuple[str, str], system: str = "kasmina", note: str) -> Feature:
+    return flag(name, system, (_MONITORED, *more), derive=name, note=note)
+
+
+def _change(loss: str, sources: Sources) -> Feature:
+    note = "ln(x / x of the run's packet before)"
+    return numeric(f"{loss}_change", "tolaria", sources, Transform.CLAMP_ABS1, derive="loss_change", note=note)
 
 
 def _utilisation(name: str) -> Feature:
@@ -150,6 +169,27 @@ SEED: Final = NodeType(
             derive="has_handling_notes",
             note=_OF_ATTACHED,
         ),
+        _of_site(
+            "relative_depth",
+            _CONNECTED,
+            note="mean topological position of its monitored layers / layers",
+            transform=Transform.CLAMP01,
+        ),
+        _of_site("sites_before", note="seeds of the graph with a smaller relative depth", transform=Transform.LOG1P),
+        _of_site("sites_after", note="seeds of the graph with a greater relative depth", transform=Transform.LOG1P),
+        _flag_of_site("is_first", note="no site is before it"),
+        _flag_of_site("is_last", note="no site is after it"),
+        _flag_of_site(
+            "has_norm", ("urza.layer", "type"), system="urza", note="a normalization layer is among its monitored layers"
+        ),
+        _of_site(
+            "site_channels",
+            ("urza.layer", "output_channels"),
+            system="urza",
+            note="of its last monitored layer in topological order",
+            transform=Transform.LOG1P,
+        ),
+        numeric("layer_depth", "kasmina", ((SEED_STATE, "layer_depth"),), Transform.LOG1P),
     ),
 )
 
@@ -275,6 +315,44 @@ CONTEXT: Final = NodeType(
             Transform.CLAMP4,
             derive="latency_budget_utilisation",
             note="of the packet",
+        ),
+        numeric("validation_loss", "tolaria", _VALIDATION_LOSS, Transform.LN_CHANCE),
+        numeric(
+            "training_loss",
+            "tolaria",
+            _TRAINING_LOSS,
+            Transform.LN_CHANCE,
+            derive="training_loss",
+            note="the packet's, else its metric loss",
+        ),
+        numeric("validation_accuracy", "tolaria", ((STATE, "validation_accuracy"),), Transform.CLAMP01),
+        numeric(
+            "generalisation_gap",
+            "tolaria",
+            (*_VALIDATION_LOSS, *_TRAINING_LOSS),
+            Transform.CLAMP_ABS3,
+            derive="generalisation_gap",
+            note="ln(validation loss / training loss)",
+        ),
+        _change("validation_loss", _VALIDATION_LOSS),
+        _change("training_loss", _TRAINING_LOSS),
+        numeric("epoch", "tolaria", ((STATE, "current_epoch"),), Transform.LOG1P),
+        numeric(
+            "output_classes",
+            "urza",
+            (("urza.layer", "output_channels"), _CONNECTED),
+            Transform.LOG1P,
+            derive="output_classes",
+            note="of the last layer in topological order",
+        ),
+        share(
+            "layer_type_shares",
+            "urza",
+            (("urza.layer", "type"),),
+            registry="layer_type",
+            width=32,
+            derive="layer_type_shares",
+            note="share of the graph's layers",
         ),
     ),
 )

@@ -17,7 +17,8 @@ Written from `schemas/features.py` by `python -m schemas.feature_reference`; do 
 One graph is one training state as of its packet's time. `x` of a node type and `edge_attr` of a relation hold the value
 channels in the order of these tables, then one mask channel (1 measured, 0 imputed) per feature that has a value channel.
 `ids` holds one int64 column per categorical feature: 0 missing, then the registry's index, capacity-1 for a key that the
-registry does not know. A multi-hot feature has `width` channels, the last for all that do not fit or are unknown. Reverse
+registry does not know. A multi-hot feature has `width` channels, the last for all that do not fit or are unknown; a share has
+`width` channels that sum to 1, likewise, and in its table the list of what is counted (NULL: one without a type). Reverse
 relations (`rev_<name>`) carry the same attributes. Sources are in order of preference; `name(sources)` is computed by
 `gnn.join.derived.name`.
 
@@ -37,12 +38,15 @@ _FORMULAS: Final = {
     Transform.GRAPH_MAX: "x / max abs(x) over the relation's measured edges of the graph; 0 where that is 0",
     Transform.LOSS_PRIOR: "(x - 0.8) / 0.3",
     Transform.PERCENT: "x / 100, clamped to 0..1",
+    Transform.LN_CHANCE: "ln(x / ln C), C = `context.output_classes`; ln(x) if C is missing or at most 1; clamped to -8..4",
+    Transform.CLAMP_ABS1: "x, clamped to -1..1",
+    Transform.CLAMP_ABS3: "x, clamped to -3..3",
 }
 
 
 def _row(group: NodeType | Relation, feature: Feature) -> str:
     kind = feature.kind.value.replace("_", "-")
-    shape = f"{kind} {feature.width}" if feature.kind is Kind.MULTI_HOT else kind
+    shape = f"{kind} {feature.width}" if feature.channels > 1 else kind
     transform = f"`{feature.transform.value}`" if feature.kind in (Kind.NUMERIC,) else ""
     neutral = f"{feature.neutral:g}" if feature.kind in (Kind.NUMERIC, Kind.FLAG) else ""
     cells = (

@@ -52,6 +52,11 @@ def multi_hot(name: str, system: str, sources: Sources, *, registry: str, width:
     return Feature(name, Kind.MULTI_HOT, system, sources, registry=registry, width=width, note=note)
 
 
+def share(name: str, system: str, sources: Sources, *, registry: str, width: int, derive: str, note: str = "") -> Feature:
+    """Declare a share feature of `width` channels: how a set of categories is made up."""
+    return Feature(name, Kind.SHARE, system, sources, registry=registry, width=width, derive=derive, note=note)
+
+
 def flag(name: str, system: str, sources: Sources, *, derive: str | None = None, note: str = "") -> Feature:
     """Declare a flag: 0/1, and its mask."""
     return Feature(name, Kind.FLAG, system, sources, derive=derive, note=note)

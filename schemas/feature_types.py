@@ -15,6 +15,7 @@ class Kind(StrEnum):
     CATEGORICAL = "categorical"  # one int64 id: 0 missing, 1..capacity-2 registry entries, capacity-1 unknown
     MULTI_HOT = "multi_hot"  # `width` channels, the last for all that do not fit or are unknown; one mask channel
     FLAG = "flag"  # 0/1 value channel, one mask channel
+    SHARE = "share"  # `width` channels that sum to 1, the last for all that do not fit or are unknown; one mask channel
 
 
 class Transform(StrEnum):
@@ -31,6 +32,9 @@ class Transform(StrEnum):
     GRAPH_MAX = "graph_max"  # x / max |x| over the relation's measured edges in the graph
     LOSS_PRIOR = "loss_prior"  # (x - 0.8) / 0.3
     PERCENT = "percent"  # x / 100, clamped to 0..1
+    LN_CHANCE = "ln_chance"  # ln(x / ln C), clamped to -8..4; C: the graph's output classes, without them ln(x)
+    CLAMP_ABS1 = "clamp_abs1"  # clamp to -1..1
+    CLAMP_ABS3 = "clamp_abs3"  # clamp to -3..3
 
 
 Sources = tuple[tuple[str, str], ...]
@@ -44,7 +48,7 @@ class Feature:
     value is computed instead by the function of that name in `gnn.join.derived`, and `sources` are the columns that it reads.
     A column of `tolaria.system_state` may be the name of a step metric. `system` is the upstream system to ask when the value
     is missing. `neutral` is the channel's value where it is missing (after the transform). `registry` names the vocabulary of
-    a categorical or multi-hot feature, `width` the channels of a multi-hot one, `metric` the norm that `ewma` and `log_z`
+    a categorical, multi-hot or share feature, `width` the channels of the last two, `metric` the norm that `ewma` and `log_z`
     read. `note` is documentation: nothing depends on it.
     """
 
@@ -82,6 +86,8 @@ class Feature:
         """Raw values at or below it are outside the transform's domain, and so missing; None if there is no such bound."""
         if self.transform is Transform.LOG1P or self.is_logged:
             return -1.0
+        if self.transform is Transform.LN_CHANCE:
+            return 0.0
         return -1e-12 if self.transform is Transform.LOG_VAR else None
 
     @property

@@ -12,6 +12,7 @@ from gnn.join.rows import Floats, Ints, Singles, Vocabulary, ids_of
 from gnn.norms.ewma import EwmaTrace
 from schemas.features import GROUPS, Feature, FeatureGroup, Kind, Transform
 
+OUTPUT_CLASSES: Final = "output_classes"
 _LARGEST: Final = float(np.finfo(np.float32).max)
 
 
@@ -40,19 +41,20 @@ class Layout:
 
     def __init__(self, group: FeatureGroup) -> None:
         """Lay `group` out."""
-        numbers = [f for f in group.valued if f.kind is not Kind.MULTI_HOT]
+        numbers = [f for f in group.valued if f.kind not in (Kind.MULTI_HOT, Kind.SHARE)]
         order = [*transforms.UNARY, *(t for t in Transform if t not in transforms.UNARY)]
         # features of one transform stand together, so that one call transforms a whole stretch of rows
         self.numbers: tuple[Feature, ...] = tuple(sorted(numbers, key=lambda f: order.index(f.transform)))
         self.place = {feature.name: place for place, feature in enumerate(self.numbers)}
         self.sets: tuple[Feature, ...] = tuple(f for f in group.valued if f.kind is Kind.MULTI_HOT)
+        self.shares: tuple[Feature, ...] = tuple(f for f in group.valued if f.kind is Kind.SHARE)
         self.categorical = group.categorical
         self.width = group.width
         starts = dict(zip(group.valued, np.cumsum([0, *(f.channels for f in group.valued)]).tolist(), strict=False))
         masks = {feature: group.value_width + place for place, feature in enumerate(group.valued)}
         self.columns = np.array([starts[f] for f in self.numbers], dtype=np.int64)
         self.masks = np.array([masks[f] for f in self.numbers], dtype=np.int64)
-        self.set_columns = [(slice(starts[f], starts[f] + f.width), masks[f]) for f in self.sets]
+        self.wide = {f: (slice(starts[f], starts[f] + f.width), masks[f]) for f in (*self.sets, *self.shares)}
         self.neutral = np.array([[f.neutral] for f in self.numbers])
         kinds = [f.transform for f in self.numbers]
         self.unary = [
@@ -86,7 +88,7 @@ class Vocabularies:
         return Encoded(found[1].x.copy(), found[1].ids.copy())
 
     def registry(self, feature: Feature) -> Vocabulary:
-        """The registry of a categorical or multi-hot feature."""
+        """The registry of a categorical, multi-hot or share feature."""
         return self._registries[feature.registry or feature.name]
 
     def ids(self, feature: Feature, words: tuple[str, ...]) -> Ints:
@@ -103,10 +105,12 @@ class Vocabularies:
 LAYOUTS: Final[Mapping[str, Layout]] = {group.family: Layout(group) for group in GROUPS}
 
 
-def _relative(feature: Feature, values: Floats, scale: Scale) -> Floats:
+def _relative(feature: Feature, values: Floats, columns: Columns, scale: Scale) -> Floats:
     """A transform that needs more than the value."""
     if feature.transform is Transform.GRAPH_MAX:
         return transforms.graph_max(values, scale.ptr)
+    if feature.transform is Transform.LN_CHANCE:
+        return transforms.ln_chance(values, columns.numbers[OUTPUT_CLASSES])
     metric = feature.metric or feature.name
     if feature.transform is Transform.LOG_Z:
         return np.log1p(np.ascontiguousarray(values)) if feature.is_logged else values
@@ -122,17 +126,21 @@ def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: 
         raw = np.empty((len(layout.numbers), size))
         for place, feature in enumerate(layout.numbers):
             raw[place] = columns.numbers[feature.name]
-        channels = _channels(layout, raw, scale)
+        channels = _channels(layout, raw, columns, scale)
         missing = np.isnan(raw)
         np.minimum(channels, _LARGEST, out=channels)
         np.maximum(channels, -_LARGEST, out=channels)
         np.copyto(channels, layout.neutral, where=missing)
         x[:, layout.columns] = channels.T
         x[:, layout.masks] = ~missing.T
-    for feature, (channel, mask) in zip(layout.sets, layout.set_columns, strict=True):
-        sets = columns.sets[feature.name]
+    for feature in layout.sets:
+        (channel, mask), sets = layout.wide[feature], columns.sets[feature.name]
         x[:, channel] = sets.multi_hot(vocabularies.registry(feature), feature.width)
         x[:, mask] = sets.known
+    for feature in layout.shares:
+        (channel, mask), mix = layout.wide[feature], columns.shares[feature.name]
+        x[:, channel] = mix.shares(vocabularies.ids(feature, mix.items.words), feature.width)
+        x[:, mask] = mix.known
     ids = np.zeros((size, len(layout.categorical)), dtype=np.int64)
     for place, feature in enumerate(layout.categorical):
         labels = columns.labels[feature.name]
@@ -140,11 +148,11 @@ def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: 
     return Encoded(x, ids)
 
 
-def _channels(layout: Layout, raw: Floats, scale: Scale) -> Floats:
+def _channels(layout: Layout, raw: Floats, columns: Columns, scale: Scale) -> Floats:
     """Transformed values, float64 [numbers, N]; NaN where missing."""
     channels = raw.copy()
     for transform, rows in layout.unary:
         channels[rows] = transforms.unary(transform, raw[rows])
     for row, feature in layout.relative:
-        channels[row] = _relative(feature, raw[row], scale)
+        channels[row] = _relative(feature, raw[row], columns, scale)
     return channels

@@ -15,7 +15,7 @@ HELD: Final = pa.schema([("training_run_id", pa.string()), ("registry", pa.strin
 
 
 def held_keys(joined: Joined) -> pa.Table:
-    """One row a run, registry and key that a categorical or multi-hot feature of the run's graphs has."""
+    """One row a run, registry and key that a categorical, multi-hot or share feature of the run's graphs has."""
     parts = [HELD.empty_table()]
     runs = np.array([*joined.states.runs, None], dtype=object)
     for group in joined.groups:
@@ -39,6 +39,9 @@ def _labels(group: Group, run: Ints) -> Iterator[tuple[Feature, Ints, Labels]]:
             lists = sets.source.lists(sets.column)
             counts = lengths(lists.ptr)[sets.rows]
             yield feature, run.repeat(counts), lists.items.take(expand(lists.ptr[:-1][sets.rows], counts))
+        elif feature.kind is Kind.SHARE:
+            mix = group.columns.shares[feature.name]
+            yield feature, run.repeat(lengths(mix.ptr)), mix.items
 
 
 def index_digests(held: pa.Table, registries: Mapping[str, Vocabulary]) -> dict[str, str]:

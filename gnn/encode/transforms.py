@@ -35,6 +35,8 @@ UNARY: Final[Mapping[Transform, Callable[[Floats], Floats]]] = {
     Transform.LOG_VAR: lambda values: np.log10(values + 1e-12),
     Transform.LOSS_PRIOR: _loss_prior,
     Transform.PERCENT: lambda values: np.minimum(np.maximum(values / 100.0, 0.0), 1.0),
+    Transform.CLAMP_ABS1: lambda values: np.minimum(np.maximum(values, -1.0), 1.0),
+    Transform.CLAMP_ABS3: lambda values: np.minimum(np.maximum(values, -3.0), 3.0),
 }
 
 
@@ -48,6 +50,13 @@ def ewma(values: Floats, mean: Floats, var: Floats) -> Floats:
     """z = (x - m) / sqrt(v + epsilon) with the run's state before the packet, all float64 [n]."""
     with np.errstate(over="ignore", invalid="ignore"):
         return (values - mean) / np.sqrt(var + EPSILON)
+
+
+def ln_chance(values: Floats, classes: Floats) -> Floats:
+    """ln(x / ln C), clamped to -8..4: 0 is the loss of a guess among C `classes`; ln(x) if C is missing or at most 1."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chance = np.where(classes > 1.0, np.log(np.ascontiguousarray(classes)), 1.0)
+        return np.minimum(np.maximum(np.log(np.ascontiguousarray(values) / chance), -8.0), 4.0)
 
 
 def graph_max(values: Floats, ptr: Ints) -> Floats:

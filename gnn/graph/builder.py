@@ -7,7 +7,7 @@ immutable metadata snapshot, which may be exchanged between two packets. It does
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -100,7 +100,7 @@ class GraphBuilder:
         for run in pc.unique(column).to_pylist():
             before = self._states.get(run, RunState())
             own = seeds.filter(pc.equal(column, run)).select(before.seeds.column_names)
-            self._states[run] = RunState(before.ewma, pa.concat_tables([before.seeds, own]))
+            self._states[run] = replace(before, seeds=pa.concat_tables([before.seeds, own]), seed_times=None)
 
     def build(self, tables: Mapping[str, pa.Table]) -> Built:
         """The graphs of the packets in `tables` (contract rows, as `decode_packets` gives them); completion markers have none.

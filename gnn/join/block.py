@@ -9,13 +9,14 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from gnn.join import derived as formulas
 from gnn.join.asof import AsOf
 from gnn.join.catalogue import ELEMENT_TABLES
 from gnn.join.columns import View
 from gnn.join.metadata import Metadata
 from gnn.join.nodes import TELEMETRY, Nodes
 from gnn.join.packets import STATE, Packets
-from gnn.join.rows import Ints, Labels, Rows, expand, offsets
+from gnn.join.rows import Floats, Ints, Labels, Rows, expand, offsets
 from gnn.join.state import SEED_TABLE, RunState, States
 from gnn.norms.ewma import EwmaState, EwmaTrace, all_states
 from schemas.features import EWMA_METRICS
@@ -109,6 +110,28 @@ class BlueprintNodes:
         self.code: Ints = self.names.translate(codes_of)
 
 
+class Losses:
+    """The losses of each packet and of its run's packet before, by name: float64 [P], NaN where missing."""
+
+    def __init__(self, packets: Packets, states: States) -> None:
+        """Read the losses of `packets`; `states` hold those of the packet before each run's first."""
+        rows, first = packets.rows, packets.run_ptr[:-1]
+        training = formulas.training_loss(rows.numbers("training_loss")[:-1], rows.metric("loss")[:-1])
+        self.now: dict[str, Floats] = {"validation_loss": rows.numbers("validation_loss")[:-1], "training_loss": training}
+        self.before: dict[str, Floats] = {}
+        self._final = packets.run_ptr[1:] - 1
+        for name, values in self.now.items():
+            earlier = np.empty(packets.size)
+            earlier[1:] = values[:-1]
+            earlier[first] = [states[run].losses.get(name, np.nan) if run in states else np.nan for run in packets.runs]
+            self.before[name] = earlier
+
+    def last(self, run: int) -> dict[str, float]:
+        """Those that the last packet of a run (its code) measured."""
+        found = {name: float(values[self._final[run]]) for name, values in self.now.items()}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
 class Block:
     """Packets, their nodes, seeds and blueprints, and the EWMA states before each packet."""
 
@@ -134,6 +157,7 @@ class Block:
         position = np.arange(self.seeds.size) - self.seeds.ptr[self.seeds.packet]
         self.seed_entries: Ints = metadata.seed_notes.entries(self.host_record[self.seeds.packet], self.seed_names, position)
         self.traces, self._final = _traces(self.packets, states)
+        self.losses = Losses(self.packets, states)
         self._host_views = self.blueprint_views(self.host, np.arange(self.packets.size))
         self._seed_views = self.blueprint_views(self.attached, self.seeds.packet)
 
@@ -166,7 +190,7 @@ class Block:
         table = self.seeds.rows.table
         for code, run in enumerate(self.packets.runs):
             own = rows[owner == code]
-            after[run] = RunState(self._final[code], _picked(table, own), self.seeds.newest_times(own))
+            after[run] = RunState(self._final[code], _picked(table, own), self.losses.last(code), self.seeds.newest_times(own))
         return after
 
 

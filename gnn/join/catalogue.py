@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from gnn.join.order import topological_positions
 from gnn.join.rows import Bools, Ints, Labels, Rows, expand, offsets
 
 ELEMENT_TABLES: Final[Mapping[str, tuple[str, str]]] = {
@@ -210,6 +211,12 @@ class Catalogue:
         keys = connects.source * layers + connects.target
         self._connection_order = np.argsort(keys)
         self._connection_keys = keys[self._connection_order]
+
+    @cached_property
+    def layer_positions(self) -> Ints:
+        """Topological position (int64 [n]) of each row of `elements["layer"]` in its record's graph, from 0."""
+        connects = self.links["layer_connects"]
+        return topological_positions(self.elements["layer"].ptr, connects.source, connects.target, connects.ptr)
 
     def connection(self, source: Ints, target: Ints) -> Ints:
         """Number of the `layer_connects` link between two layer rows; -1 where there is none."""

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from gnn.join.packets import first_finite
-from gnn.join.rows import Bools, Floats, Ints, Labels, Rows, Singles, Vocabulary
+from gnn.join.rows import Bools, Floats, Ints, Labels, Rows, Singles, Vocabulary, lengths
 from schemas.errors import FeatureError
 from schemas.features import Feature, FeatureGroup, Kind
 
@@ -54,15 +54,49 @@ class Sets:
         return self.source.lists(self.column).arrow.take(pa.array(np.where(known, self.rows, 0), mask=~known))
 
 
-Values = Floats | Labels | Sets
-Derived = Mapping[str, Floats | Labels]
+@dataclass(frozen=True)
+class Mix:
+    """What each of N elements is made up of: its `items` (labels, -1 one without a name) lie between offsets `ptr` [N + 1].
+
+    `known` bool [N]: at least one of them has a name.
+    """
+
+    items: Labels
+    ptr: Ints
+
+    @cached_property
+    def known(self) -> Bools:
+        """bool [N]."""
+        named = np.zeros(len(self.items.codes) + 1, dtype=np.int64)
+        np.cumsum(self.items.codes >= 0, out=named[1:])
+        return np.asarray(named[self.ptr[1:]] > named[self.ptr[:-1]], dtype=np.bool_)
+
+    def shares(self, ids: Ints, width: int) -> Singles:
+        """float32 [N, width]: share of the items by channel id-1, the last channel for all that do not fit or have no name.
+
+        `ids` int64 [words + 1] are the registry's, 0 for none. All zero where nothing is known.
+        """
+        size, counts = len(self.ptr) - 1, lengths(self.ptr)
+        channel = np.where(ids > 0, np.minimum(ids - 1, width - 1), width - 1)[self.items.codes]
+        owner = np.arange(size).repeat(counts)
+        found = np.bincount(owner * width + channel, minlength=size * width).reshape(size, width)
+        return (found * self.known[:, None] / np.maximum(counts, 1)[:, None]).astype(np.float32)
+
+    def arrow(self) -> pa.Array:
+        """The items as lists of strings, NULL where nothing is known."""
+        lists = pa.ListArray.from_arrays(pa.array(self.ptr, pa.int32()), self.items.arrow())
+        return lists if self.known.all() else lists.take(pa.array(np.arange(len(self.known)), mask=~self.known))
+
+
+Values = Floats | Labels | Sets | Mix
+Derived = Mapping[str, Floats | Labels | Mix]
 # optimizer families that have no momentum to report
 WITHOUT_MOMENTUM = frozenset({"adadelta", "adagrad", "asgd", "lbfgs", "rprop"})
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Raw values of N elements by feature name: numbers and flags (NaN missing), categories, multi-hot sets.
+    """Raw values of N elements by feature name: numbers and flags (NaN missing), categories, multi-hot sets, shares.
 
     Numbers are finite and within their transform's domain, or NaN. `inapplicable` bool [N] marks the elements that a feature
     cannot apply to, for the features that have such elements.
@@ -73,6 +107,7 @@ class Columns:
     labels: Mapping[str, Labels]
     sets: Mapping[str, Sets]
     inapplicable: Mapping[str, Bools] = field(default_factory=dict)
+    shares: Mapping[str, Mix] = field(default_factory=dict)
 
     def measured(self, feature: Feature) -> Bools:
         """Which elements (bool [N]) have a value of the feature."""
@@ -80,6 +115,8 @@ class Columns:
             return self.labels[feature.name].codes >= 0
         if feature.kind is Kind.MULTI_HOT:
             return self.sets[feature.name].known
+        if feature.kind is Kind.SHARE:
+            return self.shares[feature.name].known
         return np.isfinite(self.numbers[feature.name])
 
     def applicable(self, feature: Feature) -> Bools:
@@ -132,19 +169,22 @@ def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: D
     numbers: dict[str, Floats] = {}
     labels: dict[str, Labels] = {}
     sets: dict[str, Sets] = {}
+    shares: dict[str, Mix] = {}
     for feature in group.features:
         values = derived[feature.name] if feature.derive else _read(feature, views)
         if isinstance(values, Labels):
             labels[feature.name] = values
         elif isinstance(values, Sets):
             sets[feature.name] = values
+        elif isinstance(values, Mix):
+            shares[feature.name] = values
         else:
             numbers[feature.name] = within_domain(feature, values)
     if placeholder.any():
         numbers = {name: np.where(placeholder, np.nan, values) for name, values in numbers.items()}
         labels = {name: values.only(~placeholder) for name, values in labels.items()}
         sets = {name: replace(values, rows=np.where(placeholder, -1, values.rows)) for name, values in sets.items()}
-    return Columns(size, numbers, labels, sets, _inapplicable(numbers, labels, views))
+    return Columns(size, numbers, labels, sets, _inapplicable(numbers, labels, views), shares)
 
 
 def within_domain(feature: Feature, values: Floats) -> Floats:

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnn.join.asof import AsOf
-from gnn.join.packets import first_finite
+from gnn.join.columns import Mix
+from gnn.join.packets import first_finite, log_ratio
 from gnn.join.rows import Floats, Ints, Labels, Lists, Rows, lengths
+from gnn.join.sites import Sites
 
 INSTABILITY: Final = ("vanishing", "stable", "noisy", "exploding")
 CONSERVATIVE: Final = "tamiyo.conservative_mode"
@@ -45,6 +47,77 @@ def rolling_loss(loss: Floats, mean: Floats, earlier: Ints) -> Floats:
     At the run's first measured loss it is that loss, before it missing; `earlier` int64 [N] counts the losses before.
     """
     return np.where(earlier > 0, mean, first_finite(loss))
+
+
+def generalisation_gap(validation: Floats, training: Floats) -> Floats:
+    """Return ln(validation loss / training loss), float64 [N]; missing unless both are above 0."""
+    return log_ratio(validation, training)
+
+
+def loss_change(loss: Floats, before: Floats) -> Floats:
+    """Return ln(x / x of the run's packet before), float64 [N]; missing for the first one, and unless both are above 0."""
+    return log_ratio(loss, before)
+
+
+def training_loss(sent: Floats, metric: Floats) -> Floats:
+    """Return the training loss that a packet sends, else its step metric `loss`; all float64 [N]."""
+    return first_finite(sent, metric)
+
+
+def output_classes(channels: Floats, positions: Ints, ptr: Ints) -> Floats:
+    """Return the output_channels of the last layer of each graph, float64 [N].
+
+    `channels` float64 and topological `positions` int64 are by layer; `ptr` int64 [N + 1] bounds the layers of each graph.
+    """
+    counts = lengths(ptr)
+    last = np.flatnonzero(positions + 1 == counts.repeat(counts))
+    found = np.full(len(counts), np.nan)
+    found[counts > 0] = channels[last]
+    return found
+
+
+def layer_type_shares(types: Labels, ptr: Ints) -> Mix:
+    """Return the layer types (labels [layers]) of each graph; `ptr` int64 [N + 1] bounds its layers."""
+    return Mix(types, ptr)
+
+
+def relative_depth(sites: Sites) -> Floats:
+    """Return each seed's mean topological position of its monitored layers / layers, float64 [N]; missing without any."""
+    return sites.depth
+
+
+def sites_before(sites: Sites) -> Floats:
+    """Count the seeds of the graph with a smaller relative depth, float64 [N]; missing without a depth."""
+    return sites.before
+
+
+def sites_after(sites: Sites) -> Floats:
+    """Count the seeds of the graph with a greater relative depth, float64 [N]; missing without a depth."""
+    return sites.after
+
+
+def is_first(sites: Sites) -> Floats:
+    """1 if no seed of the graph has a smaller relative depth, else 0, float64 [N]; missing without a depth."""
+    return np.where(np.isfinite(sites.before), (sites.before == 0.0).astype(np.float64), np.nan)
+
+
+def is_last(sites: Sites) -> Floats:
+    """1 if no seed of the graph has a greater relative depth, else 0, float64 [N]; missing without a depth."""
+    return np.where(np.isfinite(sites.after), (sites.after == 0.0).astype(np.float64), np.nan)
+
+
+def has_norm(sites: Sites, types: Labels) -> Floats:
+    """1 if a normalization layer is among the monitored layers, else 0, float64 [N]; missing if none has a type.
+
+    `types` [layers] names the layers' types; those with `norm` in their name normalize.
+    """
+    norms = np.array([*("norm" in word.lower() for word in types.words), False], dtype=np.bool_)
+    return sites.any_of(norms[types.codes], types.codes >= 0)
+
+
+def site_channels(sites: Sites, channels: Floats) -> Floats:
+    """Return the output_channels (float64 [layers]) of the last layer that each seed monitors, float64 [N]."""
+    return np.append(channels, np.nan)[sites.last]
 
 
 def monitoring_scope(monitored: Lists, seed: Ints) -> Floats:

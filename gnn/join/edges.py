@@ -11,6 +11,7 @@ import numpy as np
 
 from gnn.join.block import Block
 from gnn.join.nodes import Dangling
+from gnn.join.order import topological_positions
 from gnn.join.rows import Ints, Labels, expand, lengths, offsets
 
 NONE: Final[Ints] = np.zeros(0, dtype=np.int64)
@@ -107,6 +108,22 @@ def connects(block: Block) -> Edges:
         },
         dangling,
     )
+
+
+def layer_positions(block: Block, connections: Edges) -> Ints:
+    """Topological position (int64 [layers]) of each layer node in its graph, from 0; `connections` are those of `connects`."""
+    layers = block.nodes["layer"]
+    found = np.arange(len(layers.packet)) - layers.ptr[layers.packet]
+    declared = layers.static >= 0
+    found[declared] = block.metadata.catalogue.layer_positions[layers.static[declared]]
+    if declared.all():
+        return found
+    # a graph whose layers the packet's telemetry names has its connections from there too
+    edges = np.where(np.isin(np.arange(block.packets.size), layers.packet[~declared]), lengths(connections.ptr), 0)
+    links, nodes = expand(connections.ptr[:-1], edges), ~declared
+    named = topological_positions(layers.ptr, connections.source[links], connections.target[links], offsets(edges))
+    found[nodes] = named[nodes]
+    return found
 
 
 def _static(static: Ints, node: Ints) -> Ints:

@@ -8,28 +8,31 @@ import numpy as np
 from gnn.join import derived as formulas
 from gnn.join import edges as topology
 from gnn.join.block import Block
-from gnn.join.columns import Derived, View, gather
+from gnn.join.columns import Derived, Mix, View, gather
 from gnn.join.edges import Edges
 from gnn.join.joined import Group
 from gnn.join.packets import STATE, first_finite
-from gnn.join.rows import Bools, Floats, Ints, Labels
+from gnn.join.rows import Bools, Floats, Ints, Labels, lengths
+from gnn.join.sites import Sites
 from gnn.join.state import SEED_TABLE
 from schemas.features import NODE_TYPES, Relation
 
 _NODES: Final = {node.name: node for node in NODE_TYPES}
 
 
-def node_groups(block: Block) -> dict[str, Group]:
-    """Every node type's raw columns."""
-    builders: Mapping[str, Callable[[Block], Group]] = {
-        "layer": _layer,
-        "seed": _seed,
-        "activation": lambda b: _element(b, "activation", {}),
-        "parameter": lambda b: _element(b, "parameter", {}),
-        "blueprint": _blueprint,
-        "context": _context,
+def node_groups(block: Block, drawn: Mapping[str, Edges]) -> dict[str, Group]:
+    """Every node type's raw columns; `drawn` holds the edges of layer_connects and seed_monitors."""
+    layers = _layer(block)
+    positions = topology.layer_positions(block, drawn["layer_connects"])
+    found = {
+        "layer": layers,
+        "seed": _seed(block, layers, positions, drawn["seed_monitors"]),
+        "activation": _element(block, "activation", {}),
+        "parameter": _element(block, "parameter", {}),
+        "blueprint": _blueprint(block),
+        "context": _context(block, layers, positions),
     }
-    return {node.name: builders[node.name](block) for node in NODE_TYPES}
+    return {node.name: found[node.name] for node in NODE_TYPES}
 
 
 def _element_views(block: Block, name: str, packet: Ints, static: Ints, telemetry: Ints) -> dict[str, View]:
@@ -77,15 +80,36 @@ def _layer(block: Block) -> Group:
     return _element(block, "layer", extra)
 
 
-def _seed(block: Block) -> Group:
+def _seed(block: Block, layers: Group, positions: Ints, monitors: Edges) -> Group:
     seeds = block.seeds
     views = block.seed_views(np.arange(seeds.size))
     sheet = views["urabrask.bsds"]
     extra = {
         "monitoring_scope": formulas.monitoring_scope(seeds.rows.lists("monitored_layers"), seeds.row),
         "has_handling_notes": formulas.has_handling_notes(sheet.source.labels("recommendation"), sheet.rows),
+        **_of_sites(_sites(block, layers, positions, monitors), layers),
     }
     return _nodes("seed", views, extra, seeds.packet, seeds.ptr, block.seed_names)
+
+
+def _sites(block: Block, layers: Group, positions: Ints, monitors: Edges) -> Sites:
+    """The seeds' sites; a guard tensor is no layer that a seed could sit at."""
+    real = ~layers.placeholder[monitors.target]
+    of_graph = lengths(layers.ptr)[block.seeds.packet]
+    return Sites.of(block.seeds.packet, monitors.source[real], monitors.target[real], positions, of_graph)
+
+
+def _of_sites(sites: Sites, layers: Group) -> dict[str, Floats]:
+    """What is derived of the place of each seed."""
+    return {
+        "relative_depth": formulas.relative_depth(sites),
+        "sites_before": formulas.sites_before(sites),
+        "sites_after": formulas.sites_after(sites),
+        "is_first": formulas.is_first(sites),
+        "is_last": formulas.is_last(sites),
+        "has_norm": formulas.has_norm(sites, layers.columns.labels["layer_type"]),
+        "site_channels": formulas.site_channels(sites, layers.columns.numbers["output_channels"]),
+    }
 
 
 def _blueprint(block: Block) -> Group:
@@ -96,26 +120,33 @@ def _blueprint(block: Block) -> Group:
     return _nodes("blueprint", views, {}, nodes.packet, nodes.ptr, nodes.names)
 
 
-def _context(block: Block) -> Group:
-    packets = block.packets
+def _context(block: Block, layers: Group, positions: Ints) -> Group:
+    packets, losses = block.packets, block.losses
     everyone = np.arange(packets.size)
     views = block.packet_views(everyone)
     views["weatherlight.health"] = View(block.metadata.health, block.metadata.health_rows(packets.times))
     numbers = packets.rows.numbers
     trace = block.traces["loss"]
-    extra = {
+    extra: dict[str, Floats | Labels | Mix] = {
         "rolling_loss": formulas.rolling_loss(numbers("loss")[:-1], trace.mean, trace.count),
         "conservative_mode": block.metadata.conservative(packets.times),
         "latency_budget_utilisation": formulas.latency_budget_utilisation(
             numbers("hook_latency_ms")[:-1], numbers("latency_budget_ms")[:-1]
         ),
+        "training_loss": losses.now["training_loss"],
+        "generalisation_gap": formulas.generalisation_gap(losses.now["validation_loss"], losses.now["training_loss"]),
+        **{f"{name}_change": formulas.loss_change(losses.now[name], losses.before[name]) for name in losses.now},
+        "output_classes": formulas.output_classes(layers.columns.numbers["output_channels"], positions, layers.ptr),
+        "layer_type_shares": formulas.layer_type_shares(layers.columns.labels["layer_type"], layers.ptr),
     }
     names = packets.rows.labels("packet_id").take(everyone)
     return _nodes("context", views, extra, everyone, np.arange(packets.size + 1), names)
 
 
-def edge_group(relation: Relation, block: Block, nodes: Mapping[str, Group]) -> Group:
-    """A relation's raw columns; `nodes` are the block's node groups."""
+def edge_group(relation: Relation, block: Block, nodes: Mapping[str, Group], drawn: Mapping[str, Edges]) -> Group:
+    """A relation's raw columns; `nodes` are the block's node groups, `drawn` the edges that these needed."""
+    if relation.short in drawn:
+        return _DRAWN[relation.short](block, relation, drawn[relation.short])
     return _EDGES[relation.short](block, relation, nodes)
 
 
@@ -127,8 +158,7 @@ def _group(
     return Group(relation, columns, edges.packet, edges.ptr, marks, edges=edges)
 
 
-def _connects(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:
-    edges = topology.connects(block)
+def _connects(block: Block, relation: Relation, edges: Edges) -> Group:
     views = block.packet_views(edges.packet)
     views["urza.connection"] = View(block.metadata.catalogue.connections, edges.rows["urza"])
     views["tolaria.connection_telemetry"] = View(block.connections, edges.rows["telemetry"])
@@ -167,8 +197,7 @@ def _tunes(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Grou
     return _of_element(block, relation, edges, "parameter", edges.source)
 
 
-def _monitors(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> Group:
-    edges = topology.monitors(block)
+def _monitors(block: Block, relation: Relation, edges: Edges) -> Group:
     seed = edges.source
     own = block.seeds.rows.numbers("adaptation_trigger_threshold")[block.seeds.row[seed]]
     noted = block.metadata.seed_notes.thresholds[block.seed_entries[seed]]
@@ -188,15 +217,17 @@ def _broadcast(block: Block, relation: Relation, nodes: Mapping[str, Group]) -> 
     return _group(relation, edges, block.packet_views(edges.packet), extra)
 
 
-_EDGES: Final[Mapping[str, Callable[[Block, Relation, Mapping[str, Group]], Group]]] = {
+_DRAWN: Final[Mapping[str, Callable[[Block, Relation, Edges], Group]]] = {
     "layer_connects": _connects,
+    "seed_monitors": _monitors,
+}
+_EDGES: Final[Mapping[str, Callable[[Block, Relation, Mapping[str, Group]], Group]]] = {
     "layer_activates": _of_activation,
     "activation_affects": _of_activation,
     "activation_configures": _influence,
     "parameter_modulates": _influence,
     "parameter_targets": _targets,
     "parameter_tunes": _tunes,
-    "seed_monitors": _monitors,
     "seed_allowed": _allowed,
     "context_layer": _broadcast,
     "context_seed": _broadcast,

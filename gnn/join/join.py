@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from gnn.join.block import Block
+from gnn.join.edges import Edges, connects, monitors
 from gnn.join.groups import edge_group, node_groups
 from gnn.join.joined import Group, Joined, TrainingStates
 from gnn.join.metadata import Metadata
@@ -30,8 +31,9 @@ def join(metadata: Metadata, tables: Mapping[str, pa.Table], states: States) -> 
     `tables` are contract tables by name: the packets, their telemetry and seed states.
     """
     block = Block(metadata, tables, states)
-    nodes = node_groups(block)
-    edges = {relation.short: _relation(relation, block, nodes) for relation in RELATIONS}
+    drawn = {"layer_connects": connects(block), "seed_monitors": monitors(block)}
+    nodes = node_groups(block, drawn)
+    edges = {relation.short: _relation(relation, block, nodes, drawn) for relation in RELATIONS}
     found = Joined(_training_states(block), block.traces, nodes, edges, merge_dangling(_dangling(block, nodes, edges)))
     return found, block.final_states(states)
 
@@ -42,13 +44,13 @@ def _training_states(block: Block) -> TrainingStates:
     return TrainingStates(packets.runs, packets.run, packets.run_ptr, packets.times, ids, block.host_names)
 
 
-def _relation(relation: Relation, block: Block, nodes: Mapping[str, Group]) -> Group:
+def _relation(relation: Relation, block: Block, nodes: Mapping[str, Group], drawn: Mapping[str, Edges]) -> Group:
     """A relation of the block. What depends on the host alone is made once per host for packets that come one at a time."""
     if relation.short not in _OF_HOST or block.packets.size != 1:
-        return edge_group(relation, block, nodes)
+        return edge_group(relation, block, nodes, drawn)
     key, known = (relation.short, int(block.host_record[0])), block.metadata.known
     if key not in known:
-        known[key] = replace(edge_group(relation, block, nodes), of_host=True)
+        known[key] = replace(edge_group(relation, block, nodes, drawn), of_host=True)
     found: Group = known[key]
     return found
 

@@ -84,6 +84,12 @@ def first_finite(*choices: Floats) -> Floats:
     return found
 
 
+def log_ratio(values: Floats, others: Floats) -> Floats:
+    """Elementwise ln(value / other), NaN unless both are above 0 and finite."""
+    sound = (values > 0.0) & (others > 0.0) & np.isfinite(values) & np.isfinite(others)
+    return np.where(sound, np.log(np.where(sound, values, 1.0) / np.where(sound, others, 1.0)), np.nan)
+
+
 class Packets:
     """The training states of a block, ordered by (training_run_id, timestamp_ns, packet digest); no completion markers.
 

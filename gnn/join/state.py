@@ -1,4 +1,4 @@
-"""What the builder must remember of a run between two packets: its EWMA states and the seed states that still count.
+"""What the builder must remember of a run between two packets: EWMA states, losses, and the seed states that still count.
 
 Everything is plain data, can be saved as bytes and restored, and is never changed in place.
 """
@@ -17,7 +17,7 @@ from schemas.errors import FeatureError
 from schemas.features import EWMA_METRICS
 
 SEED_TABLE: Final = "kasmina.seed_state"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 def _fresh() -> dict[str, EwmaState]:
@@ -28,11 +28,13 @@ def _fresh() -> dict[str, EwmaState]:
 class RunState:
     """State of one run: EWMA per metric, its seed rows (kasmina.seed_state) that a later packet may still need.
 
-    `seed_times` repeats the newest time of each seed among those rows, where it is known.
+    `losses` are those of its newest packet by name; one that the packet did not measure is absent. `seed_times` repeats the
+    newest time of each seed among those rows, where it is known.
     """
 
     ewma: Mapping[str, EwmaState] = field(default_factory=_fresh)
     seeds: pa.Table = field(default_factory=TABLES[SEED_TABLE].empty)
+    losses: Mapping[str, float] = field(default_factory=dict)
     seed_times: Mapping[str, int] | None = field(default=None, compare=False)
 
 
@@ -44,6 +46,7 @@ def save_states(states: States) -> bytes:
     runs = {
         run: {
             "ewma": {m: [s.mean.hex(), s.var.hex(), s.count] for m, s in state.ewma.items()},
+            "losses": {name: value.hex() for name, value in sorted(state.losses.items())},
             "seeds": base64.b64encode(_stream(state.seeds)).decode("ascii"),
         }
         for run, state in sorted(states.items())
@@ -70,11 +73,11 @@ def _stream(table: pa.Table) -> bytes:
 
 
 def _restore(state: Mapping[str, object]) -> RunState:
-    ewma, seeds = state["ewma"], state["seeds"]
-    if not isinstance(ewma, dict) or not isinstance(seeds, str):
-        raise ValueError("a run without its ewma or seeds")
+    ewma, losses, seeds = state["ewma"], state["losses"], state["seeds"]
+    if not isinstance(ewma, dict) or not isinstance(losses, dict) or not isinstance(seeds, str):
+        raise ValueError("a run without its ewma, losses or seeds")
     metrics = {m: EwmaState(float.fromhex(s[0]), float.fromhex(s[1]), int(s[2])) for m, s in ewma.items()}
     if set(metrics) != set(EWMA_METRICS):
         raise ValueError(f"metrics {sorted(metrics)} where {sorted(EWMA_METRICS)} belong")
     with pa.ipc.open_stream(base64.b64decode(seeds, validate=True)) as reader:
-        return RunState(metrics, reader.read_all())
+        return RunState(metrics, reader.read_all(), {name: float.fromhex(value) for name, value in losses.items()})

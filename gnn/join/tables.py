@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from gnn.join.asof import AsOf
-from gnn.join.columns import Columns, Sets
+from gnn.join.columns import Columns, Mix, Sets
 from gnn.join.edges import Edges
 from gnn.join.joined import Group, Joined, TrainingStates
 from gnn.join.nodes import Dangling, merge_dangling
@@ -81,6 +81,8 @@ def _feature_columns(raw: Columns, feature: Feature) -> dict[str, pa.Array]:
         values = raw.labels[feature.name].arrow()
     elif feature.kind is Kind.MULTI_HOT:
         values = raw.sets[feature.name].arrow()
+    elif feature.kind is Kind.SHARE:
+        values = raw.shares[feature.name].arrow()
     else:
         number = raw.numbers[feature.name]
         values = pa.array(number != 0.0 if feature.kind is Kind.FLAG else number, TYPES[feature.kind], mask=~measured)
@@ -186,15 +188,18 @@ class PacketIndex:
 
 def _columns(group: FeatureGroup, rows: Rows) -> Columns:
     everyone = np.arange(rows.size)
-    numbers, labels, sets = {}, {}, {}
+    numbers, labels, sets, shares = {}, {}, {}, {}
     for feature in group.features:
         if feature.kind is Kind.CATEGORICAL:
             labels[feature.name] = rows.labels(feature.name).take(everyone)
         elif feature.kind is Kind.MULTI_HOT:
             sets[feature.name] = Sets(rows, feature.name, everyone)
+        elif feature.kind is Kind.SHARE:
+            lists = rows.lists(feature.name)
+            shares[feature.name] = Mix(lists.items, lists.ptr[:-1])
         else:
             numbers[feature.name] = rows.numbers(feature.name)[:-1]
-    return Columns(rows.size, numbers, labels, sets)
+    return Columns(rows.size, numbers, labels, sets, shares=shares)
 
 
 def _flags(rows: Rows, name: str) -> Bools:

@@ -18,6 +18,7 @@ TYPES: Final = {
     Kind.FLAG: pa.bool_(),
     Kind.CATEGORICAL: pa.string(),
     Kind.MULTI_HOT: pa.list_(pa.string()),
+    Kind.SHARE: pa.list_(pa.string()),
 }
 _PACKET: Final = (
     DeclaredColumn("training_run_id", pa.string(), RUN),

@@ -39,6 +39,10 @@ def filled() -> dict[str, pa.Table]:
     metrics = {"loss": 0.5, "gradient_norm": 2.0, "samples_per_s": 4e3, "hook_latency_ms": 6.0, "latency_budget_ms": 12.0}
     metrics |= {"gpu_util_percent": 40.0, "cpu_util_percent": 30.0}
     world = altered(world, STATE, training_metrics=list(metrics.items()))
+    # a training loss that falls while the metric stays, and layers whose order is not that of their index
+    world[STATE] = table(STATE, [{**row, "training_loss": 2.0 - step} for step, row in enumerate(world[STATE].to_pylist())])
+    backwards = [{**row, "index": 1 - row["index"]} for row in world["urza.layer"].to_pylist()]
+    world["urza.layer"] = table("urza.layer", backwards)
     # exploding by the layer's own norm, noisy by the packet's
     world = altered(world, "tolaria.layer_telemetry", gradient_norm=100.0, gradient_variance=1e6)
     said = {"packet_id": "t", "index": 0, "timestamp_ns": START + 10**9, "name": derived.CONSERVATIVE, "value": 1.0}

@@ -19,6 +19,8 @@ FORMULAS = {
     Transform.LOG_VAR: lambda x: math.log10(x + 1e-12),
     Transform.LOSS_PRIOR: lambda x: (x - 0.8) / 0.3,
     Transform.PERCENT: lambda x: min(max(x / 100.0, 0.0), 1.0),
+    Transform.CLAMP_ABS1: lambda x: min(max(x, -1.0), 1.0),
+    Transform.CLAMP_ABS3: lambda x: min(max(x, -3.0), 3.0),
 }
 
 

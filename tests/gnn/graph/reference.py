@@ -6,6 +6,7 @@ Nothing here shares code with `gnn.features` but the declaration's order of feat
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +36,7 @@ class Graph:
     nodes: dict[str, list[Element]] = field(default_factory=dict)
     edges: dict[str, list[Element]] = field(default_factory=dict)
     ewma: dict[str, tuple[float, float, int]] = field(default_factory=dict)
+    before: Row | None = None  # the run's packet before
 
 
 def number(value: Any) -> float | None:
@@ -76,11 +78,12 @@ class Reference:
                 order = (row["training_run_id"], row["timestamp_ns"], digest)
                 key = (row["training_run_id"], row["packet_id"], row["timestamp_ns"])
                 packets[key] = min(packets.get(key, (order, row)), (order, row), key=lambda pair: pair[0])
-        found, states = [], {}
+        found, states, before = [], {}, {}
         for _, row in sorted(packets.values(), key=lambda pair: pair[0]):
             run = row["training_run_id"]
             state = states.setdefault(run, {m: (mean, sd * sd, 0) for m, (mean, sd) in EWMA_PRIORS.items()})
-            found.append(self.graph(row, dict(state)))
+            found.append(self.graph(row, dict(state), before.get(run)))
+            before[run] = row
             for metric in EWMA_PRIORS:
                 value = self.metric(row, metric)
                 if value is not None:
@@ -120,9 +123,9 @@ class Reference:
 
         return newest(rows, lambda row: row["issued_at_ns"], now, rank)
 
-    def graph(self, packet: Row, ewma: dict[str, tuple[float, float, int]]) -> Graph:
+    def graph(self, packet: Row, ewma: dict[str, tuple[float, float, int]], before: Row | None) -> Graph:
         """The graph of one packet."""
-        graph = Graph(packet, ewma=ewma)
+        graph = Graph(packet, ewma=ewma, before=before)
         self.now, self.host = packet["timestamp_ns"], packet["blueprint_id"]
         graph.nodes["layer"] = self.layers(graph)
         graph.nodes["activation"] = self.activations(graph)
@@ -143,11 +146,42 @@ class Reference:
         ):
             unique = {edge.id: edge for edge in reversed(make(graph))}
             graph.edges[short] = sorted(unique.values(), key=lambda edge: (edge.id[1], edge.id[0]))
+        self.add_places(graph)
         broadcast = {n: graph.nodes["context"][0].values[n] for n in ("latency_budget_utilisation", "conservative_mode")}
         for target in ("layer", "seed"):
             places = range(len(graph.nodes[target]))
             graph.edges[f"context_{target}"] = [Element((0, place), dict(broadcast)) for place in places]
         return graph
+
+    def add_places(self, graph: Graph) -> None:
+        """What follows from the order of the layers: of the context its classes and types, of each seed its site."""
+        layers, context = graph.nodes["layer"], graph.nodes["context"][0]
+        order = topological([edge.id for edge in graph.edges["layer_connects"]], len(layers))
+        shown = [{} if layer.hollow else layer.values for layer in layers]
+        types = [values.get("layer_type") for values in shown]
+        context.values["output_classes"] = shown[order[-1]].get("output_channels") if order else None
+        context.values["layer_type_shares"] = types if any(types) else None
+        sites = []
+        for place in range(len(graph.nodes["seed"])):
+            mine = [edge.id[1] for edge in graph.edges["seed_monitors"] if edge.id[0] == place]
+            sites.append(sorted((layer for layer in mine if not layers[layer].hollow), key=order.index))
+        depths = [Fraction(sum(map(order.index, site)), len(site) * len(layers)) if site else None for site in sites]
+        known = [depth for depth in depths if depth is not None]
+        for seed, site, depth in zip(graph.nodes["seed"], sites, depths, strict=True):
+            named = [types[layer] for layer in site if types[layer]]
+            seed.values["has_norm"] = any("norm" in name.lower() for name in named) if named else None
+            seed.values["site_channels"] = shown[site[-1]].get("output_channels") if site else None
+            before = None if depth is None else sum(other < depth for other in known)
+            after = None if depth is None else sum(other > depth for other in known)
+            seed.values |= {"relative_depth": depth, "sites_before": before, "sites_after": after}
+            seed.values |= {"is_first": None if before is None else not before, "is_last": None if after is None else not after}
+
+    def losses(self, packet: Row | None) -> tuple[float | None, float | None]:
+        """Validation and training loss of a packet."""
+        if packet is None:
+            return None, None
+        sent = dict(packet["training_metrics"] or [])
+        return number(packet["validation_loss"]), first(number(packet["training_loss"]), number(sent.get("loss")))
 
     def elements(self, graph: Graph, name: str) -> list[tuple[str, Row, Row]]:
         """(id, Urza's row, telemetry row) of each element of a type; {} where there is none."""
@@ -253,6 +287,7 @@ class Reference:
                 "has_handling_notes": None if sheet is None else sheet["recommendation"] is not None,
             }
             values |= {name: row[name] for name in ("policy_version",)}
+            values["layer_depth"] = number(row["layer_depth"])
             values |= {n: number(row[n]) for n in ("activity_level", "success_rate", "risk_tolerance", "alpha")}
             lists = ("allowed_blending_methods", "allowed_optimizer_families", "isolation_exemptions")
             values |= {name: row[f"capabilities_{name}"] for name in lists}
@@ -306,6 +341,16 @@ class Reference:
             "latency_budget_utilisation": share(
                 self.metric(packet, "hook_latency_ms"), self.metric(packet, "latency_budget_ms")
             ),
+        }
+        (validation, training), (earlier_validation, earlier_training) = self.losses(packet), self.losses(graph.before)
+        values |= {
+            "validation_loss": validation,
+            "training_loss": training,
+            "validation_accuracy": number(packet["validation_accuracy"]),
+            "generalisation_gap": ln_ratio(validation, training),
+            "validation_loss_change": ln_ratio(validation, earlier_validation),
+            "training_loss_change": ln_ratio(training, earlier_training),
+            "epoch": number(packet["current_epoch"]),
         }
         return Element(packet["packet_id"], values)
 
@@ -449,6 +494,21 @@ class Reference:
         return found
 
 
+def ln_ratio(value: float | None, other: float | None) -> float | None:
+    """ln(value / other), None unless both are above 0."""
+    return math.log(value / other) if value is not None and other is not None and value > 0 and other > 0 else None
+
+
+def topological(edges: list[tuple[int, int]], size: int) -> list[int]:
+    """Nodes in order: the lowest of those that wait for nobody, else (in a cycle) the lowest."""
+    order: list[int] = []
+    while len(order) < size:
+        left = [node for node in range(size) if node not in order]
+        free = [n for n in left if not any(b == n and a != n and a in left for a, b in edges)]
+        order.append(min(free or left))
+    return order
+
+
 def share(latency: float | None, budget: float | None) -> float | None:
     """latency / budget, None where unknown or not finite."""
     return None if latency is None or not budget else latency / budget
@@ -477,8 +537,13 @@ def transformed(name: str, value: float, metric: str | None, graph: Graph, prior
         if name == "log_z":
             prior = priors[str(metric)]
             return ((math.log1p(value) if prior.transform == "log1p" else value) - prior.mean) / math.sqrt(prior.var)
+        classes = graph.nodes["context"][0].values["output_classes"]
+        chance = math.log(classes) if classes is not None and classes > 1 else 1.0
         return {
             "identity": lambda: value,
+            "ln_chance": lambda: min(max(math.log(value / chance), -8.0), 4.0),
+            "clamp_abs1": lambda: min(max(value, -1.0), 1.0),
+            "clamp_abs3": lambda: min(max(value, -3.0), 3.0),
             "clamp01": lambda: min(max(value, 0.0), 1.0),
             "clamp4": lambda: min(max(value, 0.0), 4.0),
             "log1p": lambda: math.log1p(value),

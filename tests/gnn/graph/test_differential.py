@@ -42,6 +42,14 @@ def channels(group: FeatureGroup, element: Element, peaks: dict[str, float], gra
             values += row
             masks.append(float(raw is not None))
             continue
+        if feature.kind is Kind.SHARE:
+            row = [0.0] * feature.width
+            for key in raw or []:
+                index = REGISTRIES[str(feature.registry)].index(key)
+                row[min(index - 1, feature.width - 1) if index else feature.width - 1] += 1 / len(raw)
+            values += row
+            masks.append(float(raw is not None))
+            continue
         if raw is None:
             channel = None
         elif feature.transform is Transform.GRAPH_MAX:

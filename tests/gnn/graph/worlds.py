@@ -10,6 +10,7 @@ from tests.gnn.tables import START, Row, registries, table
 
 SECOND = 10**9
 LAYERS = ("fc1", "fc2", "conv", "norm", "head")
+TYPES = ("linear", "conv", "attention", "BatchNorm")
 ACTIVATIONS = ("act1", "act2", "act3")
 PARAMETERS = ("group0", "group1")
 HOSTS = ("host-a", "host-b", "host-mock")
@@ -100,6 +101,8 @@ class World:
                     "blueprint_id": host,
                     "training_loss": self._number(),
                     "validation_loss": self._number(),
+                    "validation_accuracy": self._number(0.3),
+                    "current_epoch": self._maybe(int(self._random.integers(0, 9))),
                     "training_metrics": self._maybe(metrics, 0.95),
                     "hardware_context_device_type": self._maybe(self._one(("cpu", "cuda"))),
                     "hardware_context_utilization_percent": self._number(40.0),
@@ -156,6 +159,7 @@ class World:
             "source": source,
             "stage": self._maybe(self._one(("TRAINING", "DORMANT", "77"))),
             "blueprint_id": self._maybe(self._one((*KERNELS, "host-a"))),
+            "layer_depth": self._maybe(int(self._random.integers(0, 9))),
             "monitored_layers": self._some((*LAYERS, "lost")) or None,
             "monitoring_frequency": self._number(),
             "adaptation_trigger_threshold": self._maybe(self._number()),
@@ -183,7 +187,7 @@ class World:
                 "blueprint_id": host,
                 "index": index,
                 "layer_id": layer,
-                "type": "guard_tensor" if host == "host-mock" else self._maybe(self._one(("linear", "conv", "attention"))),
+                "type": "guard_tensor" if host == "host-mock" else self._maybe(self._one(TYPES)),
                 "input_channels": self._maybe(int(self._random.integers(0, 64))),
                 "output_channels": self._maybe(int(self._random.integers(1, 64))),
                 "activation_type": self._maybe(self._one(("relu", "none", "gelu"))),
