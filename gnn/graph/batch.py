@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from gnn.graph.plan import Directions, MessagePlan, message_plan
+from gnn.graph.plan import Triple as Triple
 from schemas.errors import FeatureError
 from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
-
-Triple = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,18 @@ class GraphBatch:
             plan[relation.triple] = _csr(source, target, self.num_nodes(relation.target), ordered)
             plan[relation.reverse] = _csr(target, source, self.num_nodes(relation.source), stored)
         return plan
+
+    @cached_property
+    def _plans(self) -> dict[tuple[str, ...], MessagePlan]:
+        return {}
+
+    def plan(self, directions: Directions) -> MessagePlan:
+        """Return the message plan of those directions; computed once per batch."""
+        found = self._plans.get(directions.receivers)
+        if found is None:
+            nodes = {node.name: self.num_nodes(node.name) for node in NODE_TYPES}
+            found = self._plans[directions.receivers] = message_plan(nodes, self.edge_index, directions)
+        return found
 
     def hetero_data(self) -> "HeteroData":
         """A PyG view with the reverses as edge types of their own; shares storage with this batch."""

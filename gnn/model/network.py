@@ -1,15 +1,15 @@
 """TamiyoGNN: encoders, GraphSAGE then GAT rounds over eleven relations and their reverses, and the heads."""
 
-from functools import partial
 from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 
 from gnn.graph.batch import GraphBatch, Triple
+from gnn.graph.plan import ALL_TYPES
 from gnn.model.encoders import COMPILE_STATUS, GroupEmbedding, NodeEncoder
 from gnn.model.heads import GraphHead, SeedHead
-from gnn.model.layers import ALL_TYPES, MessageRound, RoundShape, State, gat_round, own_round, parameter_key, sage_round
+from gnn.model.layers import MessageRound, RoundShape, State, gat_round, own_round, parameter_key, sage_round
 from gnn.model.outputs import Outputs
 from gnn.model.readout import (
     graph_logsumexp,
@@ -43,28 +43,26 @@ class TamiyoGNN(nn.Module):
         self.blueprint_head = nn.Linear(config.out, 1)
         self._initialise()
 
-    def _rounds(self) -> list[MessageRound]:
-        config = self.config
+    def round_shapes(self) -> list[RoundShape]:
+        """Shapes of the rounds, in order."""
+        config, total = self.config, self.config.sage_layers + self.config.gat_layers
         widths = {node.name: cast(NodeEncoder, self.encoders[node.name]).out for node in NODE_TYPES}
         relations = RELATIONS if config.messages else ()
-        edge_widths = {r.triple: cast(GroupEmbedding, self.edges[parameter_key(r.triple)]).width for r in relations}
-        total = config.sage_layers + config.gat_layers
-        rounds = []
+        edges = {r.triple: cast(GroupEmbedding, self.edges[parameter_key(r.triple)]).width for r in relations}
+        found = []
         for number in range(total):
-            sage = number < config.sage_layers
-            shape = RoundShape(
-                widths=widths,
-                out=config.hidden if sage else config.out,
-                dropout=config.dropout,
-                receivers=READ_BY_HEADS if number == total - 1 else ALL_TYPES,
-            )
-            if not config.messages:
-                rounds.append(own_round(shape))
-            else:
-                gat = partial(gat_round, heads=config.heads, edge_widths=edge_widths)
-                rounds.append(sage_round(shape) if sage else gat(shape))
-            widths = dict.fromkeys(widths, shape.out)
-        return rounds
+            out = config.hidden if number < config.sage_layers else config.out
+            receivers = READ_BY_HEADS if number == total - 1 else ALL_TYPES
+            found.append(RoundShape(widths, edges, out, config.dropout, receivers))
+            widths = dict.fromkeys(widths, out)
+        return found
+
+    def _rounds(self) -> list[MessageRound]:
+        config, shapes = self.config, self.round_shapes()
+        if not config.messages:
+            return [own_round(shape) for shape in shapes]
+        sage, gat = shapes[: config.sage_layers], shapes[config.sage_layers :]
+        return [sage_round(shape) for shape in sage] + [gat_round(shape, heads=config.heads) for shape in gat]
 
     def _initialise(self) -> None:
         for module in self.modules():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.random_graphs import random_batch
 from gnn.bundle import GateConfig, gates, preflight, promote, read_bundle, rollback, serving
 from gnn.bundle.manifest import Manifest
 from gnn.bundle.promote import PROMOTIONS, promotions
@@ -15,7 +16,6 @@ from gnn.registry.refresh import refresh
 from schemas.errors import PromotionRefused
 from tests.gnn.bundle.conftest import Home
 from tests.gnn.bundle.test_write_read import manifest_of, reseal
-from tests.gnn.model.graphs import random_batch
 
 ALL_GATES = dict.fromkeys(("heads", "gap_closed", "risk_calibration", "value_coverage"), "a test")
 

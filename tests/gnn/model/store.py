@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from benchmarks.random_graphs import random_batch
 from gnn.graph.batch import GraphBatch
 from schemas.derived.training import EXAMPLES
 from schemas.features import NODE_TYPES, RELATIONS
 from schemas.kernels import KERNELS
 from schemas.splits import split_of
-from tests.gnn.model.graphs import random_batch
 
 
 def join(graphs: Sequence[GraphBatch]) -> GraphBatch:

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from benchmarks.random_graphs import random_batch
 from gnn.model.encoders import CLIP, LEAST_SPREAD, GroupEmbedding, InputScale, NodeEncoder, squash
 from schemas.configuration import ModelConfig
 from schemas.features import CONTEXT, LAYER, NODE_TYPES, RELATIONS, SEED, Kind
-from tests.gnn.model.graphs import random_batch
 
 CONFIG = ModelConfig()
 

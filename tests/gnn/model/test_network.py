@@ -1,17 +1,21 @@
 """TamiyoGNN against stock PyG as the oracle, and its promises on masks, gradients, empty types and batches."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
-from torch_geometric.nn import GATConv, HeteroConv, SAGEConv
 
+from benchmarks.random_graphs import SIZES, random_batch
+from benchmarks.stock import StockMessages, stock_network
 from gnn.graph.batch import GraphBatch
-from gnn.model.layers import ALL_TYPES, MessageRound, RoundShape, directions, gat_round, own_round, parameter_key, sage_round
-from gnn.model.network import TamiyoGNN
+from gnn.graph.plan import ALL_TYPES
+from gnn.model.layers import RoundShape, gat_round, own_round, sage_round
+from gnn.model.network import READ_BY_HEADS, TamiyoGNN
 from gnn.model.outputs import OUTPUT_SHAPES
 from gnn.model.readout import MASKED_LOGIT
 from schemas.configuration import ModelConfig
-from schemas.features import NODE_TYPES, RELATIONS
-from tests.gnn.model.graphs import SIZES, random_batch
+from schemas.features import NODE_TYPES, RELATIONS, Relation
 from tests.gnn.model.store import join
 
 SMALL = ModelConfig(hidden=16, activation_hidden=8, out=8, head_hidden=8, dropout=0.0)
@@ -23,77 +27,72 @@ def small(seed: int = 0, **change: object) -> TamiyoGNN:
     return TamiyoGNN(SMALL.model_copy(update=change)).eval()
 
 
-def stock(round_: MessageRound, state: dict[str, torch.Tensor], batch: GraphBatch, attributes: dict) -> dict[str, torch.Tensor]:
-    """What PyG's HeteroConv(mean) sends, with the same parameters in stock layers."""
-    convs = {}
-    for triple in directions():
-        mine = round_.convs[parameter_key(triple)]
-        if isinstance(mine, GATConv):
-            theirs = GATConv(mine.in_channels, mine.out_channels, heads=mine.heads, concat=False, add_self_loops=False,
-                             edge_dim=mine.edge_dim, bias=False)  # fmt: skip
-        else:
-            theirs = SAGEConv(mine.in_channels, mine.out_channels, aggr="mean", root_weight=False, bias=False)
-        theirs.load_state_dict(mine.state_dict())
-        convs[triple] = theirs
-    edges, attrs = {}, {}
-    for r in RELATIONS:
-        for triple, index in ((r.triple, batch.edge_index[r.triple]), (r.reverse, batch.edge_index[r.triple].flip(0))):
-            edges[triple] = index
-            if attributes:
-                attrs[triple] = attributes[r.triple]
-    extra = {"edge_attr_dict": attrs} if attributes else {}
-    return HeteroConv(convs, aggr="mean")(state, edges, **extra)
-
-
 def states(batch: GraphBatch, width: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
     return {n.name: torch.randn(batch.num_nodes(n.name), width, requires_grad=True) for n in NODE_TYPES}
 
 
+def attributes_of(batch: GraphBatch, width: int) -> dict[tuple[str, str, str], torch.Tensor]:
+    torch.manual_seed(4)
+    return {t: torch.randn(attr.shape[0], width, requires_grad=True) for t, attr in batch.edge_attr.items()}
+
+
+@pytest.mark.parametrize("receivers", [ALL_TYPES, READ_BY_HEADS])
 @pytest.mark.parametrize("kind", ["sage", "gat"])
 @pytest.mark.parametrize("batch", [
     random_batch(3), random_batch(2, without=("layer_connects", "seed_monitors")), random_batch(2, sizes=EMPTY),
-    random_batch(2, sizes={"layer": 1, "seed": 9}),
+    random_batch(2, sizes={"layer": 1, "seed": 9}), random_batch(1, edges=0),
 ])  # fmt: skip
-def test_a_round_sends_what_stock_hetero_conv_sends(kind: str, batch: GraphBatch) -> None:
+@pytest.mark.filterwarnings("ignore:There exist node types")
+def test_both_ways_send_what_stock_hetero_conv_sends(kind: str, batch: GraphBatch, receivers: tuple[str, ...]) -> None:
     torch.manual_seed(1)
-    shape = RoundShape(dict.fromkeys(ALL_TYPES, 6), 5, 0.0)
-    widths = {r.triple: 4 for r in RELATIONS}
-    round_ = sage_round(shape) if kind == "sage" else gat_round(shape, heads=4, edge_widths=widths)
-    attributes = {r.triple: torch.randn(batch.edge_attr[r.triple].shape[0], 4) for r in RELATIONS} if kind == "gat" else {}
-    state = states(batch, 6)
-    expected = stock(round_, state, batch, attributes)
-    for name in ALL_TYPES:
-        sent = [round_.message(t, state, batch, attributes) for t in round_.incoming[name] if batch_edges(batch, t)]
-        total = torch.stack(sent).sum(0) / len(round_.incoming[name]) if sent else torch.zeros(batch.num_nodes(name), 5)
-        torch.testing.assert_close(total, expected[name], rtol=1e-5, atol=1e-6)
-    loss = sum(round_(state, batch, attributes)[name].square().sum() for name in ALL_TYPES)
-    grads = torch.autograd.grad(loss, list(state.values()), allow_unused=False)
-    assert all(bool(g.isfinite().all()) for g in grads)
+    shape = RoundShape(dict.fromkeys(ALL_TYPES, 6), {r.triple: 4 for r in RELATIONS}, 5, 0.0, receivers)
+    ours = (sage_round(shape) if kind == "sage" else gat_round(shape, heads=4)).messages
+    stock = StockMessages(ours, shape.widths, shape.edge_widths)
+    state, attributes = states(batch, 6), attributes_of(batch, 4)
+    targets = {name: torch.randn(batch.num_nodes(name), 5) for name in receivers}
+
+    def answer(send: Callable[[], dict[str, torch.Tensor]]) -> tuple[dict[str, torch.Tensor], tuple[torch.Tensor | None, ...]]:
+        found = {name: send().get(name, torch.zeros_like(targets[name])) for name in receivers}
+        loss = sum((found[name] * targets[name]).sum() for name in receivers) + sum(0 * t.sum() for t in state.values())
+        return found, torch.autograd.grad(loss, [*state.values(), *attributes.values()], allow_unused=True)
+
+    expected = answer(lambda: stock(state, batch, attributes))
+    for way in ("together", "by direction"):
+        found = answer(lambda way=way: ours(state, batch, attributes, way=way))
+        for name in receivers:
+            torch.testing.assert_close(found[0][name], expected[0][name], rtol=1e-5, atol=1e-6)
+        for gradient, theirs in zip(found[1], expected[1], strict=True):
+            none = torch.zeros(1) if theirs is None else torch.zeros_like(theirs)
+            torch.testing.assert_close(
+                none if gradient is None else gradient, none if theirs is None else theirs, rtol=1e-4, atol=1e-5
+            )
 
 
-def batch_edges(batch: GraphBatch, triple: tuple[str, str, str]) -> int:
-    source, name, target = triple
-    forward = (target, name.removeprefix("rev_"), source) if name.startswith("rev_") else triple
-    return batch.edge_index[forward].shape[1]
+@pytest.mark.parametrize("kind", ["sage", "gat"])
+def test_both_ways_give_every_parameter_the_same_gradient(kind: str) -> None:
+    torch.manual_seed(1)
+    batch = random_batch(3)
+    shape = RoundShape(dict.fromkeys(ALL_TYPES, 6), {r.triple: 4 for r in RELATIONS}, 5, 0.0)
+    messages = (sage_round(shape) if kind == "sage" else gat_round(shape, heads=4)).messages
+    state, attributes = states(batch, 6), attributes_of(batch, 4)
+    found = []
+    for way in ("together", "by direction"):
+        loss = sum(t.square().sum() for t in messages(state, batch, attributes, way=way).values())
+        found.append(torch.autograd.grad(loss, [*messages.parameters()]))
+    for together, alone in zip(*found, strict=True):
+        assert bool(together.abs().max() > 0)
+        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [(7, 3), (3, 7)])
-def test_folded_attention_has_the_gradients_of_the_stock_layer(rows: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    shape = RoundShape(dict.fromkeys(ALL_TYPES, 6), 5, 0.0)
-    round_ = gat_round(shape, heads=4, edge_widths={r.triple: 3 for r in RELATIONS})
-    mine = round_.convs["layer__activates__activation"]
-    theirs = GATConv((6, 6), 5, heads=4, concat=False, add_self_loops=False, edge_dim=3, bias=False)
-    theirs.load_state_dict(mine.state_dict())
-    pair = tuple(torch.randn(n, 6, requires_grad=True) for n in rows)
-    edges = torch.stack([torch.randint(0, n, (11,)) for n in rows])
-    attr = torch.randn(11, 3, requires_grad=True)
-    target = torch.randn(rows[1], 5)
-    ours = torch.autograd.grad((mine(pair, edges, attr) * target).sum(), [*pair, attr, *mine.parameters()])
-    stocks = torch.autograd.grad((theirs(pair, edges, edge_attr=attr) * target).sum(), [*pair, attr, *theirs.parameters()])
-    for a, b in zip(ours, stocks, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+@pytest.mark.filterwarnings("ignore:There exist node types")
+def test_the_whole_network_answers_as_its_stock_twin_does() -> None:
+    ours = small()
+    twin = stock_network(ours).eval()
+    for batch in (random_batch(3), random_batch(2, sizes=EMPTY)):
+        theirs = twin(batch).tensors()
+        for name, tensor in ours(batch).tensors().items():
+            torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [{}, EMPTY, {"seed": 0}, {"layer": 0, "seed": 0, **EMPTY}])
@@ -169,13 +168,13 @@ def test_a_graph_answers_the_same_alone_and_in_company() -> None:
 
 def test_a_node_without_messages_keeps_its_own_path() -> None:
     batch = random_batch(1, edges=0)
-    silent, talking = own_round(RoundShape(dict.fromkeys(ALL_TYPES, 6), 6, 0.0)), None
+    shape = RoundShape(dict.fromkeys(ALL_TYPES, 6), {r.triple: 4 for r in RELATIONS}, 6, 0.0)
     torch.manual_seed(5)
-    talking = sage_round(RoundShape(dict.fromkeys(ALL_TYPES, 6), 6, 0.0))
+    silent, talking = own_round(shape), sage_round(shape)
     silent.load_state_dict(talking.state_dict(), strict=False)
-    state = states(batch, 6)
+    state, attributes = states(batch, 6), attributes_of(batch, 4)
     for name, value in silent(state, batch, {}).items():
-        assert torch.equal(value, talking(state, batch, {})[name])
+        assert torch.equal(value, talking(state, batch, attributes)[name])
 
 
 def test_gradients_reach_every_parameter_that_the_graphs_touch() -> None:
@@ -187,14 +186,21 @@ def test_gradients_reach_every_parameter_that_the_graphs_touch() -> None:
     assert silent == [], silent
 
 
-def test_edges_matter_and_their_attributes_too() -> None:
-    batch = random_batch(2)
-    network = small()
+@pytest.mark.parametrize("relation", [r for r in RELATIONS if r.width], ids=lambda r: r.short)
+def test_the_attributes_of_every_relation_reach_the_answers(relation: Relation) -> None:
+    batch, network = random_batch(2), small()
     before = network(batch).seed_value
-    triple = ("seed", "monitors", "layer")
-    batch.edge_attr[triple].add_(1.0)
-    assert not torch.equal(before, network(batch).seed_value)
-    assert small(messages=False)(batch).seed_value.shape == before.shape
+    batch.edge_attr[relation.triple].copy_(torch.randn(batch.edge_attr[relation.triple].shape))
+    moved = (network(batch).seed_value - before).std() / before.std()
+    assert float(moved) > 1e-3
+
+
+def test_edges_matter() -> None:
+    batch, network = random_batch(2), small()
+    other = replace(
+        batch, edge_index=batch.edge_index | {("layer", "connects", "layer"): torch.zeros(2, 12, dtype=torch.int64)}
+    )
+    assert not torch.equal(network(batch).seed_value, network(other).seed_value)
 
 
 def test_without_messages_other_nodes_do_not_matter() -> None:

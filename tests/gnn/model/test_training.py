@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from benchmarks.random_graphs import random_batch
 from gnn.model.checkpoint import Checkpoints
 from gnn.model.experiment import head_status, pose, train
 from gnn.model.figures import r2, within_state_spearman
@@ -24,7 +25,6 @@ from schemas.artifacts import REGISTRIES
 from schemas.configuration import LossWeights, ModelConfig, TrainingConfig
 from schemas.features import NODE_TYPES
 from schemas.kernels import KERNELS
-from tests.gnn.model.graphs import random_batch
 from tests.gnn.model.store import MemoryStore, problem
 
 SMALL = ModelConfig(hidden=16, activation_hidden=8, out=8, head_hidden=16)

@@ -1,0 +1,90 @@
+"""TamiyoGNN in stock PyG: HeteroConv over SAGEConv and GATConv, with the weights of ours. The oracle and the baseline."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import GATConv, HeteroConv, SAGEConv
+from torch_geometric.utils import scatter
+
+from gnn.graph.batch import GraphBatch
+from gnn.graph.plan import Direction, Triple
+from gnn.model.layers import Attention, MessageRound, Messages, RoundShape, State, parameter_key
+from gnn.model.network import TamiyoGNN
+from schemas.features import RELATIONS
+
+
+class _Described(nn.Module):
+    """A conv of one direction, plus a linear map of each edge's attributes, averaged."""
+
+    def __init__(self, conv: nn.Module, describe: Tensor) -> None:
+        super().__init__()
+        self.conv, self.describe = conv, nn.Linear(describe.shape[1], describe.shape[0], bias=False)
+        self.describe.weight = nn.Parameter(describe)
+
+    def forward(self, nodes: Tensor | tuple[Tensor, Tensor], edge_index: Tensor, edge_attr: Tensor) -> Tensor:
+        """Return [N of the receiving type, out]; HeteroConv gives one tensor if a type sends to itself."""
+        pair = (nodes, nodes) if isinstance(nodes, Tensor) else nodes
+        sent = self.conv(pair, edge_index, edge_attr) if isinstance(self.conv, GATConv) else self.conv(pair, edge_index)
+        described = scatter(self.describe(edge_attr), edge_index[1], dim_size=pair[1].shape[0], reduce="mean")
+        total: Tensor = sent + described
+        return total
+
+
+class StockMessages(nn.Module):
+    """The messages of one round by HeteroConv, with the weights of `ours`."""
+
+    def __init__(self, ours: Messages, widths: Mapping[str, int], edge_widths: Mapping[Triple, int]) -> None:
+        super().__init__()
+        self.directions = ours.directions
+        self.hetero = HeteroConv(
+            {way.triple: _conv(ours, way, widths, edge_widths[way.relation]) for way in self.directions.each}, aggr="mean"
+        )
+
+    def forward(self, state: State, batch: GraphBatch, attributes: Mapping[Triple, Tensor]) -> State:
+        """Return {node type: [N, out]} of the receivers."""
+        edges, described = {}, {}
+        for relation in RELATIONS:
+            index = batch.edge_index[relation.triple]
+            edges |= {relation.triple: index, relation.reverse: index.flip(0)}
+            described |= {relation.triple: attributes[relation.triple], relation.reverse: attributes[relation.triple]}
+        found: State = self.hetero(state, edges, edge_attr_dict=described)
+        return found
+
+
+def _conv(ours: Messages, way: Direction, widths: Mapping[str, int], edge_width: int) -> nn.Module:
+    pair = (widths[way.source], widths[way.target])
+    weight, describe = ours._sends(way).detach().clone(), ours._describes(way).detach().clone()
+    if not isinstance(ours, Attention):
+        sage = SAGEConv(pair, ours.out, aggr="mean", root_weight=False, bias=False)
+        sage.lin_l.weight = nn.Parameter(weight)
+        return _Described(sage, describe)
+    gat = GATConv(pair, ours.out, heads=ours.heads, concat=False, add_self_loops=False, edge_dim=edge_width, bias=False)
+    gat.lin_src.weight = nn.Parameter(weight)
+    gat.att_src = nn.Parameter(ours.attend[way.source][way.leaving].detach().clone().unsqueeze(0))
+    ways = ours.directions
+    receive = ours.receive[way.target].view(ways.arriving[way.target], ours.heads, -1)[way.arriving]
+    notice = ours.notice[parameter_key(way.relation)].view(ways.described[way.relation], ours.heads, -1)[way.described]
+    # (W x) . e1 is the first row of W times x: any vector is such a product
+    for linear, attention, vectors in ((gat.lin_dst, gat.att_dst, receive), (gat.lin_edge, gat.att_edge, notice)):
+        with torch.no_grad():
+            linear.weight.view(ours.heads, ours.out, -1)[:, 0] = vectors
+            attention.zero_()[..., 0] = 1.0
+    return _Described(gat, describe)
+
+
+def stock_round(ours: MessageRound, shape: RoundShape) -> MessageRound:
+    """Return the same round with its messages by HeteroConv; the other modules are shared."""
+    twin = MessageRound(shape, None)
+    twin.own, twin.norm, twin.skip, twin.dropout = ours.own, ours.norm, ours.skip, ours.dropout
+    twin.messages = StockMessages(ours.messages, shape.widths, shape.edge_widths)
+    return twin
+
+
+def stock_network(ours: TamiyoGNN) -> TamiyoGNN:
+    """Return a network that answers as `ours` does, with every round by HeteroConv."""
+    twin = TamiyoGNN(ours.config)
+    twin.load_state_dict(ours.state_dict())
+    shapes = twin.round_shapes()
+    twin.rounds = nn.ModuleList(stock_round(each, shape) for each, shape in zip(twin.rounds, shapes, strict=True))
+    return twin
