@@ -99,14 +99,14 @@ class Messages(nn.Module):
         first_edge = sum(part.shape[0] * part.shape[1] for part in sent.values()) // self.out
         heads = torch.arange(self.heads, device=plan.sent.device)
         rows = torch.cat([plan.sent.unsqueeze(1) * self.heads + heads, plan.edge.unsqueeze(1) + first_edge], dim=1)
-        shares = torch.cat([self._shares(state, sent, plan, attributes), plan.share.unsqueeze(1).to(table.dtype)], dim=1)
+        shares = torch.cat([self._shares(state, sent, plan, attributes), plan.share.unsqueeze(1)], dim=1)
         total = _bag(table, rows.flatten(), plan.offsets * (self.heads + 1), shares.flatten())
         receivers = self.directions.receivers
         return dict(zip(receivers, total.split([state[name].shape[0] for name in receivers]), strict=True))
 
     def _shares(self, state: State, sent: State, plan: MessagePlan, attributes: Attributes) -> Tensor:
         """Weight of each edge and head, [E, heads], where `sent` {node type: [N, leaving * heads * out]} is sent."""
-        return plan.share.unsqueeze(1).to(next(iter(sent.values())).dtype)
+        return plan.share.unsqueeze(1)
 
     def _by_direction(self, state: State, batch: GraphBatch, attributes: Attributes) -> State:
         """Products on the side with fewer rows, a direction at a time."""
@@ -119,14 +119,14 @@ class Messages(nn.Module):
             shares = self._direction_shares(way, csr, (senders, receivers), attributes)
             message = self._gathered(self._sends(way), senders, receivers.shape[0], csr, shares)
             described = attributes[way.relation]
-            mean = _bag(described, csr.order, csr.indptr, _even(csr).to(described.dtype))
+            mean = _bag(described, csr.order, csr.indptr, _even(csr))
             message = (message + functional.linear(mean, self._describes(way))) / self.directions.arriving[way.target]
             found[way.target] = found[way.target] + message if way.target in found else message
         return found
 
     def _direction_shares(self, way: Direction, csr: Csr, pair: tuple[Tensor, Tensor], attributes: Attributes) -> Tensor:
         """Weight of each edge and head of one direction, [E, heads], in the order of `csr`."""
-        return _even(csr).unsqueeze(1).to(pair[0].dtype)
+        return _even(csr).unsqueeze(1)
 
     def _gathered(self, weight: Tensor, senders: Tensor, rows: int, csr: Csr, shares: Tensor) -> Tensor:
         """Sum over edges and heads of share times `weight` [heads * out, in] times sender: [rows, out]."""
@@ -141,12 +141,14 @@ class Messages(nn.Module):
 
     def _sends(self, way: Direction) -> Tensor:
         """[heads * out, in] of one direction."""
-        return self.send[way.source].view(self.directions.leaving[way.source], self.heads * self.out, -1)[way.leaving]
+        each: Tensor = self.send[way.source].view(self.directions.leaving[way.source], self.heads * self.out, -1)
+        return each[way.leaving]
 
     def _describes(self, way: Direction) -> Tensor:
         """[out, edge width] of one direction."""
         weight = self.describe[parameter_key(way.relation)]
-        return weight.view(self.directions.described[way.relation], self.out, -1)[way.described]
+        each: Tensor = weight.view(self.directions.described[way.relation], self.out, -1)
+        return each[way.described]
 
     def _relations(self) -> list[Triple]:
         return [triple for triple, count in self.directions.described.items() if count]
@@ -180,7 +182,7 @@ class Attention(Messages):
         )
         logits = senders[plan.sent] + receivers[plan.received] + described[plan.edge]
         attention = _softmax(logits, plan.received, plan.slots)
-        return attention * (plan.part / self.heads).unsqueeze(1).to(attention.dtype)
+        return attention * (plan.part / self.heads).unsqueeze(1)
 
     def _direction_shares(self, way: Direction, csr: Csr, pair: tuple[Tensor, Tensor], attributes: Attributes) -> Tensor:
         senders, receivers = pair
@@ -230,7 +232,9 @@ def _weights(shapes: Mapping[str, tuple[int, int, int]], *, flat: bool = True) -
 
 def _bag(table: Tensor, rows: Tensor, offsets: Tensor, shares: Tensor) -> Tensor:
     """Sum of share times row of `table` [T, w] over offsets[i] .. offsets[i + 1] of `rows`: [len(offsets) - 1, w]."""
-    return functional.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=shares, include_last_offset=True)
+    return functional.embedding_bag(
+        rows, table, offsets, mode="sum", per_sample_weights=shares.to(table.dtype), include_last_offset=True
+    )
 
 
 def _even(csr: Csr) -> Tensor:
