@@ -20,7 +20,7 @@ from gnn.graph.plan import ALL_TYPES, Direction, Directions, MessagePlan, Triple
 State = dict[str, Tensor]
 Attributes = Mapping[Triple, Tensor]
 _SLOPE: Final = 0.2  # of the leaky ReLU before the softmax, as in GATConv
-_TOGETHER: Final = 1 << 26  # multiplications a direction; a batch that needs more goes direction by direction
+_TOGETHER, _TOGETHER_ON_CUDA = 1 << 26, 1 << 31  # multiplications a direction; a batch that needs more goes by direction
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class Messages(nn.Module):
     def forward(self, state: State, batch: GraphBatch, attributes: Attributes, *, way: "Way | None" = None) -> State:
         """Return {node type: [N, out]} of the receivers; `way` None takes the cheaper one."""
         rows = max(tensor.shape[0] for tensor in state.values())
-        small = rows * self.width * self.out * self.heads <= _TOGETHER
+        limit = _TOGETHER_ON_CUDA if next(iter(state.values())).is_cuda else _TOGETHER
+        small = rows * self.width * self.out * self.heads <= limit
         if way == "together" or (way is None and small):
             return self._together(state, batch.plan(self.directions), attributes)
         return self._by_direction(state, batch, attributes)
@@ -232,9 +233,12 @@ def _weights(shapes: Mapping[str, tuple[int, int, int]], *, flat: bool = True) -
 
 def _bag(table: Tensor, rows: Tensor, offsets: Tensor, shares: Tensor) -> Tensor:
     """Sum of share times row of `table` [T, w] over offsets[i] .. offsets[i + 1] of `rows`: [len(offsets) - 1, w]."""
-    return functional.embedding_bag(
-        rows, table, offsets, mode="sum", per_sample_weights=shares.to(table.dtype), include_last_offset=True
-    )
+    shares = shares.to(table.dtype)
+    if not table.is_cuda:
+        return functional.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=shares, include_last_offset=True)
+    # on CUDA a bag is summed by one thread a column, so that a context node with 10,000 layers would hold up all others
+    bags = torch.repeat_interleave(offsets.diff(), output_size=len(rows))
+    return table.new_zeros(len(offsets) - 1, table.shape[1]).index_add(0, bags, table[rows] * shares.unsqueeze(1))
 
 
 def _even(csr: Csr) -> Tensor:
