@@ -78,7 +78,7 @@ def _ticks(instance: dg.DagsterInstance) -> Iterator[Evaluation]:
     for state in instance.all_instigator_state():
         if state.instigator_type not in _KINDS:
             continue
-        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=_ENDED)
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=[*_ENDED])
         for tick in ticks:
             error = tick.error if tick.status is TickStatus.FAILURE else None
             while error is not None and error.cause is not None:

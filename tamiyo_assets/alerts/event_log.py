@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import dagster as dg
+from dagster._core.errors import DagsterAssetCheckFailedError
 
 from lake.alerts.book import Evaluation, Problem
 from lake.writes import HOME
@@ -190,7 +191,7 @@ def _failures(instance: dg.DagsterInstance, entry: dg.EventLogEntry, job: str) -
     steps = [one for one in entries if one.dagster_event_type is _STEP_FAILED]
     for step in steps:
         error = step.get_dagster_event().step_failure_data.error
-        if step.step_key in explained or (error is not None and error.cls_name == dg.DagsterAssetCheckFailedError.__name__):
+        if step.step_key in explained or (error is not None and error.cls_name == DagsterAssetCheckFailedError.__name__):
             continue
         while error is not None and error.cause is not None:
             error = error.cause
