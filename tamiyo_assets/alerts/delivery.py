@@ -1,9 +1,9 @@
 """The sensor that queues what checks, runs, sensors and schedules say while runs go on, and delivers by the clock."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,16 +18,17 @@ from lake.alerts.transitions import overdue
 from tamiyo_assets.alerts.event_log import between, newest_event
 
 _INTERVAL_SECONDS: Final = 10
+_FOLLOWED_FOR: Final = timedelta(days=7)
 _ENDED: Final = (TickStatus.SUCCESS, TickStatus.SKIPPED, TickStatus.FAILURE)
 _KINDS: Final = {InstigatorType.SENSOR: "sensors", InstigatorType.SCHEDULE: "schedules"}
 
 
 @dataclass(frozen=True)
 class _Cursor:
-    """The last event that was looked at, None before the first tick, and the homes whose runs were seen."""
+    """The last event that was looked at, None before the first tick; when runs of other homes than the tick's were seen."""
 
     event: int | None = None
-    homes: Sequence[str] = ()
+    homes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str | None) -> "_Cursor":
@@ -52,11 +53,20 @@ def alert_delivery_sensor(context: dg.SensorEvaluationContext, alerts: ResourceP
     found = between(context.instance, after, last, alerts.home)
     changed = sum(alerts.of(home).observe(evaluations) for home, evaluations in found.items())
     changed += alerts.observe(_ticks(context.instance))
-    homes = sorted({home for home in {*cursor.homes, *map(str, found)} if Path(home).is_dir()} - {str(alerts.home)})
-    said = [f"{changed} alerts opened or resolved.", *_deliver([alerts, *(alerts.of(Path(home)) for home in homes)])]
+    now = alerts.clock()
+    seen = {home: at for home, at in cursor.homes.items() if _is_followed(alerts.of(Path(home)), at, now)}
+    homes = {**seen, **{str(home): now.isoformat() for home in found if home != alerts.home}}
+    said = [f"{changed} alerts opened or resolved.", *_deliver([alerts, *(alerts.of(Path(home)) for home in sorted(homes))])]
     for line in said[1:]:
         context.log.warning(line)
     return dg.SensorResult(skip_reason=" ".join(said), cursor=_Cursor(last, homes).dump())
+
+
+def _is_followed(outbox: AlertOutbox, seen: str, now: datetime) -> bool:
+    """Whether another home is still looked after: it had a run of late, or messages wait there. So reminders of it end."""
+    if not outbox.home.is_dir():
+        return False
+    return now - datetime.fromisoformat(seen) < _FOLLOWED_FOR or bool(outbox.read().undelivered())
 
 
 def _deliver(outboxes: Sequence[AlertOutbox]) -> Iterator[str]:

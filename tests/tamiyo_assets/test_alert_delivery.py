@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,20 @@ def test_alerts_belong_to_the_home_of_their_run(pipeline: Pipeline) -> None:
     assert [post["state"] for post in pipeline.webhook.posts] == ["open", "open", "resolved"]
 
 
+def test_a_home_without_runs_is_followed_for_a_week_and_until_all_is_told(pipeline: Pipeline) -> None:
+    pipeline.run("layer.loss", home="other")
+    pipeline.tick()
+    now = pipeline.alerts.clock()
+    told = []
+    for days in (2, 3, 8, 9, 10):
+        pipeline.webhook.status = 503 if days in (3, 8) else 200
+        pipeline.alerts = replace(pipeline.alerts, clock=partial(now.__add__, timedelta(days=days)))
+        pipeline.tick()
+        told.append(len(pipeline.webhook.posts))
+    assert told == [2, 2, 2, 3, 3]
+    assert json.loads(pipeline.cursor or "")["homes"] == {}
+
+
 def test_the_first_tick_on_an_older_instance_tells_what_is_open_and_not_the_past(pipeline: Pipeline) -> None:
     for problems in ((), ("layer.loss",), (), ("seed.alpha",), ("seed.alpha", "layer.loss")):
         pipeline.run(*problems)
@@ -360,5 +375,5 @@ def test_the_cursor_is_small(pipeline: Pipeline) -> None:
     pipeline.tick()
     assert json.loads(pipeline.cursor or "") == {
         "event": pipeline.instance.event_log_storage.get_maximum_record_id(),
-        "homes": [],
+        "homes": {},
     }

@@ -1,18 +1,20 @@
 """A coverage that is broken fails its check and reaches the webhook once; healed, that is told once too."""
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from lake.alert_outbox import AlertOutbox
+from lake.alerts.book import Problem
 from lake.settings import Settings
 from tamiyo.execution import Outcome
 from tamiyo_assets.alerts.failed_checks import check_alert_failure_sensor, check_alert_success_sensor
 from tamiyo_assets.instance import open_instance
 from tests.exports import part_of
-from tests.tamiyo_assets.pipelines import run, settings
+from tests.tamiyo_assets.pipelines import metadata, run, settings
 from tests.webhook import Webhook
 
 pytestmark = pytest.mark.pipeline
@@ -55,7 +57,10 @@ def test_a_broken_coverage_reaches_the_webhook_once_and_passes_when_healed(
     assert len({post["alert_id"] for post in webhook.posts}) == len(webhook.posts)
 
     shutil.copytree(sample / "urabrask", exports / "urabrask")
+    hours_ago = datetime.now(UTC) - timedelta(hours=2)
+    AlertOutbox(found.home, None, clock=lambda: hours_ago).report("feeds/tolaria", "freshness", [Problem("silent")])
     healed = run(found)
+    assert metadata(found, "operations/warehouse")["alerts_overdue"] == 1
     _tick(found, healed)
     assert healed.ok
     resolved = [post for post in webhook.posts if post["check"] == "mandatory_coverage"][len(posted) :]
