@@ -26,13 +26,15 @@ Look = tuple[str, str]  # when a scope was evaluated, and by which run
 class Problem:
     """One thing that is wrong in a scope. `name` is its identity, so it holds no figure; `text` says more, figures too.
 
-    `runs`: the training runs in which it is so. `system`: the upstream system to ask, "" for the operator of the pipeline.
+    `system`: the upstream system to ask, "" for the operator of the pipeline. `runs`: training runs in which it is so, or the
+    first of them and how many more there are.
     """
 
     name: str
     text: str = ""
     system: str = ""
     runs: tuple[str, ...] = ()
+    more_runs: int = 0
 
 
 @dataclass(frozen=True)

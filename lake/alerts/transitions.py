@@ -121,7 +121,7 @@ def _seen(alert: Alert, problem: Problem, evaluation: Evaluation) -> Alert:
         path=evaluation.path,
     )
     if problem.runs:
-        runs, count = problem.runs[:LISTED], len(problem.runs)
+        runs, count = problem.runs[:LISTED], len(problem.runs) + problem.more_runs
         return replace(found, run_id=evaluation.run_id, runs=runs, run_count=count, runs_are="training")
     if found.runs_are == "training":
         found = replace(found, runs=(), run_count=0, runs_are="pipeline", run_id="")

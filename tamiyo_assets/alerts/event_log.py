@@ -1,10 +1,11 @@
 """What the event log says of checks and runs, as evaluations: of a run that has ended, or all that is new since a cursor.
 
 A check names its problems in its metadata, so that two of them are two alerts: `problems`, a list of short texts without
-figures; with them, if it likes, `systems` (problem -> the upstream system to ask) and `runs` (the training runs in which they
-hold, as a list, or problem -> list). If a check names none, the check itself is the problem.
+figures; with them `system` (whom to ask) and `runs` (the training runs of the one problem: a list, or a text with the first and
+`and 9 more`; of several problems a mapping from each to its own). If a check names none, the check itself is the problem.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -138,7 +139,7 @@ def _of_check(entry: dg.EventLogEntry) -> Evaluation:
         asset,
         event.check_name,
         _time(entry),
-        () if event.passed else tuple(_problems(asset, event.check_name, said)),
+        () if event.passed else tuple(_problems(asset, event.check_name, event.description or "", said)),
         event.severity.value,
         event.description or "",
         entry.run_id,
@@ -146,13 +147,28 @@ def _of_check(entry: dg.EventLogEntry) -> Evaluation:
     )
 
 
-def _problems(asset: str, check: str, said: Mapping[str, Any]) -> Iterator[Problem]:
+def _problems(asset: str, check: str, description: str, said: Mapping[str, Any]) -> Iterator[Problem]:
     names = _texts(said.get("problems")) or (check,)
-    systems, runs = said.get("systems"), said.get("runs")
+    runs = said.get("runs")
     for name in names:
-        system = systems.get(name) if isinstance(systems, Mapping) else None
-        named = runs.get(name) if isinstance(runs, Mapping) else runs
-        yield Problem(name, system=str(system or _system_of(asset, name)), runs=_texts(named))
+        own = runs.get(name) if isinstance(runs, Mapping) else runs if len(names) == 1 else None
+        named, more = _runs(own)
+        yield Problem(name, _part(description, name), _system_of(asset, name, said.get("system")), named, more)
+
+
+def _part(description: str, problem: str) -> str:
+    """The parts of a description, between semicolons, that name the problem; all of it if none does."""
+    named = re.compile(rf"(?<![\w.]){re.escape(problem)}(?![\w.]*\w)")
+    return "; ".join(part for part in description.split("; ") if named.search(part)) or description
+
+
+def _runs(named: object) -> tuple[tuple[str, ...], int]:
+    """Training runs and how many more there are, from a list, or from a text such as `a, b, c and 9 more`."""
+    if not isinstance(named, str):
+        return _texts(named), 0
+    text, _, more = named.partition(" and ")
+    count = re.fullmatch(r"(\d+) more", more)
+    return tuple((text if count else named).split(", ")), int(count[1]) if count else 0
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -160,10 +176,10 @@ def _texts(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, value))) if isinstance(value, Sequence) and not isinstance(value, str) else ()
 
 
-def _system_of(asset: str, problem: str) -> str:
-    """The system that sends a feature key, or a contract table; "" if the problem is our own."""
+def _system_of(asset: str, problem: str, said: object) -> str:
+    """The system that sends a feature key, else that which the check says or that of a contract table; "" if it is our own."""
     schema = asset.partition("/")[0]
-    return _system_of_keys().get(problem.partition(" ")[0], schema if schema in _upstream() else "")
+    return _system_of_keys().get(problem.partition(" ")[0]) or str(said or (schema if schema in _upstream() else ""))
 
 
 @lru_cache

@@ -161,7 +161,7 @@ def test_the_same_problem_in_several_runs_is_one_alert_and_one_resolution(pipeli
 
 
 def test_two_problems_of_a_check_are_two_alerts_and_one_without_names_is_the_check(pipeline: Pipeline) -> None:
-    pipeline.run("layer.loss", "seed.alpha", unnamed=True, runs=["host-1", "host-2"])
+    pipeline.run("layer.loss", "seed.alpha", unnamed=True, runs={"layer.loss": ["host-1", "host-2"]})
     pipeline.tick()
     assert sorted(pipeline.told()) == [("open", "layer.loss"), ("open", "seed.alpha"), ("open", "unnamed")]
     post = next(post for post in pipeline.webhook.posts if post["problem"] == "layer.loss")
@@ -377,3 +377,30 @@ def test_the_cursor_is_small(pipeline: Pipeline) -> None:
         "event": pipeline.instance.event_log_storage.get_maximum_record_id(),
         "homes": {},
     }
+
+
+def evaluated(description: str, **said: Any) -> dict[str, Any]:
+    """What an evaluation with this metadata says of its problems: name -> (text, system, runs, more)."""
+    check = dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(said.pop("asset", "graphs/dataset").split("/")),
+        check_name="check",
+        passed=False,
+        metadata=said,
+        description=description,
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.report_runless_asset_event(check)
+        ((found,),) = event_log.between(instance, None, event_log.newest_event(instance), Path()).values()
+    return {one.name: (one.text, one.system, one.runs, one.more_runs) for one in found.problems}
+
+
+def test_a_problem_has_its_part_of_what_its_check_says() -> None:
+    text = "layer.loss 0.500 in a; seed.alpha.x 0.1; seed.alpha 0.3 since monday; and 9 more"
+    assert evaluated(text, problems=["layer.loss", "seed.alpha", "other", "layer.loss"], system="oona", runs="a, b") == {
+        "layer.loss": ("layer.loss 0.500 in a", "tolaria", (), 0),
+        "seed.alpha": ("seed.alpha 0.3 since monday", "kasmina", (), 0),
+        "other": (text, "oona", (), 0),
+    }
+    assert evaluated("bad", problems=["x"], runs="a, b, c and 9 more") == {"x": ("bad", "", ("a", "b", "c"), 9)}
+    assert evaluated("bad", runs=["a and b"], asset="urza/blueprint") == {"check": ("bad", "urza", ("a and b",), 0)}
+    assert evaluated("bad", problems=3, runs=7) == {"check": ("bad", "", (), 0)}
