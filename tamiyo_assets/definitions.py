@@ -16,6 +16,7 @@ from tamiyo_assets.assets.features import FEATURE_ASSETS
 from tamiyo_assets.assets.graphs import GRAPH_ASSETS
 from tamiyo_assets.assets.model import MODEL_ASSETS
 from tamiyo_assets.assets.normalization import NORM_ASSETS
+from tamiyo_assets.assets.panel import PANEL_ASSETS
 from tamiyo_assets.assets.registries import REGISTRY_ASSETS
 from tamiyo_assets.assets.telemetry import TELEMETRY_ASSETS
 from tamiyo_assets.assets.upstream import UPSTREAM
@@ -48,6 +49,7 @@ def build_definitions(
             *MODEL_ASSETS,
             *BUNDLE_ASSETS,
             *TELEMETRY_ASSETS,
+            *PANEL_ASSETS,
         ],
         asset_checks=[*CHECKS],
         jobs=[*JOBS, maintenance_job],

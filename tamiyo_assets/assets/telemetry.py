@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.coverage.metrics import MetricsFile, rows_of
 from gnn.coverage.ratios import coverage_figures
-from gnn.coverage.signals import coverage_signals
+from gnn.coverage.signals import coverage_signals, rows_of
 from lake.alert_outbox import AlertOutbox
 from lake.alerts.transitions import overdue
 from lake.durable.publish import publish_file
@@ -46,7 +45,7 @@ _DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_
     key=key_of(FEATURE_COVERAGE),
     deps=[key_of("coverage.by_key"), key_of("features.blueprint"), key_of("urabrask.bsds")],
     group_name="telemetry",
-    kinds=kinds_of(key_of(FEATURE_COVERAGE), "deltalake", "prometheus"),
+    kinds=kinds_of(key_of(FEATURE_COVERAGE), "deltalake"),
     owners=_OWNER,
     description="tamiyo.gnn.feature_coverage (mean over keys and per family), missing and partial sheets, degraded_inputs.",
     metadata={COLUMNS: derived_columns(FEATURE_COVERAGE)},
@@ -57,10 +56,9 @@ def feature_coverage(
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
-    """The signals as rows, and as a Prometheus text file."""
+    """The signals as rows; the panel writes them to `metrics.prom` too."""
     figures, gaps = coverage_figures(tables.read("coverage.by_key")), _sheet_gaps(tables)
     signals = coverage_signals(figures, len(gaps.missing), len(gaps.partial)) if figures else []
-    MetricsFile(settings.home).publish(signals)
     found = {
         "bsds_missing": dg.MetadataValue.json(gaps.missing[:_SHOWN]),
         "bsds_partial": dg.MetadataValue.json(gaps.partial[:_SHOWN]),

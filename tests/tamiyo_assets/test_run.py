@@ -34,7 +34,7 @@ def outcome(pipeline: Settings) -> Outcome:
 
 def _files(root: Path) -> dict[str, bytes | str]:
     """What was published: bytes of small files, targets of links; tables by their Delta versions elsewhere."""
-    names = ("gnn_norms.json", "metrics.prom", "exports.ndjson", "promotions.ndjson")
+    names = ("gnn_norms.json", "exports.ndjson", "promotions.ndjson")
     found: dict[str, bytes | str] = {name: (root / name).read_bytes() for name in names if (root / name).exists()}
     found |= {
         f"bundles/{path.name}": (path / "manifest.sha256").read_bytes()

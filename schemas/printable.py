@@ -1,0 +1,8 @@
+"""Text of exports as people may see it: ids are whatever upstream sent, control characters included."""
+
+
+def shown(text: str) -> str:
+    r"""Return `text` with each character that is not printable as its Python escape: ESC is `\x1b`, a newline `\n`."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
