@@ -8,9 +8,9 @@ from markupsafe import Markup
 from schemas.printable import shown
 from tamiyo_assets.panel.facts import Build, CoveragePoint, Interval, Rebuild, Run
 
-_NAMES_WIDTH: Final = 190
+_NAMES_WIDTH: Final = 215
 _ROW: Final = 22
-_PLOT_WIDTH: Final = 760
+_PLOT_WIDTH: Final = 780
 _STEPS: Final = ((1.0, "c0"), (0.95, "c1"), (0.70, "c2"), (0.30, "c3"), (0.0, "c4"))  # lowest ratio of each class of a cell
 _LOWEST_SHOWN: Final = -1.5
 

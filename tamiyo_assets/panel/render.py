@@ -148,12 +148,12 @@ def _finalized(value: object) -> object:
 
 def _breakable(text: str) -> Any:
     """The text, escaped, with places where a long name may break."""
-    from markupsafe import escape
+    from markupsafe import Markup, escape
 
-    found = escape(shown(text))
-    for mark in (".", "_", "/"):
-        found = type(found)(found.replace(mark, f"{mark}<wbr>"))
-    return found
+    found = str(escape(shown(text)))
+    for mark in (".", "_", "/"):  # no entity that `escape` makes has one of them
+        found = found.replace(mark, f"{mark}\u200b")
+    return Markup(found.replace("\u200b", "<wbr>"))
 
 
 def _stylesheet(name: str) -> Any:
