@@ -5,11 +5,12 @@ started finds exports that arrive later. torch is not imported by this module or
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
 from lake.settings import Settings
+from schemas.contracts import TABLES
 from tamiyo_assets.assets.bundle import BUNDLE_ASSETS
 from tamiyo_assets.assets.coverage import COVERAGE_ASSETS
 from tamiyo_assets.assets.features import FEATURE_ASSETS
@@ -18,6 +19,7 @@ from tamiyo_assets.assets.model import MODEL_ASSETS
 from tamiyo_assets.assets.normalization import NORM_ASSETS
 from tamiyo_assets.assets.panel import PANEL_ASSETS
 from tamiyo_assets.assets.registries import REGISTRY_ASSETS
+from tamiyo_assets.assets.reports import table_of
 from tamiyo_assets.assets.telemetry import TELEMETRY_ASSETS
 from tamiyo_assets.assets.upstream import UPSTREAM
 from tamiyo_assets.checks import CHECKS
@@ -26,6 +28,8 @@ from tamiyo_assets.resources.run import run_resources
 from tamiyo_assets.schedules import SCHEDULES
 from tamiyo_assets.sensors import SENSORS
 from tamiyo_assets.upkeep import maintenance_job
+
+SYSTEM: Final = "tamiyo/system"
 
 
 def build_definitions(
@@ -39,7 +43,7 @@ def build_definitions(
     `resources` replaces resources by name, `loggers` adds loggers; tests and `tamiyo run` use both.
     """
     return dg.Definitions(
-        assets=[
+        assets=_tagged(
             *UPSTREAM,
             *REGISTRY_ASSETS,
             *NORM_ASSETS,
@@ -50,7 +54,7 @@ def build_definitions(
             *BUNDLE_ASSETS,
             *TELEMETRY_ASSETS,
             *PANEL_ASSETS,
-        ],
+        ),
         asset_checks=[*CHECKS],
         jobs=[*JOBS, maintenance_job],
         sensors=[*SENSORS],
@@ -59,6 +63,16 @@ def build_definitions(
         loggers=loggers,
         executor=dg.in_process_executor,  # a step is a tenth of a second; a process each would cost seconds
     )
+
+
+def _tagged(*assets: dg.AssetsDefinition) -> list[dg.AssetsDefinition]:
+    """The assets, each tagged with the system that answers for it: the UI and selections filter by it."""
+
+    def tagged(spec: dg.AssetSpec) -> dg.AssetSpec:
+        table = TABLES.get(table_of(spec.key))
+        return spec.merge_attributes(tags={SYSTEM: table.system if table is not None else "tamiyo"})
+
+    return [*dg.map_asset_specs(tagged, assets)]
 
 
 defs = build_definitions()

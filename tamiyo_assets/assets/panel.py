@@ -18,7 +18,7 @@ from schemas.derived.tables import DERIVED
 from schemas.errors import StorageError
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.graphs import DATASET
-from tamiyo_assets.assets.model import BUNDLE
+from tamiyo_assets.assets.model import BUNDLE, EXAMPLES, RESULTS
 from tamiyo_assets.assets.reports import Reporter, key_of, kinds_of
 from tamiyo_assets.assets.telemetry import WAREHOUSE
 from tamiyo_assets.assets.upstream import EXPORTS
@@ -29,12 +29,13 @@ PANEL: Final = key_of("operations.panel")
 _AFTER_ALL: Final = {"dagster/priority": "-30"}
 _RUNS: Final = 24
 _ERROR_SHOWN: Final = 600  # characters
-_DERIVED_STAGES: Final = ("features", "coverage", "registries", "norms", "training")
+_DERIVED_STAGES: Final = ("features", "coverage", "registries", "norms")
 STAGES: Final[Mapping[str, tuple[dg.AssetKey, ...]]] = {
     "scan": (EXPORTS,),
     "contract tables": tuple(key_of(name) for name in TABLES),
     **{stage: tuple(key_of(name) for name in DERIVED if name.partition(".")[0] == stage) for stage in _DERIVED_STAGES},
     "graphs": (DATASET,),
+    "training": (EXAMPLES, *(key_of(name) for name in RESULTS)),
     "bundle": (BUNDLE,),
     "promotion": (PROMOTION,),
     "warehouse": (WAREHOUSE,),

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
+OPERATOR: Final = "the operator of this pipeline"  # whom to ask about what no upstream system sent
 Severity = Literal["ERROR", "WARN"]
 FeedState = Literal["current", "silent", "unknown", "sample"]
 
@@ -111,7 +112,8 @@ class Retired:
 
     run_id: str
     reason: str
-    at: str
+    at: datetime
+    by: str
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class Rebuild:
 
 @dataclass(frozen=True)
 class OpenAlert:
-    """One problem that was told and has not ended."""
+    """One problem that has not ended; `system` is whom to ask."""
 
     asset: str
     check: str

@@ -4,7 +4,7 @@ A part that is damaged is named in `unreadable` and left empty: the page that a 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
@@ -17,12 +17,11 @@ from lake.store.table_store import TableStore
 from schemas.derived.tables import DERIVED
 from schemas.errors import StorageError, TamiyoError
 from tamiyo_assets.panel import of_bundles, of_coverage, of_feeds
-from tamiyo_assets.panel.facts import Gap, Norm, OpenAlert, PanelData, RegistrySize, Rejected
+from tamiyo_assets.panel.facts import OPERATOR, CheckState, Gap, Norm, OpenAlert, PanelData, RegistrySize, Rejected
 from tamiyo_assets.panel.state import State, read_state
 
 FRESHNESS_HOURS: Final = "TAMIYO_FRESHNESS_HOURS"
 _DEFAULT_HOURS: Final = 36.0
-_EVERY_SYSTEM: Final = "tamiyo"
 Part = TypeVar("Part")
 _NO_REJECTS: Final[tuple[Rejected, ...]] = ()
 _NO_GAPS: Final[tuple[Gap, ...]] = ()
@@ -54,7 +53,7 @@ def gather(settings: Settings, now: datetime | None = None) -> PanelData:
         max_age_days=settings.max_age / timedelta(days=1),
         thresholds={"mandatory_coverage": settings.mandatory_coverage, "family_coverage": family},
         serving=part("serving", lambda: of_bundles.serving_of(home, settings.gates), PanelData.serving),
-        alerts=part("alerts", lambda: open_alerts(home), ()),
+        alerts=open_alerts((), state.checks),
         gaps=gaps,
         feeds=part("feeds", lambda: of_feeds.feeds_of(tables, rejects, now, window, is_sample=is_sample), ()),
         rejects=rejects,
@@ -88,20 +87,30 @@ def holds_sample(home: Path) -> bool:
     return path.exists() and read_object(path, StorageError).get("sample") is True
 
 
-def open_alerts(home: Path) -> tuple[OpenAlert, ...]:
-    """Problems that have not ended: every check whose newest evaluation failed."""
-    return tuple(
-        OpenAlert(
-            asset=check.asset,
-            check=check.check,
-            problem=check.description,
-            severity=check.severity,
-            since=check.since,
-            text=check.description,
-            system=system if (system := check.asset.partition("/")[0]) in of_feeds.SYSTEMS else _EVERY_SYSTEM,
-        )
-        for check in read_state(home).checks
-        if not check.passed
+def open_alerts(told: Iterable[OpenAlert], checks: Iterable[CheckState]) -> tuple[OpenAlert, ...]:
+    """Problems that have not ended, ERROR first: alerts that were told, and failed checks that were not told yet.
+
+    An alert of a check that passes by now has ended, whether that was told or not.
+    """
+    states = {(check.asset, check.check): check for check in checks}
+    passed = {scope for scope, check in states.items() if check.passed}
+    found = [alert for alert in told if (alert.asset, alert.check) not in passed]
+    known = {(alert.asset, alert.check) for alert in found}
+    found += [_alert(check) for scope, check in states.items() if scope not in passed | known]
+    return tuple(sorted(found, key=lambda alert: (alert.severity, alert.since)))
+
+
+def _alert(check: CheckState) -> OpenAlert:
+    """A failed check as an alert."""
+    system = check.asset.partition("/")[0]
+    return OpenAlert(
+        asset=check.asset,
+        check=check.check,
+        problem=check.check,
+        severity=check.severity,
+        since=check.since,
+        text=check.description,
+        system=system if system in of_feeds.SYSTEMS else OPERATOR,
     )
 
 

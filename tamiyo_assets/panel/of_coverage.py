@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import pyarrow as pa
-
 from gnn.coverage.ratios import summed_by_key
 from gnn.coverage.signals import CoverageFigures
 from lake.store.table_store import TableStore
@@ -107,7 +105,6 @@ def retired_of(tables: TableStore) -> tuple[Retired, ...]:
     """Training runs that operators took out; none before the first."""
     if not tables.exists(RETIRED):
         return ()
-    rows: pa.Table = tables.read(RETIRED)
-    return tuple(
-        Retired(str(row["training_run_id"]), str(row.get("reason") or ""), str(row.get("at") or "")) for row in rows.to_pylist()
-    )
+    names = ["training_run_id", "reason", "retired_at_ns", "by"]
+    rows = tables.read(RETIRED, columns=names).to_pylist()
+    return tuple(Retired(row["training_run_id"], row["reason"], time_of(row["retired_at_ns"]), row["by"]) for row in rows)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from tamiyo_assets.panel.facts import Gap, PanelData, Serving, Severity
+from tamiyo_assets.panel.facts import OPERATOR, Gap, PanelData, Serving, Severity
 
 Level = Literal["ERROR", "WARN", "GOOD", "YOUNG"]
-OPERATOR: Final = "the operator of this pipeline"
 # checks whose failure the panel tells in its own words, from the same tables
 _TOLD_OTHERWISE: Final = frozenset({"mandatory_coverage", "graphs_have_elements", "serving", "quality_gates"})
 _NAMED: Final = 3
+_EXPECTED_WITHIN: Final = timedelta(hours=26)  # the nightly refresh, and two hours for it
 _NEEDED: Final = frozenset({"layer", "activation", "parameter"})  # node types that every graph has
 _FAULTS: Final = {
     "missing": "does not send",
@@ -59,19 +59,33 @@ def _served(data: PanelData) -> str:
 def _problems(data: PanelData) -> Iterator[Problem]:
     for part, damage in data.unreadable.items():
         yield Problem("ERROR", f"The {part} of this home can't be read: {damage}", None, OPERATOR, "top")
-    for run in data.rebuilds[:1]:
-        for step, error in run.failed_steps.items():
-            what = f"Step {step.replace('__', '/')} failed in the newest run ({run.job} {run.run_id[:8]}): {error}"
-            yield Problem("ERROR", what, run.started, OPERATOR, "rebuilds")
+    yield from _of_runs(data)
     yield from _of_gaps(data.gaps, len(data.runs))
     yield from _of_serving(data)
+    silent = {f"feeds/{feed.system}" for feed in data.feeds if feed.state == "silent"}
     for alert in data.alerts:
-        if alert.check not in _TOLD_OTHERWISE:
+        if alert.check not in _TOLD_OTHERWISE and alert.asset not in silent:
             what = f"{alert.asset} {alert.check}: {alert.text or 'failed'}"
-            yield Problem(alert.severity, what, alert.since, _whom(alert.system), "alerts")
+            yield Problem(alert.severity, what, alert.since, alert.system, "alerts")
     for feed in data.feeds:
         if feed.state == "silent":
             yield Problem("WARN", f"{feed.system} has sent nothing new.", feed.last_seen, feed.system, "feeds")
+
+
+def _of_runs(data: PanelData) -> Iterator[Problem]:
+    """Failed steps of the newest run; checks that were never told; runs that should have come and did not."""
+    if not data.rebuilds:
+        if not data.young:
+            yield Problem("WARN", "No run has reported its checks here: `tamiyo run` does.", None, OPERATOR, "rebuilds")
+        return
+    run = data.rebuilds[0]
+    for step, error in run.failed_steps.items():
+        what = f"Step {step.replace('__', '/')} failed in the newest run ({run.job} {run.run_id[:8]}): {error}"
+        yield Problem("ERROR", what, run.started, OPERATOR, "rebuilds")
+    ended = run.started + timedelta(seconds=run.seconds)
+    if data.made_at - ended > _EXPECTED_WITHIN and not data.holds_sample:
+        what = "No run has brought this home up to date for more than a day; the daemon starts one every night."
+        yield Problem("WARN", what, ended, OPERATOR, "rebuilds")
 
 
 def _of_gaps(gaps: Iterable[Gap], runs: int) -> Iterator[Problem]:
@@ -116,7 +130,3 @@ def _why(serving: Serving) -> str:
     if not failed:
         return "; ".join(serving.reasons)
     return f"gate {failed[0]} fails" if len(failed) == 1 else f"gates {', '.join(failed)} fail"
-
-
-def _whom(system: str) -> str:
-    return OPERATOR if system == "tamiyo" else system

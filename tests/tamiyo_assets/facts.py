@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tamiyo_assets.panel.facts import (
+    OPERATOR,
     Build,
     CheckState,
     Feed,
@@ -41,7 +42,7 @@ def bad_facts(*, run: str = "run-1", reason: str = "missing_training_run_id", se
         max_age_days=30,
         thresholds={"mandatory_coverage": 1.0, "family_coverage": 0.7},
         serving=served if serving else refused,
-        alerts=(OpenAlert(failed.asset, failed.check, "", "ERROR", since, failed.description, "tamiyo"),),
+        alerts=(OpenAlert(failed.asset, failed.check, failed.check, "ERROR", since, failed.description, OPERATOR),),
         gaps=(
             Gap(
                 "tolaria",

@@ -7,9 +7,9 @@ import dagster as dg
 import pytest
 
 from lake.settings import Settings
-from schemas.contracts import FOLDERS
+from schemas.contracts import FOLDERS, TABLES
 from schemas.derived.tables import DECLARED
-from tamiyo_assets.assets.reports import key_of
+from tamiyo_assets.assets.reports import key_of, table_of
 from tamiyo_assets.definitions import build_definitions, defs
 from tamiyo_assets.sensors import OTHERS
 from tests.tamiyo_assets.pipelines import settings
@@ -56,6 +56,17 @@ def test_every_asset_has_a_column_schema_or_is_no_table(definitions: dg.Definiti
     no_tables |= {"bundle/tamiyo_gnn_v1", "bundle/current"}
     tables = [node for node in graph.asset_nodes if node.key.to_user_string() not in no_tables]
     assert [node.key.to_user_string() for node in tables if "dagster/column_schema" not in node.metadata] == []
+
+
+def test_every_asset_has_a_group_owners_kinds_a_description_and_the_system_that_answers_for_it(
+    definitions: dg.Definitions,
+) -> None:
+    for node in definitions.resolve_asset_graph().asset_nodes:
+        key = node.key.to_user_string()
+        assert node.group_name != "default" and node.owners and node.kinds and node.description, key
+        table = TABLES.get(table_of(node.key))
+        assert node.tags["tamiyo/system"] == (table.system if table else "tamiyo"), key
+        assert f"team:{node.tags['tamiyo/system']}" in node.owners, key
 
 
 def test_no_column_of_any_asset_is_without_a_description(definitions: dg.Definitions) -> None:

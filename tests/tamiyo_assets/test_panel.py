@@ -13,14 +13,15 @@ from typer.testing import CliRunner
 
 from lake.settings import Settings, resolve
 from tamiyo.cli import app
-from tamiyo_assets.panel.gather import gather
+from tamiyo_assets.panel.facts import OPERATOR, OpenAlert, Retired
+from tamiyo_assets.panel.gather import gather, open_alerts
 from tamiyo_assets.panel.publish import digest_of
 from tamiyo_assets.panel.render import render
 from tamiyo_assets.panel.state import State, merged, publish_state, read_state
-from tamiyo_assets.panel.verdict import OPERATOR, judge
+from tamiyo_assets.panel.verdict import judge
 from tests.tamiyo_assets.bad_day import KEY, REFUSED, RUN, SILENT, bad_day
 from tests.tamiyo_assets.facts import BUILD, NOW, bad_facts
-from tests.tamiyo_assets.pipelines import metadata
+from tests.tamiyo_assets.pipelines import metadata, run, settings
 from tests.tamiyo_assets.test_metrics import value
 
 
@@ -114,13 +115,13 @@ def test_the_page_of_a_bad_day_tells_of_feeds_and_rejects(bad_page: Page) -> Non
 
 @pytest.mark.pipeline
 def test_the_run_writes_the_page_the_metrics_and_what_the_instance_knows(bad: tuple[Settings, int]) -> None:
-    settings, _ = bad
-    told, exposed = metadata(settings, "operations/panel"), (settings.home / "metrics.prom").read_bytes()
+    home = bad[0].home
+    told, exposed = metadata(bad[0], "operations/panel"), (home / "metrics.prom").read_bytes()
     assert told["state"] == "ERROR" and KEY in told["headline"]
-    assert (settings.home / "panel.html").read_text().startswith("<!doctype html>")
+    assert (home / "panel.html").read_text().startswith("<!doctype html>")
     assert value(exposed, "tamiyo_check_failed", asset="coverage/by_key", check="mandatory_coverage") == 1
     assert value(exposed, "tamiyo_coverage_ratio", key=KEY) == pytest.approx(1 - 10 / 128)
-    state = read_state(settings.home)
+    state = read_state(home)
     assert {"scan", "contract tables", "features", "coverage", "registries", "norms", "training", "bundle", "warehouse"} <= set(
         state.stages
     )
@@ -142,6 +143,9 @@ def test_all_is_well_is_said_only_if_it_is() -> None:
     well = replace(bad_facts(serving=True), gaps=(), alerts=(), feeds=bad_facts().feeds[:3])
     assert judge(well).level == "GOOD" and "All is well." in Page(render(well)).text("top")
     assert judge(replace(well, max_age_days=1)).level == "WARN"
+    assert "No run has reported its checks" in judge(replace(well, rebuilds=())).headline
+    late = judge(replace(well, made_at=NOW + timedelta(hours=27)))
+    assert late.level == "WARN" and late.problems[0].since == NOW + timedelta(seconds=41)
     damaged = judge(replace(well, unreadable={"norms": "gnn_norms.json: at loss: damaged"}))
     assert (damaged.level, damaged.problems[0].ask) == ("ERROR", OPERATOR)
     failed = replace(well.rebuilds[0], failed_steps={"features__layer": "disk full"})
@@ -196,6 +200,37 @@ def test_the_state_keeps_since_when_a_check_has_failed(tmp_path: Path) -> None:
     state = State((passed, failed), {"features": NOW}, bad_facts().rebuilds)
     publish_state(tmp_path, state)
     assert read_state(tmp_path) == state
+
+
+def test_open_alerts_are_those_told_and_the_checks_that_fail_now() -> None:
+    passed, failed = bad_facts().checks
+    told = OpenAlert("feeds/oona", "silent", "silent", "WARN", NOW, "oona is silent", "oona")
+    ended = replace(told, asset=passed.asset, check=passed.check)
+    twice = replace(told, asset=failed.asset, check=failed.check, problem="layer.loss", severity="ERROR", system="tolaria")
+    assert open_alerts([told, ended], [passed, failed]) == (bad_facts().alerts[0], told)
+    assert open_alerts([told, twice], [passed, failed]) == (twice, told)
+    assert bad_facts().alerts[0].system == OPERATOR
+
+
+def test_retired_runs_are_shown(tmp_path: Path) -> None:
+    row = {"training_run_id": "run-9", "reason": "GPU <b>fault</b>", "retired_at_ns": 1795437029378142056, "by": "ada"}
+    write_deltalake(tmp_path / "tables" / "operations" / "retired", pa.Table.from_pylist([row]))
+    found = gather(resolve(home=tmp_path)).retired
+    assert found == (Retired("run-9", row["reason"], found[0].at, "ada"),)
+    runs = Page(render(replace(bad_facts(), retired=found))).text("runs")
+    assert f"run-9 GPU <b>fault</b> {on_the_page(found[0].at)}" in runs and runs.endswith("ada")
+
+
+@pytest.mark.pipeline
+def test_a_run_of_which_a_step_failed_writes_the_panel_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "exports").mkdir()
+    found = settings(tmp_path, tmp_path / "exports")
+    outcome = run(found)
+    assert "operations__exports" in outcome.failed_steps
+    assert metadata(found, "operations/panel")["state"] == "ERROR"
+    top = Page((found.home / "panel.html").read_text()).text("top")
+    assert "Step operations/exports failed in the newest run" in top and "expected a directory with files" in top
+    assert read_state(found.home).rebuilds[0].status == "FAILURE"
 
 
 def test_the_digest_is_of_the_home_and_not_of_the_moment() -> None:
