@@ -6,3 +6,8 @@ def shown(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return `text` cut to at most `longest` characters; one that is cut ends in an ellipsis."""
+    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"

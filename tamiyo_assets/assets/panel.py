@@ -16,6 +16,7 @@ from lake.writes import HOME
 from schemas.contracts import TABLES
 from schemas.derived.tables import DERIVED
 from schemas.errors import StorageError
+from schemas.printable import shortened
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE, EXAMPLES, RESULTS
@@ -28,7 +29,7 @@ from tamiyo_assets.panel.state import State, merged, publish_state, read_state
 PANEL: Final = key_of("operations.panel")
 _AFTER_ALL: Final = {"dagster/priority": "-30"}
 _RUNS: Final = 24
-_ERROR_SHOWN: Final = 600  # characters
+_TEXT: Final = 600  # characters of what a check or an error says
 _DERIVED_STAGES: Final = ("features", "coverage", "registries", "norms")
 STAGES: Final[Mapping[str, tuple[dg.AssetKey, ...]]] = {
     "scan": (EXPORTS,),
@@ -54,6 +55,7 @@ def panel(
     context: dg.AssetExecutionContext, settings: ResourceParam[Settings], versions: ResourceParam[Versions]
 ) -> dg.MaterializeResult[None]:
     """Write both, and `operations.json`, from which `tamiyo panel` knows what only the instance tells."""
+    from tamiyo_assets.panel.gather import gather
     from tamiyo_assets.panel.publish import digest_of, panel_path, publish_panel
     from tamiyo_assets.panel.verdict import judge
 
@@ -63,7 +65,8 @@ def panel(
         context.log.warning(f"{damage}")
         before = State()
     publish_state(settings.home, _state(context, settings, before))
-    data = publish_panel(settings)
+    data = gather(settings)
+    publish_panel(settings.home, data)
     verdict = judge(data)
     metadata = {"path": dg.MetadataValue.path(panel_path(settings.home)), "state": verdict.level}
     found = {"headline": verdict.headline[:300], "problems": len(verdict.problems), "open_alerts": len(data.alerts)}
@@ -88,7 +91,7 @@ def _checks(instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey]) ->
         said, at = event.asset_check_evaluation_data, datetime.fromtimestamp(record.event.timestamp, UTC)
         severity: Severity = "ERROR" if said.severity is dg.AssetCheckSeverity.ERROR else "WARN"
         asset = key.asset_key.to_user_string()
-        found.append(CheckState(asset, key.name, said.passed, severity, said.description or "", at, at))
+        found.append(CheckState(asset, key.name, said.passed, severity, shortened(said.description or "", _TEXT), at, at))
     return found
 
 
@@ -135,7 +138,7 @@ def _failed_steps(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
         while error is not None and error.cause is not None:
             error = error.cause
         if event is not None and event.step_key is not None:
-            found[event.step_key] = error.message.strip()[:_ERROR_SHOWN] if error is not None else ""
+            found[event.step_key] = shortened(error.message.strip(), _TEXT) if error is not None else ""
     return found
 
 

@@ -1,6 +1,7 @@
 """Charts of the panel as inline SVG. Every text in them is escaped; colours are the page's CSS variables."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from markupsafe import Markup
@@ -82,7 +83,7 @@ def _bar(scale: Scale, figure: Interval, y: float, kind: str) -> list[Markup]:
 def builds_over_time(builds: Sequence[Build]) -> Markup:
     """Gap closed over builds: the model with its interval, the best baseline of each build, the ceiling."""
     height, left = 220, 52
-    scale = _scale(builds, height - 34, 12)
+    scale = _scale([_headline(build) for build in builds], height - 34, 12)
     step = (_PLOT_WIDTH - left) / len(builds)
     parts = []
     for value in _ticks(scale):
@@ -113,6 +114,12 @@ def _build_column(build: Build, scale: Scale, x: float, step: float) -> list[Mar
         title = _title(f"{build.build_id[:12]}: {model.mean:+.3f}")
         parts.append(_fill('<circle class="model" cx="{}" cy="{}" r="5.5">{}</circle>', x, scale.at(model.mean), title))
     return parts
+
+
+def _headline(build: Build) -> Build:
+    """The build with the figures alone that are drawn over builds."""
+    names = ("model", best_baseline(build))
+    return replace(build, gap_closed={name: figure for name, figure in build.gap_closed.items() if name in names})
 
 
 def best_baseline(build: Build) -> str | None:

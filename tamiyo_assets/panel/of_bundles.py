@@ -9,10 +9,12 @@ from typing import Any, Final
 from lake.builds import last_trained
 from lake.durable.strict_json import read_object
 from schemas.errors import BundleRejected
+from schemas.printable import shortened
 from tamiyo_assets.panel.facts import Build, GateResult, Interval, Serving
 
 _BUILD_ID: Final = re.compile(r"[0-9a-f]{64}")
 _BUILDS_SHOWN: Final = 30
+_LONGEST: Final = 360  # characters of what is wrong with a bundle
 
 
 def serving_of(home: Path, thresholds: Mapping[str, float]) -> Serving:
@@ -44,15 +46,22 @@ def _judged(
     try:
         report = build_report(home, build_id, thresholds)
     except BundleRejected as damage:
-        return (), (str(damage),)
+        return (), (_brief(str(damage), build_id),)
     gates = tuple(GateResult(gate.name, gate.passed, gate.detail) for gate in report.gates)
     reasons = [*report.reasons]
     last = moves[-1] if moves else {}
     if last.get("action") == "rollback" and last.get("previous") == build_id:
         reasons.append(f"it was rolled back at {last['at']}; `tamiyo promote {build_id[:16]}` serves it again")
     if not reasons and not report.serving:
-        reasons += [f"preflight: {mismatch}" for mismatch in preflight(bundle_path(home, build_id)).mismatches]
+        found = [str(mismatch) for mismatch in preflight(bundle_path(home, build_id)).mismatches]
+        reasons += [_brief(f"preflight: {'; '.join(found)}", build_id)] if found else []
     return gates, tuple(reasons) or ("every gate passes: `tamiyo promote` serves it",)
+
+
+def _brief(damage: str, build_id: str) -> str:
+    """What is wrong with a bundle; of many mismatches the first ones."""
+    short = shortened(damage, _LONGEST)
+    return short if short == damage else f"{short} `tamiyo preflight {build_id[:16]}` lists all"
 
 
 def builds_of(home: Path) -> tuple[Build, ...]:

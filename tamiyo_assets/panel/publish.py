@@ -6,23 +6,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from lake.durable.publish import publish_file
-from lake.settings import Settings
+from lake.durable.publish import lock, publish_file, sweep
 from tamiyo_assets.panel.facts import PanelData
-from tamiyo_assets.panel.gather import gather
 from tamiyo_assets.panel.metrics import METRICS, text
 from tamiyo_assets.panel.render import PANEL, render
 
+LOCK: Final = ".panel.lock"
 # what differs from run to run although nothing of the home has changed
 _OF_THE_MOMENT: Final = frozenset({"made_at", "stages", "rebuilds", "history", "checks", "alerts"})
 
 
-def publish_panel(settings: Settings) -> PanelData:
-    """Write `panel.html` and `metrics.prom` into a home; return what they show."""
-    data = gather(settings)
-    publish_file(panel_path(settings.home), render(data).encode("utf-8"))
-    publish_file(settings.home / METRICS, text(data))
-    return data
+def publish_panel(home: Path, data: PanelData) -> None:
+    """Write `panel.html` and `metrics.prom` into a home."""
+    page, metrics = render(data).encode("utf-8"), text(data)
+    with lock(home / LOCK):
+        sweep(home, PANEL)
+        sweep(home, METRICS)
+        publish_file(panel_path(home), page)
+        publish_file(home / METRICS, metrics)
 
 
 def panel_path(home: Path) -> Path:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from lake.durable.publish import publish_file
+from lake.durable.publish import publish_file, sweep
 from lake.durable.strict_json import dump_object, read_object
 from schemas.errors import StorageError
 from tamiyo_assets.panel.facts import CheckState, Rebuild
@@ -45,12 +45,13 @@ def read_state(home: Path) -> State:
 
 
 def publish_state(home: Path, state: State) -> None:
-    """Replace the file."""
+    """Replace the file; the caller holds the lock of the home's writers."""
     content = {
         "checks": [_plain(asdict(check)) for check in state.checks],
         "stages": _plain(dict(state.stages)),
         "rebuilds": [_plain(asdict(run)) for run in state.rebuilds],
     }
+    sweep(home, STATE)
     publish_file(home / STATE, dump_object(content))
 
 

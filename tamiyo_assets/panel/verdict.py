@@ -1,16 +1,18 @@
 """What is wrong, since when, and whom to ask: judged from the gathered facts, worst first."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
+from schemas.printable import shortened
 from tamiyo_assets.panel.facts import OPERATOR, Gap, PanelData, Serving, Severity
 
 Level = Literal["ERROR", "WARN", "GOOD", "YOUNG"]
 # checks whose failure the panel tells in its own words, from the same tables
 _TOLD_OTHERWISE: Final = frozenset({"mandatory_coverage", "graphs_have_elements", "serving", "quality_gates"})
 _NAMED: Final = 3
+_LONGEST: Final = 320  # characters of one problem, which is read at night
 _EXPECTED_WITHIN: Final = timedelta(hours=26)  # the nightly refresh, and two hours for it
 _NEEDED: Final = frozenset({"layer", "activation", "parameter"})  # node types that every graph has
 _FAULTS: Final = {
@@ -43,7 +45,8 @@ class Verdict:
 
 def judge(data: PanelData) -> Verdict:
     """Judge a home."""
-    problems = tuple(sorted(_problems(data), key=lambda problem: _ORDER[problem.severity]))
+    found = (replace(problem, what=shortened(problem.what, _LONGEST)) for problem in _problems(data))
+    problems = tuple(sorted(found, key=lambda problem: _ORDER[problem.severity]))
     if data.young and not problems:
         return Verdict("YOUNG", "Nothing has arrived in this home yet.", ())
     if not problems:
@@ -128,5 +131,5 @@ def _why(serving: Serving) -> str:
     """Why the newest bundle does not serve, in a few words; the section on serving has the figures."""
     failed = [gate.name for gate in serving.gates if not gate.passed]
     if not failed:
-        return "; ".join(serving.reasons)
+        return shortened("; ".join(serving.reasons), _LONGEST // 2)
     return f"gate {failed[0]} fails" if len(failed) == 1 else f"gates {', '.join(failed)} fail"

@@ -1,6 +1,7 @@
 """The panel: what a person woken at night reads on it, on a bad day, on a young home and on a damaged one."""
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -153,6 +154,20 @@ def test_all_is_well_is_said_only_if_it_is() -> None:
     assert told.level == "ERROR" and "Step features/layer failed" in told.headline and "disk full" in told.headline
 
 
+@pytest.mark.pipeline
+def test_a_bundle_that_does_not_fit_the_code_is_told_in_brief(bad: tuple[Settings, int], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(bad[0].home, home, symlinks=True)
+    build = gather(bad[0]).serving.newest
+    manifest = home / "bundles" / str(build) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"node_types"', '"' + "unknown" * 100 + '"'))
+    found = gather(resolve(home=home))
+    (reason,) = found.serving.reasons
+    assert len(reason) < 450 and f"`tamiyo preflight {str(build)[:16]}` lists all" in reason
+    assert all(len(problem.what) <= 320 for problem in judge(found).problems)
+    assert reason in Page(render(found)).text("serving")
+
+
 def test_what_serves_and_since_when_is_named() -> None:
     serving = Page(render(bad_facts(serving=True))).text("serving")
     assert f"Build {BUILD[:16]} serves since {on_the_page(NOW - timedelta(days=2))} (2 d ago), promoted by ada" in serving
@@ -263,11 +278,14 @@ def test_a_large_home_stays_a_small_page() -> None:
     assert "the 60 runs with the lowest coverage of 1000" in html and "and 288 smaller gaps" in html
 
 
-def test_the_command_writes_the_page_and_prints_one_object(tmp_path: Path) -> None:
-    home, runner = tmp_path, CliRunner()
+def test_the_command_writes_the_page_and_prints_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, runner, opened = tmp_path, CliRunner(), []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    (home / ".panel.html.0123.tmp").write_text("of a writer that was killed")
     done = runner.invoke(app, ["panel", "--home", str(home), "--json"])
     found = json.loads(done.stdout)
     assert done.exit_code == 0 and found["state"] == "YOUNG" and found["path"] == str(home / "panel.html")
-    assert (home / "panel.html").exists()
-    done = runner.invoke(app, ["panel", "--home", str(home), "--out", str(home / "other.html")])
+    assert (home / "panel.html").exists() and (home / "metrics.prom").exists() and not [*home.glob("*.tmp")]
+    done = runner.invoke(app, ["panel", "--home", str(home), "--out", str(home / "other.html"), "--open"])
     assert done.exit_code == 0 and str(home / "other.html") in done.stdout and (home / "other.html").exists()
+    assert opened == [(home / "other.html").as_uri()]
