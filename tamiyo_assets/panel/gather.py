@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from gnn.norms.published import load as load_norms
 from gnn.registry.refresh import load_records
+from lake.alert_outbox import AlertOutbox
 from lake.durable.strict_json import read_object
 from lake.settings import ORIGIN, Settings
 from lake.store.table_store import TableStore
@@ -53,7 +54,7 @@ def gather(settings: Settings, now: datetime | None = None) -> PanelData:
         max_age_days=settings.max_age / timedelta(days=1),
         thresholds={"mandatory_coverage": settings.mandatory_coverage, "family_coverage": family},
         serving=part("serving", lambda: of_bundles.serving_of(home, settings.gates), PanelData.serving),
-        alerts=open_alerts((), state.checks),
+        alerts=open_alerts(part("alerts", lambda: _told(home), ()), state.checks),
         gaps=gaps,
         feeds=part("feeds", lambda: of_feeds.feeds_of(tables, rejects, now, window, is_sample=is_sample), ()),
         rejects=rejects,
@@ -98,6 +99,22 @@ def open_alerts(told: Iterable[OpenAlert], checks: Iterable[CheckState]) -> tupl
     known = {(alert.asset, alert.check) for alert in found}
     found += [_alert(check) for scope, check in states.items() if scope not in passed | known]
     return tuple(sorted(found, key=lambda alert: (alert.severity, alert.since)))
+
+
+def _told(home: Path) -> tuple[OpenAlert, ...]:
+    """Alerts that have not ended, as the outbox has them."""
+    return tuple(
+        OpenAlert(
+            asset=alert.asset,
+            check=alert.check,
+            problem=alert.problem,
+            severity="WARN" if alert.severity == "WARN" else "ERROR",
+            since=datetime.fromisoformat(alert.since),
+            text=alert.what,
+            system=alert.system if alert.system in of_feeds.SYSTEMS else OPERATOR,
+        )
+        for alert in AlertOutbox(home, None).read().failing()
+    )
 
 
 def _alert(check: CheckState) -> OpenAlert:
