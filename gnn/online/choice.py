@@ -1,65 +1,33 @@
-"""From the network's answers to one decision: which kernel at which seed, or nothing, and why."""
+"""From the network's answers to one decision: which kernel at which seed by which method, or what else, and why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from gnn.bundle.manifest import CalibrationPart
-from gnn.bundle.read import Bundle
-from gnn.graph.batch import GraphBatch
+from gnn.join.rows import Bools, Floats
 from gnn.model.outputs import Outputs
 from gnn.model.readout import pair_log_weights
-from gnn.online.config import ServingConfig
-from gnn.online.snapshot import Snapshot
-from schemas.configuration import BLENDING_METHODS, RISK_CLASSES
-from schemas.features import LAYER, SEED
+from gnn.online.constraints import CONSTRAINTS, NORMAL, Constraint, Route, Ruling, ruling
+from gnn.online.facts import HARM, Facts
+from schemas.configuration import BLENDING_METHODS
 from schemas.kernels import KERNELS
-
-DORMANT: Final = "DORMANT"
-_LAYER_TYPE: Final = [f.name for f in LAYER.categorical].index("layer_type")
-_STAGE: Final = [f.name for f in SEED.categorical].index("lifecycle_stage")
-
-
-class KernelMasks:
-    """Masks of one bundle: `measured` bool [32], and by layer type id what was measured at such sites."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        policy, types = bundle.manifest.policy, bundle.registries["layer_type"]
-        self.measured = torch.tensor([kernel in policy.measured for kernel in KERNELS])
-        self._dormant = bundle.registries["lifecycle_stage"].index(DORMANT)
-        rows = self.measured.expand(types.capacity, -1).clone()
-        for name, kernels in policy.site_kernels.items():
-            rows[types.index(name)] = torch.tensor([kernel in kernels for kernel in KERNELS])
-        self._by_type = rows & self.measured
-
-    def of(self, batch: GraphBatch, snapshot: Snapshot, at_ns: int) -> Tensor:
-        """bool [S, 32] on the CPU: what each seed of the batch may take at that time.
-
-        A site of a layer type that was never measured may take any measured kernel; a seed that monitors nothing, none.
-        """
-        seeds, layers = batch.edge_index[("seed", "monitors", "layer")].cpu()
-        allowed = torch.zeros(batch.num_nodes("seed"), len(KERNELS), dtype=torch.bool)
-        types = batch.ids["layer"][:, _LAYER_TYPE].cpu()
-        # the first monitored layer is the site; written last, so it wins
-        allowed[seeds.flip(0)] = self._by_type[types[layers]].flip(0)
-        dormant = batch.ids["seed"][:, _STAGE].cpu() == self._dormant
-        free = torch.tensor([not held for held in snapshot.quarantined(KERNELS, at_ns)])
-        return allowed & dormant.unsqueeze(1) & free
-
-
-HARM = RISK_CLASSES.index("high")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was decided; `seed` is the row of the seed and `kernel` the blueprint, both None for a no-op.
+    """What was decided. `route` says what is done, `reason` and `priority` why.
 
-    `value` is the expected uplift in nats with its calibrated interval; `risk` the calibrated class probabilities.
+    `seed` is the row of the seed, `kernel` the blueprint and `blending` the method that the policy preferred, also if a
+    constraint then refused them; None if there was nothing to choose from. `value` is the expected uplift in nats with its
+    calibrated interval; `risk` the calibrated class probabilities.
     """
 
     reason: str
+    route: Route = Route.NO_OP
+    priority: str = NORMAL
     seed: int | None = None
     kernel: str | None = None
     value: float | None = None
@@ -73,32 +41,63 @@ class Choice:
         """Probability of high or critical harm."""
         return sum(self.risk[HARM:])
 
+    @classmethod
+    def ruled(cls, found: Ruling) -> "Choice":
+        """The choice if a constraint leaves nothing to choose from."""
+        return cls(found.reason, found.route, found.priority)
 
-def choose(outputs: Outputs, mask: Tensor, calibration: CalibrationPart, config: ServingConfig) -> Choice:
-    """The pair with the highest joint logit of a batch of one graph, unless nothing is left or it is not worth it."""
-    if mask.shape[0] == 0:
-        return Choice("no_seed_candidates")
-    if not bool(mask.any()):
-        return Choice("no_kernel_left")
-    weights = pair_log_weights(outputs.seed_scores, outputs.seed_policy_logits).masked_fill(~mask, -torch.inf)
-    seed, column = divmod(int(weights.flatten().argmax()), len(KERNELS))
-    value = float(outputs.seed_value[seed, column])
-    width = calibration.interval_scale * float(torch.exp(0.5 * outputs.seed_value_log_var[seed, column]))
-    risk = torch.softmax(outputs.seed_risk_logits[seed, column].double() / calibration.risk_temperature, 0)
-    found = Choice(
-        reason="policy",
+
+@dataclass(frozen=True)
+class Answers:
+    """What the network says of S seeds, in float64: joint log `weights`, `value` and its half `width` [S, K], `risk` [S, K, 5].
+
+    `blending` [M] are the logits of the methods, None if that head was not trained.
+    """
+
+    weights: Floats
+    value: Floats
+    width: Floats
+    risk: Floats
+    blending: Floats | None
+
+    @classmethod
+    def of(cls, outputs: Outputs, calibration: CalibrationPart, *, blending: bool) -> "Answers":
+        """Calibrate the outputs of a batch of one graph; `blending` tells whether its head was trained."""
+        risk = torch.softmax(outputs.seed_risk_logits.double() / calibration.risk_temperature, 2)
+        return cls(
+            weights=pair_log_weights(outputs.seed_scores, outputs.seed_policy_logits).double().numpy(),
+            value=outputs.seed_value.double().numpy(),
+            width=(calibration.interval_scale * torch.exp(0.5 * outputs.seed_value_log_var.double())).numpy(),
+            risk=risk.numpy(),
+            blending=outputs.blending_logits[0].double().numpy() if blending else None,
+        )
+
+    @property
+    def harm(self) -> Floats:
+        """Probability of high or critical harm: float64 [S, K]."""
+        return np.asarray(self.risk[:, :, HARM:].sum(axis=2))
+
+
+def choose(answers: Answers, left: Bools, facts: Facts, constraints: Sequence[Constraint] = CONSTRAINTS) -> Choice:
+    """The candidate with the highest joint logit among `left` (bool [S, K, M], not empty), and what the constraints say of it.
+
+    Of the methods that are left for it, the one with the highest logit, or the first if the head was not trained.
+    """
+    weights = np.where(left.any(axis=2), answers.weights, -np.inf)
+    seed, kernel = (int(place) for place in np.unravel_index(int(weights.argmax()), weights.shape))
+    methods = left[seed, kernel]
+    method = int(methods.argmax() if answers.blending is None else np.where(methods, answers.blending, -np.inf).argmax())
+    found = ruling(facts.answered(answers.value, answers.harm), seed, kernel, method, constraints)
+    value, width = float(answers.value[seed, kernel]), float(answers.width[seed, kernel])
+    return Choice(
+        reason=found.reason,
+        route=found.route,
+        priority=found.priority,
         seed=seed,
-        kernel=KERNELS[column],
+        kernel=KERNELS[kernel],
         value=value,
         value_low=value - width,
         value_high=value + width,
-        risk=tuple(risk.tolist()),
-        blending=BLENDING_METHODS[int(outputs.blending_logits[0].argmax())],
+        risk=tuple(answers.risk[seed, kernel].tolist()),
+        blending=BLENDING_METHODS[method],
     )
-    if found.harm > config.max_harm:
-        return _no_op(found, "risk_too_high")
-    return found if value > config.min_value else _no_op(found, "no_op_is_better")
-
-
-def _no_op(found: Choice, reason: str) -> Choice:
-    return Choice(reason, value=found.value, value_low=found.value_low, value_high=found.value_high, risk=found.risk)

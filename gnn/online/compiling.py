@@ -1,83 +1,246 @@
-"""torch.compile where it works: the outcome is recorded once per model version, and serving goes on eager without it."""
+"""torch.compile where it works: tried at load, its outcome kept per build and device, and eager answers without it.
+
+Every graph is called together with a small companion graph, so that no dimension is ever 0 or 1, for which the compiler would
+specialise: the shapes that are tried at load then cover all that come. Compiled code is called so that it may not compile
+again; if it would have to, or fails, the answer is eager.
+"""
 
 import json
 import logging
+import re
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from gnn.bundle.golden import answer
+from gnn.bundle.golden import TOLERANCE
 from gnn.bundle.layout import batch_from
 from gnn.bundle.read import Bundle
+from gnn.graph.batch import GraphBatch
+from gnn.graph.scale import scale
 from gnn.model.network import TamiyoGNN
+from gnn.model.outputs import OUTPUT_SHAPES, Outputs
 from gnn.online.config import ServingConfig
 from lake.durable.publish import lock, publish_file
 from schemas.errors import COMPILER_FAULTS
+from schemas.features import NODE_TYPES, RELATIONS
 
 _LOG = logging.getLogger(__name__)
 COMPILE_STATUS = "compile_status.json"
 Status = Literal["COMPILED", "EAGER_FALLBACK", "EAGER"]
+_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]+")
+_COMPILER = threading.Lock()  # torch's compiler and its stance belong to the process: one caller at a time
+_COMPANIONS: Final = (2, 3)  # nodes of each type of the companion graphs that are tried
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """The module to call, how it runs, and whether this outcome is new for this model version."""
+class Outcome:
+    """How a network runs now: `error` is why it does not run compiled, `warm_ms` what the attempt at load took."""
 
-    module: nn.Module
     status: Status
     error: str | None = None
-    fresh: bool = False
+    warm_ms: float = 0.0
 
 
-def compiled(network: TamiyoGNN, bundle: Bundle, config: ServingConfig, device: torch.device, home: Path | None) -> Compiled:
-    """Compile `network` and try it on a golden graph; any failure of the compiler falls back to eager.
+class Compiled:
+    """The network of one bundle, called compiled where that works. Safe between threads."""
 
-    The outcome goes to `<home>/compile_status.json` under the build id (not at all where `home` is None). EAGER: not asked.
-    """
-    if not config.compile:
-        return Compiled(network, "EAGER")
-    module, error = _attempt(network, bundle, config, device)
-    status: Status = "COMPILED" if error is None else "EAGER_FALLBACK"
-    fresh = _record(home, bundle.build_id, config, status, error)
-    if error is not None and fresh:
-        _LOG.warning("torch.compile of build %s failed, serving goes on eager: %s", bundle.build_id, error)
-    return Compiled(module, status, error, fresh)
+    def __init__(
+        self,
+        network: TamiyoGNN,
+        bundle: Bundle,
+        config: ServingConfig,
+        device: torch.device,
+        home: Path | None,
+        told: Callable[[Outcome], None],
+    ) -> None:
+        """Try to compile. `told` hears of each outcome once: of this one if it is new for `home`, of a later failure.
+
+        EAGER: not asked. `home` None keeps no outcomes, and each is new.
+        """
+        self._eager, self._home, self._told = network, home, told
+        self._key = (bundle.build_id, f"{device.type}/{config.precision}/{config.compile_backend}")
+        self._autocast = (device.type, config.precision == "bfloat16")
+        self._module: Callable[..., Outputs] | None = None
+        self._companion = companion(_COMPANIONS[0]).to(device)
+        self.fallbacks = 0
+        self.outcome = Outcome("EAGER")
+        if config.compile:
+            started = time.perf_counter()
+            error = self._attempt(bundle, config, device)
+            warm_ms = (time.perf_counter() - started) * 1e3
+            self._settle(Outcome("COMPILED" if error is None else "EAGER_FALLBACK", error, warm_ms))
+
+    def __call__(self, batch: GraphBatch, mask: Tensor) -> Outputs:
+        """Outputs of a batch of one graph with `mask` bool [S, 32]; nothing compiles in here."""
+        module = self._module
+        if module is None:
+            return self._answer(self._eager, batch, mask)
+        if not _COMPILER.acquire(blocking=False):
+            # another bundle is compiling beside, or another thread calls: the eager answer is the faster one
+            return self._answer(self._eager, batch, mask)
+        try:
+            with torch.compiler.set_stance("fail_on_recompile"):
+                return self._together(module, self._companion, batch, mask)
+        except COMPILER_FAULTS as error:
+            self._fall_back(error)
+        finally:
+            _COMPILER.release()
+        return self._answer(self._eager, batch, mask)
+
+    def _attempt(self, bundle: Bundle, config: ServingConfig, device: torch.device) -> str | None:
+        """Compile on the golden graphs beside companions of several sizes; why that failed, or None."""
+        graphs = []
+        for number in (0, 1):
+            prefix = f"input.{number}."
+            inputs = {k.removeprefix(prefix): v for k, v in bundle.golden.items() if k.startswith(prefix)}
+            graphs.append(scale(batch_from(inputs, 1), bundle.norms.priors).to(device))
+        calls = [(graph, companion(nodes).to(device)) for nodes in _COMPANIONS for graph in (*graphs, self._companion)]
+        try:
+            with _COMPILER, torch.inference_mode():
+                module = cast(Callable[..., Outputs], torch.compile(self._eager, dynamic=True, backend=config.compile_backend))
+                for graph, beside in calls:
+                    self._together(module, beside, graph, _every_kernel(graph))
+                with torch.compiler.set_stance("fail_on_recompile"):
+                    for graph, beside in calls:
+                        self._compare(self._together(module, beside, graph, _every_kernel(graph)), graph)
+        except COMPILER_FAULTS as error:
+            return _text(error)
+        self._module = module
+        return None
+
+    def _compare(self, found: Outputs, graph: GraphBatch) -> None:
+        """Raise ValueError if compiled and eager answers differ by more than golden outputs may, or 2 % in bfloat16."""
+        expected = self._answer(self._eager, graph, _every_kernel(graph)).tensors()
+        limit = 0.02 if self._autocast[1] else 10 * TOLERANCE
+        for name, tensor in found.tensors().items():
+            worst = (
+                float(((tensor - expected[name]).abs() / expected[name].abs().clamp(min=1.0)).max()) if tensor.numel() else 0.0
+            )
+            if not worst <= limit:
+                raise ValueError(f"output {name}: expected the eager answer within {limit}, found a difference of {worst:.3g}")
+
+    def _together(self, module: Callable[..., Outputs], beside: GraphBatch, batch: GraphBatch, mask: Tensor) -> Outputs:
+        """Outputs of `batch`, computed in one batch with the companion."""
+        sizes = {"G": 1, "S": batch.num_nodes("seed"), "B": batch.num_nodes("blueprint")}
+        outputs = self._answer(module, joined(batch, beside), torch.cat([mask, _every_kernel(beside)]))
+        return Outputs(**{name: tensor[: sizes[str(OUTPUT_SHAPES[name][0])]] for name, tensor in outputs.tensors().items()})
+
+    def _answer(self, module: Callable[..., Outputs], batch: GraphBatch, mask: Tensor) -> Outputs:
+        kind, enabled = self._autocast
+        with torch.autocast(kind, torch.bfloat16, enabled=enabled):
+            return module(batch, mask)
+
+    def _fall_back(self, error: Exception) -> None:
+        """Serve eager from now on, and say so once."""
+        self.fallbacks += 1
+        self._module = None
+        self._settle(Outcome("EAGER_FALLBACK", _text(error), self.outcome.warm_ms), later=True)
+
+    def _settle(self, outcome: Outcome, *, later: bool = False) -> None:
+        self.fallbacks += outcome.error is not None and not later
+        self.outcome = outcome
+        # a decision does no I/O: what fails inside one is written by a thread of its own
+        if later:
+            threading.Thread(target=self._tell, args=(outcome,), name="tamiyo-compile-status").start()
+        else:
+            self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if _record(self._home, self._key, outcome):
+            if outcome.error is not None:
+                _LOG.warning("torch.compile of build %s failed, serving goes on eager: %s", self._key[0], outcome.error)
+            self._told(outcome)
 
 
-def _attempt(network: TamiyoGNN, bundle: Bundle, config: ServingConfig, device: torch.device) -> tuple[nn.Module, str | None]:
-    try:
-        module = cast(TamiyoGNN, torch.compile(network, dynamic=True, backend=config.compile_backend))
-        inputs = {k.removeprefix("input.0."): v for k, v in bundle.golden.items() if k.startswith("input.0.")}
-        answer(module, batch_from(inputs, 1).to(device), bundle.golden["kernel_mask"].to(device), bundle.norms.priors)
-    except COMPILER_FAULTS as error:
-        return network, f"{type(error).__name__}: {error}"[:500]
-    return module, None
+def companion(nodes: int) -> GraphBatch:
+    """A graph with `nodes` nodes of each type and as many edges of each relation, all features missing."""
+    rows, ptr = torch.arange(nodes), torch.tensor([0, nodes])
+    return GraphBatch(
+        num_graphs=1,
+        x={node.name: torch.zeros(nodes, node.width) for node in NODE_TYPES},
+        ids={node.name: torch.zeros(nodes, len(node.categorical), dtype=torch.int64) for node in NODE_TYPES},
+        ptr={node.name: ptr for node in NODE_TYPES},
+        edge_index={r.triple: torch.stack([rows, rows]) for r in RELATIONS},
+        edge_attr={r.triple: torch.zeros(nodes, r.width) for r in RELATIONS},
+        edge_ids={r.triple: torch.zeros(nodes, len(r.categorical), dtype=torch.int64) for r in RELATIONS},
+        edge_ptr={r.triple: ptr for r in RELATIONS},
+    )
 
 
-def _record(home: Path | None, build_id: str, config: ServingConfig, status: Status, error: str | None) -> bool:
-    """Write the outcome down; whether this model version had not said it before."""
+def joined(first: GraphBatch, second: GraphBatch) -> GraphBatch:
+    """Both batches of one graph as one of two."""
+
+    def rows(name: str) -> dict[Any, Tensor]:
+        ours, theirs = getattr(first, name), getattr(second, name)
+        return {key: torch.cat([ours[key], theirs[key]]) for key in ours}
+
+    def offsets(name: str) -> dict[Any, Tensor]:
+        ours, theirs = getattr(first, name), getattr(second, name)
+        return {key: torch.cat([ours[key], theirs[key][1:] + ours[key][-1]]) for key in ours}
+
+    def moved(triple: tuple[str, str, str]) -> Tensor:
+        ends = torch.stack([first.ptr[triple[0]][-1], first.ptr[triple[2]][-1]]).unsqueeze(1)
+        return torch.cat([first.edge_index[triple], second.edge_index[triple] + ends], dim=1)
+
+    return GraphBatch(
+        num_graphs=2,
+        x=rows("x"),
+        ids=rows("ids"),
+        ptr=offsets("ptr"),
+        edge_index={triple: moved(triple) for triple in first.edge_index},
+        edge_attr=rows("edge_attr"),
+        edge_ids=rows("edge_ids"),
+        edge_ptr=offsets("edge_ptr"),
+    )
+
+
+def _every_kernel(batch: GraphBatch) -> Tensor:
+    return torch.ones(
+        batch.num_nodes("seed"), int(OUTPUT_SHAPES["seed_value"][1]), dtype=torch.bool, device=batch.x["seed"].device
+    )
+
+
+def _text(error: Exception) -> str:
+    return _ADDRESS.sub("0x…", f"{type(error).__name__}: {error}")[:500]
+
+
+def _record(home: Path | None, key: tuple[str, str], outcome: Outcome) -> bool:
+    """Write the outcome down; whether it is to be told: the first one of its key, and each failure that is not the last one."""
     if home is None:
         return True
-    path = home / COMPILE_STATUS
+    build_id, how = key
     with lock(home / f".{COMPILE_STATUS}.lock"):
         known = compile_status(home)
-        entry = {"status": status, "error": error, "backend": config.compile_backend, "torch": torch.__version__}
-        before = known.get(build_id)
-        if before is not None and {k: v for k, v in before.items() if k != "at"} == entry:
+        ours = known.setdefault(build_id, {})
+        entry = {"status": outcome.status, "error": outcome.error, "torch": torch.__version__}
+        before = ours.get(how)
+        if before is not None and {name: before.get(name) for name in entry} == entry:
             return False
-        known[build_id] = entry | {"at": datetime.now(UTC).isoformat()}
-        publish_file(path, (json.dumps(known, sort_keys=True, indent=1) + "\n").encode("utf-8"))
-    return before is None
+        ours[how] = entry | {"at": datetime.now(UTC).isoformat(), "warm_ms": round(outcome.warm_ms, 1)}
+        publish_file(home / COMPILE_STATUS, (json.dumps(known, sort_keys=True, indent=1) + "\n").encode("utf-8"))
+    return before is None or outcome.error is not None
 
 
-def compile_status(home: Path) -> dict[str, dict[str, Any]]:
-    """Outcomes by build id; empty where the file is absent or damaged (it is derived, and written again)."""
+def compile_status(home: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Outcomes by build id, then by `<device>/<precision>/<backend>`; empty if the file is absent or damaged.
+
+    It is derived, and written again.
+    """
     try:
         found = json.loads((home / COMPILE_STATUS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        build: ways
+        for build, ways in found.items()
+        if isinstance(ways, dict) and all(isinstance(w, dict) for w in ways.values())
+    }

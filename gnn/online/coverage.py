@@ -1,7 +1,9 @@
 """Coverage of the graph that is decided on, and its blueprints without a safety sheet."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from gnn.encode.build import FeatureSet
 from gnn.online.config import ServingConfig
 from gnn.online.snapshot import Snapshot
 from schemas.features import COVERAGE_KEYS
+
+MAP_BYTES: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,15 @@ class GraphCoverage:
         )
 
     def annotations(self) -> dict[str, str]:
-        """`feature_coverage`, `coverage_map`, `coverage_types` of a command."""
-        return {
+        """`feature_coverage`, `coverage_map`, `coverage_types`, and `coverage_map_truncated` if the map is not whole."""
+        found = {
             "feature_coverage": f"{self.figures.mean:.6f}",
-            "coverage_map": _rounded(self.figures.keys),
-            "coverage_types": _rounded(self.figures.families),
+            "coverage_map": _rounded(self.figures.keys.items()),
+            "coverage_types": _rounded(self.figures.families.items()),
         }
+        if len(found["coverage_map"]) > MAP_BYTES:
+            found |= {"coverage_map": _lowest(self.figures.keys), "coverage_map_truncated": "true"}
+        return found
 
 
 def graph_coverage(features: FeatureSet, snapshot: Snapshot) -> GraphCoverage:
@@ -55,5 +62,17 @@ def graph_coverage(features: FeatureSet, snapshot: Snapshot) -> GraphCoverage:
     return GraphCoverage(figures, len(gaps.missing), len(gaps.partial))
 
 
-def _rounded(ratios: dict[str, float]) -> str:
-    return json.dumps({name: round(ratio, 6) for name, ratio in ratios.items()}, separators=(",", ":"))
+def _lowest(ratios: dict[str, float]) -> str:
+    """The keys with the lowest ratios, by name among equals, as many as fit."""
+    kept: list[tuple[str, float]] = []
+    size = len("{}")
+    for name, ratio in sorted(ratios.items(), key=lambda pair: (pair[1], pair[0])):
+        size += len(_rounded([(name, ratio)])) - len("{}") + bool(kept)
+        if size > MAP_BYTES:
+            break
+        kept.append((name, ratio))
+    return _rounded(kept)
+
+
+def _rounded(ratios: Iterable[tuple[str, float]]) -> str:
+    return json.dumps({name: round(ratio, 6) for name, ratio in ratios}, separators=(",", ":"))

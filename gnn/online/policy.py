@@ -1,85 +1,87 @@
 """TamiyoPolicy: online, a packet in, outputs and a command out; the same builder and bundle as offline, and no I/O."""
 
+import threading
 import time
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gnn.bundle.preflight import preflight
+from gnn.bundle.preflight import Mismatch, preflight
 from gnn.bundle.read import Bundle
+from gnn.graph.batch import GraphBatch
 from gnn.graph.builder import Built, GraphBuilder
 from gnn.graph.scale import scale
 from gnn.model.outputs import Outputs
-from gnn.online.choice import Choice, KernelMasks, choose
-from gnn.online.compiling import Compiled, compiled
+from gnn.online.choice import Answers, Choice, choose
+from gnn.online.command import Sheets, annotations_of, command_of
+from gnn.online.compiling import Compiled, Outcome
 from gnn.online.config import ServingConfig, torch_device
+from gnn.online.constraints import Route, candidates
 from gnn.online.coverage import GraphCoverage, graph_coverage
-from gnn.online.snapshot import MISSING, Sheet, Snapshot, same_build
+from gnn.online.facts import BundleFacts, Facts, facts_of
+from gnn.online.offered import OfferedOutputs
+from gnn.online.snapshot import Snapshot
 from gnn.online.telemetry import TelemetryQueue, compile_packet, decision_packet
-from schemas.configuration import MODEL_NAME, RISK_CLASSES
 from schemas.errors import BundleRejected, ServingError
 from schemas.leyline import leyline_pb2 as pb
 
 
-def command_of(
-    choice: Choice, seed_id: str | None, annotations: dict[str, str], config: ServingConfig, now_ns: int
-) -> pb.AdaptationCommand:
-    """GERMINATE the chosen kernel at the chosen seed, or PAUSE for a no-op."""
-    command = pb.AdaptationCommand(
-        version=1,
-        command_id=str(uuid.uuid4()),
-        command_type=pb.COMMAND_PAUSE if choice.kernel is None else pb.COMMAND_SEED,
-        execution_deadline_ms=config.deadline_ms,
-        issued_by="tamiyo",
-        annotations=annotations,
-    )
-    command.issued_at.FromNanoseconds(now_ns)
-    if choice.kernel is not None:
-        command.target_seed_id = seed_id or ""
-        command.seed_operation.operation = pb.SEED_OP_GERMINATE
-        command.seed_operation.blueprint_id = choice.kernel
-    return command
-
-
-def annotations_of(
-    choice: Choice, sheet: Sheet, coverage: GraphCoverage, bundle: Bundle, snapshot: Snapshot, now_ns: int
-) -> dict[str, str]:
-    """All annotations; `sheet` is that of the chosen kernel, or of the host for a no-op."""
-    found = coverage.annotations() | {
-        "feature_manifest": bundle.manifest_digest,
-        "policy_version": MODEL_NAME,
-        "build_id": bundle.build_id,
-        "metadata_age_ms": str(max(0, (now_ns - snapshot.taken_at_ns) // 1_000_000)),
-        "bsds_hazard_band": sheet.hazard_band,
-        "bsds_handling_class": sheet.handling_class,
-        "bsds_resource_profile": sheet.resource_profile,
-        "bsds_provenance": sheet.provenance,
-        "bsds_risk": MISSING if sheet.risk is None else f"{sheet.risk:.6f}",
-        "reason": choice.reason,
-    }
-    numbers = {"policy_value": choice.value, "policy_value_low": choice.value_low, "policy_value_high": choice.value_high}
-    found |= {name: f"{value:.6f}" for name, value in numbers.items() if value is not None}
-    found |= {f"policy_risk_{name}": f"{share:.6f}" for name, share in zip(RISK_CLASSES, choice.risk, strict=False)}
-    return found | ({"blending_method": choice.blending} if choice.blending is not None else {})
-
-
 @dataclass(frozen=True)
 class Decision:
-    """What the policy answers: the network's outputs (on the CPU), the choice in words, and the command to send."""
+    """What the policy answers: the offered outputs (on the CPU), the choice in words, the command, and what to tell of it.
 
-    outputs: Outputs
+    `command` is sent unless the choice's route is `no_op`. `stages_ms` is what building, the network and choosing took.
+    """
+
+    outputs: OfferedOutputs
     choice: Choice
     command: pb.AdaptationCommand
     coverage: GraphCoverage
+    telemetry: pb.TelemetryPacket
+    build_id: str
+    stages_ms: Mapping[str, float]
+
+    @property
+    def publishes(self) -> bool:
+        """Whether the command is to be sent."""
+        return self.choice.route is not Route.NO_OP
+
+
+@dataclass
+class _Engine:
+    """One bundle ready to decide; `builder` keeps the states of the runs and is used under the policy's lock alone."""
+
+    bundle: Bundle
+    facts: BundleFacts
+    network: Compiled
+    builder: GraphBuilder | None = None
+    saved: bytes = b""
+    last: GraphBatch | None = field(default=None, repr=False)
+
+    def build(self, data: bytes, snapshot: Snapshot, *, pin: bool) -> Built:
+        """The graph of one packet; ServingError for a completion marker."""
+        if self.builder is None:
+            self.builder = GraphBuilder(snapshot.metadata, self.bundle.registries, pin=pin)
+            if self.saved:
+                self.builder.restore(self.saved)
+        elif self.builder.metadata is not snapshot.metadata:
+            self.builder.refresh(snapshot.metadata)
+        built = self.builder.build_packets([data])
+        if built.batch.num_graphs != 1:
+            raise ServingError("packet: expected a training state, found a completion marker; nothing is to be decided on it")
+        self.last = built.batch
+        return built
+
+    def save(self) -> bytes:
+        return self.builder.save() if self.builder is not None else self.saved
 
 
 class TamiyoPolicy:
-    """One bundle, ready to decide; keeps the state of the runs that it has seen. Not for several threads at once."""
+    """The bundle that serves; keeps the state of the runs that it has seen. Several threads may call it."""
 
     def __init__(
         self,
@@ -90,18 +92,14 @@ class TamiyoPolicy:
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """Use `load`; `clock` gives nanoseconds since 1970 UTC."""
-        self.bundle = bundle
         self.config = config or ServingConfig()
         self.device = torch_device(self.config)
-        network = bundle.network.to(self.device)
-        self.compiling: Compiled = compiled(network, bundle, self.config, self.device, home)
-        self._masks = KernelMasks(bundle)
-        self._builder: GraphBuilder | None = None
-        self._saved: bytes | None = None
+        self._home, self._clock = home, clock
+        self._lock = threading.Lock()
+        self._swaps = threading.Lock()
         self._queue = TelemetryQueue(self.config.telemetry_limit)
-        self._clock = clock
-        if self.compiling.fresh:
-            self._queue.put(compile_packet(self.compiling, bundle.build_id, clock()))
+        self._engine = self._engine_of(bundle)
+        self._served = frozenset({bundle.build_id})
 
     @classmethod
     def load(
@@ -121,27 +119,80 @@ class TamiyoPolicy:
             raise BundleRejected(f"bundle {path}: " + "; ".join(str(m) for m in report.mismatches))
         return cls(report.bundle, config, home=home, clock=clock)
 
-    @torch.inference_mode()
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that serves now."""
+        return self._engine.bundle
+
+    @property
+    def compiling(self) -> Outcome:
+        """How its network runs."""
+        return self._engine.network.outcome
+
+    def swap(self, path: Path | str) -> str:
+        """Serve the bundle at `path` from the next decision on, and return its build id.
+
+        It is preflighted, also against the serving bundle and the newest live graph, and warmed while the old one goes on.
+        The runs keep their states if both have the same features. BundleRejected lists every mismatch; the old one then stays.
+        """
+        with self._swaps:
+            report = preflight(Path(path), self.bundle, self._engine.last)
+            faults = [m for m in report.mismatches if not _of_an_older_registry(m)]
+            if report.bundle is None or faults:
+                raise BundleRejected(f"bundle {path}: " + "; ".join(map(str, faults)) + ". The serving bundle stays.")
+            fresh = self._engine_of(report.bundle)
+            with self._lock:
+                if _same_features(fresh.bundle, self.bundle):
+                    fresh.saved = self._engine.save()
+                self._served |= {fresh.bundle.build_id}
+                self._engine = fresh
+            return fresh.bundle.build_id
+
     def decide(self, packet: bytes | pb.SystemStatePacket, metadata: Snapshot) -> Decision:
-        """Decide on one packet with an immutable metadata snapshot of this bundle (`Snapshot.of(policy.bundle, tables)`).
+        """Decide on one packet with an immutable metadata snapshot (`Snapshot.of(policy.bundle, tables)`), and tell of it.
 
         ContractError where the packet breaks its contract, ServingError where it is no training state.
         """
+        decision = self.evaluate(packet, metadata)
+        self._queue.put(decision.telemetry)
+        return decision
+
+    @torch.inference_mode()
+    def evaluate(self, packet: bytes | pb.SystemStatePacket, metadata: Snapshot) -> Decision:
+        """As `decide`, with nothing told: for a caller that may come too late with it."""
         started = time.perf_counter()
-        same_build(metadata, self.bundle)
-        built = self._build(packet, metadata)
+        self._require_served(metadata)
+        data = packet if isinstance(packet, bytes) else packet.SerializeToString()
+        with self._lock:
+            engine = self._engine
+            built = engine.build(data, metadata, pin=self.device.type == "cuda")
         at_ns = int(built.features.joined.states.times[-1])
-        mask = self._masks.of(built.batch, metadata, at_ns)
-        outputs = self._answer(built, mask)
-        choice = choose(outputs, mask, self.bundle.manifest.calibration, self.config)
-        now = self._clock()
         coverage = graph_coverage(built.features, metadata)
-        sheet = metadata.sheet(choice.kernel or _host(built), at_ns)
-        annotations = annotations_of(choice, sheet, coverage, self.bundle, metadata, now)
-        command = command_of(choice, _seed_id(built, choice), annotations, self.config, now)
-        latency_ms = (time.perf_counter() - started) * 1e3
-        self._queue.put(decision_packet(coverage, latency_ms, self.compiling, self.config, now))
-        return Decision(outputs, choice, command, coverage)
+        facts = facts_of(built, metadata, engine.facts, coverage.figures, self.config, at_ns)
+        left, ruled = candidates(facts)
+        after_build = time.perf_counter()
+        outputs = self._answer(engine, built, torch.from_numpy(left.any(axis=2)))
+        after_network = time.perf_counter()
+        choice = Choice.ruled(ruled) if ruled is not None else self._choose(engine, outputs, left, facts)
+        sheets = Sheets(facts.host, metadata.sheet(choice.kernel, at_ns) if choice.kernel is not None else None)
+        now = self._clock()
+        annotations = annotations_of(choice, sheets.shown(choice.route), coverage, engine.bundle, metadata, now)
+        command = command_of(choice, facts, annotations, now)
+        ended = time.perf_counter()
+        stages = {
+            "build": (after_build - started) * 1e3,
+            "network": (after_network - after_build) * 1e3,
+            "choose": (ended - after_network) * 1e3,
+            "total": (ended - started) * 1e3,
+        }
+        step = pb.SystemStatePacket.FromString(data).global_step
+        told = decision_packet(coverage, choice, sheets, stages["total"], engine.network, self.config, step, now)
+        offered = OfferedOutputs(outputs, engine.bundle.manifest.heads)
+        return Decision(offered, choice, command, coverage, told, engine.bundle.build_id, stages)
+
+    def tell(self, packet: pb.TelemetryPacket) -> None:
+        """Add a packet to what `drain_telemetry` hands out."""
+        self._queue.put(packet)
 
     def drain_telemetry(self) -> list[pb.TelemetryPacket]:
         """The telemetry of the decisions since the last call: each packet once, at most `telemetry_limit` of them."""
@@ -149,51 +200,58 @@ class TamiyoPolicy:
 
     def save(self) -> bytes:
         """The states of the runs so far, for `restore`."""
-        return self._builder.save() if self._builder is not None else self._saved or b""
+        with self._lock:
+            return self._engine.save()
 
     def restore(self, saved: bytes) -> None:
         """Go on from saved states; FeatureError where they are damaged."""
-        self._saved = saved or None
-        if self._builder is not None and saved:
-            self._builder.restore(saved)
+        with self._lock:
+            self._engine.saved = saved
+            if self._engine.builder is not None and saved:
+                self._engine.builder.restore(saved)
 
     def forget(self, run: str) -> None:
         """Drop the state of a run that has ended."""
-        if self._builder is not None:
-            self._builder.forget(run)
+        with self._lock:
+            if self._engine.builder is not None:
+                self._engine.builder.forget(run)
 
-    def _build(self, packet: bytes | pb.SystemStatePacket, snapshot: Snapshot) -> Built:
-        if self._builder is None:
-            self._builder = GraphBuilder(snapshot.metadata, self.bundle.registries, pin=self.device.type == "cuda")
-            if self._saved is not None:
-                self._builder.restore(self._saved)
-        elif self._builder.metadata is not snapshot.metadata:
-            self._builder.refresh(snapshot.metadata)
-        data = packet if isinstance(packet, bytes) else packet.SerializeToString()
-        built = self._builder.build_packets([data])
-        if built.batch.num_graphs != 1:
-            raise ServingError("packet: expected a training state, found a completion marker; nothing is to be decided on it")
-        return built
+    def _engine_of(self, bundle: Bundle) -> _Engine:
+        def told(outcome: Outcome) -> None:
+            self._queue.put(compile_packet(outcome, bundle.build_id, self._clock()))
 
-    def _answer(self, built: Built, mask: Tensor) -> Outputs:
+        network = Compiled(bundle.network.to(self.device), bundle, self.config, self.device, self._home, told)
+        return _Engine(bundle, BundleFacts.of(bundle), network)
+
+    def _require_served(self, snapshot: Snapshot) -> None:
+        """ServingError for a snapshot of a bundle that never served here: it was taken for another policy."""
+        if snapshot.build_id not in self._served:
+            raise ServingError(
+                f"metadata: expected a snapshot of build {self.bundle.build_id}, found one of {snapshot.build_id}; "
+                "take it with Snapshot.of(policy.bundle, tables)"
+            )
+
+    def _answer(self, engine: _Engine, built: Built, mask: Tensor) -> Outputs:
         """The outputs in float32 on the CPU; host tensors are pinned and copied without blocking where CUDA is used."""
-        batch = scale(built.batch, self.bundle.norms.priors).to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            outputs: Outputs = self.compiling.module(batch, mask.to(self.device, non_blocking=True))
+        batch = scale(built.batch, engine.bundle.norms.priors).to(self.device, non_blocking=True)
+        outputs = engine.network(batch, mask.to(self.device, non_blocking=True))
         return Outputs(**{name: tensor.float().cpu() for name, tensor in outputs.tensors().items()})
 
-
-def _seed_id(built: Built, choice: Choice) -> str | None:
-    if choice.seed is None:
-        return None
-    names = built.features.joined.nodes["seed"].names
-    found = None if names is None else names.take(np.array([choice.seed])).arrow()[0].as_py()
-    return str(found) if found is not None else None
+    def _choose(self, engine: _Engine, outputs: Outputs, left: np.ndarray, facts: Facts) -> Choice:
+        manifest = engine.bundle.manifest
+        head = manifest.heads.get("blending")
+        answers = Answers.of(outputs, manifest.calibration, blending=head is not None and head.trained)
+        return choose(answers, left, facts)
 
 
-def _host(built: Built) -> str | None:
-    found = built.features.joined.states.hosts.arrow()[-1].as_py()
-    return str(found) if found else None
+def _same_features(first: Bundle, second: Bundle) -> bool:
+    ours, theirs = first.manifest, second.manifest
+    return ours.node_types == theirs.node_types and ours.relations == theirs.relations
+
+
+def _of_an_older_registry(mismatch: Mismatch) -> bool:
+    """Whether it is a key that the new bundle's registry lacks: of an older bundle, to which somebody rolled back."""
+    return mismatch.where.startswith("registry ") and ", key " in mismatch.where and mismatch.found == "None"
 
 
 __all__ = ["Decision", "ServingConfig", "Snapshot", "TamiyoPolicy"]

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from gnn.bundle.read import Bundle
 from gnn.coverage.sheets import missing_and_partial
 from gnn.join.metadata import Metadata
 from gnn.join.rows import Ints, Rows
-from schemas.errors import ServingError, TamiyoError
+from schemas.errors import TamiyoError
 
 _LOG = logging.getLogger(__name__)
 MISSING = "missing"
@@ -37,7 +37,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One immutable snapshot, encoded with one bundle's registries and norms; `taken_at_ns` is when it was read."""
+    """One immutable snapshot of contract tables; `build_id` says for which bundle, `taken_at_ns` when it was read."""
 
     metadata: Metadata
     build_id: str
@@ -50,33 +50,40 @@ class Snapshot:
 
     def sheet(self, blueprint_id: str | None, at_ns: int) -> Sheet:
         """The newest sheet of that blueprint that is not newer than `at_ns`."""
-        code = self.metadata.codes_of.get(blueprint_id or "", -1)
-        sheets, found = self.metadata.sheets.rows, self.metadata.sheets.newest(np.array([code]), np.array([at_ns]))
-        missing, partial = missing_and_partial(sheets, found)
-        if missing[0]:
-            return Sheet()
-        row = int(found[0])
-        risk = float(sheets.numbers("risk_score")[row])
-        return Sheet(
-            hazard_band=_word(sheets, "hazard_band", row),
-            handling_class=_word(sheets, "handling_class", row),
-            resource_profile=_word(sheets, "resource_profile", row),
-            provenance=_word(sheets, "provenance", row),
-            risk=risk if np.isfinite(risk) else None,
-            known=True,
-            partial=bool(partial[0]),
+        return self.sheets((blueprint_id or "",), at_ns)[0]
+
+    def sheets(self, blueprints: tuple[str, ...], at_ns: int) -> tuple[Sheet, ...]:
+        """The newest sheet of each blueprint that is not newer than `at_ns`."""
+        index = self.metadata.sheets
+        codes: Ints = np.array([self.metadata.codes_of.get(name, -1) for name in blueprints], dtype=np.int64)
+        rows = index.newest(codes, np.full(len(codes), at_ns))
+        missing, partial = missing_and_partial(index.rows, rows)
+        return tuple(
+            Sheet() if gone else _sheet(index.rows, row, lacking)
+            for row, gone, lacking in zip(rows.tolist(), missing.tolist(), partial.tolist(), strict=True)
         )
 
-    def quarantined(self, blueprints: tuple[str, ...], at_ns: int) -> list[bool]:
-        """Which of those kernels must not be grafted: their sheet says QUARANTINE, or their descriptor quarantine_only."""
+    def quarantine_only(self, blueprints: tuple[str, ...], at_ns: int) -> list[bool]:
+        """Whether the descriptor of each blueprint, as of `at_ns`, says quarantine_only."""
         codes: Ints = np.array([self.metadata.codes_of.get(name, -1) for name in blueprints], dtype=np.int64)
-        sheets = self.metadata.sheets.newest(codes, np.full(len(codes), at_ns))
-        handling = self.metadata.sheets.rows.labels("handling_class")
-        catalogue = self.metadata.catalogue
-        record = self.metadata.catalogue.records.newest(codes, np.full(len(codes), at_ns))
-        only = catalogue.blueprints.numbers("descriptor_quarantine_only")[catalogue.records.row[record]]
-        by_sheet = [handling.words[c] == "QUARANTINE" if c >= 0 else False for c in handling.codes[sheets].tolist()]
-        return [sheet or flag == 1.0 for sheet, flag in zip(by_sheet, only.tolist(), strict=True)]
+        records = self.metadata.catalogue.records
+        only = records.rows.numbers("descriptor_quarantine_only")[
+            records.row[records.newest(codes, np.full(len(codes), at_ns))]
+        ]
+        return [flag == 1.0 for flag in only.tolist()]
+
+
+def _sheet(sheets: Rows, row: int, partial: bool) -> Sheet:
+    risk = float(sheets.numbers("risk_score")[row])
+    return Sheet(
+        hazard_band=_word(sheets, "hazard_band", row),
+        handling_class=_word(sheets, "handling_class", row),
+        resource_profile=_word(sheets, "resource_profile", row),
+        provenance=_word(sheets, "provenance", row),
+        risk=risk if np.isfinite(risk) else None,
+        known=True,
+        partial=partial,
+    )
 
 
 def _word(rows: Rows, column: str, row: int) -> str:
@@ -91,9 +98,20 @@ class SnapshotCache:
     A refresh that fails is logged and the last snapshot stays: its age, which every command carries, then grows.
     """
 
-    def __init__(self, bundle: Bundle, read: Callable[[], Mapping[str, pa.Table]], every_s: float = 5.0) -> None:
-        """`read` returns contract tables by name; the first snapshot is taken here, and an error in it is raised."""
-        self._bundle, self._read, self._every_s = bundle, read, every_s
+    def __init__(
+        self,
+        bundle: Bundle,
+        read: Callable[[], Mapping[str, pa.Table]],
+        every_s: float = 5.0,
+        told: Callable[[Exception | None], None] = lambda fault: None,
+    ) -> None:
+        """`read` returns contract tables by name; the first snapshot is taken here, and an error in it is raised.
+
+        `told` hears of every later refresh: the error that it failed with, or None. Tables that `read` returns again as the
+        same object make no new snapshot, only a newer time of it.
+        """
+        self._bundle, self._read, self._every_s, self._told = bundle, read, every_s, told
+        self._tables: Mapping[str, pa.Table] | None = None
         self._stop = threading.Event()
         self._current = self._take()
         self._thread = threading.Thread(target=self._run, name="tamiyo-metadata", daemon=True)
@@ -116,7 +134,12 @@ class SnapshotCache:
 
     def _take(self) -> Snapshot:
         taken = time.time_ns()
-        return Snapshot.of(self._bundle, self._read(), taken)
+        tables = self._read()
+        if tables is self._tables:
+            return replace(self._current, taken_at_ns=taken)
+        found = Snapshot.of(self._bundle, tables, taken)
+        self._tables = tables
+        return found
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
@@ -124,12 +147,6 @@ class SnapshotCache:
                 self.refresh()
             except (TamiyoError, OSError, pa.ArrowException) as error:
                 _LOG.warning("metadata snapshot stays as of %d: %s", self._current.taken_at_ns, error)
-
-
-def same_build(snapshot: Snapshot, bundle: Bundle) -> None:
-    """ServingError where the snapshot was encoded with another bundle's registries and norms."""
-    if snapshot.build_id != bundle.build_id:
-        raise ServingError(
-            f"metadata: expected a snapshot of build {bundle.build_id}, found one of {snapshot.build_id}; "
-            "take it with Snapshot.of(policy.bundle, tables)"
-        )
+                self._told(error)
+            else:
+                self._told(None)

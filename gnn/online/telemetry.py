@@ -4,11 +4,21 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Mapping
+from typing import Final
 
-from gnn.online.compiling import Compiled
+from gnn.coverage.signals import COVERAGE
+from gnn.online.choice import Choice
+from gnn.online.command import ELEVATED_RISK, Sheets
+from gnn.online.compiling import Compiled, Outcome
 from gnn.online.config import ServingConfig
+from gnn.online.constraints import CRITICAL, HIGH, NORMAL
 from gnn.online.coverage import GraphCoverage
+from schemas.configuration import MODEL_NAME
 from schemas.leyline import leyline_pb2 as pb
+
+# names that the readers of this telemetry have for our families
+_FAMILIES: Final = {"node.context": "node.global"}
+_LEVELS: Final = {CRITICAL: pb.TELEMETRY_LEVEL_CRITICAL, HIGH: pb.TELEMETRY_LEVEL_ERROR}
 
 
 class TelemetryQueue:
@@ -44,32 +54,94 @@ def new_packet(at_ns: int) -> pb.TelemetryPacket:
 
 
 def decision_packet(
-    coverage: GraphCoverage, latency_ms: float, compiling: Compiled, config: ServingConfig, at_ns: int
+    coverage: GraphCoverage,
+    choice: Choice,
+    sheets: Sheets,
+    latency_ms: float,
+    network: Compiled,
+    config: ServingConfig,
+    step: int,
+    at_ns: int,
 ) -> pb.TelemetryPacket:
-    """Make the packet of one decision: the signals of its coverage, inference latency and compile status."""
+    """Make the packet of one decision: its coverage, hazards, latency, how the network runs, and why it was decided so."""
     packet = new_packet(at_ns)
+    priority = _coverage(packet, coverage, config)
+    _hazards(packet, sheets, choice)
+    outcome = network.outcome
+    numbers = (
+        ("latency_ms", latency_ms, "ms"),
+        ("compile_enabled", float(outcome.status == "COMPILED"), "flag"),
+        ("compile_fallback_total", float(network.fallbacks), "count"),
+        ("compile_warm_ms", outcome.warm_ms, "ms"),
+    )
+    for name, value, unit in numbers:
+        packet.metrics.add(name=f"tamiyo.gnn.inference.{name}", value=value, unit=unit)
+    indicate(packet, reason=choice.reason, priority=max(priority, choice.priority, key=_rank), step=step, config=config)
+    return packet
+
+
+def indicate(packet: pb.TelemetryPacket, *, reason: str, priority: str, step: int, config: ServingConfig) -> None:
+    """Say in the packet's indicators what was decided, and raise its level to that of the priority."""
+    packet.level = max(packet.level, _LEVELS.get(priority, pb.TELEMETRY_LEVEL_INFO))
+    health = packet.system_health
+    health.status = pb.HEALTH_STATUS_DEGRADED if _rank(priority) else pb.HEALTH_STATUS_HEALTHY
+    health.summary = reason
+    told = {
+        "reason": reason,
+        "priority": priority,
+        "step_index": str(step),
+        "policy": MODEL_NAME,
+        "timeout_budget_ms": f"{config.budget_ms:g}",
+    }
+    for name, text in told.items():
+        health.indicators[name] = text
+
+
+def _rank(priority: str) -> int:
+    return {HIGH: 1, CRITICAL: 2}.get(priority, 0)
+
+
+def _coverage(packet: pb.TelemetryPacket, coverage: GraphCoverage, config: ServingConfig) -> str:
+    """Add the signals of coverage; the priority that they have."""
+    priority = NORMAL
     for signal in coverage.signals(config):
         if signal.level is None:
-            packet.metrics.add(name=signal.name, value=signal.value, unit=signal.unit)
+            family = signal.name.removeprefix(f"{COVERAGE}.")
+            name = signal.name if family not in _FAMILIES else f"{COVERAGE}.{_FAMILIES[family]}"
+            packet.metrics.add(name=name, value=signal.value, unit=signal.unit)
         else:
             packet.level = pb.TelemetryLevel.Value(f"TELEMETRY_LEVEL_{signal.level}")
             means = {"mandatory_coverage": f"{signal.value:.6f}", "feature_coverage": f"{coverage.figures.mean:.6f}"}
             event(packet, signal.name, packet.level, signal.attributes | means)
-    packet.metrics.add(name="tamiyo.gnn.inference_latency_ms", value=latency_ms, unit="ms")
-    packet.metrics.add(
-        name="tamiyo.gnn.compile_status", value=float(compiling.status == "COMPILED"), attributes={"status": compiling.status}
-    )
-    return packet
+            priority = CRITICAL if signal.level == CRITICAL else NORMAL
+    return priority
 
 
-def compile_packet(compiling: Compiled, build_id: str, at_ns: int) -> pb.TelemetryPacket:
-    """The one report of how a model version compiled."""
+def _hazards(packet: pb.TelemetryPacket, sheets: Sheets, choice: Choice) -> None:
+    """Add what the sheets say: the risk, and a signal and an event for each hazard."""
+    risk = sheets.risk
+    if risk is not None:
+        packet.metrics.add(name="tamiyo.blueprint.risk", value=risk, unit="ratio")
+    flags = {
+        "hazard_critical_signal": sheets.says("CRITICAL"),
+        "hazard_high_signal": sheets.says("HIGH"),
+        "elevated_risk_flag": risk is not None and risk >= ELEVATED_RISK,
+    }
+    for name, flag in flags.items():
+        packet.metrics.add(name=f"tamiyo.bsds.{name}", value=float(flag), unit="flag")
+    for band, level in (("CRITICAL", pb.TELEMETRY_LEVEL_CRITICAL), ("HIGH", pb.TELEMETRY_LEVEL_ERROR)):
+        if sheets.says(band):
+            packet.level = max(packet.level, level)
+            event(packet, f"bsds_hazard_{band.lower()}", level, {"kernel": choice.kernel or "", "reason": choice.reason})
+
+
+def compile_packet(outcome: Outcome, build_id: str, at_ns: int) -> pb.TelemetryPacket:
+    """The one report of how a bundle's network compiled."""
     packet = new_packet(at_ns)
-    failed = compiling.error is not None
-    level = pb.TELEMETRY_LEVEL_WARNING if failed else pb.TELEMETRY_LEVEL_INFO
-    packet.level = level
-    attributes = {"build_id": build_id, "status": compiling.status} | ({"error": compiling.error} if compiling.error else {})
-    event(packet, "tamiyo.gnn.compile_failed" if failed else "tamiyo.gnn.compile_succeeded", level, attributes)
+    failed = outcome.error is not None
+    packet.level = pb.TELEMETRY_LEVEL_WARNING if failed else pb.TELEMETRY_LEVEL_INFO
+    attributes = {"build_id": build_id, "status": outcome.status} | ({"error": outcome.error} if outcome.error else {})
+    event(packet, "tamiyo.gnn.compile_failed" if failed else "tamiyo.gnn.compile_succeeded", packet.level, attributes)
     return packet
 
 

@@ -2,21 +2,27 @@
 
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from gnn.bundle.read import Bundle
+from gnn.bundle.read import Bundle, read_bundle
+from gnn.coverage.signals import CoverageFigures
+from gnn.graph.scale import scale
 from gnn.online import ServingConfig, TamiyoPolicy
-from gnn.online.choice import KernelMasks, choose
-from gnn.online.compiling import compile_status
+from gnn.online.compiling import companion, compile_status
+from gnn.online.constraints import Route
+from gnn.online.coverage import GraphCoverage
 from gnn.online.snapshot import Snapshot, SnapshotCache
+from schemas.configuration import BLENDING_METHODS
 from schemas.errors import BundleRejected, ContractError, ServingError
 from schemas.features import COVERAGE_KEYS, FAMILIES
 from schemas.kernels import KERNELS
 from schemas.leyline import leyline_pb2 as pb
+from tests.gnn.bundle.conftest import Home, published  # noqa: F401 - a fixture
 from tests.gnn.online.conftest import START, metadata_tables, packet
 
 EAGER = ServingConfig(min_value=-10.0, max_harm=1.0)
@@ -46,56 +52,51 @@ def test_every_annotation_of_the_design_is_there(bundle: Bundle, snapshot: Snaps
     sheet = ("LOW", "STANDARD", "CPU", "HEURISTIC", "0.250000")
     names = ("bsds_hazard_band", "bsds_handling_class", "bsds_resource_profile", "bsds_provenance", "bsds_risk")
     assert tuple(found[name] for name in names) == sheet
-    keys, families = json.loads(found["coverage_map"]), json.loads(found["coverage_types"])
-    assert set(keys) <= set(COVERAGE_KEYS)
+    assert (found["reason"], found["priority"]) == ("no_seed_candidates", "NORMAL")
+    families = json.loads(found["coverage_types"])
     assert set(families) <= set(FAMILIES)
-    assert keys["layer.layer_type"] == 1.0
-    counted = [key for key in COVERAGE_KEYS if not key.startswith(("seed.", "edges.seed_", "edges.context_seed."))]
-    assert set(keys) < set(counted)
-    assert float(found["feature_coverage"]) == pytest.approx(sum(keys.values()) / len(counted), abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("change", "config", "reason"),
-    [
-        ({"seeds": 0}, EAGER, "no_seed_candidates"),
-        ({"stage": pb.SEED_STAGE_TRAINING}, EAGER, "no_kernel_left"),
-        ({}, ServingConfig(min_value=1e6, max_harm=1.0), "no_op_is_better"),
-        ({}, ServingConfig(min_value=-10.0, max_harm=0.0), "risk_too_high"),
-    ],
-)
-def test_a_no_op_says_why(bundle: Bundle, snapshot: Snapshot, change: dict, config: ServingConfig, reason: str) -> None:
-    command = policy_of(bundle, config).decide(packet(**change), snapshot).command
-    assert command.command_type == pb.COMMAND_PAUSE
-    assert command.annotations["reason"] == reason
-    assert not command.HasField("seed_operation")
+def test_the_coverage_map_holds_the_lowest_keys_in_a_kilobyte(bundle: Bundle, snapshot: Snapshot) -> None:
+    decision = policy_of(bundle).decide(packet(), snapshot)
+    found, whole = decision.command.annotations, decision.coverage.figures.keys
+    kept = json.loads(found["coverage_map"])
+    assert len(found["coverage_map"].encode()) <= 1024 < len(found["coverage_map"].encode()) + 60
+    assert found["coverage_map_truncated"] == "true"
+    assert set(kept) < set(whole) <= set(COVERAGE_KEYS)
+    assert max(kept.values()) <= min(ratio for key, ratio in whole.items() if key not in kept)
+    assert all(kept[key] == round(whole[key], 6) for key in kept)
+    few = GraphCoverage(CoverageFigures({"layer.loss": 0.5}, {}, 0.5, 0.5), 0, 0).annotations()
+    assert few["coverage_map"] == '{"layer.loss":0.5}'
+    assert "coverage_map_truncated" not in few
 
 
-def test_quarantined_kernels_are_masked(bundle: Bundle) -> None:
-    held = {f"kernel_{name}": {"handling_class": "QUARANTINE"} for name in ("identity", "scale", "shift", "affine", "linear")}
-    snapshot = Snapshot.of(bundle, metadata_tables(**held), START)
+def test_a_no_op_looks_like_a_pause_and_is_not_sent(bundle: Bundle, snapshot: Snapshot) -> None:
+    decision = policy_of(bundle).decide(packet(seeds=0), snapshot)
+    assert decision.command.command_type == pb.COMMAND_PAUSE
+    assert decision.choice.route is Route.NO_OP
+    assert not decision.publishes
+    assert not decision.command.HasField("seed_operation")
+
+
+def test_a_graft_carries_its_parameters(bundle: Bundle, snapshot: Snapshot) -> None:
     command = policy_of(bundle).decide(packet(), snapshot).command
-    assert command.seed_operation.blueprint_id == KERNELS[5]
-    assert command.annotations["bsds_handling_class"] == "missing"
-    later = Snapshot.of(bundle, metadata_tables(**{k: v | {"issued_at_ns": START + 9**9} for k, v in held.items()}), START)
-    assert later.quarantined(KERNELS, START) == [False] * 32
+    parameters = dict(command.seed_operation.parameters)
+    method = BLENDING_METHODS.index(command.annotations["blending_method"])
+    whole = {"blending_schedule_start": 0.0, "blending_schedule_end": 1.0}
+    assert parameters == {"alpha": 0.0, "blending_method_index": float(method)} | whole
 
 
-def test_masks_follow_measurement_site_and_stage(bundle: Bundle, snapshot: Snapshot) -> None:
-    policy = policy_of(bundle)
-    built = policy._build(packet(), snapshot)
-    mask = KernelMasks(bundle).of(built.batch, snapshot, START)
-    assert mask.shape == (2, 32)
-    assert {frozenset(row.nonzero().flatten().tolist()) for row in mask} == {frozenset({0, 1, 2}), frozenset({3, 4, 5})}
-
-
-def test_the_choice_never_takes_a_masked_pair(bundle: Bundle, snapshot: Snapshot) -> None:
+def test_outputs_that_nothing_trained_are_not_offered(bundle: Bundle, snapshot: Snapshot) -> None:
     outputs = policy_of(bundle).decide(packet(), snapshot).outputs
-    for column in range(32):
-        mask = torch.zeros(2, 32, dtype=torch.bool)
-        mask[1, column] = True
-        found = choose(outputs, mask, bundle.manifest.calibration, EAGER)
-        assert (found.seed, found.kernel) == (1, KERNELS[column]) or found.reason != "policy"
+    untrained = {name for name, head in bundle.manifest.heads.items() if not head.trained}
+    assert {"params", "schedule", "breaker", "telemetry"} <= untrained
+    assert {"policy_params", "schedule_params", "breaker_logits", "telemetry_embedding", "blueprint_scores"} <= set(
+        outputs.missing
+    )
+    assert {"value", "risk_logits", "policy_logits", "seed_value", "compile_embedding"} <= set(outputs.tensors())
+    with pytest.raises(AttributeError, match=f"found: {bundle.manifest.heads['params'].reason}"):
+        _ = outputs.policy_params
 
 
 def test_the_same_packets_give_the_same_outputs_also_after_a_restore(bundle: Bundle, snapshot: Snapshot) -> None:
@@ -137,8 +138,18 @@ def test_telemetry_is_handed_out_once_and_bounded(bundle: Bundle, snapshot: Snap
     assert len(found) == 3
     assert len({p.packet_id for p in found}) == 3
     names = [m.name for m in found[-1].metrics]
-    assert {"tamiyo.gnn.feature_coverage", "tamiyo.gnn.feature_coverage.node.layer", "tamiyo.gnn.bsds_missing",
-            "tamiyo.gnn.inference_latency_ms", "tamiyo.gnn.compile_status"} <= set(names)  # fmt: skip
+    of_gnn = ("feature_coverage", "feature_coverage.node.layer", "feature_coverage.node.global", "bsds_missing", "bsds_partial")
+    of_gnn += tuple(
+        f"inference.{name}" for name in ("latency_ms", "compile_enabled", "compile_fallback_total", "compile_warm_ms")
+    )
+    of_bsds = ("hazard_critical_signal", "hazard_high_signal", "elevated_risk_flag")
+    expected = {f"tamiyo.gnn.{name}" for name in of_gnn} | {f"tamiyo.bsds.{name}" for name in of_bsds}
+    assert expected | {"tamiyo.blueprint.risk"} <= set(names)
+    assert "tamiyo.gnn.feature_coverage.node.context" not in names
+    told = dict(found[-1].system_health.indicators)
+    assert told == {
+        "reason": "policy", "priority": "NORMAL", "step_index": "0", "policy": "tamiyo_gnn_v1", "timeout_budget_ms": "45"
+    }  # fmt: skip
     dropped = [m.value for p in found for m in p.metrics if m.name == "tamiyo.telemetry.dropped_total"]
     assert dropped == [2.0]
 
@@ -199,13 +210,13 @@ def test_a_compile_failure_is_recorded_once_and_serving_goes_on_eager(
 ) -> None:
     config = EAGER.model_copy(update={"compile": True, "compile_backend": "no-such-backend"})
     first, second = (policy_of(bundle, config, home=tmp_path) for _ in range(2))
-    entry = compile_status(tmp_path)[bundle.build_id]
+    (entry,) = compile_status(tmp_path)[bundle.build_id].values()
     assert entry["status"] == "EAGER_FALLBACK"
     assert "no-such-backend" in entry["error"]
     events = [[e.description for p in policy.drain_telemetry() for e in p.events] for policy in (first, second)]
     assert events == [["tamiyo.gnn.compile_failed"], []]
     eager = policy_of(bundle).decide(packet(), snapshot)
-    assert torch.equal(second.decide(packet(), snapshot).outputs.value, eager.outputs.value)
+    assert torch.equal(second.decide(packet(), snapshot).outputs.seed_value, eager.outputs.seed_value)
 
 
 def test_what_compiles_is_recorded_and_answers_the_same(
@@ -214,9 +225,172 @@ def test_what_compiles_is_recorded_and_answers_the_same(
     # a real compilation of the whole network takes minutes on a CPU
     monkeypatch.setattr(torch, "compile", lambda network, **options: network)
     policy = policy_of(bundle, EAGER.model_copy(update={"compile": True}), home=tmp_path)
-    assert compile_status(tmp_path)[bundle.build_id]["status"] == policy.compiling.status == "COMPILED"
+    (way,) = compile_status(tmp_path)[bundle.build_id].items()
+    assert (way[0], way[1]["status"], policy.compiling.status) == ("cpu/float32/inductor", "COMPILED", "COMPILED")
     found, eager = policy.decide(packet(), snapshot), policy_of(bundle).decide(packet(), snapshot)
     torch.testing.assert_close(found.outputs.seed_value, eager.outputs.seed_value)
+
+
+def test_a_later_failure_is_told_once_and_answered_eagerly(
+    bundle: Bundle, snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken: list[bool] = []
+
+    def compile(network: torch.nn.Module, **options: object) -> Any:
+        def call(*args: object) -> object:
+            if broken:
+                raise RuntimeError(f"the compiled code broke at {hex(id(args))}")
+            return network(*args)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile)
+    config = EAGER.model_copy(update={"compile": True})
+    policy = policy_of(bundle, config, home=tmp_path)
+    policy.decide(packet(0), snapshot)
+    policy.drain_telemetry()
+    broken.append(True)
+    eager = policy_of(bundle).decide(packet(0), snapshot).outputs.seed_value
+    for _ in range(3):
+        assert policy.decide(packet(0), snapshot).outputs.seed_value.shape == eager.shape
+    for thread in threading.enumerate():
+        if thread.name == "tamiyo-compile-status":
+            thread.join()
+    told = [e.description for p in policy.drain_telemetry() for e in p.events]
+    assert told == ["tamiyo.gnn.compile_failed"]
+    (entry,) = compile_status(tmp_path)[bundle.build_id].values()
+    assert entry["status"] == policy.compiling.status == "EAGER_FALLBACK"
+    # a process that starts later and fails so again has nothing new to tell, one that compiles again says so in the file alone
+    assert [e for p in policy_of(bundle, config, home=tmp_path).drain_telemetry() for e in p.events] == []
+    broken.clear()
+    assert policy_of(bundle, config, home=tmp_path).drain_telemetry() == []
+    assert [way["status"] for way in compile_status(tmp_path)[bundle.build_id].values()] == ["COMPILED"]
+    broken.append(True)
+    assert len(policy_of(bundle, config, home=tmp_path).drain_telemetry()) == 1
+
+
+def test_a_graph_beside_its_companion_has_the_same_answers(bundle: Bundle, snapshot: Snapshot) -> None:
+    policy = policy_of(bundle)
+    for seeds in (0, 1, 3):
+        batch = scale(
+            policy._engine.build(packet(seeds=seeds).SerializeToString(), snapshot, pin=False).batch, bundle.norms.priors
+        )
+        network = policy._engine.network
+        alone = bundle.network(batch, torch.ones(seeds, 32, dtype=torch.bool)).tensors()
+        for nodes in (2, 5):
+            beside = network._together(bundle.network, companion(nodes), batch, torch.ones(seeds, 32, dtype=torch.bool))
+            for name, tensor in beside.tensors().items():
+                assert tensor.shape == alone[name].shape
+                torch.testing.assert_close(tensor, alone[name], atol=1e-5, rtol=1e-5)
+
+
+def test_a_swap_under_threads_gives_each_decision_one_bundle(
+    bundle: Bundle, snapshot: Snapshot, published: Home  # noqa: F811
+) -> None:  # fmt: skip
+    second = published.path / "bundles" / published.inputs("b").build_id
+    first = bundle.path
+    if not second.exists():
+        published.write("b")
+    policy = TamiyoPolicy.load(first, EAGER, clock=lambda: START)
+    digests = {read_bundle(path).build_id: read_bundle(path).manifest_digest for path in (first, second)}
+    seen: list[tuple[str, str, str]] = []
+    faults: list[BaseException] = []
+    done = threading.Event()
+
+    def work(run: str) -> None:
+        step = 0
+        while not done.is_set():
+            try:
+                found = policy.decide(packet(step, training_run_id=run), snapshot)
+            except BaseException as fault:  # noqa: BLE001 - whatever it is, the test shows it
+                faults.append(fault)
+                return
+            notes = found.command.annotations
+            seen.append((found.build_id, notes["build_id"], notes["feature_manifest"]))
+            step += 1
+
+    threads = [threading.Thread(target=work, args=(f"run-{number}",)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for path in (second, first, second):
+        before = len(seen)
+        while len(seen) < before + 6 and not faults:
+            done.wait(0.01)
+        assert policy.swap(path) == path.name
+    before = len(seen)
+    while len(seen) < before + 6 and not faults:
+        done.wait(0.01)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert {build for build, *_ in seen} == set(digests)
+    assert all(said == build and manifest == digests[build] for build, said, manifest in seen)
+
+
+def test_runs_keep_their_state_across_a_swap(bundle: Bundle, snapshot: Snapshot, published: Home) -> None:  # noqa: F811
+    other = published.path / "bundles" / published.inputs("b").build_id
+    if not other.exists():
+        published.write("b")
+    policy = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
+    for step in range(3):
+        policy.decide(packet(step), snapshot)
+    saved = policy.save()
+    policy.swap(other)
+    assert policy.save() == saved
+    straight = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
+    straight.restore(saved)
+    swapped = policy.decide(packet(3), snapshot)
+    assert swapped.build_id == other.name
+    assert torch.equal(swapped.outputs.seed_value, straight.decide(packet(3), snapshot).outputs.seed_value)
+
+
+def test_a_refused_swap_leaves_the_old_bundle(bundle: Bundle, snapshot: Snapshot, tmp_path: Path) -> None:
+    policy = policy_of(bundle)
+    with pytest.raises(BundleRejected, match="The serving bundle stays"):
+        policy.swap(tmp_path)
+    assert policy.decide(packet(), snapshot).build_id == bundle.build_id
+
+
+def test_configuration_comes_from_arguments_environment_file_and_defaults(tmp_path: Path) -> None:
+    (tmp_path / "serving.toml").write_text('budget_ms = 10\ndevice = "auto"\nmax_harm = 0.5\n')
+    found = ServingConfig.resolve(
+        tmp_path, environment={"TAMIYO_SERVING_BUDGET_MS": "20", "TAMIYO_SERVING_TF32": "1"}, max_harm=0.1
+    )
+    assert (found.budget_ms, found.device, found.max_harm, found.tf32, found.pause_steps) == (20.0, "auto", 0.1, True, 10)
+    with pytest.raises(ServingError, match="budgetms"):
+        ServingConfig.resolve(environment={"TAMIYO_SERVING_BUDGETMS": "20"})
+    (tmp_path / "serving.toml").write_text("budget_ms = ")
+    with pytest.raises(ServingError, match="expected a TOML file"):
+        ServingConfig.resolve(tmp_path, environment={})
+
+
+@pytest.mark.parametrize(
+    ("sheet", "kind", "events"),
+    [
+        ({"hazard_band": "HIGH", "risk_score": 0.7}, pb.COMMAND_OPTIMIZER, ["bsds_hazard_high"]),
+        ({"hazard_band": "CRITICAL", "risk_score": 0.9}, pb.COMMAND_PAUSE, ["bsds_hazard_critical"]),
+        ({"handling_class": "QUARANTINE", "risk_score": 0.9}, pb.COMMAND_PAUSE, []),
+    ],
+)
+def test_a_hazard_is_told(bundle: Bundle, sheet: dict[str, Any], kind: int, events: list[str]) -> None:
+    held = Snapshot.of(bundle, metadata_tables(**{name.replace("-", "_"): sheet for name in KERNELS}), START)
+    policy = policy_of(bundle)
+    decision = policy.decide(packet(), held)
+    (told,) = policy.drain_telemetry()
+    assert decision.publishes
+    assert decision.command.command_type == kind
+    assert [e.description for e in told.events if e.description != "degraded_inputs"] == events
+    values = {m.name: m.value for m in told.metrics}
+    assert values["tamiyo.blueprint.risk"] == pytest.approx(sheet["risk_score"])
+    assert values["tamiyo.bsds.elevated_risk_flag"] == float(sheet["risk_score"] >= 0.8)
+    band = sheet.get("hazard_band")
+    assert (values["tamiyo.bsds.hazard_critical_signal"], values["tamiyo.bsds.hazard_high_signal"]) == (
+        float(band == "CRITICAL"), float(band == "HIGH"),
+    )  # fmt: skip
+    assert told.system_health.indicators["priority"] == decision.command.annotations["priority"] != "NORMAL"
+    if kind == pb.COMMAND_OPTIMIZER:
+        assert decision.command.optimizer_adjustment.hyperparameters["learning_rate_scale"] == 0.5
 
 
 def test_bfloat16_answers_nearly_the_same(bundle: Bundle, snapshot: Snapshot) -> None:

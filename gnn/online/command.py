@@ -1,0 +1,122 @@
+"""The AdaptationCommand of one decision, with its annotations."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from gnn.bundle.read import Bundle
+from gnn.online.choice import Choice
+from gnn.online.config import ServingConfig
+from gnn.online.constraints import Route
+from gnn.online.coverage import GraphCoverage
+from gnn.online.facts import Facts
+from gnn.online.snapshot import MISSING, Sheet, Snapshot
+from schemas.configuration import BLENDING_METHODS, MODEL_NAME, RISK_CLASSES
+from schemas.leyline import leyline_pb2 as pb
+
+ELEVATED_RISK: Final = 0.8
+_TYPES: Final = {
+    Route.GRAFT: pb.COMMAND_SEED,
+    Route.ADJUST: pb.COMMAND_OPTIMIZER,
+    Route.PAUSE: pb.COMMAND_PAUSE,
+    Route.NO_OP: pb.COMMAND_PAUSE,
+}
+
+
+@dataclass(frozen=True)
+class Sheets:
+    """The sheets that a decision looked at: the host's, and the preferred kernel's if there is one."""
+
+    host: Sheet
+    kernel: Sheet | None
+
+    def shown(self, route: Route) -> Sheet:
+        """The sheet to annotate: that of the grafted kernel, else the more hazardous of both, the host's among equals."""
+        if self.kernel is None:
+            return self.host
+        if route is Route.GRAFT or (route is not Route.NO_OP and _severity(self.kernel) > _severity(self.host)):
+            return self.kernel
+        return self.host
+
+    @property
+    def risk(self) -> float | None:
+        """The highest risk score that they have."""
+        risks = [sheet.risk for sheet in (self.host, self.kernel) if sheet is not None and sheet.risk is not None]
+        return max(risks, default=None)
+
+    def says(self, band: str) -> bool:
+        """Whether one of them has that hazard band."""
+        return band in (self.host.hazard_band, self.kernel.hazard_band if self.kernel is not None else "")
+
+
+def _severity(sheet: Sheet) -> tuple[bool, bool, bool]:
+    band = sheet.hazard_band
+    return band == "CRITICAL", sheet.handling_class == "QUARANTINE", band == "HIGH"
+
+
+def command_of(choice: Choice, facts: Facts, annotations: dict[str, str], now_ns: int) -> pb.AdaptationCommand:
+    """GERMINATE the chosen kernel at the chosen seed, lower the host's learning rate, or PAUSE.
+
+    A no-op looks like a PAUSE; it is not published.
+    """
+    command = blank_command(_TYPES[choice.route], annotations, facts.config, now_ns)
+    if choice.seed is None or choice.kernel is None:
+        return command
+    if choice.route is Route.GRAFT:
+        command.target_seed_id = facts.seed_ids[choice.seed]
+        operation = command.seed_operation
+        operation.operation = pb.SEED_OP_GERMINATE
+        operation.blueprint_id = choice.kernel
+        alpha = float(facts.alpha[choice.seed])
+        operation.parameters["alpha"] = alpha if alpha == alpha else 0.0
+        operation.parameters["blending_method_index"] = float(BLENDING_METHODS.index(choice.blending or BLENDING_METHODS[0]))
+        # no outcome tells of other schedules yet: the whole of it
+        operation.parameters["blending_schedule_start"] = 0.0
+        operation.parameters["blending_schedule_end"] = 1.0
+    elif choice.route is Route.ADJUST:
+        command.target_seed_id = facts.seed_ids[choice.seed]
+        adjustment = command.optimizer_adjustment
+        adjustment.optimizer_id = facts.optimizer_families[choice.seed]
+        adjustment.hyperparameters["learning_rate_scale"] = facts.config.hazard_learning_rate
+        if facts.learning_rate is not None:
+            adjustment.hyperparameters["learning_rate"] = facts.learning_rate * facts.config.hazard_learning_rate
+    return command
+
+
+def blank_command(
+    kind: "pb.CommandType", annotations: dict[str, str], config: ServingConfig, now_ns: int
+) -> pb.AdaptationCommand:
+    """A command of that type from Tamiyo, with an id of its own, issued at `now_ns`."""
+    command = pb.AdaptationCommand(
+        version=1,
+        command_id=str(uuid.uuid4()),
+        command_type=kind,
+        execution_deadline_ms=config.deadline_ms,
+        issued_by="tamiyo",
+        annotations=annotations,
+    )
+    command.issued_at.FromNanoseconds(now_ns)
+    return command
+
+
+def annotations_of(
+    choice: Choice, sheet: Sheet, coverage: GraphCoverage, bundle: Bundle, snapshot: Snapshot, now_ns: int
+) -> dict[str, str]:
+    """All annotations; `sheet` is the one to show."""
+    found = coverage.annotations() | {
+        "feature_manifest": bundle.manifest_digest,
+        "policy_version": MODEL_NAME,
+        "build_id": bundle.build_id,
+        "metadata_age_ms": str(max(0, (now_ns - snapshot.taken_at_ns) // 1_000_000)),
+        "bsds_hazard_band": sheet.hazard_band,
+        "bsds_handling_class": sheet.handling_class,
+        "bsds_resource_profile": sheet.resource_profile,
+        "bsds_provenance": sheet.provenance,
+        "bsds_risk": MISSING if sheet.risk is None else f"{sheet.risk:.6f}",
+        "reason": choice.reason,
+        "priority": choice.priority,
+    }
+    numbers = {"policy_value": choice.value, "policy_value_low": choice.value_low, "policy_value_high": choice.value_high}
+    found |= {name: f"{value:.6f}" for name, value in numbers.items() if value is not None}
+    found |= {f"policy_risk_{name}": f"{share:.6f}" for name, share in zip(RISK_CLASSES, choice.risk, strict=False)}
+    return found | ({"blending_method": choice.blending} if choice.blending is not None else {})
