@@ -129,6 +129,11 @@ class TamiyoPolicy:
         """How its network runs."""
         return self._engine.network.outcome
 
+    @property
+    def fallbacks(self) -> int:
+        """Failures of torch.compile of the serving bundle in this process."""
+        return self._engine.network.fallbacks
+
     def swap(self, path: Path | str) -> str:
         """Serve the bundle at `path` from the next decision on, and return its build id.
 

@@ -25,6 +25,8 @@ Examples:
     tamiyo record --minutes 5 --format ndjson.zst
 
     tamiyo record --hosts 12 --compile-backend inductor
+
+    tamiyo record --oona redis://127.0.0.1:6379 --from recorder/sample --rate 50
 """
 
 Root = Annotated[
@@ -45,6 +47,16 @@ Backend = Annotated[
 ]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that record at once.")]
 
+Oona = Annotated[
+    str | None,
+    typer.Option("--oona", help="Send what was recorded as live traffic to this Redis.", show_default=False),
+]
+Source = Annotated[
+    Path | None,
+    typer.Option("--from", help="With --oona: send these exports and record nothing.", show_default=False),
+]
+Rate = Annotated[float, typer.Option("--rate", min=0.0, help="With --oona: messages a second; 0 as fast as it goes.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
@@ -59,6 +71,9 @@ def record(
     format: Format = "mixed",
     workers: Workers = 1,
     compile_backend: Backend = "aot_eager",
+    oona: Oona = None,
+    source: Source = None,
+    rate: Rate = 20.0,
     as_json: AsJson = False,
 ) -> Result:
     """Exit status 0; 1 where the recording was refused; 2 for arguments that make no plan."""
@@ -66,6 +81,10 @@ def record(
     from recorder.runs.record import record as carry_out
 
     console = Terminal(quiet=as_json)
+    if source is not None:
+        if oona is None:
+            fail(f"--from {source}: expected --oona URL with it, found none; say where to send these exports", Exit.USAGE)
+        return _send(source, None, oona, rate, console)
     asked = {"minutes": minutes, "hosts": hosts, "seed": seed, "format": format, "workers": workers}
     asked["compile_backend"] = compile_backend
     try:
@@ -76,10 +95,31 @@ def record(
         fail("; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors()), Exit.USAGE)
     with leaving("hosts that were recorded whole are written, and the same command goes on with the next"):
         files = carry_out(plan, lambda progress: console.print(str(progress)))
+    if oona is not None:
+        return _send(plan.exports, files, oona, rate, console)
     return Result(
         {"exports": str(plan.exports), "files": [_relative(path, plan.exports) for path in files]},
         printing(f"{len(files)} files under {plan.exports}. Next: tamiyo run --exports {plan.exports}"),
     )
+
+
+def _send(root: Path, files: list[Path] | None, url: str, rate: float, console: Terminal) -> Result:
+    """Send exports as live traffic."""
+    from tamiyo.live.bus import secret_of
+    from tamiyo.live.traffic import Traffic
+
+    traffic = Traffic.of(root, files)
+    total = len(traffic.messages)
+    for what, count in sorted(traffic.left_out.items()):
+        console.print(f"{count} left out of {what}")
+
+    def told(sent: int) -> None:
+        if sent % 1000 == 0:
+            console.print(f"{sent} of {total} messages")
+
+    with leaving("what was sent stays sent"):
+        sent = traffic.send(url, secret_of(), rate, told)
+    return Result({"sent": sent, "left_out": traffic.left_out}, printing(f"{sent} messages of {root} sent to {url}"))
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -1,0 +1,141 @@
+"""What the process decides around the policy: budget, breakers, pause quota; its rows of the constraint table."""
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from gnn.online.constraints import HIGH, NORMAL, Priority, Route
+
+State = Literal["closed", "open", "half_open"]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What there is when a packet is answered.
+
+    `route` is the answer so far, `paused` counts the PAUSEs of the run within the steps of the quota.
+    """
+
+    has_bundle: bool = True
+    conservative: bool = False
+    timed_out: bool = False
+    failed: bool = False
+    route: Route = Route.GRAFT
+    paused: int = 0
+
+
+@dataclass(frozen=True)
+class ProcessRow:
+    """One row: if it applies, the answer is `route` with that reason, whatever the policy says."""
+
+    name: str
+    priority: Priority
+    route: Route
+    applies: Callable[[Moment], bool]
+    meaning: str
+
+    @property
+    def reason(self) -> str:
+        """The reason that a command or telemetry carries."""
+        return self.name
+
+
+PROCESS: Final[tuple[ProcessRow, ...]] = (
+    ProcessRow(
+        "no_bundle", HIGH, Route.NO_OP, lambda m: not m.has_bundle, "no bundle serves; messages are landed all the same"
+    ),
+    ProcessRow(
+        "conservative_mode",
+        HIGH,
+        Route.PAUSE,
+        lambda m: m.conservative,
+        "a breaker is open after `breaker_faults` faults in a row of inference or metadata",
+    ),
+    ProcessRow(
+        "timeout_inference", HIGH, Route.PAUSE, lambda m: m.timed_out, "no answer within `budget_ms`; a late one is dropped"
+    ),
+    ProcessRow("inference_failed", HIGH, Route.PAUSE, lambda m: m.failed, "the inference ended with an error"),
+    ProcessRow(
+        "pause_quota",
+        NORMAL,
+        Route.NO_OP,
+        lambda m: m.route is Route.PAUSE and m.paused > 0,
+        "the run was paused within the last `pause_steps` steps: a sick policy never stalls training",
+    ),
+)
+
+
+def process_row(moment: Moment, rows: Sequence[ProcessRow] = PROCESS) -> ProcessRow | None:
+    """The row that speaks; the quota counts for the PAUSE of another row too."""
+    spoke: ProcessRow | None = None
+    for row in rows:
+        route = moment.route if spoke is None else spoke.route
+        if (spoke is None or row.name == "pause_quota") and row.applies(_with(moment, route)):
+            spoke = row
+    return spoke
+
+
+def _with(moment: Moment, route: Route) -> Moment:
+    return Moment(moment.has_bundle, moment.conservative, moment.timed_out, moment.failed, route, moment.paused)
+
+
+class Breaker:
+    """Opens for `open_s` after `faults` in a row; then one trial is let through, which closes it or opens it again."""
+
+    def __init__(self, faults: int, open_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds that never go back."""
+        self._faults, self._open_s, self._clock = faults, open_s, clock
+        self._in_a_row = 0
+        self._opened: float | None = None
+        self._trying = False
+
+    @property
+    def state(self) -> State:
+        """closed, open, or half_open: a trial may take place, or is taking place."""
+        if self._opened is None:
+            return "closed"
+        return "half_open" if self._trying or self._clock() - self._opened >= self._open_s else "open"
+
+    def allows(self) -> bool:
+        """Whether to try now; when the time of an open breaker has passed, for one trial."""
+        if self._opened is None:
+            return True
+        if self._trying or self._clock() - self._opened < self._open_s:
+            return False
+        self._trying = True
+        return True
+
+    def succeeded(self) -> None:
+        """Count a success: the breaker is closed."""
+        self._in_a_row, self._opened, self._trying = 0, None, False
+
+    def failed(self) -> None:
+        """Count a fault."""
+        self._in_a_row += 1
+        if self._trying or self._in_a_row >= self._faults:
+            self._opened, self._trying = self._clock(), False
+
+    def gave_up(self) -> None:
+        """A trial ended without telling anything, as of a packet that was no state: the next one is the trial."""
+        self._trying = False
+
+
+class PauseQuota:
+    """At most one PAUSE in `steps` steps of a run."""
+
+    def __init__(self, steps: int) -> None:
+        self._runs: dict[str, deque[bool]] = defaultdict(lambda: deque(maxlen=steps - 1))
+
+    def paused(self, run: str) -> int:
+        """PAUSEs among the steps before that count."""
+        return sum(self._runs[run])
+
+    def note(self, run: str, route: Route) -> None:
+        """Count one answered step of a run."""
+        self._runs[run].append(route is Route.PAUSE)
+
+    def forget(self, run: str) -> None:
+        """Drop a run that has ended."""
+        self._runs.pop(run, None)

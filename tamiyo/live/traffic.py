@@ -1,0 +1,138 @@
+"""Exports sent as live traffic: every message that Oona has a type for, in order of its event time, at a rate."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+
+from schemas.contracts import FOLDERS, Folder
+from schemas.decode import Limits
+from schemas.decode.read.framing import read_frames
+from schemas.decode.read.lines import read_lines
+from schemas.errors import ContractError, ServingError
+from schemas.leyline import leyline_pb2 as pb
+from tamiyo.live import bus
+
+_KINDS: Final = {
+    "SystemStatePacket": pb.BUS_MESSAGE_TYPE_SYSTEM_STATE,
+    "AdaptationCommand": pb.BUS_MESSAGE_TYPE_ADAPTATION_COMMAND,
+    "FieldReport": pb.BUS_MESSAGE_TYPE_FIELD_REPORT,
+    "TelemetryPacket": pb.BUS_MESSAGE_TYPE_TELEMETRY,
+    "KernelCatalogUpdate": pb.BUS_MESSAGE_TYPE_KERNEL_CATALOG_UPDATE,
+    "BSDS": pb.BUS_MESSAGE_TYPE_BSDS_ISSUED,
+    "BSDSFailed": pb.BUS_MESSAGE_TYPE_BSDS_FAILED,
+}
+
+
+@dataclass(frozen=True, order=True)
+class Sent:
+    """One message to send: its event time in ns (0: none), where it stood, its type and bytes."""
+
+    at_ns: int
+    file: str
+    place: int
+    kind: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The messages of an exports root, oldest first, and how many records of which folder could not be sent, and why."""
+
+    messages: tuple[Sent, ...]
+    left_out: dict[str, int]
+
+    @classmethod
+    def of(cls, root: Path, files: Sequence[Path] | None = None) -> "Traffic":
+        """Read all exports under `root`, or only `files`; ServingError if there is no message among them."""
+        found: list[Sent] = []
+        left_out: Counter[str] = Counter()
+        chosen = None if files is None else {path.resolve() for path in files}
+        for name, folder in FOLDERS.items():
+            for path in sorted((root / name).glob("*")):
+                if not path.name.startswith(".") and (chosen is None or path.resolve() in chosen):
+                    found += _of_file(path, path.relative_to(root).as_posix(), folder, left_out)
+        if not found:
+            raise ServingError(f"{root}: expected exports with messages that Oona carries, found none; name another directory")
+        return cls(tuple(sorted(found)), dict(left_out))
+
+    def send(
+        self,
+        url: str,
+        secret: bytes | None,
+        rate: float,
+        told: Callable[[int], None] = lambda sent: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> int:
+        """Publish the messages on oona.normal, telemetry on oona.telemetry: `rate` a second, 0 for as fast as it goes."""
+        oona = bus.Oona(url, "traffic")
+        started = clock()
+        try:
+            for number, message in enumerate(self.messages):
+                ahead = number / rate - (clock() - started) if rate else 0.0
+                if ahead > 0:
+                    time.sleep(ahead)
+                telemetry = message.kind == pb.BUS_MESSAGE_TYPE_TELEMETRY
+                entry = bus.entry_of(message.kind, message.payload, secret)
+                oona.publish([(bus.TELEMETRY if telemetry else bus.NORMAL, entry)])
+                told(number + 1)
+        except bus.BUS_FAULTS as fault:
+            raise ServingError(f"--oona {url}: expected a Redis that takes messages, found: {fault}; start it first") from None
+        finally:
+            oona.close()
+        return len(self.messages)
+
+
+def _of_file(path: Path, file: str, folder: Folder, left_out: Counter[str]) -> Iterator[Sent]:
+    extension = folder.extension(path.name)
+    names = [name for name in folder.messages if name in _KINDS]
+    if extension is None or extension == ".parquet" or not names:
+        left_out[f"{folder.path}: no message of Oona's" if not names else f"{folder.path}: {extension or path.suffix}"] += 1
+        return
+    limits = Limits()
+    binary = extension in (".binpb", ".wal")
+    chunks = read_frames(path, extension, limits, lambda raw: True) if binary else read_lines(path, extension, limits)
+    place = 0
+    for chunk in chunks:
+        for raw in chunk.raws:
+            message = _parsed(names, raw, binary=binary)
+            if message is None:
+                left_out[f"{folder.path}: undecodable"] += 1
+            else:
+                yield _sent(message, file, place)
+            place += 1
+
+
+def _parsed(names: Sequence[str], raw: bytes, *, binary: bool) -> Message | None:
+    """The record as a message; a BSDSIssued among BSDS is told by its first byte."""
+    name = "BSDSIssued" if names[0] == "BSDS" and binary and raw[:1] == b"\x0a" else names[0]
+    message: Message = getattr(pb, name)()
+    try:
+        if binary:
+            message.ParseFromString(raw)
+        else:
+            json_format.Parse(raw, message, ignore_unknown_fields=True)
+    except (DecodeError, json_format.ParseError, ContractError, ValueError):
+        return None
+    return message
+
+
+def _sent(message: Message, file: str, place: int) -> Sent:
+    found: Any = message
+    if isinstance(message, pb.SystemStatePacket):
+        at_ns = message.timestamp_ns
+    elif isinstance(message, pb.TelemetryPacket):
+        at_ns = message.timestamp.ToNanoseconds()
+    elif isinstance(message, pb.BSDSIssued):
+        at_ns = message.bsds.issued_at.ToNanoseconds()
+    else:
+        at_ns = found.issued_at.ToNanoseconds() if "issued_at" in found.DESCRIPTOR.fields_by_name else 0
+    if isinstance(message, pb.BSDS):
+        message = pb.BSDSIssued(bsds=message)
+    kind = _KINDS["BSDS" if isinstance(message, pb.BSDSIssued) else message.DESCRIPTOR.name]
+    return Sent(at_ns, file, place, kind, message.SerializeToString())
