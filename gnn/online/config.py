@@ -28,7 +28,8 @@ class ServingConfig(BaseModel):
     The process answers within `budget_ms`, opens a breaker for `breaker_open_s` after `breaker_faults` faults in a row, and
     pauses a run at most once in `pause_steps` steps. Metadata are read every `metadata_s`, `current` is looked at every
     `swap_s`. A segment of landed messages is closed at `segment_bytes` or `segment_s`. Messages that another reader left are
-    taken over after `claim_s`; a packet that was answered is remembered for `answered_s`.
+    taken over after `claim_s`; a packet that was answered is remembered for `answered_s`. The hub tells every `hub_s`.
+    `runs` is a pattern of the runs that are answered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +55,7 @@ class ServingConfig(BaseModel):
     segment_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
     segment_s: float = Field(default=30.0, gt=0.0)
     claim_s: float = Field(default=60.0, gt=0.0)
+    hub_s: float = Field(default=5.0, gt=0.0)
     answered_s: int = Field(default=86_400, gt=0)
     runs: str = "*"
 

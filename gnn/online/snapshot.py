@@ -17,6 +17,7 @@ from schemas.errors import TamiyoError
 
 _LOG = logging.getLogger(__name__)
 MISSING = "missing"
+_PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,9 @@ class SnapshotCache:
         return self._current
 
     def close(self) -> None:
-        """Stop refreshing and wait for the thread."""
+        """Stop refreshing, and wait a little for a read that is under way."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_PATIENCE_S)
 
     def _take(self) -> Snapshot:
         taken = time.time_ns()

@@ -1,8 +1,10 @@
 """`tamiyo serve`: answer the packets of a live system and land everything that it says as exports."""
 
+import os
 import signal
+import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,6 +13,7 @@ from schemas.errors import StorageError
 from tamiyo.commands.options import AsJson, ExportsRoot, Home, Result, printing, reported
 from tamiyo.terminal import Terminal
 
+_LONGEST_STOP_S: Final = 8.0
 _EXAMPLES = """
 Serve the bundle that `current` names: read Oona, land every message as an export, answer each packet once.
 
@@ -58,8 +61,16 @@ def serve(
     secret = secret_of()
     place = Place(redis, settings.home, _landing_root(settings), host, port)
     service = Service(place, config, secret, settings.limits)
+
+    def stop(*_: object) -> None:
+        service.stop()
+        # an inference or a read that hangs must not keep the process: what was acknowledged is durable, the rest comes again
+        ends = threading.Timer(_LONGEST_STOP_S, os._exit, (0,))
+        ends.daemon = True
+        ends.start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: service.stop())
+        signal.signal(number, stop)
     terminal = Terminal(quiet=as_json)
     terminal.print(f"serving {settings.home} on {service.url}; Oona {redis}; messages land in {place.exports}")
     if secret is None:

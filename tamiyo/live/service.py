@@ -26,6 +26,7 @@ from tamiyo.live.bus import Message, Oona
 from tamiyo.live.decider import Answer, Decider
 from tamiyo.live.endpoints import Endpoints, Page
 from tamiyo.live.holder import Holder
+from tamiyo.live.hub import Hub
 from tamiyo.live.intake import Admitted, Quarantine, Refused, admit
 from tamiyo.live.landing import Landing
 from tamiyo.live.metrics import CONTENT_TYPE, Metrics
@@ -34,6 +35,7 @@ from tamiyo.live.telemetry import Account, policy_update, swap_packet
 _LOG = logging.getLogger(__name__)
 LOCK: Final = ".serve.lock"
 PANEL: Final = "panel.html"
+METRICS_FILE: Final = "metrics.prom"
 _CLAIM_EVERY_S: Final = 10.0
 _LONGEST_WAIT_S: Final = 2.0
 _ALIVE_S: Final = 30.0  # a loop that has not turned for so long hangs
@@ -64,7 +66,8 @@ class Service:
         self._quarantine = Quarantine(place.home)
         self._holder = Holder(place.home, config, self._announce)
         self._decider = Decider(config, self._holder.serving, self._holder.breaker)
-        self._metrics, self._account = Metrics(), Account()
+        self._metrics, self._account, self._hub = Metrics(), Account(), Hub()
+        self._hub_told = time.monotonic()
         self._outgoing: deque[Entry] = deque(maxlen=_TOLD_AT_MOST)
         self._stop = threading.Event()
         self._left = True  # entries that we got before and did not acknowledge come first
@@ -157,6 +160,8 @@ class Service:
             _LOG.warning("%s %s: quarantined: %s (%s)", message.stream, message.entry, found.reason, found.found)
         elif found is not None:
             self._landing.add(found.folder, found.payload)
+            if found.message is not None:
+                self._hub.observe(found.message)
             if isinstance(found.message, pb.FieldReport):
                 self._account.report(found.message)
         outcome = "landed" if isinstance(found, Admitted) else "bootstrap" if found is None else "quarantined"
@@ -217,6 +222,11 @@ class Service:
         counts = self._account.packet(conservative=self._decider.conservative)
         if counts is not None:
             self._queue(counts)
+        if time.monotonic() - self._hub_told >= self._config.hub_s:
+            self._hub_told = time.monotonic()
+            view = self._hub.packet()
+            if view is not None:
+                self._queue(view)
         told = [self._outgoing[place] for place in range(len(self._outgoing))]
         if told:
             self._oona.publish(told)
@@ -266,7 +276,14 @@ class Service:
         if serving is not None:
             metrics.metadata_age.set((time.time_ns() - serving[1].taken_at_ns) / 1e9)
             metrics.fallbacks.set(serving[0].fallbacks)
-        return Page(metrics.text(), CONTENT_TYPE)
+        return Page(metrics.text() + self._of_home(), CONTENT_TYPE)
+
+    def _of_home(self) -> bytes:
+        """What the pipeline measured last: coverage, gaps, checks, alerts of the home."""
+        try:
+            return (self._place.home / METRICS_FILE).read_bytes()
+        except OSError:
+            return b""
 
     def _panel(self) -> Page:
         path = self._place.home / PANEL

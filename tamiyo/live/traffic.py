@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
@@ -17,6 +17,7 @@ from schemas.decode.read.lines import read_lines
 from schemas.errors import ContractError, ServingError
 from schemas.leyline import leyline_pb2 as pb
 from tamiyo.live import bus
+from tamiyo.live.hub import event_time
 
 _KINDS: Final = {
     "SystemStatePacket": pb.BUS_MESSAGE_TYPE_SYSTEM_STATE,
@@ -123,15 +124,7 @@ def _parsed(names: Sequence[str], raw: bytes, *, binary: bool) -> Message | None
 
 
 def _sent(message: Message, file: str, place: int) -> Sent:
-    found: Any = message
-    if isinstance(message, pb.SystemStatePacket):
-        at_ns = message.timestamp_ns
-    elif isinstance(message, pb.TelemetryPacket):
-        at_ns = message.timestamp.ToNanoseconds()
-    elif isinstance(message, pb.BSDSIssued):
-        at_ns = message.bsds.issued_at.ToNanoseconds()
-    else:
-        at_ns = found.issued_at.ToNanoseconds() if "issued_at" in found.DESCRIPTOR.fields_by_name else 0
+    at_ns = event_time(message)
     if isinstance(message, pb.BSDS):
         message = pb.BSDSIssued(bsds=message)
     kind = _KINDS["BSDS" if isinstance(message, pb.BSDSIssued) else message.DESCRIPTOR.name]

@@ -339,8 +339,10 @@ def test_endpoints(place: Place, client: Any, policy: StubPolicy) -> None:
         wait_for(lambda: get(f"{found.url}/readyz")[0] == 200)
         send_packet(client, 0)
         wait_for(lambda: done(client, 1))
+        (place.home / "metrics.prom").write_text("# HELP of_the_home A measure.\n# TYPE of_the_home gauge\nof_the_home 0.5\n")
         families = {f.name: f for f in text_string_to_metric_families(get(f"{found.url}/metrics")[1].decode())}
         assert families["tamiyo_latency_ms"].type == "histogram"
+        assert families["of_the_home"].samples[0].value == 0.5
         assert all(family.documentation for family in families.values())
         stages = {sample.labels["stage"] for sample in families["tamiyo_latency_ms"].samples}
         assert {"land", "answer", "publish", "network"} <= stages
