@@ -75,9 +75,8 @@ def send_state(client: Any, step: int, **more: Any) -> pb.SystemStatePacket:
 def test_a_home_is_served_from_its_first_bundle_to_shutdown(
     serving: Process, served: Path, client: Any, tmp_path: Path
 ) -> None:
-    status, body = get_json(f"{serving.url}/readyz")
-    assert status == 503
-    assert any("current" in reason for reason in body["reasons"])
+    wait_for(lambda: any("current is missing" in reason for reason in get_json(f"{serving.url}/readyz")[1]["reasons"]))
+    assert get_json(f"{serving.url}/readyz")[0] == 503
     first, second = sorted(path for path in (served / "bundles").iterdir() if len(path.name) == 64)
     switch_link(served / "current", f"bundles/{first.name}")
     wait_for(lambda: get_json(f"{serving.url}/readyz")[1]["build_id"] == first.name)
