@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, cast
 
 import torch
 from torch import Tensor
+from torch.fx.experimental import _config as shapes
 
 from gnn.bundle.golden import TOLERANCE
 from gnn.bundle.layout import batch_from
@@ -103,7 +104,8 @@ class Compiled:
             graphs.append(scale(batch_from(inputs, 1), bundle.norms.priors).to(device))
         calls = [(graph, companion(nodes).to(device)) for nodes in _COMPANIONS for graph in (*graphs, self._companion)]
         try:
-            with _COMPILER, torch.inference_mode():
+            # sizes that are equal by chance must not be taken for one size
+            with _COMPILER, torch.inference_mode(), cast(Any, shapes).patch(use_duck_shape=False):
                 module = cast(Callable[..., Outputs], torch.compile(self._eager, dynamic=True, backend=config.compile_backend))
                 for graph, beside in calls:
                     self._together(module, beside, graph, _every_kernel(graph))

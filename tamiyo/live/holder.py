@@ -118,9 +118,10 @@ class Holder:
         tried: Path | None = None
         while not self._stop.is_set():
             target = self._target()
-            if target is not None and target != tried and self._take(target):
-                tried = target
-            self._stop.wait(self._config.swap_s)
+            taken = target is None or target == tried or self._take(target)
+            tried = target if taken and target is not None else tried
+            # a bundle is long to read: what failed is not tried again at once
+            self._stop.wait(self._config.swap_s if taken else max(self._config.swap_s, self._config.metadata_s))
 
     def _target(self) -> Path | None:
         link = self.home / CURRENT
@@ -142,7 +143,7 @@ class Holder:
                 self._serving[0].swap(target)
         except BundleRejected as error:
             return self._refuse(target, str(error))
-        except (TamiyoError, OSError, pa.ArrowException) as error:
+        except (TamiyoError, OSError, RuntimeError, pa.ArrowException) as error:  # RuntimeError: a device without memory
             self._why = f"bundle {target.name} can't be served yet: {error}"
             _LOG.warning("%s", self._why)
             return False
