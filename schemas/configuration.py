@@ -13,6 +13,9 @@ BLENDING_METHODS: Final[tuple[str, ...]] = ("linear", "cosine", "warmup_hold", "
 REQUIRED_HEADS: Final[tuple[str, ...]] = ("policy", "value", "risk")
 OPTIONAL_HEADS: Final[tuple[str, ...]] = ("params", "schedule", "breaker", "blending", "telemetry")
 NUM_KERNELS: Final = len(KERNELS)
+HARMFUL: Final = RISK_CLASSES.index("high")  # this class and the worse ones are harm
+MIN_VALUE: Final = 0.0  # a graft is commanded if its expected uplift is above this
+MAX_HARM: Final = 0.25  # and its probability of harm at most this
 
 Positive = Annotated[int, Field(gt=0, le=65536)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -50,16 +53,18 @@ class LossWeights(_Frozen):
 
 
 class TrainingConfig(_Frozen):
-    """How the model is trained; `tau` is the noise of one measured uplift (in log loss), `horizon` the steps after a graft.
+    """How the model is trained and judged; `tau` is the noise of one measured uplift (in log loss).
 
-    `horizon=None` takes the horizon with the most measured outcomes (the longest of equals). `held_out_data_set` names
-    the data set that is kept out whole as the harder split. `steps` bounds epochs x batches, so that training time stays
+    `horizon` names the steps after a graft whose outcomes are learned and judged. `held_out_data_set` names the data set that
+    is kept out whole as the harder split. `steps` bounds epochs x batches, so that training time stays
     bounded however many hosts are recorded; `average` is the decay of the averaged weights that are kept.
+    `bootstrap` counts the draws of every interval. `boosting` and `gaussian_process` fit those baselines, with
+    `boosting_rounds` trees; `no_messages` trains the ablation too, `learning_curve` the recipe on these shares of the hosts.
     """
 
     seed: int = 20261123
     tau: float = Field(default=0.06, gt=0.0)
-    horizon: Positive | None = None
+    horizon: Positive = 100
     held_out_data_set: str | None = HELD_OUT_DATA_SET
     batch_graphs: Positive = 16
     epochs: Positive = 40
@@ -74,8 +79,11 @@ class TrainingConfig(_Frozen):
     threads: Positive = 1
     checkpoint_seconds: float = Field(default=15.0, ge=0.0)
     interval: float = Field(default=0.90, gt=0.0, lt=1.0)
-    bootstrap: Positive = 1000
+    bootstrap: Positive = 2000
     boosting: bool = True
-    no_messages: bool = True
+    boosting_rounds: Positive = 400
+    gaussian_process: bool = True
+    no_messages: bool = False
+    learning_curve: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = ()
     weights: LossWeights = LossWeights()
     model: ModelConfig = ModelConfig()

@@ -6,6 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from gnn.coverage.signals import CRITICAL_AT, WARNING_UNDER
+from schemas.configuration import MAX_HARM, MIN_VALUE
 from schemas.errors import ServingError
 
 
@@ -25,8 +26,8 @@ class ServingConfig(BaseModel):
     tf32: bool = False
     compile: bool = False
     compile_backend: str = "inductor"
-    min_value: float = 0.0
-    max_harm: float = Field(default=0.25, ge=0.0, le=1.0)
+    min_value: float = MIN_VALUE
+    max_harm: float = Field(default=MAX_HARM, ge=0.0, le=1.0)
     deadline_ms: int = Field(default=5000, gt=0)
     telemetry_limit: int = Field(default=1024, gt=0)
     warn_coverage: float = Field(default=WARNING_UNDER, ge=0.0, le=1.0)
