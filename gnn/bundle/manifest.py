@@ -52,6 +52,13 @@ class TensorSpec(_Part):
     dtype: str
 
 
+class OutputSpec(TensorSpec):
+    """An output: whether anything trained it, and if not, why; one that is not trained is not offered online."""
+
+    trained: bool
+    reason: str | None
+
+
 class RegistryPart(_Part):
     """A registry as it stands in the bundle."""
 
@@ -112,7 +119,7 @@ class Manifest(_Part):
     node_types: dict[str, GroupSpec]
     relations: dict[str, RelationSpec]
     tensors: dict[str, TensorSpec]
-    outputs: dict[str, TensorSpec]
+    outputs: dict[str, OutputSpec]
     weights: dict[str, TensorSpec]
     network: ModelConfig
     registries: dict[str, RegistryPart]

@@ -140,6 +140,7 @@ def _manifest(
     trained: TrainedModel, registries: Registries, norms: Norms, inputs: BuildInputs, members: Mapping[str, bytes]
 ) -> Manifest:
     calibration = trained.calibration
+    heads = {n: HeadPart(trained=h.trained, labels=h.labels, reason=h.reason) for n, h in trained.heads.items()}
     return Manifest(
         schema_version=1,
         model=MODEL_NAME,
@@ -148,7 +149,7 @@ def _manifest(
         node_types=node_specs(),
         relations=relation_specs(),
         tensors=batch_specs(),
-        outputs=output_specs(),
+        outputs=output_specs(heads),
         weights=weight_specs(weights_of(trained)),
         network=trained.network.config,
         registries={
@@ -164,7 +165,7 @@ def _manifest(
             examples=calibration.examples,
             missing=calibration.missing,
         ),
-        heads={n: HeadPart(trained=h.trained, labels=h.labels, reason=h.reason) for n, h in trained.heads.items()},
+        heads=heads,
         versions={"torch": torch.__version__, "torch_geometric": torch_geometric.__version__},
         training=trained.summary,
         training_config=trained.config,

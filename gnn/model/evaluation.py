@@ -77,7 +77,8 @@ def reward_of(examples: pa.Table, rows: pa.Table) -> Floats:
     """
     column = "u_test" if rewarded_by_test(examples) else "u"
     reward: Floats = np.clip(rows[column].to_numpy().astype(np.float64), -REWARD_CLIP, REWARD_CLIP)
-    diverged = np.isnan(rows["u"].to_numpy()) & np.array([name == RISK_CLASSES[-1] for name in rows["risk_class"].to_pylist()])
+    critical = np.array([name == RISK_CLASSES[-1] for name in rows["risk_class"].to_pylist()], dtype=bool)
+    diverged = np.isnan(rows["u"].to_numpy()) & critical
     reward[diverged & np.isnan(reward)] = -REWARD_CLIP
     return reward
 

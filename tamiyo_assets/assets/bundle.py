@@ -78,7 +78,7 @@ def promotion_refusal(settings: Settings, build_id: str) -> str:
     if last.get("action") == "rollback" and last.get("previous") == build_id:
         return f"build {build_id} was rolled back at {last['at']}; promote it with `tamiyo promote {build_id}`"
     try:
-        promote(settings.home, build_id, config=GateConfig(**settings.gates))
+        promote(settings.home, build_id, config=GateConfig.model_validate(settings.gates))
     except PromotionRefused as refusal:
         return str(refusal)
     return ""

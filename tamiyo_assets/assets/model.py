@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
@@ -22,8 +23,9 @@ from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
 from schemas.derived.tables import DERIVED
+from schemas.errors import BundleRejected
 from tamiyo_assets.assets.graphs import DATASET
-from tamiyo_assets.assets.normalization import NORMS
+from tamiyo_assets.assets.normalization import NORMS, fitted_tables
 from tamiyo_assets.assets.registries import registries_directory, registry_key
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, derived_columns, key_of, kinds_of
 
@@ -39,7 +41,7 @@ _OUTCOMES: Final = ("tamiyo.field_report", "tamiyo.command", "tolaria.system_sta
 Progress = Callable[[str, int, int], None]  # what is done, how many are done, of how many
 _DESCRIPTIONS = {
     "training.predictions": "What each model says of every measured outcome, beside what was measured.",
-    "training.evaluation": "Figures of the model and of its baselines on held-out hosts, with intervals.",
+    "training.evaluation": "Figures of the model and its baselines on hosts that they never saw, with intervals.",
     "training.calibration": "Reliability of the risk head before and after temperature scaling.",
 }
 
@@ -164,10 +166,11 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     """The build id of the current inputs, trained and published where it was not."""
     from gnn.bundle import BuildInputs, is_published, write_bundle
     from gnn.graph.dataset import GraphDataset, current_shards
-    from gnn.graph.scale import ScaledGraphs
     from gnn.model.alongside import cores
     from gnn.model.examples import build_examples
     from gnn.model.experiment import train
+    from gnn.model.rounds import CataloguePriors
+    from gnn.norms.priors import fit_priors
 
     read = {name: version for name in TABLES if (version := tables.version(name)) is not None}
     registries, norms = registries_directory(settings.home), load_norms(settings.home) or Norms.default()
@@ -185,14 +188,16 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     shards = current_shards(settings.home)
     dataset = GraphDataset.open(settings.home, shards)
     found = build_examples(_outcomes(tables), settings.training)
+    catalogue = fitted_tables(tables)
     trained = train(
-        ScaledGraphs(dataset, norms.priors),
+        dataset,
         found.table,
         settings.training,
         settings.home / "checkpoints" / build_id,
         _progress(context),
         unusable=found.unusable,
         processes=cores(),
+        priors=CataloguePriors(norms.priors, lambda hosts: fit_priors(catalogue, hosts)),
     )
     for name in RESULTS:
         versions.write(name, trained.tables[name])
@@ -205,9 +210,28 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
         inputs=inputs,
     )
     lineage.record(settings.home, tables, build_id, read, shards)
+    challenge_serving(settings.home, tables, build_id)
     # what is published needs no checkpoint; those of builds that were given up go with it
     shutil.rmtree(settings.home / "checkpoints", ignore_errors=True)
     return build_id
+
+
+def challenge_serving(home: Path, tables: TableStore, build_id: str) -> None:
+    """Compare a published bundle with the one that serves, if another one does; the outcome is kept for its gates."""
+    from gnn.bundle import bundle_path, read_bundle, serving
+    from gnn.bundle.challenge import Challenge, challenge, keep
+    from gnn.graph.dataset import GraphDataset
+
+    now = serving(home)
+    if now is None or now == build_id:
+        return
+    try:
+        champion = read_bundle(bundle_path(home, now))
+    except BundleRejected as damage:
+        keep(home, build_id, Challenge(now, 0, None, f"the serving bundle can't be read by this code: {damage}"))
+        return
+    examples = tables.read("training.examples")
+    keep(home, build_id, challenge(read_bundle(bundle_path(home, build_id)), champion, GraphDataset.open(home), examples))
 
 
 MODEL_ASSETS = (examples, training)

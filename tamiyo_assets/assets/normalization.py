@@ -65,7 +65,6 @@ def norms(
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Recompute from the tables, publish only what changed."""
-    from gnn.join.sources import newest_records
     from gnn.norms.pictures import bands
 
     reporter = Reporter(context, versions)
@@ -75,9 +74,7 @@ def norms(
         alt = "mean and band of each metric per run"
         shown = picture_metadata(settings.home, ewma.name, "bands", ewma.digest, lambda: bands(rows), alt, thumbnail=False)
         yield reporter.table(ewma, shown)
-    contracts = read_contracts(tables, _FITTED)
-    blueprints = contracts["urza.blueprint"]
-    contracts |= {name: newest_records(contracts[name], blueprints) for name in ("urza.blueprint", "urza.parameter")}
+    contracts = fitted_tables(tables)
     hosts = training_hosts(contracts, settings.training.held_out_data_set)
     published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
     versions.write("norms.current", _rows(published))
@@ -93,6 +90,15 @@ def norms(
                 "path": dg.MetadataValue.path(settings.home / "gnn_norms.json"),
             },
         )
+
+
+def fitted_tables(tables: TableStore) -> dict[str, pa.Table]:
+    """The contract tables that priors are fitted on: who trains, and the newest record of every blueprint."""
+    from gnn.join.sources import newest_records
+
+    contracts = read_contracts(tables, _FITTED)
+    blueprints = contracts["urza.blueprint"]
+    return contracts | {name: newest_records(contracts[name], blueprints) for name in ("urza.blueprint", "urza.parameter")}
 
 
 def refresh_ewma(tables: TableStore, versions: Versions) -> None:
