@@ -45,6 +45,7 @@ class Build(_Frozen):
     promoted: bool
     reasons: list[str]
     heads: dict[str, str]
+    horizon_steps: int | None
     unusable_reports: dict[str, int]
     metrics: dict[str, Any]
     metrics_missing: dict[str, str]
@@ -155,6 +156,7 @@ def _build(settings: Settings, outcome: Outcome) -> Build | None:
         promoted=report.serving,
         reasons=reasons,
         heads=report.heads,
+        horizon_steps=report.manifest.policy.horizon_steps,
         unusable_reports=report.manifest.training.get("unusable_reports", {}),
         metrics=report.manifest.metrics,
         metrics_missing=report.manifest.metrics_missing,

@@ -24,7 +24,7 @@ from gnn.norms.priors import DEFAULT_PRIORS
 from schemas.configuration import TrainingConfig
 from schemas.features import LAYER
 from schemas.kernels import KERNELS
-from schemas.splits import host_digest
+from schemas.splits import HELD_OUT, host_digest
 
 UNFITTED: Final = CataloguePriors(DEFAULT_PRIORS, lambda _: DEFAULT_PRIORS)
 SILENT: Final = ".no_messages"
@@ -64,27 +64,8 @@ def train(
     same weights in less time.
     """
     problem = pose(dataset, examples, config)
-    fits = Fits(problem, config, checkpoint_dir, progress)
-    folds, last = fold_rounds(problem, config.model, priors), published_round(problem, config.model, priors)
-    silent = _silent_rounds(problem, config, priors)
-    curve = _curve_rounds(problem, config, priors)
-    judged = bool(folds) and all(_has_labels(problem, one) for one in (*folds, last))
-    rounds = [*folds, last, *silent, *(one for each in curve.values() for one in each)] if judged else [last]
-    said = _Said()
-    with fits.beside(rounds, processes) as finish:
-        skipped = _baselines(problem, config, [*folds, last], said) if judged else {}
-        finish()
-        fitted = fits(last)
-        if judged:
-            said.add("model", folds, _of_folds(fits, folds), _elsewhere(fits, last, fitted))
-        if judged and silent:
-            *own, whole = silent
-            said.add("no_messages", own, _of_folds(fits, own), _elsewhere(fits, whole, fits(whole)))
-        for share, each in curve.items() if judged else ():
-            said.add(f"{CURVE}{share}", each, _of_folds(fits, each), {})
-    if not silent:
-        skipped["no_messages"] = OFF
-    calibration, parts = _calibrate(problem, config, said) if judged else (_uncalibrated(problem, config), {})
+    fitted, said, skipped = _fit_all(Fits(problem, config, checkpoint_dir, progress), priors, processes)
+    calibration, parts = _calibrate(problem, config, said)
     result = report(problem, parts, config, skipped)
     return TrainedModel(
         network=fitted.network,
@@ -100,6 +81,30 @@ def train(
         history=fitted.history,
         tables={"training.examples": examples} | result.tables,
     )
+
+
+def _fit_all(fits: Fits, priors: CataloguePriors, processes: int) -> tuple[Fitted, _Said, dict[str, str]]:
+    """The published network, what every model says (nothing if there is too little to judge), and why others are absent."""
+    problem, config = fits.problem, fits.config
+    folds, last = fold_rounds(problem, config.model, priors), published_round(problem, config.model, priors)
+    said = _Said()
+    if not folds or not all(_has_labels(problem, one) for one in (*folds, last)):
+        return fits(last), said, {}
+    silent, curve = _silent_rounds(problem, config, priors), _curve_rounds(problem, config, priors)
+    rounds = [*folds, last, *silent, *(one for each in curve.values() for one in each)]
+    with fits.beside(rounds, processes) as finish:
+        skipped = _baselines(problem, config, [*folds, last], said)
+        finish()
+    fitted = fits(last)
+    said.add("model", folds, _of_folds(fits, folds), _elsewhere(fits, last, fitted))
+    if silent:
+        *own, whole = silent
+        said.add("no_messages", own, _of_folds(fits, own), _elsewhere(fits, whole, fits(whole)))
+    else:
+        skipped["no_messages"] = OFF
+    for share, each in curve.items():
+        said.add(f"{CURVE}{share}", each, _of_folds(fits, each), {})
+    return fitted, said, skipped
 
 
 def _silent_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePriors) -> list[Round]:
@@ -161,6 +166,8 @@ def _rows(problem: Problem, one: Round, config: TrainingConfig) -> Rows:
 
 def _calibrate(problem: Problem, config: TrainingConfig, said: _Said) -> tuple[Calibration, dict[str, Part]]:
     """The published calibration, fitted out of fold on hosts that the published weights saw; and what each part is told."""
+    if not said.by_part:
+        return calibrate(Predictions(np.zeros(0), np.zeros(0)), problem.labels.take(NOTHING), config.interval), {}
     rows = problem.parts["out_of_fold"]
     labels, fold = problem.labels.take(rows), problem.fold[rows]
     seen = np.flatnonzero(np.isin(rows, problem.published))
@@ -169,14 +176,10 @@ def _calibrate(problem: Problem, config: TrainingConfig, said: _Said) -> tuple[C
     for name, each in said.by_part["out_of_fold"].items():
         calibrations[name] = calibrate(each.take(seen), labels.take(seen), config.interval)
         parts["out_of_fold"].answers[name] = cross_calibrated(each, labels, fold, config.interval)
-    for part in ("bucket_7", "held_out"):
+    for part in ("bucket_7", HELD_OUT):
         for name, each in said.by_part[part].items():
             parts[part].answers[name] = calibrated(each, calibrations[name])
     return calibrations["model"], parts
-
-
-def _uncalibrated(problem: Problem, config: TrainingConfig) -> Calibration:
-    return calibrate(Predictions(np.zeros(0), np.zeros(0)), problem.labels.take(NOTHING), config.interval)
 
 
 def _has_labels(problem: Problem, one: Round) -> bool:

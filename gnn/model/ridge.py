@@ -9,11 +9,14 @@ from gnn.model.targets import Floats, Ints, Labels
 from schemas.configuration import NUM_KERNELS
 
 PENALTIES: Final = (1.0, 10.0, 100.0)
+COMPONENTS: Final = 64
 FOLDS: Final = 3
 
 
 class Ridge:
-    """Weighted ridge regression of the uplift on [f | kernel | kernel x f]; f are z-scored site vectors [n, F].
+    """Weighted ridge regression of the uplift on [f | kernel | kernel x f].
+
+    f are the principal components of the z-scored site vectors [n, W], at most 64: a ridge shrinks the rest to nothing anyway.
 
     The penalty is chosen by cross-validation over training hosts (never rows). Weights are the labels' own. The normal
     equations are an arrow: one F x F block that all kernels share, one block a kernel, and nothing between kernels. They
@@ -23,7 +26,8 @@ class Ridge:
     def __init__(self, features: Floats, labels: Labels, hosts: NDArray[np.str_]) -> None:
         known = np.flatnonzero(np.isfinite(labels.uplift))
         kernel = labels.kernel[known]
-        rows = _design(features[known])
+        self._basis = _components(features[known])
+        rows = self._design(features[known])
         weight, target = labels.weight[known], labels.uplift[known]
         self._offset = float(np.average(target, weights=weight))
         fold = host_folds(hosts[known])
@@ -36,14 +40,21 @@ class Ridge:
         """Predicted uplift of those rows."""
         if not len(kernel):
             return np.zeros(0)
-        rows = _design(features)
+        rows = self._design(features)
         value: Floats = rows[:, :-1] @ self._shared + np.einsum("nf,nf->n", rows, self._own[kernel]) + self._offset
         return value
 
+    def _design(self, features: Floats) -> Floats:
+        """The components scaled by 1 / sqrt(W), then a one."""
+        width = max(1, features.shape[1])
+        return np.column_stack([features @ self._basis / np.sqrt(width), np.ones(len(features))])
 
-def _design(features: Floats) -> Floats:
-    """The features scaled by 1 / sqrt(F), then a one."""
-    return np.column_stack([features / np.sqrt(max(1, features.shape[1])), np.ones(len(features))])
+
+def _components(features: Floats) -> Floats:
+    """The directions in which rows vary most: [W, at most 64]."""
+    _, directions = np.linalg.eigh(features.T @ features)
+    found: Floats = directions[:, ::-1][:, :COMPONENTS]
+    return found
 
 
 def host_folds(hosts: NDArray[np.str_]) -> Ints:

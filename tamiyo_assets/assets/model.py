@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -188,7 +189,6 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     shards = current_shards(settings.home)
     dataset = GraphDataset.open(settings.home, shards)
     found = build_examples(_outcomes(tables), settings.training)
-    catalogue = fitted_tables(tables)
     trained = train(
         dataset,
         found.table,
@@ -197,18 +197,12 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
         _progress(context),
         unusable=found.unusable,
         processes=cores(),
-        priors=CataloguePriors(norms.priors, lambda hosts: fit_priors(catalogue, hosts)),
+        priors=CataloguePriors(norms.priors, partial(fit_priors, fitted_tables(tables))),
     )
     for name in RESULTS:
         versions.write(name, trained.tables[name])
-    write_bundle(
-        settings.home,
-        trained,
-        registries=registries,
-        norms=settings.home / "gnn_norms.json",
-        dataset=dataset,
-        inputs=inputs,
-    )
+    scales = settings.home / "gnn_norms.json"
+    write_bundle(settings.home, trained, registries=registries, norms=scales, dataset=dataset, inputs=inputs)
     lineage.record(settings.home, tables, build_id, read, shards)
     challenge_serving(settings.home, tables, build_id)
     # what is published needs no checkpoint; those of builds that were given up go with it
