@@ -1,7 +1,7 @@
 """Evaluation of all compared models on the same rows, with paired intervals over hosts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gnn.model.bootstrap import Estimate, HostBootstrap
 from gnn.model.calibration import Answers
-from gnn.model.choices import REWARD_CLIP, Choices, choices, gap_closed, rank_correlations, replicate_ceiling
+from gnn.model.choices import REWARD_CLIP, choices, gap_closed, rank_correlations, replicate_ceiling
 from gnn.model.figures import auroc, brier, ece_of, ece_sums, f1_sums, macro_f1_of, r2_of, r2_sums
 from gnn.model.targets import Floats, Labels
 from schemas.configuration import HARMFUL, RISK_CLASSES
@@ -103,7 +103,8 @@ def evaluate(outcomes: Outcomes, answers: Mapping[str, Answers], boot: HostBoots
     drawn = Answers(np.zeros(count), nan, nan, nan)
     still = Answers(np.zeros(count), np.full(count, -np.inf), nan, nan)
     found = {name: _choice_figures(outcomes, each, boot) for name, each in answers.items()}
-    found |= {"random": _choice_figures(outcomes, drawn, boot), "no_op": _choice_figures(outcomes, still, boot, no_op=True)}
+    found |= {"random": _choice_figures(outcomes, drawn, boot, rule="random")}
+    found |= {"no_op": _choice_figures(outcomes, still, boot, rule="no_op")}
     for name, each in answers.items():
         found[name] |= _value_figures(outcomes, each, boot) | _risk_figures(outcomes, each, boot)
     return found
@@ -128,10 +129,10 @@ def by_group(outcomes: Outcomes, answers: Answers, groups: NDArray[np.str_]) -> 
     return found
 
 
-def _choice_figures(outcomes: Outcomes, answers: Answers, boot: HostBootstrap, *, no_op: bool = False) -> dict[str, Estimate]:
+def _choice_figures(outcomes: Outcomes, answers: Answers, boot: HostBootstrap, *, rule: str = "") -> dict[str, Estimate]:
     made = choices(answers.logit, outcomes.reward, outcomes.labels.graph, answers.grafts, outcomes.harmful)
-    if no_op:
-        made = Choices(**(vars(made) | {"chosen": np.zeros(len(made.row))}))
+    if rule:  # exactly, and not but for rounding
+        made = replace(made, chosen=made.random if rule == "random" else np.zeros(len(made.row)))
     hosts = boot.places(outcomes.hosts)
     share, wide = made.shares
     own, each = hosts[made.row], np.ones(len(made.row))
