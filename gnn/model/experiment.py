@@ -18,8 +18,8 @@ from gnn.model.baselines import Boosting, Ridge, constant
 from gnn.model.checkpoint import Checkpoints
 from gnn.model.predictions import Predictions, predict
 from gnn.model.priors import kernel_priors
-from gnn.model.readout import flat_features
 from gnn.model.report import Comparison, report
+from gnn.model.site import flat_features
 from gnn.model.targets import Labels, locate
 from gnn.model.trained import HeadStatus, TrainedModel
 from gnn.model.training import Fitted, Progress, fit
