@@ -7,9 +7,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import norm
 
+from gnn.model.decision import DecisionRule, tuned_on
 from gnn.model.predictions import Predictions
 from gnn.model.targets import Floats, Labels
 
+CLIP = 0.25  # nats; no single outcome decides the rule
 ENOUGH = 20  # labels below which the normal quantile and temperature one are kept
 
 
@@ -22,6 +24,7 @@ class Calibration:
     scale: float
     examples: int
     missing: dict[str, str]
+    rule: DecisionRule
 
 
 def calibrate(predictions: Predictions, labels: Labels, level: float) -> Calibration:
@@ -39,7 +42,8 @@ def calibrate(predictions: Predictions, labels: Labels, level: float) -> Calibra
     else:
         score = np.abs(labels.uplift - predictions.value)[known] / predictions.deviation[known]
         scale = conformal_quantile(score, level)
-    return Calibration(temperature, level, scale, len(labels), missing)
+    rule = tuned_on(predictions, labels, temperature, CLIP, DecisionRule())
+    return Calibration(temperature, level, scale, len(labels), missing, rule)
 
 
 def fit_temperature(logits: Floats, classes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:

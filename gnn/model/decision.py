@@ -9,13 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
+from scipy.special import softmax
 from torch import Tensor
 
-from gnn.model.targets import Floats, Ints
+from gnn.model.predictions import Predictions
+from gnn.model.targets import Floats, Ints, Labels
+from schemas.configuration import RISK_CLASSES
 
 Numbers = TypeVar("Numbers", Floats, Tensor)
 
 NO_OP: Final = -1
+HARMFUL: Final = RISK_CLASSES.index("high")  # this class and the worse ones are harm
 HARM_WEIGHTS: Final[tuple[float, ...]] = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 
@@ -108,3 +112,23 @@ def tune(measured: Measured, rule: DecisionRule, weights: Sequence[float] = HARM
     if safe:
         return max(safe, key=lambda each: (each.reward, -each.rule.harm_weight)).rule
     return min(found, key=lambda each: (each.harm, each.rule.harm_weight)).rule
+
+
+def tuned_on(predictions: Predictions, labels: Labels, temperature: float, clip: float, rule: DecisionRule) -> DecisionRule:
+    """`rule` with its weight of harm tuned on predictions for hosts that were not trained on.
+
+    Uplifts are clipped at `clip`. A model that predicts no risk keeps the rule, with a weight of zero.
+    """
+    if predictions.risk_logits is None:
+        return replace(rule, harm_weight=0.0)
+    known = np.flatnonzero(np.isfinite(labels.uplift) | (labels.risk >= HARMFUL))
+    shares = softmax(predictions.risk_logits[known] / temperature, axis=1)
+    measured = Measured(
+        value=predictions.value[known],
+        logit=predictions.logit[known],
+        harm=shares[:, HARMFUL:].sum(1),
+        reward=np.nan_to_num(labels.uplift[known], nan=-clip).clip(-clip, clip),
+        harmful=labels.risk[known] >= HARMFUL,
+        state=labels.graph[known],
+    )
+    return tune(measured, rule)

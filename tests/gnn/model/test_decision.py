@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gnn.model.decision import NO_OP, DecisionRule, Measured, consequence, decide, trade_off, tune, utility
+from gnn.model.decision import NO_OP, DecisionRule, Measured, consequence, decide, trade_off, tune, tuned_on, utility
+from gnn.model.predictions import Predictions
+from gnn.model.targets import Labels
 
 RULE = DecisionRule(policy_share=0.5, logit_scale=0.05, harm_weight=0.2, least=0.0)
 
@@ -60,3 +62,16 @@ def test_without_pairs_the_rule_stays_and_nothing_is_claimed() -> None:
     assert tune(nothing, RULE) == RULE
     assert np.isnan(consequence(nothing, RULE).reward)
     assert nothing.random_harm() == 0.0
+
+
+def test_predictions_tune_with_clipped_uplifts_and_without_risks_weigh_no_harm() -> None:
+    given, count = measured(), len(measured().state)
+    logits = np.log(np.stack([1.0 - given.harm, *(np.full(count, 1e-9),) * 2, given.harm, np.full(count, 1e-9)], 1))
+    zeros = np.zeros(count, dtype=np.int64)
+    labels = Labels(
+        zeros, given.state, zeros, zeros, given.reward * 40, np.ones(count), 3 * given.harmful, np.zeros((count, 4))
+    )
+    said = Predictions(given.value, given.logit, None, logits)
+    clipped = replace(given, reward=(given.reward * 40).clip(-0.25, 0.25))
+    assert tuned_on(said, labels, 1.0, 0.25, RULE) == tune(clipped, RULE)
+    assert tuned_on(replace(said, risk_logits=None), labels, 1.0, 0.25, RULE).harm_weight == 0.0

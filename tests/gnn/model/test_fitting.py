@@ -1,4 +1,4 @@
-"""Fitting: the recipe learns, the rounds stop where they should, a stop changes nothing, and diverged grafts count as the worst."""
+"""Fitting: the recipe learns, the rounds stop where they should, and a stop changes nothing."""
 
 from pathlib import Path
 
