@@ -15,6 +15,7 @@ from gnn.bundle.read import Bundle
 from gnn.graph.batch import GraphBatch, GraphStore
 from gnn.graph.scale import ScaledGraphs
 from gnn.model.bootstrap import HostBootstrap
+from gnn.model.calibration import calibrated
 from gnn.model.choices import choices
 from gnn.model.evaluation import outcomes_of
 from gnn.model.predictions import predict
@@ -59,7 +60,7 @@ def challenge(bundle: Bundle, champion: Bundle, store: GraphStore, examples: pa.
     found = []
     for each in (bundle, champion):
         said = predict(each.network, GraphsOf(store, each), problem.labels, config.batch_graphs)
-        made = choices(said.logit, outcomes.reward, problem.labels.graph)
+        made = choices(calibrated(said, each.calibration).score, outcomes.reward, problem.labels.graph)
         found.append(boot.ratio(made.gain, made.room, boot.places(outcomes.hosts[made.row])))
     interval = (found[0] - found[1]).interval
     if not np.isfinite([interval.mean, interval.low, interval.high]).all():

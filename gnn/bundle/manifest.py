@@ -84,12 +84,25 @@ class PolicyPart(_Part):
     horizon_steps: int | None
 
 
+class DecisionPart(_Part):
+    """Utility is (1 - policy_share) value + policy_share x logit_scale x logit - harm_weight x probability of harm, in nats.
+
+    The pair with the highest is taken if it is above `least`; else nothing is done.
+    """
+
+    policy_share: float = Field(ge=0, le=1)
+    logit_scale: float = Field(gt=0)
+    harm_weight: float = Field(ge=0)
+    least: float
+
+
 class CalibrationPart(_Part):
     """Risk probabilities are softmax(logits / temperature); the interval is value ± scale x deviation."""
 
     risk_temperature: float = Field(gt=0)
     interval_level: float = Field(gt=0, lt=1)
     interval_scale: float = Field(ge=0)
+    decision: DecisionPart
     examples: int = Field(ge=0)
     missing: dict[str, str]
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gnn.bundle.golden import choose, write_golden
 from gnn.bundle.layout import batch_specs, node_specs, output_specs, relation_specs, weight_specs
 from gnn.bundle.manifest import (
     CalibrationPart,
+    DecisionPart,
     HeadPart,
     Manifest,
     Member,
@@ -162,6 +164,7 @@ def _manifest(
             risk_temperature=calibration.temperature,
             interval_level=calibration.level,
             interval_scale=calibration.scale,
+            decision=DecisionPart(**asdict(calibration.rule)),
             examples=calibration.examples,
             missing=calibration.missing,
         ),

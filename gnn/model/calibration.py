@@ -1,6 +1,8 @@
-"""Calibration: one temperature for the risk classes, one scale for the value's interval; fitted on hosts never trained on."""
+"""Calibration on hosts never trained on: a temperature of the risk, a scale of the value's interval, the decision rule."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +10,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import norm
 
+from gnn.model.choices import REWARD_CLIP
+from gnn.model.decision import HARMFUL, DecisionRule, tuned_on, utility
 from gnn.model.figures import probabilities
 from gnn.model.predictions import Predictions
 from gnn.model.targets import Floats, Ints, Labels
-from schemas.configuration import HARMFUL, MAX_HARM, MIN_VALUE
+from schemas.configuration import MAX_HARM, MIN_VALUE
 
 ENOUGH = 20  # labels below which the normal quantile and temperature one are kept
 
@@ -25,15 +29,20 @@ class Calibration:
     scale: float
     examples: int
     missing: dict[str, str]
+    rule: DecisionRule
 
 
 @dataclass(frozen=True)
 class Answers:
     """What a model says of P pairs after calibration.
 
-    `low` and `high` are NaN if it states no deviation; `risk_before` and `risk_after` [P, 5] are None if it predicts no risk.
+    `score` orders the pairs of a state as the decision rule does; `grafts` says whether the policy would graft a pair that it
+    chose, with the thresholds that serve by default. `low` and `high` are NaN if the model states no deviation; `risk_before`
+    and `risk_after` [P, 5] are None if it predicts no risk.
     """
 
+    score: Floats
+    grafts: NDArray[np.bool_]
     logit: Floats
     value: Floats
     low: Floats
@@ -41,11 +50,14 @@ class Answers:
     risk_before: Floats | None = None
     risk_after: Floats | None = None
 
-    @property
-    def grafts(self) -> NDArray[np.bool_]:
-        """Whether the policy grafts a pair that it chose, with the thresholds that serve by default."""
-        worth: NDArray[np.bool_] = ~(self.value <= MIN_VALUE)  # a rule without a value always grafts
-        return worth if self.risk_after is None else worth & (self.risk_after[:, HARMFUL:].sum(1) <= MAX_HARM)
+    @classmethod
+    def join(cls, parts: Sequence["Answers"], order: Ints) -> "Answers":
+        """The pairs of several answers of one model, one after the other, then in that order."""
+        columns: dict[str, Any] = {}
+        for name in cls.__dataclass_fields__:
+            values = [getattr(part, name) for part in parts]
+            columns[name] = None if any(each is None for each in values) else np.concatenate(values)[order]
+        return cls(**columns)
 
 
 def calibrate(predictions: Predictions, labels: Labels, level: float) -> Calibration:
@@ -63,36 +75,39 @@ def calibrate(predictions: Predictions, labels: Labels, level: float) -> Calibra
     else:
         score = np.abs(labels.uplift - predictions.value)[known] / predictions.deviation[known]
         scale = conformal_quantile(score, level)
-    return Calibration(temperature, level, scale, len(labels), missing)
+    rule = tuned_on(predictions, labels, temperature, REWARD_CLIP, DecisionRule())
+    return Calibration(temperature, level, scale, len(labels), missing, rule)
 
 
 def calibrated(predictions: Predictions, calibration: Calibration) -> Answers:
     """Apply a calibration."""
-    return _answers(predictions, np.full(len(predictions.value), calibration.scale), calibration.temperature)
-
-
-def cross_calibrated(predictions: Predictions, labels: Labels, fold: Ints, level: float) -> Answers:
-    """Calibrate each fold with what the others say, so that the calibration's own figures are of hosts that it never saw."""
-    scale, temperature = np.ones(len(labels)), np.ones(len(labels))
-    for number in np.unique(fold):
-        others = np.flatnonzero(fold != number)
-        found = calibrate(predictions.take(others), labels.take(others), level)
-        scale[fold == number], temperature[fold == number] = found.scale, found.temperature
-    return _answers(predictions, scale, temperature[:, None])
-
-
-def _answers(predictions: Predictions, scale: Floats, temperature: float | Floats) -> Answers:
     nan = np.full(len(predictions.value), np.nan)
-    width = scale * predictions.deviation if predictions.deviation is not None else nan
-    logits = predictions.risk_logits
+    width = calibration.scale * predictions.deviation if predictions.deviation is not None else nan
+    logits, rule = predictions.risk_logits, calibration.rule
+    after = None if logits is None else probabilities(logits / calibration.temperature)
+    harm = np.zeros(len(nan)) if after is None else after[:, HARMFUL:].sum(1)
+    score = utility(predictions.value, predictions.logit, harm, rule)
     return Answers(
+        score=score,
+        grafts=(score > rule.least + MIN_VALUE) & (harm <= MAX_HARM),
         logit=predictions.logit,
         value=predictions.value,
         low=predictions.value - width,
         high=predictions.value + width,
         risk_before=None if logits is None else probabilities(logits),
-        risk_after=None if logits is None else probabilities(logits / temperature),
+        risk_after=after,
     )
+
+
+def cross_calibrated(predictions: Predictions, labels: Labels, fold: Ints, level: float) -> Answers:
+    """Calibrate each fold with what the others say, so that the calibration's own figures are of hosts that it never saw."""
+    parts, rows = [], []
+    for number in np.unique(fold):
+        mine, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        found = calibrate(predictions.take(others), labels.take(others), level)
+        parts.append(calibrated(predictions.take(mine), found))
+        rows.append(mine)
+    return Answers.join(parts, np.argsort(np.concatenate(rows)))
 
 
 def fit_temperature(logits: Floats, classes: Ints) -> float:

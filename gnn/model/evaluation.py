@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from gnn.model.bootstrap import Estimate, HostBootstrap
 from gnn.model.calibration import Answers
 from gnn.model.choices import REWARD_CLIP, choices, gap_closed, rank_correlations, replicate_ceiling
+from gnn.model.decision import HARMFUL
 from gnn.model.figures import auroc, brier, ece_of, ece_sums, f1_sums, macro_f1_of, r2_of, r2_sums
 from gnn.model.targets import Floats, Labels
-from schemas.configuration import HARMFUL, RISK_CLASSES
+from schemas.configuration import RISK_CLASSES
 
 RULES: Final = ("random", "no_op")
 BASELINES: Final = ("no_messages", "ridge", "boosting", "gaussian_process", "best_constant", "best_grouped", *RULES)
@@ -98,13 +99,10 @@ class Gaps:
 
 def evaluate(outcomes: Outcomes, answers: Mapping[str, Answers], boot: HostBootstrap) -> dict[str, dict[str, Estimate]]:
     """Figures of every model of `answers` and of the rules `random` and `no_op`, by model and name."""
-    count = len(outcomes)
-    nan = np.full(count, np.nan)
-    drawn = Answers(np.zeros(count), nan, nan, nan)
-    still = Answers(np.zeros(count), np.full(count, -np.inf), nan, nan)
-    found = {name: _choice_figures(outcomes, each, boot) for name, each in answers.items()}
-    found |= {"random": _choice_figures(outcomes, drawn, boot, rule="random")}
-    found |= {"no_op": _choice_figures(outcomes, still, boot, rule="no_op")}
+    found = {name: _choice_figures(outcomes, each.score, each.grafts, boot) for name, each in answers.items()}
+    equal, every = np.zeros(len(outcomes)), np.ones(len(outcomes), dtype=bool)
+    found |= {"random": _choice_figures(outcomes, equal, every, boot, rule="random")}
+    found |= {"no_op": _choice_figures(outcomes, equal, ~every, boot, rule="no_op")}
     for name, each in answers.items():
         found[name] |= _value_figures(outcomes, each, boot) | _risk_figures(outcomes, each, boot)
     return found
@@ -125,18 +123,20 @@ def by_group(outcomes: Outcomes, answers: Answers, groups: NDArray[np.str_]) -> 
     found = {}
     for name in np.unique(groups):
         rows = np.flatnonzero(groups == name)
-        found[str(name)] = gap_closed(choices(answers.logit[rows], outcomes.reward[rows], outcomes.labels.graph[rows]))
+        found[str(name)] = gap_closed(choices(answers.score[rows], outcomes.reward[rows], outcomes.labels.graph[rows]))
     return found
 
 
-def _choice_figures(outcomes: Outcomes, answers: Answers, boot: HostBootstrap, *, rule: str = "") -> dict[str, Estimate]:
-    made = choices(answers.logit, outcomes.reward, outcomes.labels.graph, answers.grafts, outcomes.harmful)
+def _choice_figures(
+    outcomes: Outcomes, score: Floats, grafts: NDArray[np.bool_], boot: HostBootstrap, *, rule: str = ""
+) -> dict[str, Estimate]:
+    made = choices(score, outcomes.reward, outcomes.labels.graph, grafts, outcomes.harmful)
     if rule:  # exactly, and not but for rounding
         made = replace(made, chosen=made.random if rule == "random" else np.zeros(len(made.row)))
     hosts = boot.places(outcomes.hosts)
     share, wide = made.shares
     own, each = hosts[made.row], np.ones(len(made.row))
-    first, correlation = rank_correlations(answers.logit, outcomes.reward, outcomes.labels.graph)
+    first, correlation = rank_correlations(score, outcomes.reward, outcomes.labels.graph)
     return {
         "gap_closed": boot.ratio(made.gain, made.room, own),
         "gap_closed_by_state": boot.ratio(share, wide, own),

@@ -8,15 +8,16 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from torch import Tensor
 
 from gnn.graph.batch import GraphStore
 from gnn.model.baselines import Rows, fit_baselines
 from gnn.model.calibration import Calibration, calibrate, calibrated, cross_calibrated
 from gnn.model.evaluation import outcomes_of, rewarded_by_test
 from gnn.model.predictions import Predictions, join, predict
-from gnn.model.readout import flat_features
 from gnn.model.report import CURVE, OFF, Part, report
 from gnn.model.rounds import NOTHING, CataloguePriors, Fits, Problem, Round, fold_rounds, pose, published_round
+from gnn.model.site import flat_features
 from gnn.model.targets import Labels
 from gnn.model.trained import HeadStatus, TrainedModel
 from gnn.model.training import Fitted, Progress
@@ -55,16 +56,17 @@ def train(
     unusable: Mapping[str, int] | None = None,
     processes: int = 1,
     priors: CataloguePriors = UNFITTED,
+    kernels: Tensor | None = None,
 ) -> TrainedModel:
     """Train, calibrate and evaluate TamiyoGNN beside its baselines; deterministic and resumable.
 
-    `dataset` holds graphs that are not scaled; `priors` scale them, fold by fold. `examples` is `training.examples`, `unusable`
-    the reports that gave no label, by reason. A required head without a label stays untrained and is marked so; nothing is
-    raised for it. With more than one of the `processes`, and a checkpoint directory, two networks are trained at a time: the
-    same weights in less time.
+    `dataset` holds graphs that are not scaled; `priors` scale them, fold by fold; `kernels` describe the kernels. `examples` is
+    `training.examples`, `unusable` the reports that gave no label, by reason. A required head without a label stays untrained
+    and is marked so; nothing is raised for it. With more than one of the `processes`, and a checkpoint directory, two networks
+    are trained at a time: the same weights in less time.
     """
     problem = pose(dataset, examples, config)
-    fitted, said, skipped = _fit_all(Fits(problem, config, checkpoint_dir, progress), priors, processes)
+    fitted, said, skipped = _fit_all(Fits(problem, config, checkpoint_dir, progress, kernels), priors, processes)
     calibration, parts = _calibrate(problem, config, said)
     result = report(problem, parts, config, skipped)
     return TrainedModel(

@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 import torch_geometric
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gnn.graph.batch import GraphStore
 from gnn.graph.scale import ScaledGraphs
@@ -145,6 +146,7 @@ class Fits:
     config: TrainingConfig
     checkpoints: Path | None
     progress: Progress | None
+    kernels: Tensor | None = None  # descriptors of the kernels, see `gnn.model.kernel_vectors`
 
     def __call__(self, one: Round, progress: Progress | None = None) -> Fitted:
         """The network of a round."""
@@ -154,7 +156,7 @@ class Fits:
         labels = self.problem.labels
         named = (lambda _, done, of: told(one.name, done, of)) if told is not None else None
         store = one.scaled(self.problem)
-        return fit(store, labels.take(one.rows), labels.take(NOTHING), self.config, one.model, kept, named)
+        return fit(store, labels.take(one.rows), labels.take(NOTHING), self.config, one.model, kept, named, self.kernels)
 
     def _fingerprint(self, one: Round) -> str:
         """Digest of everything that decides the weights: configuration, labels, graphs, priors, versions."""
@@ -162,6 +164,7 @@ class Fits:
         digest.update(self.config.model_dump_json().encode() + one.model.model_dump_json().encode())
         digest.update("".join(f"{name} {prior.model_dump_json()}" for name, prior in sorted(one.priors.items())).encode())
         digest.update(f"{torch.__version__} {torch_geometric.__version__}".encode())
+        digest.update(b"" if self.kernels is None else self.kernels.numpy().tobytes())
         for column in vars(self.problem.labels.take(one.rows)).values():
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
@@ -179,7 +182,7 @@ class Fits:
         shutil.rmtree(claims, ignore_errors=True)
         claims.mkdir(parents=True)
         _ = self.problem.graphs_digest  # made once, here, and not again in the other process
-        quiet = Fits(self.problem, self.config, self.checkpoints, None)
+        quiet = replace(self, progress=None)
         with alongside(_work, quiet, rounds[::-1], claims, wanted=True) as wait:
             yield partial(_share_work, self, rounds, claims, wait)
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from gnn.bundle.manifest import CalibrationPart
 from gnn.bundle.read import Bundle
 from gnn.graph.batch import GraphBatch
+from gnn.model.decision import HARMFUL, DecisionRule, utility
 from gnn.model.outputs import Outputs
-from gnn.model.readout import pair_log_weights
 from gnn.online.config import ServingConfig
 from gnn.online.snapshot import Snapshot
-from schemas.configuration import BLENDING_METHODS, RISK_CLASSES
+from schemas.configuration import BLENDING_METHODS
 from schemas.features import LAYER, SEED
 from schemas.kernels import KERNELS
 
@@ -49,9 +49,6 @@ class KernelMasks:
         return allowed & dormant.unsqueeze(1) & free
 
 
-HARM = RISK_CLASSES.index("high")
-
-
 @dataclass(frozen=True)
 class Choice:
     """What was decided; `seed` is the row of the seed and `kernel` the blueprint, both None for a no-op.
@@ -71,20 +68,23 @@ class Choice:
     @property
     def harm(self) -> float:
         """Probability of high or critical harm."""
-        return sum(self.risk[HARM:])
+        return sum(self.risk[HARMFUL:])
 
 
 def choose(outputs: Outputs, mask: Tensor, calibration: CalibrationPart, config: ServingConfig) -> Choice:
-    """The pair with the highest joint logit of a batch of one graph, unless nothing is left or it is not worth it."""
+    """The pair with the highest utility of a batch of one graph, unless nothing is left or it is not worth it."""
     if mask.shape[0] == 0:
         return Choice("no_seed_candidates")
     if not bool(mask.any()):
         return Choice("no_kernel_left")
-    weights = pair_log_weights(outputs.seed_scores, outputs.seed_policy_logits).masked_fill(~mask, -torch.inf)
-    seed, column = divmod(int(weights.flatten().argmax()), len(KERNELS))
+    risks = torch.softmax(outputs.seed_risk_logits.double() / calibration.risk_temperature, 2)
+    rule = DecisionRule(**calibration.decision.model_dump())
+    logits = outputs.seed_scores.unsqueeze(1) + outputs.seed_policy_logits
+    utilities = utility(outputs.seed_value.double(), logits.double(), risks[:, :, HARMFUL:].sum(2), rule)
+    utilities = utilities.masked_fill(~mask, -torch.inf)
+    seed, column = divmod(int(utilities.flatten().argmax()), len(KERNELS))
     value = float(outputs.seed_value[seed, column])
     width = calibration.interval_scale * float(torch.exp(0.5 * outputs.seed_value_log_var[seed, column]))
-    risk = torch.softmax(outputs.seed_risk_logits[seed, column].double() / calibration.risk_temperature, 0)
     found = Choice(
         reason="policy",
         seed=seed,
@@ -92,12 +92,13 @@ def choose(outputs: Outputs, mask: Tensor, calibration: CalibrationPart, config:
         value=value,
         value_low=value - width,
         value_high=value + width,
-        risk=tuple(risk.tolist()),
+        risk=tuple(risks[seed, column].tolist()),
         blending=BLENDING_METHODS[int(outputs.blending_logits[0].argmax())],
     )
     if found.harm > config.max_harm:
         return _no_op(found, "risk_too_high")
-    return found if value > config.min_value else _no_op(found, "no_op_is_better")
+    worth = float(utilities[seed, column]) > rule.least + config.min_value
+    return found if worth else _no_op(found, "no_op_is_better")
 
 
 def _no_op(found: Choice, reason: str) -> Choice:

@@ -14,7 +14,7 @@ from gnn.graph.batch import GraphBatch
 from gnn.graph.builder import GraphBuilder
 from gnn.graph.scale import scale
 from gnn.model.bootstrap import Estimate, HostBootstrap
-from gnn.model.calibration import Answers, Calibration, calibrated
+from gnn.model.calibration import Answers, calibrated
 from gnn.model.evaluation import Outcomes, evaluate, outcomes_of
 from gnn.model.outputs import Outputs
 from gnn.model.predictions import Predictions
@@ -143,9 +143,7 @@ def _answers(bundle: Bundle, replayed: Replayed, labels: Labels) -> Answers:
     measured = np.array([kernel in bundle.manifest.policy.measured for kernel in KERNELS])
     logit = np.where(measured[labels.kernel], column("logit"), MASKED_LOGIT)
     said = Predictions(column("value"), logit, column("deviation"), column("risk", (5,)))
-    part = bundle.manifest.calibration
-    fitted = Calibration(part.risk_temperature, part.interval_level, part.interval_scale, part.examples, part.missing)
-    return calibrated(said, fitted)
+    return calibrated(said, bundle.calibration)
 
 
 def _constant(outcomes: Outcomes) -> Answers:
@@ -160,4 +158,4 @@ def _constant(outcomes: Outcomes) -> Answers:
     overall = others.sum(1, keepdims=True) / np.maximum(mass.sum(1, keepdims=True), 1.0)
     value = ((others + SHRINKAGE * overall) / (mass + SHRINKAGE))[host, kernel]
     nan = np.full(len(value), np.nan)
-    return Answers(value, value, nan, nan)
+    return Answers(value, value > 0, value, value, nan, nan)

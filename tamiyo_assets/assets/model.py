@@ -38,6 +38,7 @@ EXAMPLES = key_of("training.examples")
 BUNDLE = dg.AssetKey(["bundle", "tamiyo_gnn_v1"])
 RESULTS = ("training.predictions", "training.evaluation", "training.calibration")
 _SECONDS_BETWEEN_LINES: Final = 10.0
+DESCRIBING: Final = ("urza.blueprint", "urza.layer", "urabrask.bsds")  # what describes the kernels
 _OUTCOMES: Final = ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state")
 Progress = Callable[[str, int, int], None]  # what is done, how many are done, of how many
 _DESCRIPTIONS = {
@@ -170,6 +171,7 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     from gnn.model.alongside import cores
     from gnn.model.examples import build_examples
     from gnn.model.experiment import train
+    from gnn.model.kernel_vectors import kernel_descriptors
     from gnn.model.rounds import CataloguePriors
     from gnn.norms.priors import fit_priors
 
@@ -198,6 +200,7 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
         unusable=found.unusable,
         processes=cores(),
         priors=CataloguePriors(norms.priors, partial(fit_priors, fitted_tables(tables))),
+        kernels=kernel_descriptors(read_contracts(tables, dict.fromkeys(DESCRIBING))),
     )
     for name in RESULTS:
         versions.write(name, trained.tables[name])

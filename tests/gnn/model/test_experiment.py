@@ -22,9 +22,16 @@ from schemas.configuration import ModelConfig, TrainingConfig
 from schemas.splits import FOLD_NAMES, host_digest, split_bucket
 from tests.gnn.model.store import MemoryStore, problem
 
-SMALL = ModelConfig(hidden=8, activation_hidden=8, out=8, head_hidden=8)
+SMALL = ModelConfig(hidden=8, activation_hidden=8, out=8, head_hidden=8, rank=4, members=2)
 CONFIG = TrainingConfig(
-    epochs=2, batch_graphs=8, bootstrap=20, checkpoint_seconds=0.0, boosting=False, gaussian_process=False, model=SMALL
+    epochs=3,
+    rounds_epochs=1,
+    batch_graphs=8,
+    bootstrap=20,
+    checkpoint_seconds=0.0,
+    boosting=False,
+    gaussian_process=False,
+    model=SMALL,
 )
 GRAPHS = 16  # hosts; three of them are of bucket 7
 

@@ -233,6 +233,7 @@ def test_a_fold_is_calibrated_by_the_others_alone() -> None:
     others = np.flatnonzero(fold != 1)
     alone = calibrated(said, calibrate(said.take(others), labels.take(others), 0.9))
     assert np.allclose(found.high[fold == 1], alone.high[fold == 1])
+    assert np.allclose(found.score[fold == 1], alone.score[fold == 1])
     assert len(np.unique(found.high)) > 1
 
 
@@ -241,8 +242,9 @@ def test_the_oracle_closes_the_gap_and_leads_every_baseline() -> None:
     labels, _ = locate(store, examples)
     found = outcomes_of(examples, labels)
     nan = np.full(len(labels), np.nan)
-    oracle = Answers(found.reward, found.reward, nan, nan)
-    constant = Answers(labels.kernel.astype(float), np.zeros(len(labels)), nan, nan)
+    every = np.ones(len(labels), dtype=bool)
+    oracle = Answers(found.reward, every, found.reward, found.reward, nan, nan)
+    constant = Answers(labels.kernel.astype(float), every, nan, np.zeros(len(labels)), nan, nan)
     boot = HostBootstrap(found.hosts, 200, seed=0)
     judged = evaluate(found, {"model": oracle, "best_constant": constant}, boot)
     assert judged["model"]["gap_closed"].mean == pytest.approx(1.0)
