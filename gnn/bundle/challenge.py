@@ -102,13 +102,17 @@ def keep(home: Path, build_id: str, found: Challenge) -> None:
     publish_file(home / CHALLENGES / f"{build_id}.json", (text + "\n").encode("utf-8"))
 
 
+def is_kept(home: Path, build_id: str, against: str) -> bool:
+    """Whether a build was compared with the bundle `against`."""
+    path = home / CHALLENGES / f"{build_id}.json"
+    return path.exists() and read_object(path, BundleRejected).get("against") == against
+
+
 def kept(home: Path, build_id: str, serving: str | None) -> Challenge | None:
     """How a build did against `serving`; None if nothing else serves. One that was not compared with it says so."""
     if serving is None or serving == build_id:
         return None
-    path = home / CHALLENGES / f"{build_id}.json"
-    if path.exists():
-        found: dict[str, Any] = read_object(path, BundleRejected)
-        if found.get("against") == serving:
-            return Challenge(found["against"], found["hosts"], found["difference"], found["reason"])
+    if is_kept(home, build_id, serving):
+        found: dict[str, Any] = read_object(home / CHALLENGES / f"{build_id}.json", BundleRejected)
+        return Challenge(found["against"], found["hosts"], found["difference"], found["reason"])
     return Challenge(serving, 0, None, f"it was not compared with build {serving[:16]}, which serves")

@@ -4,7 +4,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
@@ -24,11 +23,11 @@ from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
 from schemas.derived.tables import DERIVED
-from schemas.errors import BundleRejected
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.normalization import NORMS, fitted_tables
 from tamiyo_assets.assets.registries import registries_directory, registry_key
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.champion import challenge_serving
 
 if TYPE_CHECKING:
     from gnn.bundle.report import BuildReport
@@ -116,6 +115,7 @@ def training(
     if versions.of("features.context").rows:
         with lock(settings.home / ".training.lock"):
             build_id = _published(context, settings, tables, versions)
+            challenge_serving(settings.home, tables, build_id)
             lineage.note_trained(settings.home, build_id)
     else:
         context.log.warning("Tolaria sent no training state to make a graph of: nothing to train, no bundle.")
@@ -207,28 +207,9 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     scales = settings.home / "gnn_norms.json"
     write_bundle(settings.home, trained, registries=registries, norms=scales, dataset=dataset, inputs=inputs)
     lineage.record(settings.home, tables, build_id, read, shards)
-    challenge_serving(settings.home, tables, build_id)
     # what is published needs no checkpoint; those of builds that were given up go with it
     shutil.rmtree(settings.home / "checkpoints", ignore_errors=True)
     return build_id
-
-
-def challenge_serving(home: Path, tables: TableStore, build_id: str) -> None:
-    """Compare a published bundle with the one that serves, if another one does; the outcome is kept for its gates."""
-    from gnn.bundle import bundle_path, read_bundle, serving
-    from gnn.bundle.challenge import Challenge, challenge, keep
-    from gnn.graph.dataset import GraphDataset
-
-    now = serving(home)
-    if now is None or now == build_id:
-        return
-    try:
-        champion = read_bundle(bundle_path(home, now))
-    except BundleRejected as damage:
-        keep(home, build_id, Challenge(now, 0, None, f"the serving bundle can't be read by this code: {damage}"))
-        return
-    examples = tables.read("training.examples")
-    keep(home, build_id, challenge(read_bundle(bundle_path(home, build_id)), champion, GraphDataset.open(home), examples))
 
 
 MODEL_ASSETS = (examples, training)

@@ -14,6 +14,7 @@ from tamiyo_assets.instance import open_instance
 
 TINY = TrainingConfig(
     epochs=1,
+    rounds_epochs=1,
     steps=2,
     bootstrap=20,
     boosting=False,
@@ -27,6 +28,8 @@ TINY = TrainingConfig(
         identity_embedding=4,
         compile_embedding=16,
         head_hidden=16,
+        rank=4,
+        members=2,
     ),
 )
 
