@@ -10,7 +10,7 @@ from gnn.registry.refresh import refresh
 from tamiyo.cli import app
 
 COMMANDS = (
-    ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["alerts"], ["doctor"],
+    ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["alerts"], ["doctor"], ["evaluate"],
     ["lineage"], ["registry"], ["registry", "list"], ["registry", "show"], ["registry", "diff"], ["registry", "retire"],
     ["graph", "show"],
 )  # fmt: skip
@@ -54,6 +54,7 @@ def test_bad_arguments_are_status_2(arguments: list[str]) -> None:
     [
         ["coverage"],
         ["promote", "no-such-build"],
+        ["evaluate", "no-such-build", "--exports", "recorder/sample"],
         ["rollback"],
         ["lineage", "0" * 64],
         ["preflight", "no-such-bundle"],
