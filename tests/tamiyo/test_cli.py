@@ -10,8 +10,8 @@ from gnn.registry.refresh import refresh
 from tamiyo.cli import app
 
 COMMANDS = (
-    ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["alerts"], ["doctor"], ["evaluate"],
-    ["lineage"], ["registry"], ["registry", "list"], ["registry", "show"], ["registry", "diff"], ["registry", "retire"],
+    ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["alerts"], ["doctor"],
+    ["evaluate"], ["lineage"], ["registry"], ["registry", "list"], ["registry", "show"], ["registry", "diff"], ["registry", "retire"],
     ["graph", "show"],
 )  # fmt: skip
 
