@@ -11,7 +11,8 @@ from tamiyo.cli import app
 
 COMMANDS = (
     ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["alerts"], ["doctor"],
-    ["evaluate"], ["lineage"], ["registry"], ["registry", "list"], ["registry", "show"], ["registry", "diff"], ["registry", "retire"],
+    ["evaluate"], ["lineage"],
+    ["registry"], ["registry", "list"], ["registry", "show"], ["registry", "diff"], ["registry", "retire"],
     ["graph", "show"],
 )  # fmt: skip
 
