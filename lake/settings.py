@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lake.alerts.wording import UI_URL
 from lake.durable.publish import publish_file
 from lake.durable.strict_json import read_object
 from lake.exports.ledger import Ledger
@@ -44,6 +45,7 @@ class Settings(BaseModel):
     exports_are_sample: bool = False
     dagster_home: Path
     alert_webhook: str | None = None
+    ui_url: str = UI_URL
     mandatory_coverage: float = Field(default=1.0, ge=0.0, le=1.0)
     family_coverage: float = Field(default=0.70, ge=0.0, le=1.0)
     retrain_after: timedelta = timedelta(hours=1)
@@ -75,6 +77,7 @@ def resolve(*, exports: Path | None = None, home: Path | None = None, environmen
         exports_are_sample=is_sample,
         dagster_home=(named_dagster or (DEFAULT_DAGSTER_HOME if named_home is None else named_home / "dagster")).absolute(),
         alert_webhook=env.get("TAMIYO_ALERT_WEBHOOK") or None,
+        ui_url=env.get("TAMIYO_UI_URL") or UI_URL,
         mandatory_coverage=_share(env, "TAMIYO_MANDATORY_COVERAGE", file.checks.mandatory_coverage),
         family_coverage=_share(env, "TAMIYO_FAMILY_COVERAGE", file.checks.family_coverage),
         retrain_after=file.retrain_after,

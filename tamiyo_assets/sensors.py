@@ -14,14 +14,16 @@ from typing import Final
 import dagster as dg
 from dagster import ResourceParam
 
-from lake.alert_outbox import Alert, AlertOutbox
+from lake.alert_outbox import AlertOutbox
+from lake.alerts.book import Problem
 from lake.exports.folders import Export, Exports
 from lake.exports.ledger import Ledger, is_rebuilt, present
 from lake.settings import Settings, has_own_exports, is_empty
 from lake.writes import run_tags
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import FOLDERS
-from tamiyo_assets.alerts.failed_checks import ALERT_SENSORS
+from tamiyo_assets.alerts.delivery import alert_delivery_sensor
+from tamiyo_assets.alerts.failed_checks import check_alert_failure_sensor, check_alert_success_sensor
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE, EXAMPLES
 from tamiyo_assets.assets.normalization import NORMS
@@ -33,6 +35,7 @@ from tamiyo_assets.jobs import everything_job, rebuild_job, train_job
 from tamiyo_assets.run_sensors import stuck_run_sensor, unfinished
 
 _INTERVAL_SECONDS: Final = 10
+_EXPORTS_ROOT: Final = "exports_root"
 OTHERS: Final = ("tolaria", "urza", "tezzeret", "weatherlight", "simic", "tamiyo", "oona")
 
 
@@ -62,12 +65,11 @@ def _contents(exports: Sequence[Export]) -> str:
 
 
 def _without_exports(settings: Settings, alerts: AlertOutbox) -> dg.SkipReason:
-    """Alert, once a day, if the exports of a home have vanished."""
+    """Alert if the exports of a home have vanished."""
     what = f"exports root {settings.exports}: expected files <system>/<contract>/<file>, found none"
     if has_own_exports(settings.home):
-        today = datetime.now(UTC).date().isoformat()
-        alerts.queue([Alert(today, EXPORTS.to_user_string(), "exports_root", "ERROR", f"{what}, though some had arrived")])
-        alerts.deliver()
+        vanished = Problem(_EXPORTS_ROOT, f"{what}, though some had arrived")
+        alerts.report(EXPORTS.to_user_string(), _EXPORTS_ROOT, [vanished])
     return dg.SkipReason(f"{what}.")
 
 
@@ -91,6 +93,7 @@ def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
             return dg.SkipReason("No exports of your own yet: `Materialize all` and `make run` read the committed sample.")
         if is_empty(exports.root):
             return _without_exports(settings, alerts)
+        alerts.report(EXPORTS.to_user_string(), _EXPORTS_ROOT, [])
         writer = unfinished(context.instance)
         if writer is not None:
             return dg.SkipReason(f"Waiting for the end of run {writer[:8]}.")
@@ -177,5 +180,7 @@ SENSORS: Final = (
     exports_sensor,
     training_sensor,
     stuck_run_sensor,
-    *ALERT_SENSORS,
+    check_alert_success_sensor,
+    check_alert_failure_sensor,
+    alert_delivery_sensor,
 )

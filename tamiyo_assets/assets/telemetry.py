@@ -15,6 +15,8 @@ from dagster import ResourceParam
 from gnn.coverage.metrics import MetricsFile, rows_of
 from gnn.coverage.ratios import coverage_figures
 from gnn.coverage.signals import coverage_signals
+from lake.alert_outbox import AlertOutbox
+from lake.alerts.transitions import overdue
 from lake.durable.publish import publish_file
 from lake.exports.ledger import note_rebuilt
 from lake.settings import Settings
@@ -113,16 +115,22 @@ def warehouse(
     settings: ResourceParam[Settings],
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
+    alerts: ResourceParam[AlertOutbox],
 ) -> dg.MaterializeResult[None]:
     """Build the file aside and replace it, if any table has files that it does not show."""
     publish_warehouse(settings.home, tables)
     if {EXPORTS, WAREHOUSE, DATASET} <= context.job_def.asset_layer.selected_asset_keys:
         note_rebuilt(settings.home)
+    late = overdue(alerts.read(), alerts.clock())
     contents = json.dumps([[name, versions.of(name).digest] for name in tables.names()])
     return Reporter(context, versions).asset(
         WAREHOUSE,
         hashlib.sha256(contents.encode()).hexdigest(),
-        {"path": dg.MetadataValue.path(settings.home / "warehouse.duckdb"), "tables": len(tables.names())},
+        {
+            "path": dg.MetadataValue.path(settings.home / "warehouse.duckdb"),
+            "tables": len(tables.names()),
+            **({"alerts_overdue": len(late)} if late else {}),
+        },
     )
 
 

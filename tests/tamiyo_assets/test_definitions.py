@@ -31,6 +31,7 @@ def test_sensors_and_schedules_have_their_names_and_run_by_default() -> None:
         "stuck_run_sensor",
         "check_alert_success_sensor",
         "check_alert_failure_sensor",
+        "alert_delivery_sensor",
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "registry_refresh_schedule",
