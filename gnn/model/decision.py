@@ -32,7 +32,7 @@ class DecisionRule:
 
     policy_share: float = 0.5
     logit_scale: float = 0.05
-    harm_weight: float = 0.2
+    harm_weight: float = 0.4
     least: float = 0.0
 
 
