@@ -93,7 +93,7 @@ def evaluate(model: nn.Module, data: Examples) -> Scores:
 
 @torch.inference_mode()
 def mean_losses(model: nn.Module, data: Examples, sizes: Sequence[int]) -> list[float]:
-    """Mean loss on each of several splits that lie one after the other in `data`, `sizes` examples each, by one forward pass."""
+    """Mean loss on each of the splits that lie one after the other in `data`, `sizes` examples each, by one forward pass."""
     losses = cross_entropy(_logits(model, data.inputs), data.targets, reduction="none")
     return [float(part.mean()) for part in losses.split(list(sizes))]
 
