@@ -2,9 +2,8 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 import torch
@@ -59,8 +58,7 @@ def train_step(
     if clip > 0:
         clip_gradients(parameters, clip)
     if bare:
-        with torch.no_grad():
-            _arithmetic(type(optimizer))(optimizer)
+        _step_bare(optimizer)
     else:
         optimizer.step()
     return loss.detach()
@@ -75,11 +73,10 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> None:
             torch._foreach_mul_(gradients, scale)
 
 
-@cache
-def _arithmetic(kind: type[torch.optim.Optimizer]) -> Callable[[torch.optim.Optimizer], object]:
-    """An optimizer's `step` without what torch wraps around it: hooks, a profiler's record, a graph break."""
-    found: Callable[[torch.optim.Optimizer], object] = inspect.unwrap(kind.step)
-    return found
+def _step_bare(optimizer: torch.optim.Optimizer) -> None:
+    """An optimizer's step without what torch wraps around it: hooks, a profiler's record, a graph break."""
+    with torch.no_grad():
+        inspect.unwrap(type(optimizer).step)(optimizer)
 
 
 @torch.inference_mode()
