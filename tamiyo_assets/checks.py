@@ -11,6 +11,7 @@ from gnn.coverage.ratios import ratios
 from lake.accounting import Accounting
 from lake.builds import last_trained
 from lake.ingest.ingest import Ingest
+from lake.retirement import retired_runs
 from lake.rules import judge, references
 from lake.settings import Settings
 from lake.store.table_store import TableStore
@@ -20,7 +21,7 @@ from schemas.features import COVERAGE_KEYS
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, key_of, table_of
-from tamiyo_assets.assets.upstream import EXPORTS
+from tamiyo_assets.assets.upstream import EXPORTS, RETIRED
 
 CONTRACT_RULES = "contract_rules"
 CONSERVATION = "conservation"
@@ -35,7 +36,10 @@ _LISTED = 50
     name=CONTRACT_RULES,
     specs=[
         dg.AssetCheckSpec(
-            CONTRACT_RULES, asset=key_of(name), description=f"Kept rows of {name} keep its rules; rejects are a WARN."
+            CONTRACT_RULES,
+            asset=key_of(name),
+            additional_deps=[RETIRED],
+            description=f"Kept rows of {name} keep its rules; rejects are a WARN.",
         )
         for name in TABLES
     ],
@@ -45,11 +49,12 @@ _LISTED = 50
 def contract_rules(
     context: dg.AssetCheckExecutionContext, ingest: ResourceParam[Ingest], tables: ResourceParam[TableStore]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Kept rows against the declaration (ERROR), broken WARN rules and rejected records (WARN)."""
+    """Kept rows of runs that are not retired against the declaration (ERROR), broken WARN rules and rejected records (WARN)."""
     checked = {check: TABLES[table_of(check.asset_key)] for check in sorted(context.selected_asset_check_keys)}
     known = {(name, column): _ids(tables, name, column) for name, column in references(checked.values())}
+    retired = retired_runs(tables)
     for check, table in checked.items():
-        broken = judge(tables, table, known)
+        broken = judge(tables, table, known, retired)
         rejected = ingest.accounting(table.name).rejected
         errors = [rule for rule in broken if rule.severity is Severity.ERROR]
         yield dg.AssetCheckResult(
@@ -146,13 +151,13 @@ def family_coverage(settings: ResourceParam[Settings], tables: ResourceParam[Tab
 
 @dg.asset_check(asset=BY_KEY, name="coverage_conservation", description="Measured and missing add up to elements, key by key.")
 def coverage_conservation(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
-    """Every run with states is counted; for each run and key, measured and missing (`coverage.gaps`) are all elements."""
+    """Every run with states is counted, if it is not retired; measured and missing (`coverage.gaps`) are all elements."""
     from gnn.coverage.counts import unbalanced
 
     rows = tables.read("coverage.by_key")
     states = tables.read("tolaria.system_state", columns=["training_run_id", "is_completion"])
     graphs = states.filter(pc.invert(pc.fill_null(states.column("is_completion"), False)))
-    expected = set(graphs.column("training_run_id").unique().to_pylist())
+    expected = set(graphs.column("training_run_id").unique().to_pylist()) - retired_runs(tables)
     uncounted = sorted(expected - set(rows.column("training_run_id").unique().to_pylist()))
     wrong = [f"{run}: has training states and no coverage" for run in uncounted]
     wrong += unbalanced(rows, tables.read("coverage.gaps"))

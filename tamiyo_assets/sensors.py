@@ -17,6 +17,7 @@ from dagster import ResourceParam
 from lake.alert_outbox import Alert, AlertOutbox
 from lake.exports.folders import Export, Exports
 from lake.exports.ledger import Ledger, is_rebuilt, present
+from lake.retirement import Retirements
 from lake.settings import Settings, has_own_exports, is_empty
 from lake.writes import run_tags
 from schemas.artifacts import REGISTRIES
@@ -38,7 +39,8 @@ OTHERS: Final = ("tolaria", "urza", "tezzeret", "weatherlight", "simic", "tamiyo
 
 @dataclass(frozen=True)
 class Cursor:
-    """What a sensor saw last: the digest of the contents that were present, and how many changes it has seen.
+    """What a sensor saw last: the digest of the contents that were present and of the retirements, and how many changes it has
+    seen.
 
     The sequence is in the run key because a run key is used once for ever: exports that go from A to B and back to A are
     a third change.
@@ -57,8 +59,9 @@ class Cursor:
         return json.dumps({"digest": self.digest, "sequence": self.sequence})
 
 
-def _contents(exports: Sequence[Export]) -> str:
-    return hashlib.sha256("\n".join(sorted({f"{e.folder} {e.digest}" for e in exports})).encode()).hexdigest()
+def _contents(exports: Sequence[Export], retired: str = "") -> str:
+    present = sorted({f"{e.folder} {e.digest}" for e in exports})
+    return hashlib.sha256("\n".join([*present, *([f"retired {retired}"] if retired else [])]).encode()).hexdigest()
 
 
 def _without_exports(settings: Settings, alerts: AlertOutbox) -> dg.SkipReason:
@@ -79,7 +82,7 @@ def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
         jobs=[rebuild_job, everything_job],
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Asks for one run of `rebuild` when the exports of {', '.join(systems)} have new contents.",
+        description=f"Asks for one run of `rebuild` when {', '.join(systems)} sent new contents or runs are retired.",
     )
     def sensor(
         context: dg.SensorEvaluationContext,
@@ -97,13 +100,14 @@ def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
         exports.recall(settings.home)
         found = exports.scan(folders).exports
         cursor = Cursor.parse(context.cursor)
-        contents = _contents(found)
+        retired = Retirements(settings.home).digest()
+        contents = _contents(found, retired)
         if contents == (cursor.digest or _contents(())):
             return dg.SkipReason(f"Nothing new in {len(found)} exports.")
         after = Cursor(contents, cursor.sequence + 1)
         entries = Ledger(settings.home).entries()
         arrived = present(entries, folders)
-        if all((e.folder, e.identity) in arrived for e in found) and is_rebuilt(settings.home, entries):
+        if all((e.folder, e.identity) in arrived for e in found) and is_rebuilt(settings.home, entries, retired):
             return dg.SensorResult(skip_reason=f"All {len(found)} exports were read before.", cursor=after.dump())
         # a home in which nothing arrived yet gets its model too
         job = rebuild_job if entries else everything_job

@@ -31,8 +31,8 @@ def migrate(home: Path, tables: TableStore) -> dict[str, str]:
     """Bring a home of an earlier layout up to date; {} if it is, else one sentence that says what is built again.
 
     What is made of exports or of other tables is removed, for the run around this to build it again. What can't be made again
-    stays: registries, norms, bundles, the ledger, promotions, alerts, and Urza's tables if some of their exports are gone. The
-    caller holds the ingest lock.
+    stays: registries, norms, bundles, the ledger, retirements, promotions, alerts, and Urza's tables if some of their exports
+    are gone. The caller holds the ingest lock.
     """
     path = home / LAYOUT_FILE
     if path.exists() and read_object(path, StorageError).get("layout") == LAYOUT:

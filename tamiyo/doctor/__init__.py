@@ -6,7 +6,7 @@ from lake.exports.folders import Exports
 from lake.store.table_store import TableStore
 from tamiyo.doctor.finding import Finding
 from tamiyo.doctor.published import examine_bundles, examine_norms, examine_registries, examine_warehouse
-from tamiyo.doctor.storage import examine_digests, examine_ledger, examine_pins, examine_tables
+from tamiyo.doctor.storage import examine_digests, examine_ledger, examine_pins, examine_retirements, examine_tables
 
 __all__ = ["Finding", "examine"]
 
@@ -22,6 +22,7 @@ def examine(home: Path, *, exports: Exports | None = None, repair: bool = False)
         *examine_registries(home, repair=repair),
         *examine_norms(home, repair=repair),
         *examine_ledger(home),
+        *examine_retirements(home),
         *examine_digests(home, repair=repair),
         *examine_tables(home, tables, exports, repair=repair),
         *examine_pins(home, tables, repair=repair),

@@ -1,4 +1,4 @@
-"""What is stored of exports: the ledger of arrivals, noted digests, Delta tables, and the pins of builds."""
+"""What is stored of exports: the ledger of arrivals, retirements, noted digests, Delta tables, and the pins of builds."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +14,7 @@ from lake.exports.ledger import Ledger
 from lake.ingest.ingest import INGEST_LOCK, Ingest
 from lake.ingest.rebuilding import remove_table, with_rejects
 from lake.ingest.replay_plan import finish
+from lake.retirement import Retirements
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
@@ -27,6 +28,14 @@ def examine_ledger(home: Path) -> Iterator[Finding]:
         Ledger(home).entries()
     except StorageError as error:
         yield Finding(str(Ledger(home).journal.path), str(error))
+
+
+def examine_retirements(home: Path) -> Iterator[Finding]:
+    """A damaged journal of retirements; nothing else knows which runs are retired."""
+    try:
+        Retirements(home).current()
+    except StorageError as error:
+        yield Finding(str(Retirements(home).journal.path), str(error))
 
 
 def examine_digests(home: Path, *, repair: bool) -> Iterator[Finding]:

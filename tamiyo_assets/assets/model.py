@@ -15,6 +15,7 @@ from gnn.norms.published import load as load_norms
 from gnn.registry.refresh import load as load_registries
 from lake import builds as lineage
 from lake.durable.publish import lock
+from lake.retirement import TABLE, retired_runs, runs_digest, without
 from lake.settings import Settings
 from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
@@ -26,6 +27,7 @@ from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registries_directory, registry_key
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.upstream import RETIRED
 
 if TYPE_CHECKING:
     from gnn.bundle.report import BuildReport
@@ -46,7 +48,7 @@ _DESCRIPTIONS = {
 
 @dg.asset(
     key=EXAMPLES,
-    deps=[key_of(name) for name in ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state")],
+    deps=[RETIRED, *(key_of(name) for name in ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state"))],
     group_name="model",
     kinds=kinds_of(EXAMPLES, "deltalake"),
     owners=_OWNER,
@@ -156,8 +158,9 @@ def _progress(context: dg.AssetExecutionContext) -> Progress:
 
 
 def _outcomes(tables: TableStore) -> dict[str, pa.Table]:
-    """The contract tables that measured outcomes are read from."""
-    return read_contracts(tables, dict.fromkeys(_OUTCOMES))
+    """The contract tables that measured outcomes are read from, without retired runs."""
+    retired = retired_runs(tables)
+    return {name: without(rows, retired) for name, rows in read_contracts(tables, dict.fromkeys(_OUTCOMES)).items()}
 
 
 def _published(context: dg.AssetExecutionContext, settings: Settings, tables: TableStore, versions: Versions) -> str:
@@ -169,10 +172,10 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     from gnn.model.examples import build_examples
     from gnn.model.experiment import train
 
-    read = {name: version for name in TABLES if (version := tables.version(name)) is not None}
+    read = {name: version for name in (*TABLES, TABLE) if (version := tables.version(name)) is not None}
     registries, norms = registries_directory(settings.home), load_norms(settings.home) or Norms.default()
     inputs = BuildInputs(
-        tables=versions.at(read),
+        tables={**versions.at(read), TABLE: runs_digest(retired_runs(tables))},
         registries=load_registries(registries).digests(),
         norms=norms.digest,
         code=code_version(),

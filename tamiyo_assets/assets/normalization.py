@@ -10,6 +10,7 @@ from gnn.code_version import code_version
 from gnn.join.run_norms import run_norms
 from gnn.norms.priors import fit_priors
 from gnn.norms.published import Norms, newest_observations, publish
+from lake.retirement import retired_runs, without
 from lake.settings import Settings
 from lake.store.contracts import read_contracts, training_hosts
 from lake.store.increments import Increments, batches_of
@@ -20,10 +21,11 @@ from schemas.derived.norms import EWMA as EWMA_SCHEMA
 from tamiyo_assets.assets.features import BATCH_ROWS
 from tamiyo_assets.assets.pictures import picture_metadata
 from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.upstream import RETIRED
 
 _STATES = "tolaria.system_state"
 _FITTED = {
-    _STATES: ["blueprint_id", "experiment_name"],
+    _STATES: ["training_run_id", "blueprint_id", "experiment_name"],
     "urza.blueprint": None,
     "urza.parameter": ["blueprint_id", "exported_at_ns", "parameter_count"],
 }
@@ -36,7 +38,7 @@ NORMS = key_of("norms.current")
     specs=[
         dg.AssetSpec(
             EWMA,
-            deps=[key_of("tolaria.system_state")],
+            deps=[key_of("tolaria.system_state"), RETIRED],
             skippable=True,
             group_name="normalization",
             kinds=kinds_of(EWMA, "deltalake"),
@@ -46,7 +48,7 @@ NORMS = key_of("norms.current")
         ),
         dg.AssetSpec(
             NORMS,
-            deps=[EWMA, key_of("urza.blueprint"), key_of("urza.parameter")],
+            deps=[EWMA, key_of("urza.blueprint"), key_of("urza.parameter"), RETIRED],
             skippable=True,
             group_name="normalization",
             kinds=kinds_of(NORMS, "json"),
@@ -75,7 +77,8 @@ def norms(
         alt = "mean and band of each metric per run"
         shown = picture_metadata(settings.home, ewma.name, "bands", ewma.digest, lambda: bands(rows), alt, thumbnail=False)
         yield reporter.table(ewma, shown)
-    contracts = read_contracts(tables, _FITTED)
+    retired = retired_runs(tables)
+    contracts = {name: without(rows, retired) for name, rows in read_contracts(tables, _FITTED).items()}
     blueprints = contracts["urza.blueprint"]
     contracts |= {name: newest_records(contracts[name], blueprints) for name in ("urza.blueprint", "urza.parameter")}
     hosts = training_hosts(contracts, settings.training.held_out_data_set)
@@ -99,7 +102,8 @@ def refresh_ewma(tables: TableStore, versions: Versions) -> None:
     """Filter the packets of the runs whose states changed; the other runs' rows stay as they are."""
     increments = Increments("norms", tables, ["norms.ewma"])
     known, states = increments.load(), versions.of(_STATES)
-    now = {run: f"{code_version()} {part.digest}" for run, part in states.runs.items()}
+    retired = retired_runs(tables)
+    now = {run: f"{code_version()} {part.digest}" for run, part in states.runs.items() if run not in retired}
     if not tables.exists("norms.ewma"):
         tables.write("norms.ewma", EWMA_SCHEMA.empty_table())
     gone, stale = [run for run in known if run not in now], sorted(run for run in now if known.get(run) != now[run])

@@ -17,6 +17,8 @@ from gnn.coverage.ratios import coverage_figures
 from gnn.coverage.signals import coverage_signals
 from lake.durable.publish import publish_file
 from lake.exports.ledger import note_rebuilt
+from lake.retirement import TABLE as RETIRED_TABLE
+from lake.retirement import applied_digest
 from lake.settings import Settings
 from lake.store.commit_log import commit_time
 from lake.store.table_store import TableStore
@@ -37,7 +39,7 @@ _OWNER = ["team:tamiyo"]
 _SHOWN = 50
 FEATURE_COVERAGE = "telemetry.feature_coverage"
 WAREHOUSE = key_of("operations.warehouse")
-_DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_family", "coverage.gaps")
+_DERIVED = (RETIRED_TABLE, *(group.table for group in GROUPS), "coverage.by_key", "coverage.by_family", "coverage.gaps")
 
 
 @dg.asset(
@@ -117,7 +119,7 @@ def warehouse(
     """Build the file aside and replace it, if any table has files that it does not show."""
     publish_warehouse(settings.home, tables)
     if {EXPORTS, WAREHOUSE, DATASET} <= context.job_def.asset_layer.selected_asset_keys:
-        note_rebuilt(settings.home)
+        note_rebuilt(settings.home, applied_digest(tables))
     contents = json.dumps([[name, versions.of(name).digest] for name in tables.names()])
     return Reporter(context, versions).asset(
         WAREHOUSE,

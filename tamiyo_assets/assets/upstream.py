@@ -11,13 +11,15 @@ from dagster import ResourceParam
 from lake.accounting import feeds, tally
 from lake.exports.ledger import Ledger, present
 from lake.ingest.ingest import Ingest, Progress
+from lake.retirement import TABLE, Retirements
 from lake.settings import Settings, require_exports
 from lake.store.versions import Versions
 from schemas.contracts import FOLDERS, TABLES
 from schemas.contracts.table import Table
-from tamiyo_assets.assets.reports import COLUMNS, Reporter, contract_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, contract_columns, derived_columns, key_of, kinds_of
 
 EXPORTS: Final = dg.AssetKey(["operations", "exports"])
+RETIRED: Final = key_of(TABLE)
 _SECONDS_BETWEEN_LINES: Final = 5.0
 
 
@@ -113,4 +115,19 @@ def contract_tables(
         )
 
 
-UPSTREAM = (exports, contract_tables)
+@dg.asset(
+    key=RETIRED,
+    group_name="upstream",
+    kinds=kinds_of(RETIRED, "deltalake"),
+    owners=["team:tamiyo"],
+    metadata={COLUMNS: derived_columns(TABLE)},
+    description="Training runs that `tamiyo retire` took out of all that is derived; their contract rows stay.",
+)
+def retired(
+    context: dg.AssetExecutionContext, settings: ResourceParam[Settings], versions: ResourceParam[Versions]
+) -> dg.MaterializeResult[None]:
+    """Publish what stands in the journal of retirements."""
+    return Reporter(context, versions).table(versions.write(TABLE, Retirements(settings.home).rows()))
+
+
+UPSTREAM = (exports, contract_tables, retired)

@@ -25,7 +25,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(full, schema=found.arrow_schema)
 
 
-_ROWS = {
+_ROWS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "kasmina.seed_state": st.fixed_dictionaries(
         {
             "training_run_id": st.sampled_from(["r", "q"]),

@@ -12,7 +12,7 @@ from tamiyo.cli import app
 COMMANDS = (
     ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["alerts"], ["doctor"],
     ["lineage"], ["registry"], ["registry", "list"], ["registry", "show"], ["registry", "diff"], ["registry", "retire"],
-    ["graph", "show"],
+    ["graph", "show"], ["retire"],
 )  # fmt: skip
 
 

@@ -125,8 +125,8 @@ def test_any_order_and_splitting_of_full_and_incomplete_copies_gives_the_same_ta
     while pieces:
         for _ in range(chance.randint(1, 4)):
             taken, pieces = pieces[: len(pieces) // 2 + 1], pieces[len(pieces) // 2 + 1 :]
-            for folder in sorted({folder for folder, _ in taken}):
-                (folder / f"{number}.ndjson").write_bytes(b"".join(line for where, line in taken if where == folder))
+            for place in sorted({place for place, _ in taken}):
+                (place / f"{number}.ndjson").write_bytes(b"".join(line for where, line in taken if where == place))
                 number += 1
         Ingest(home.home, Exports(exports), home.tables).refresh()
     fresh = exported(home.root / "fresh")
