@@ -13,6 +13,7 @@ from lake.settings import Settings
 from tamiyo_assets.assets.bundle import BUNDLE_ASSETS
 from tamiyo_assets.assets.coverage import COVERAGE_ASSETS
 from tamiyo_assets.assets.features import FEATURE_ASSETS
+from tamiyo_assets.assets.feeds import FEEDS
 from tamiyo_assets.assets.graphs import GRAPH_ASSETS
 from tamiyo_assets.assets.model import MODEL_ASSETS
 from tamiyo_assets.assets.normalization import NORM_ASSETS
@@ -39,6 +40,7 @@ def build_definitions(
     """
     return dg.Definitions(
         assets=[
+            *FEEDS,
             *UPSTREAM,
             *REGISTRY_ASSETS,
             *NORM_ASSETS,

@@ -18,7 +18,7 @@ from lake.alert_outbox import Alert, AlertOutbox
 from lake.exports.folders import Export, Exports
 from lake.exports.ledger import Ledger, is_rebuilt, present
 from lake.retirement import Retirements
-from lake.settings import Settings, has_own_exports, is_empty
+from lake.settings import Settings, is_empty, vanished_exports
 from lake.writes import run_tags
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import FOLDERS
@@ -60,18 +60,20 @@ class Cursor:
 
 
 def _contents(exports: Sequence[Export], retired: str = "") -> str:
-    present = sorted({f"{e.folder} {e.digest}" for e in exports})
+    present = sorted({f"{e.folder} {e.identity}" for e in exports})
     return hashlib.sha256("\n".join([*present, *([f"retired {retired}"] if retired else [])]).encode()).hexdigest()
 
 
 def _without_exports(settings: Settings, alerts: AlertOutbox) -> dg.SkipReason:
     """Alert, once a day, if the exports of a home have vanished."""
-    what = f"exports root {settings.exports}: expected files <system>/<contract>/<file>, found none"
-    if has_own_exports(settings.home):
+    vanished = vanished_exports(settings)
+    if vanished is not None:
         today = datetime.now(UTC).date().isoformat()
-        alerts.queue([Alert(today, EXPORTS.to_user_string(), "exports_root", "ERROR", f"{what}, though some had arrived")])
+        alerts.queue([Alert(today, EXPORTS.to_user_string(), "exports_root", "ERROR", vanished)])
         alerts.deliver()
-    return dg.SkipReason(f"{what}.")
+    return dg.SkipReason(
+        f"{vanished or f'exports root {settings.exports}: expected files <system>/<contract>/<file>, found none'}."
+    )
 
 
 def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:

@@ -12,10 +12,11 @@ from lake.accounting import feeds, tally
 from lake.exports.ledger import Ledger, present
 from lake.ingest.ingest import Ingest, Progress
 from lake.retirement import TABLE, Retirements
-from lake.settings import Settings, require_exports
+from lake.settings import SAMPLE, Settings, require_exports
 from lake.store.versions import Versions
 from schemas.contracts import FOLDERS, TABLES
 from schemas.contracts.table import Table
+from tamiyo_assets.assets.feeds import report_feeds
 from tamiyo_assets.assets.reports import COLUMNS, Reporter, contract_columns, derived_columns, key_of, kinds_of
 
 EXPORTS: Final = dg.AssetKey(["operations", "exports"])
@@ -43,7 +44,10 @@ def exports(
         context.log.warning(f"{file}: not read: {why}; the next ingest tries it again")
     for problem in report.rebuilt.values():
         context.log.warning(problem)
-    arrived = present(Ledger(ingest.home).entries(), FOLDERS)
+    entries = Ledger(ingest.home).entries()
+    if settings.exports != SAMPLE:
+        report_feeds(context.instance, entries, settings.freshness)
+    arrived = present(entries, FOLDERS)
     contents = "\n".join(sorted(f"{folder} {digest}" for folder, digest in arrived))
     return Reporter(context, versions).asset(
         EXPORTS,

@@ -137,6 +137,14 @@ def test_a_threshold_that_is_no_share_is_named(name: str) -> None:
             resolve(environment={name: wrong})
 
 
+def test_the_freshness_window_is_a_number_of_hours() -> None:
+    assert resolve(environment={}).freshness == timedelta(hours=36)
+    assert resolve(environment={"TAMIYO_FRESHNESS_HOURS": "0.5"}).freshness == timedelta(minutes=30)
+    for wrong in ("soon", "0", "-1", "nan", "inf"):
+        with pytest.raises(ContractError, match=f"TAMIYO_FRESHNESS_HOURS: expected a number of hours .*, found '{wrong}'"):
+            resolve(environment={"TAMIYO_FRESHNESS_HOURS": wrong})
+
+
 def test_a_home_that_can_t_be_written_to_is_named(tmp_path: Path) -> None:
     require_home(resolve(home=tmp_path / "new", environment={}))
     (tmp_path / "file").touch()

@@ -62,7 +62,7 @@ def _asset(node: Any) -> dict[str, Any]:
         "kinds": sorted(node.kinds),
         "owners": list(node.owners),
         "deps": sorted(_key(key) for key in node.parent_keys),
-        "op_tags": dict(node.assets_def.op.tags),
+        "op_tags": dict(node.assets_def.op.tags) if node.is_executable else {},
         "partitioned": node.is_partitioned,
     }
 

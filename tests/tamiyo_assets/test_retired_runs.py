@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from gnn.graph.dataset import GraphDataset, current_shards
@@ -18,6 +19,7 @@ from schemas.contracts import TABLES
 from schemas.derived.tables import DERIVED
 from tamiyo_assets.assets.coverage import COVERAGE_TABLES
 from tamiyo_assets.assets.features import FEATURE_TABLES
+from tamiyo_assets.sensors import exports_sensor
 from tests.exports import part_of
 from tests.tamiyo_assets.daemon import EXPORT_SENSORS, Daemon, daemon
 from tests.tamiyo_assets.pipelines import data_versions, metadata, settings
@@ -120,8 +122,7 @@ def survives_a_migration(one: Daemon, run: str) -> None:
     home = one.settings.home
     (home / "layout.json").unlink()
     shutil.rmtree(home / "tables" / "operations")
-    (one.settings.exports / "simic/registry_snapshot/optimizer_family_registry.json").write_text('{"lion": 9}')
     journal = (home / RETIREMENTS).read_bytes()
-    assert one.tick(*EXPORT_SENSORS) == ["rebuild"]
+    assert one.execute(dg.RunRequest(job_name="rebuild"), exports_sensor).success
     assert (home / RETIREMENTS).read_bytes() == journal
     assert_left_out(one.settings, run)
