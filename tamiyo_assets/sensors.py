@@ -7,7 +7,7 @@ nothing. While a run that writes is queued or running they keep their cursors, s
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -19,7 +19,7 @@ from lake.exports.folders import Export, Exports
 from lake.exports.ledger import Ledger, is_rebuilt, present
 from lake.retirement import Retirements
 from lake.settings import Settings, is_empty, vanished_exports
-from lake.writes import run_tags
+from lake.writes import WRITES_TAGS, run_tags
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import FOLDERS
 from tamiyo_assets.alerts.failed_checks import ALERT_SENSORS
@@ -32,15 +32,18 @@ from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.instance import forget_sample
 from tamiyo_assets.jobs import everything_job, rebuild_job, train_job
 from tamiyo_assets.run_sensors import stuck_run_sensor, unfinished
+from tamiyo_assets.upkeep import maintenance_job
 
 _INTERVAL_SECONDS: Final = 10
+_LOOKED_AT: Final = 20  # newest runs among which the newest rebuild is looked for
+_WITHOUT_SCAN: Final = frozenset({train_job.name, maintenance_job.name})
 OTHERS: Final = ("tolaria", "urza", "tezzeret", "weatherlight", "simic", "tamiyo", "oona")
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """What a sensor saw last: the digest of the contents that were present and of the retirements, and how many changes it has
-    seen.
+    """What a sensor saw last: the digest of the contents that were present and of the retirements, how many changes it has
+    seen, and the id of the newest rebuild whose scan was compared with these contents.
 
     The sequence is in the run key because a run key is used once for ever: exports that go from A to B and back to A are
     a third change.
@@ -48,6 +51,7 @@ class Cursor:
 
     digest: str = ""
     sequence: int = 0
+    compared: str = ""
 
     @classmethod
     def parse(cls, text: str | None) -> "Cursor":
@@ -56,12 +60,18 @@ class Cursor:
 
     def dump(self) -> str:
         """Return the cursor as text."""
-        return json.dumps({"digest": self.digest, "sequence": self.sequence})
+        return json.dumps(asdict(self))
 
 
 def _contents(exports: Sequence[Export], retired: str = "") -> str:
     present = sorted({f"{e.folder} {e.identity}" for e in exports})
     return hashlib.sha256("\n".join([*present, *([f"retired {retired}"] if retired else [])]).encode()).hexdigest()
+
+
+def _newest_rebuild(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """Return the newest run that may have scanned the exports."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags=dict(WRITES_TAGS)), limit=_LOOKED_AT)
+    return next((run for run in runs if run.job_name not in _WITHOUT_SCAN), None)
 
 
 def _without_exports(settings: Settings, alerts: AlertOutbox) -> dg.SkipReason:
@@ -104,12 +114,18 @@ def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
         cursor = Cursor.parse(context.cursor)
         retired = Retirements(settings.home).digest()
         contents = _contents(found, retired)
-        if contents == (cursor.digest or _contents(())):
+        newest = _newest_rebuild(context.instance)
+        same, after = contents == (cursor.digest or _contents(())), replace(cursor, compared=newest.run_id if newest else "")
+        if same and after == cursor:
             return dg.SkipReason(f"Nothing new in {len(found)} exports.")
-        after = Cursor(contents, cursor.sequence + 1)
         entries = Ledger(settings.home).entries()
         arrived = present(entries, folders)
-        if all((e.folder, e.identity) in arrived for e in found) and is_rebuilt(settings.home, entries, retired):
+        read = all((e.folder, e.identity) in arrived for e in found)
+        # what was away while a rebuild scanned and is back is as it was when the rebuild was asked for, and was not read
+        if same and (read or newest is None or newest.status is not dg.DagsterRunStatus.SUCCESS):
+            return dg.SensorResult(skip_reason=f"Nothing new in {len(found)} exports.", cursor=after.dump())
+        after = replace(after, digest=contents, sequence=cursor.sequence + 1)
+        if read and is_rebuilt(settings.home, entries, retired):
             return dg.SensorResult(skip_reason=f"All {len(found)} exports were read before.", cursor=after.dump())
         # a home in which nothing arrived yet gets its model too
         job = rebuild_job if entries else everything_job

@@ -218,6 +218,21 @@ def test_a_rebuild_in_which_a_step_fails_is_not_asked_for_again_and_again(one: D
     assert "Nothing new" in told(one)
 
 
+@pytest.mark.parametrize(("status", "asked"), [(dg.DagsterRunStatus.SUCCESS, 1), (dg.DagsterRunStatus.FAILURE, 0)])
+def test_what_was_away_while_a_rebuild_scanned_is_rebuilt_once_it_is_back(
+    one: Daemon, found: Settings, status: dg.DagsterRunStatus, asked: int
+) -> None:
+    one.tick()
+    path = new_seeds(found)
+    (request,) = requested(one)
+    away = path.rename(found.home / "away")
+    assert one.execute(request, kasmina_exports_sensor).success
+    under_way(one, status)  # the run of that request
+    away.rename(path)
+    assert len(requested(one)) == asked
+    assert "Nothing new" in told(one)
+
+
 def test_the_committed_sample_is_not_watched(one: Daemon, found: Settings) -> None:
     one.settings = found.model_copy(update={"exports_are_sample": True})
     assert "committed sample" in told(one)
