@@ -1,6 +1,7 @@
 """`tamiyo retire`: take training runs out of all that is derived, or back in."""
 
 import difflib
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -58,7 +59,7 @@ def retire(runs: Runs = None, reason: Reason = None, undo: Undo = False, home: H
         fail("--reason: expected why the run is retired, found none; pass --reason TEXT", Exit.USAGE)
     _require_known(settings, runs, journal.current())
     act = journal.restore if undo else journal.retire
-    changed = act(runs, given, getuser(), int(datetime.now(UTC).timestamp() * 1e9))
+    changed = act(runs, given, _user(), int(datetime.now(UTC).timestamp() * 1e9))
     done = "taken back in" if undo else "retired"
     same = [run for run in dict.fromkeys(runs) if run not in changed]
     lines = [f"{run}: {done}" for run in changed]
@@ -86,6 +87,14 @@ def _listed(settings: Settings) -> Result:
 def _cells(one: Mapping[str, Any]) -> tuple[str, ...]:
     since = datetime.fromtimestamp(one["retired_at_ns"] / 1e9, UTC).isoformat(timespec="seconds")
     return one["training_run_id"], one["reason"], since, one["by"], "yes" if one["applied"] else "by the next rebuild"
+
+
+def _user() -> str:
+    """Who calls: the user's name, or in a container that knows no names the number."""
+    try:
+        return getuser()
+    except KeyError:
+        return str(os.getuid())
 
 
 def _require_known(settings: Settings, runs: Sequence[str], retired: Collection[str]) -> None:
