@@ -9,7 +9,7 @@ import random
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -107,7 +107,8 @@ class Simulation:
         self._running += 1
         try:
             self._meanwhile()
-            yield
+            with self.world.newest_aside() if not self._calm and self.chance.random() < 0.2 else nullcontext():
+                yield
             self._meanwhile()
         finally:
             self._running -= 1

@@ -4,7 +4,8 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,6 +116,21 @@ class World:
             moved = path.stat().st_mtime + self.chance.choice([-86_400, -60, 60, 86_400])
             os.utime(path, (moved, moved))
 
+    @contextmanager
+    def newest_aside(self) -> Iterator[None]:
+        """The newest file is away for a while, and comes back as it was."""
+        files = self._files()
+        if len(files) < 2:
+            yield
+            return
+        aside = self.root.with_name("aside")
+        files[-1].rename(aside)
+        try:
+            yield
+        finally:
+            aside.rename(files[-1])
+            self.done["newest aside"] += 1
+
     def vanish(self) -> None:
         """The root is not mounted any more."""
         self.root.rename(self.away)
@@ -145,7 +161,7 @@ class World:
         return path
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self.root.rglob("*.ndjson") if path.is_file())
+        return sorted((path for path in self.root.rglob("*.ndjson") if path.is_file()), key=lambda path: (path.name, path))
 
     def _some(self) -> Path:
         return self.chance.choice(self._files())
