@@ -148,9 +148,9 @@ def _bundle(reporter: Reporter, report: "BuildReport") -> dg.MaterializeResult[N
         BUNDLE,
         manifest.build_id,
         {
+            ROWS: len(manifest.members),
             "build_id": manifest.build_id,
             "path": dg.MetadataValue.path(report.path),
-            ROWS: len(manifest.members),
             **report.figures,
             "metrics": dg.MetadataValue.json(manifest.metrics),
             "metrics_missing": dg.MetadataValue.json(manifest.metrics_missing),

@@ -119,7 +119,7 @@ class Reporter:
         """Yield the result of the check `schema` of a table, if it is selected: passed unless rows were refused."""
         check = dg.AssetCheckKey(key_of(name), SCHEMA)
         if check in self._context.selected_asset_check_keys:
-            yield check_result([*refused], "sound", check=check)
+            yield check_result([*refused], "kept", check=check)
 
     def refused(self, error: RowsRefused) -> Iterator[dg.AssetCheckResult]:
         """Yield the failed check `schema` of the table whose rows were refused; the step raises `error` afterwards."""

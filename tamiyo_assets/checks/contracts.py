@@ -59,7 +59,7 @@ def contract_rules(
             "every rule is kept",
             severity=dg.AssetCheckSeverity.ERROR if errors else dg.AssetCheckSeverity.WARN,
             check=check,
-            metadata={"rejected": rejected, **{rule.rule: [*rule.examples] for rule in broken}},
+            metadata={rule.rule: [*rule.examples] for rule in broken},
         )
 
 
@@ -85,7 +85,7 @@ def conservation(context: dg.AssetCheckExecutionContext, ingest: ResourceParam[I
         lost = [] if counts.balanced else [Problem("records unaccounted for", _unbalanced(name, counts))]
         yield check_result(
             lost,
-            "every record is accounted for",
+            "balanced",
             check=check,
             # the table reports the other numbers
             metadata={"records_in_exports": counts.records, "records_lost": counts.lost},

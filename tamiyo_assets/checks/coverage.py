@@ -64,10 +64,8 @@ def optional_gaps(settings: ResourceParam[Settings], tables: ResourceParam[Table
 
     packets = tables.read("features.context", columns=["training_run_id", "timestamp_ns"])
     runs = newest_runs(packets, settings.optional_gap_runs)
-    rows = tables.read(
-        "coverage.by_key", runs=runs, columns=["training_run_id", "key", "mandatory", "measured", "elements", "ratio"]
-    )
-    unsent = unsent_keys(rows)
+    columns = ["training_run_id", "key", "mandatory", "measured", "elements", "ratio"]
+    unsent = unsent_keys(tables.read("coverage.by_key", runs=runs, columns=columns)) if runs else []
     return check_result(
         _shortfalls(tables, unsent, "measured nowhere"),
         "every optional key is measured in the newest runs",

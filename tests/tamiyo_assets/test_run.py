@@ -185,7 +185,7 @@ def test_a_conflict_with_simic_keeps_that_registry_and_stops_nothing_else(tmp_pa
     (folder / "optimizer_family_registry.json").write_text('{"lion": 9}')
     found = settings(tmp_path, tmp_path / "exports")
     outcome = run(found)
-    assert [(check.asset, check.check) for check in outcome.errors] == [("registries/hazard_class", "simic_conflict")]
+    assert [(check.asset, check.check) for check in outcome.errors] == [("registries/hazard_class", "registry_conflict")]
     assert outcome.failed_steps == {} and "graphs/dataset" in data_versions(found)
     with duckdb.connect(str(found.home / "warehouse.duckdb"), read_only=True) as warehouse:
         assert warehouse.execute("select count(*) from simic.registry_snapshot").fetchone() == (2,)
