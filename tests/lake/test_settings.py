@@ -153,7 +153,8 @@ def test_the_file_of_a_home_changes_defaults_and_variables_beat_it(tmp_path: Pat
     pipeline_file(
         tmp_path / "h",
         'retrain_after = 0\nmax_silence = "90s"\nmax_age = "1.5 d"\n'
-        "[checks]\nfamily_coverage = 0.5\ndrift = 0.5\noptional_gap_runs = 5\n[gates]\nlead_above = -1\n[training]\nepochs = 3\n",
+        "[checks]\nfamily_coverage = 0.5\ndrift = 0.5\noptional_gap_runs = 5\n"
+        "[gates]\nlead_above = -1\n[training]\nepochs = 3\n",
     )
     found = resolve(home=Path("h"), environment={})
     assert (found.retrain_after, found.max_silence, found.max_age) == (

@@ -22,6 +22,7 @@ from schemas.derived.tables import DERIVED
 from schemas.features import COVERAGE_KEYS, GROUPS
 from tamiyo_assets.assets.coverage import note_history, refresh_coverage
 from tamiyo_assets.assets.features import FeatureBuild
+from tamiyo_assets.assets.problems import time_of
 from tamiyo_assets.checks import CHECKS, contracts, coverage, graphs, sheets
 from tests.exports import part_of
 from tests.tamiyo_assets.pipelines import settings
@@ -41,8 +42,7 @@ class Checked(Home):
         """The result of a check; `changed` settings."""
         resources: dict[str, Any] = {"settings": self.settings.model_copy(update=changed), "tables": self.tables}
         resources["ingest"] = Ingest(self.home, Exports(self.root / "exports"), self.tables)
-        wanted = check.node_def.compute_fn.decorated_fn.__annotations__  # type: ignore[union-attr]
-        found = check(**{name: value for name, value in resources.items() if name in wanted})
+        found = check(**{name: value for name, value in resources.items() if name in check.required_resource_keys})
         assert isinstance(found, dg.AssetCheckResult)
         return found
 
@@ -137,7 +137,7 @@ def test_a_mandatory_key_that_one_run_of_many_lacks_in_part_is_named(home: Check
     assert (told(found), found.severity) == (["layer.hook_latency_ms"], dg.AssetCheckSeverity.ERROR)
     assert (said(found, "system"), said(found, "runs")) == ("tolaria", run)
     newest = pc.max(rows.column("timestamp_ns")).as_py()
-    assert said(found, "since") == coverage.time_of(newest)
+    assert said(found, "since") == time_of(newest)
     assert found.description is not None and run in found.description and "ask tolaria, since 20" in found.description
     assert home.check(coverage.mandatory_coverage, mandatory_coverage=0.5).passed
 
@@ -299,8 +299,8 @@ def test_every_check_says_which_table_it_is_on() -> None:
     names = {key.name for check in CHECKS for key in check.check_keys}
     assert names == {
         "files_read", "contract_rules", "conservation", "mandatory_coverage", "family_coverage", "coverage_drop",
-        "optional_gaps", "graphs_have_elements", "coverage_conservation", "bsds_missing", "bsds_failed", "norms_sane", "masks_agree", "drift",
-        "preflight", "quality_gates",
+        "optional_gaps", "graphs_have_elements", "coverage_conservation", "bsds_missing", "bsds_failed", "norms_sane",
+        "masks_agree", "drift", "preflight", "quality_gates",
     }  # fmt: skip
 
 

@@ -61,8 +61,7 @@ def test_what_serves_says_how_its_training_data_are_distributed(pipeline: Settin
     distributions = read_bundle(bundle_path(pipeline.home, build_id)).manifest.distributions
     assert {"layer.weight_norm", "layer.layer_type", "seed.quarantine_only"} <= distributions.keys()
     assert not {"seed.seed_id", "blueprint.blueprint_id"} & distributions.keys(), "new names are no shift"
-    found = graphs.drift(settings=pipeline)
-    assert isinstance(found, dg.AssetCheckResult)
+    found = drift(pipeline)
     assert (found.passed, found.description) == (True, "distributed as in training")
 
 
@@ -74,18 +73,25 @@ def test_features_whose_values_moved_are_named(pipeline: Settings, outcome: Outc
     version = tables.version(LAYERS)
     tables.write(LAYERS, rows.set_column(place, rows.schema.field(place), moved), runs=_runs(rows))
     _rebuild(pipeline)
-    found = graphs.drift(settings=pipeline)
-    assert isinstance(found, dg.AssetCheckResult) and found.metadata is not None
+    found = drift(pipeline)
+    assert found.metadata is not None
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert found.metadata[PROBLEMS].value == ["layer.weight_norm"]
     assert found.metadata["system"].value == "tolaria"
-    assert graphs.drift(settings=pipeline.model_copy(update={"drift": 1e6})).passed  # type: ignore[union-attr]
+    assert drift(pipeline.model_copy(update={"drift": 1e6})).passed
     with monkeypatch.context() as patch:
         patch.setattr("gnn.bundle.read.read_bundle", None)
-        assert graphs.drift(settings=pipeline) == found, "neither the bundle nor a graph is read again"
+        assert drift(pipeline) == found, "neither the bundle nor a graph is read again"
     tables.write(LAYERS, tables.read(LAYERS, version=version), runs=_runs(rows))
     _rebuild(pipeline)
-    assert graphs.drift(settings=pipeline).passed  # type: ignore[union-attr]
+    assert drift(pipeline).passed
+
+
+def drift(pipeline: Settings) -> dg.AssetCheckResult:
+    """The result of the check now."""
+    found = graphs.drift(settings=pipeline)
+    assert isinstance(found, dg.AssetCheckResult)
+    return found
 
 
 def _runs(rows: pa.Table) -> list[str]:
