@@ -10,7 +10,7 @@ import torch
 from gnn.graph.batch import GraphBatch
 from gnn.graph.distribution import SAMPLE, Distribution, _counts, _of, distributions, stability
 from schemas.features import LAYER, Kind
-from tests.gnn.model.graphs import random_batch
+from tests.gnn.graph.batches import random_batch
 from tests.gnn.model.store import MemoryStore
 
 PLACE = [feature.name for feature in LAYER.valued].index("loss")
