@@ -83,7 +83,7 @@ def coverage(
 def refresh_coverage(tables: TableStore, versions: Versions) -> Iterator[tuple[int, int]]:
     """Count what changed, a batch of runs at a time; yield how many runs are done, of how many, after each."""
     increments = _increments(tables)
-    known = increments.load()
+    known = _known(increments)
     now = {run: made["inputs"] for run, made in feature_increments(tables).load().items()}
     for name in _TABLES:
         if not tables.exists(name):
@@ -112,12 +112,17 @@ def _increments(tables: TableStore) -> Increments:
     return Increments("coverage", tables, COVERAGE_TABLES)
 
 
+def _known(increments: Increments) -> dict[str, dict[str, Any]]:
+    """The record of each run; one of an earlier version, which says nothing of history, is none."""
+    return {run: made for run, made in increments.load().items() if isinstance(made, dict)}
+
+
 def note_history(tables: TableStore, rebuild: str) -> None:
     """Append the coverage of the runs that were counted since the last append to `coverage.history`, if there are any."""
     from gnn.coverage.shortfalls import history_rows
 
     increments = _increments(tables)
-    known = increments.load()
+    known = _known(increments)
     touched = sorted(run for run, made in known.items() if not made["in_history"])
     if not touched:
         return

@@ -212,6 +212,17 @@ def test_a_count_that_was_killed_before_it_was_noted_is_in_the_next_rebuilds_his
     assert set(home.tables.read("coverage.history").column("rebuild_run_id").to_pylist()) == {"next"}
 
 
+def test_a_home_of_a_version_without_history_is_counted_again(home: Checked) -> None:
+    path = home.home / "digests" / "coverage.increments.json"
+    noted = json.loads(path.read_text())
+    path.write_text(json.dumps(noted | {"runs": {run: made["inputs"] for run, made in noted["runs"].items()}}))
+    note_history(home.tables, "too early")
+    assert home.tables.count("coverage.history") == 0
+    home.counted()
+    note_history(home.tables, "first")
+    assert home.tables.count("coverage.history") == len(COVERAGE_KEYS)
+
+
 def test_a_run_without_parameters_is_an_error_of_its_own(home: Checked) -> None:
     gaps = home.tables.read("coverage.gaps", runs=home.runs[:2])
     row = {"key": "parameter.learning_rate", "system": "urza", "missing": 0, "elements": 0, "since_timestamp_ns": 7}
