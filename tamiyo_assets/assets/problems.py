@@ -3,7 +3,7 @@
 Alerts tell problems apart by (asset, check, name): a name holds no run, no count and no figure. These stand in the text.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,7 +15,7 @@ SYSTEM: Final = "system"
 RUNS: Final = "runs"
 SINCE: Final = "since"
 _LISTED: Final = 100  # names in the metadata
-_TOLD: Final = 5  # texts in the description
+_TOLD: Final = 10  # texts in the description
 _RUNS_NAMED: Final = 3
 
 
@@ -40,14 +40,14 @@ def check_result(
 ) -> dg.AssetCheckResult:
     """Return the result of a check: passed if there are no problems, then described as `sound`.
 
-    `check` names it in a step that has several.
+    `check` names it in a step that has several. Names are unique, texts are parted by semicolons, `runs` are one text or one a problem.
     """
     found: dict[str, Any] = {PROBLEMS: [*dict.fromkeys(problem.name for problem in problems)][:_LISTED]}
     systems = dict.fromkeys(system for problem in problems for system in problem.systems)
-    runs = dict.fromkeys(run for problem in problems for run in problem.runs)
     since = min((problem.since_ns for problem in problems if problem.since_ns is not None), default=None)
     found |= {SYSTEM: ", ".join(systems)} if systems else {}
-    found |= {RUNS: named_runs([*runs])} if runs else {}
+    runs = {problem.name: named_runs(problem.runs) for problem in problems[:_LISTED] if problem.runs}
+    found |= {RUNS: runs[problems[0].name] if len(problems) == 1 else runs} if runs else {}
     found |= {SINCE: time_of(since)} if since is not None else {}
     more = f"; and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
     return dg.AssetCheckResult(
@@ -69,8 +69,3 @@ def named_runs(runs: Sequence[str]) -> str:
 def time_of(nanoseconds: int) -> str:
     """A time in ns since 1970 as UTC in ISO 8601, to the second."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="seconds")
-
-
-def of_texts(name: str, texts: Iterable[str]) -> list[Problem]:
-    """One problem for each text, all of one name."""
-    return [Problem(name, text) for text in texts]

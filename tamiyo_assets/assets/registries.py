@@ -121,7 +121,7 @@ def _capacity(check: dg.AssetCheckKey, change: Change, most: float) -> dg.AssetC
     last = REGISTRIES[change.name].last
     text = f"registry {change.name}: {change.size} of {last} indices are used, expected at most {most:.0%}"
     advice = "retire the producer of throw-away keys, or raise the capacity in a new major version"
-    near = [Problem(change.name, f"{text}; {advice}")] if change.size > most * last else []
+    near = [Problem(change.name, f"{text}, {advice}")] if change.size > most * last else []
     return check_result(near, "room for new keys", severity=dg.AssetCheckSeverity.WARN, check=check)
 
 

@@ -118,7 +118,7 @@ def graphs_have_elements(tables: ResourceParam[TableStore]) -> dg.AssetCheckResu
     problems = [
         Problem(
             f"no {node_type}",
-            f"{len(runs)} runs have no {node_type} ({named_runs(sorted(runs))}); {system} did not send any",
+            f"{len(runs)} runs have no {node_type} ({named_runs(sorted(runs))}), {system} did not send any",
             (system,),
             sorted(runs),
             min(runs.values()),
@@ -140,8 +140,13 @@ def coverage_conservation(tables: ResourceParam[TableStore]) -> dg.AssetCheckRes
     expected = set(graphs.column("training_run_id").unique().to_pylist())
     uncounted = sorted(expected - set(rows.column("training_run_id").unique().to_pylist()))
     wrong = unbalanced(rows, tables.read("coverage.gaps", columns=["training_run_id", "key", "missing"]))
-    problems = [Problem("uncounted runs", f"{run}: has training states and no coverage", runs=(run,)) for run in uncounted]
-    problems += [Problem("counts that do not add up", text) for text in wrong]
+    problems = []
+    if uncounted:
+        said = f"uncounted runs: {len(uncounted)} have training states and no coverage ({named_runs(uncounted)})"
+        problems.append(Problem("uncounted runs", said, runs=uncounted))
+    if wrong:
+        said = f"counts that do not add up: {len(wrong)}, such as {wrong[0]}"
+        problems.append(Problem("counts that do not add up", said))
     return check_result(problems, "every key adds up", metadata={"rows": rows.num_rows})
 
 
