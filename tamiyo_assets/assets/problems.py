@@ -40,7 +40,7 @@ def check_result(
 ) -> dg.AssetCheckResult:
     """Return the result of a check: passed if there are no problems, then described as `sound`.
 
-    `check` names it in a step that has several. Names are unique, texts hold no semicolon; `runs` is one text, or one a problem.
+    `check` names it in a step that has several. Names are unique, texts hold no semicolon; `runs` is a text, or one a problem.
     """
     found: dict[str, Any] = {PROBLEMS: [*dict.fromkeys(problem.name for problem in problems)][:_LISTED]}
     systems = dict.fromkeys(system for problem in problems for system in problem.systems)
