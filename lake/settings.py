@@ -12,6 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lake.alerts.wording import UI_URL
 from lake.durable.publish import publish_file
 from lake.durable.strict_json import read_object
 from lake.exports.ledger import Ledger
@@ -45,8 +46,14 @@ class Settings(BaseModel):
     exports_are_sample: bool = False
     dagster_home: Path
     alert_webhook: str | None = None
+    ui_url: str = UI_URL
     mandatory_coverage: float = Field(default=1.0, ge=0.0, le=1.0)
     family_coverage: float = Field(default=0.70, ge=0.0, le=1.0)
+    coverage_drop: float = Field(default=0.10, ge=0.0, le=1.0)
+    coverage_drop_rebuilds: int = Field(default=20, ge=1)
+    optional_gap_runs: int = Field(default=3, ge=1)
+    registry_capacity: float = Field(default=0.90, ge=0.0, le=1.0)
+    drift: float = Field(default=0.25, ge=0.0)
     retrain_after: timedelta = timedelta(hours=1)
     max_silence: timedelta = timedelta(minutes=20)
     max_age: timedelta = timedelta(days=30)
@@ -77,8 +84,14 @@ def resolve(*, exports: Path | None = None, home: Path | None = None, environmen
         exports_are_sample=is_sample,
         dagster_home=(named_dagster or (DEFAULT_DAGSTER_HOME if named_home is None else named_home / "dagster")).absolute(),
         alert_webhook=env.get("TAMIYO_ALERT_WEBHOOK") or None,
-        mandatory_coverage=_share(env, "TAMIYO_MANDATORY_COVERAGE", file.checks.mandatory_coverage),
-        family_coverage=_share(env, "TAMIYO_FAMILY_COVERAGE", file.checks.family_coverage),
+        ui_url=env.get("TAMIYO_UI_URL") or UI_URL,
+        **(
+            file.checks.model_dump()
+            | {
+                "mandatory_coverage": _share(env, "TAMIYO_MANDATORY_COVERAGE", file.checks.mandatory_coverage),
+                "family_coverage": _share(env, "TAMIYO_FAMILY_COVERAGE", file.checks.family_coverage),
+            }
+        ),
         retrain_after=file.retrain_after,
         max_silence=file.max_silence,
         max_age=file.max_age,

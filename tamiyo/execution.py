@@ -8,10 +8,12 @@ from typing import Any
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
-from lake.alert_outbox import Alert, AlertOutbox
+from lake.alert_outbox import AlertOutbox
+from lake.alerts.book import Evaluation
 from lake.settings import Settings
 from lake.store.table_store import TableStore
-from tamiyo_assets.alerts.failed_checks import failed_checks
+from tamiyo_assets.alerts.event_log import checks_of_run
+from tamiyo_assets.alerts.failed_checks import queue_run
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.model import BUNDLE
 from tamiyo_assets.assets.telemetry import WAREHOUSE, publish_warehouse
@@ -34,7 +36,7 @@ class Outcome:
     `rebuilt`: tables that were damaged, with what was wrong. `failed_exports`: files that could not be read, and why.
     """
 
-    failed_checks: tuple[Alert, ...]
+    failed_checks: tuple[Evaluation, ...]
     failed_steps: Mapping[str, str]
     run_id: str
     build_id: str | None = None
@@ -49,7 +51,7 @@ class Outcome:
         return not self.failed_steps and not self.errors
 
     @property
-    def errors(self) -> tuple[Alert, ...]:
+    def errors(self) -> tuple[Evaluation, ...]:
         """Failed checks of severity ERROR."""
         return tuple(check for check in self.failed_checks if check.severity == "ERROR")
 
@@ -81,10 +83,8 @@ def run_everything(settings: Settings, step: Step) -> Outcome:
         if not _metadata(result, WAREHOUSE) and _BEFORE_STEPS not in failed_steps:
             # a step failed before it: what was committed is shown all the same
             publish_warehouse(settings.home, TableStore(settings.home))
-        failed = failed_checks(instance, result.run_id)
-    alerts = AlertOutbox(settings.home, settings.alert_webhook)
-    alerts.queue(failed)
-    alerts.deliver()
+        failed = [check for check in checks_of_run(instance, result.run_id) if check.problems]
+        queue_run(instance, result.run_id, AlertOutbox(settings.home, settings.alert_webhook, settings.ui_url))
     return Outcome(
         failed_checks=tuple(failed),
         failed_steps=failed_steps,

@@ -14,7 +14,7 @@ from typing import Final
 import dagster as dg
 from dagster import ResourceParam
 
-from lake.alert_outbox import Alert, AlertOutbox
+from lake.alert_outbox import AlertOutbox
 from lake.exports.folders import Export, Exports
 from lake.exports.ledger import Ledger, is_rebuilt, present
 from lake.retirement import Retirements
@@ -22,7 +22,8 @@ from lake.settings import Settings, is_empty, vanished_exports
 from lake.writes import WRITES_TAGS, run_tags
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import FOLDERS
-from tamiyo_assets.alerts.failed_checks import ALERT_SENSORS
+from tamiyo_assets.alerts.delivery import alert_delivery_sensor
+from tamiyo_assets.alerts.failed_checks import check_alert_failure_sensor, check_alert_success_sensor
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE, EXAMPLES
 from tamiyo_assets.assets.normalization import NORMS
@@ -32,6 +33,7 @@ from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.instance import forget_sample
 from tamiyo_assets.jobs import everything_job, rebuild_job, train_job
 from tamiyo_assets.run_sensors import stuck_run_sensor, unfinished
+from tamiyo_assets.standing import EXPORTS_ROOT, report_standing
 from tamiyo_assets.upkeep import maintenance_job
 
 _INTERVAL_SECONDS: Final = 10
@@ -75,12 +77,9 @@ def _newest_rebuild(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
 
 
 def _without_exports(settings: Settings, alerts: AlertOutbox) -> dg.SkipReason:
-    """Alert, once a day, if the exports of a home have vanished."""
+    """Alert if the exports of a home have vanished."""
+    report_standing(settings, alerts)
     vanished = vanished_exports(settings)
-    if vanished is not None:
-        today = datetime.now(UTC).date().isoformat()
-        alerts.queue([Alert(today, EXPORTS.to_user_string(), "exports_root", "ERROR", vanished)])
-        alerts.deliver()
     return dg.SkipReason(
         f"{vanished or f'exports root {settings.exports}: expected files <system>/<contract>/<file>, found none'}."
     )
@@ -106,6 +105,7 @@ def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
             return dg.SkipReason("No exports of your own yet: `Materialize all` and `make run` read the committed sample.")
         if is_empty(exports.root):
             return _without_exports(settings, alerts)
+        alerts.report(EXPORTS.to_user_string(), EXPORTS_ROOT, [])
         writer = unfinished(context.instance)
         if writer is not None:
             return dg.SkipReason(f"Waiting for the end of run {writer[:8]}.")
@@ -199,5 +199,7 @@ SENSORS: Final = (
     exports_sensor,
     training_sensor,
     stuck_run_sensor,
-    *ALERT_SENSORS,
+    check_alert_success_sensor,
+    check_alert_failure_sensor,
+    alert_delivery_sensor,
 )

@@ -20,7 +20,7 @@ from gnn.graph.plan import ALL_TYPES, Direction, Directions, MessagePlan, Triple
 State = dict[str, Tensor]
 Attributes = Mapping[Triple, Tensor]
 _SLOPE: Final = 0.2  # of the leaky ReLU before the softmax, as in GATConv
-_TOGETHER, _TOGETHER_ON_CUDA = 1 << 26, 1 << 31  # multiplications a direction; a batch that needs more goes by direction
+_TOGETHER, _TOGETHER_ON_CUDA = 1 << 26, 1 << 29  # multiplications a direction; a batch that needs more goes by direction
 
 
 @dataclass(frozen=True)

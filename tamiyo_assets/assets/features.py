@@ -17,8 +17,9 @@ from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.derived.features import DANGLING_TABLE
 from schemas.derived.tables import DERIVED
+from schemas.errors import RowsRefused
 from schemas.features import GROUPS, NodeType, Relation
-from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, key_of, kinds_of, schema_specs
 from tamiyo_assets.assets.upstream import RETIRED
 
 if TYPE_CHECKING:
@@ -63,19 +64,24 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
             metadata={COLUMNS: derived_columns(DANGLING_TABLE)},
         ),
     ],
+    check_specs=schema_specs(FEATURE_TABLES),
     can_subset=True,
 )
 def features(
     context: dg.AssetExecutionContext, tables: ResourceParam[TableStore], versions: ResourceParam[Versions]
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Join the runs whose inputs changed, in batches; the other runs' rows stay as they are."""
-    build = FeatureBuild(tables, versions)
-    for done, of in build.refresh():
-        context.log.info(f"{done} of {of} training runs joined")
     reporter = Reporter(context, versions)
+    try:
+        for done, of in FeatureBuild(tables, versions).refresh():
+            context.log.info(f"{done} of {of} training runs joined")
+    except RowsRefused as error:
+        yield from reporter.refused(error)
+        raise
     for name in FEATURE_TABLES:
         if key_of(name) in context.selected_asset_keys:
             yield reporter.table(versions.of(name))
+        yield from reporter.schema(name)
 
 
 def feature_increments(tables: TableStore) -> Increments:

@@ -11,12 +11,13 @@ from lake.exports.ledger import Entry
 from lake.settings import freshness_window
 from tamiyo_assets.assets.reports import kinds_of
 
+FEED: Final = "feeds"
 _SEQ: Final = "seq"
 
 
 def feed_key(system: str) -> dg.AssetKey:
     """Asset key of one system's feed."""
-    return dg.AssetKey(["feeds", system])
+    return dg.AssetKey([FEED, system])
 
 
 FEEDS: Final = [

@@ -23,10 +23,21 @@ from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
 from schemas.derived.tables import DERIVED
+from schemas.errors import RowsRefused
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.normalization import NORMS
 from tamiyo_assets.assets.registries import registries_directory, registry_key
-from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import (
+    AFTER_COVERAGE,
+    COLUMNS,
+    ROWS,
+    SLOW,
+    Reporter,
+    derived_columns,
+    key_of,
+    kinds_of,
+    schema_specs,
+)
 from tamiyo_assets.assets.upstream import RETIRED
 
 if TYPE_CHECKING:
@@ -54,6 +65,7 @@ _DESCRIPTIONS = {
     owners=_OWNER,
     op_tags=AFTER_COVERAGE,
     metadata={COLUMNS: derived_columns("training.examples")},
+    check_specs=schema_specs(["training.examples"]),
     description="One row a measured outcome: packet, seed, kernel and horizon, with its uplift, risk class and split.",
 )
 def examples(
@@ -61,14 +73,13 @@ def examples(
     settings: ResourceParam[Settings],
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Field reports joined with their command and the packet in which it was given."""
     from gnn.model.examples import build_examples
 
     found = build_examples(_outcomes(tables), settings.training)
-    return Reporter(context, versions).table(
-        versions.write("training.examples", found.table), {"unusable_reports": dg.MetadataValue.json(found.unusable)}
-    )
+    unusable = {"unusable_reports": dg.MetadataValue.json(found.unusable)}
+    yield from Reporter(context, versions).written("training.examples", found.table, unusable)
 
 
 @dg.multi_asset(
@@ -97,6 +108,7 @@ def examples(
             description="The checkpoint bundle: weights, manifest, registries, norms, golden outputs, a digest each.",
         ),
     ],
+    check_specs=schema_specs(RESULTS),
     op_tags=SLOW,
 )
 def training(
@@ -104,7 +116,7 @@ def training(
     settings: ResourceParam[Settings],
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Train what these inputs have not trained yet; a build that is published stays as it is.
 
     Without a training state there is no bundle: its output is left out, and the tables of results have no rows.
@@ -112,14 +124,19 @@ def training(
     reporter = Reporter(context, versions)
     build_id = None
     if versions.of("features.context").rows:
-        with lock(settings.home / ".training.lock"):
-            build_id = _published(context, settings, tables, versions)
-            lineage.note_trained(settings.home, build_id)
+        try:
+            with lock(settings.home / ".training.lock"):
+                build_id = _published(context, settings, tables, versions)
+                lineage.note_trained(settings.home, build_id)
+        except RowsRefused as error:
+            yield from reporter.refused(error)
+            raise
     else:
         context.log.warning("Tolaria sent no training state to make a graph of: nothing to train, no bundle.")
     for name in RESULTS:
         found = versions.of(name) if build_id is not None else versions.write(name, DERIVED[name].empty_table())
         yield reporter.table(found, {"build_id": build_id} if build_id is not None else {})
+        yield from reporter.schema(name)
     if build_id is not None:
         from gnn.bundle.report import build_report
 
@@ -133,9 +150,9 @@ def _bundle(reporter: Reporter, report: "BuildReport") -> dg.MaterializeResult[N
         BUNDLE,
         manifest.build_id,
         {
+            ROWS: len(manifest.members),
             "build_id": manifest.build_id,
             "path": dg.MetadataValue.path(report.path),
-            ROWS: len(manifest.members),
             **report.figures,
             "metrics": dg.MetadataValue.json(manifest.metrics),
             "metrics_missing": dg.MetadataValue.json(manifest.metrics_missing),

@@ -18,9 +18,19 @@ from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.derived.norms import CURRENT
 from schemas.derived.norms import EWMA as EWMA_SCHEMA
+from schemas.errors import RowsRefused
 from tamiyo_assets.assets.features import BATCH_ROWS
 from tamiyo_assets.assets.pictures import picture_metadata
-from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import (
+    AFTER_COVERAGE,
+    COLUMNS,
+    ROWS,
+    Reporter,
+    derived_columns,
+    key_of,
+    kinds_of,
+    schema_specs,
+)
 from tamiyo_assets.assets.upstream import RETIRED
 
 _STATES = "tolaria.system_state"
@@ -57,6 +67,7 @@ NORMS = key_of("norms.current")
             metadata={COLUMNS: derived_columns("norms.current")},
         ),
     ],
+    check_specs=schema_specs(["norms.ewma", "norms.current"]),
     op_tags=AFTER_COVERAGE,
     can_subset=True,
 )
@@ -65,13 +76,24 @@ def norms(
     settings: ResourceParam[Settings],
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Recompute from the tables, publish only what changed."""
+    reporter = Reporter(context, versions)
+    try:
+        yield from _results(context, settings, tables, versions, reporter)
+    except RowsRefused as error:
+        yield from reporter.refused(error)
+        raise
+
+
+def _results(
+    context: dg.AssetExecutionContext, settings: Settings, tables: TableStore, versions: Versions, reporter: Reporter
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     from gnn.join.sources import newest_records
     from gnn.norms.pictures import bands
 
-    reporter = Reporter(context, versions)
     refresh_ewma(tables, versions)
+    yield from reporter.schema("norms.ewma")
     ewma, rows = versions.of("norms.ewma"), tables.read("norms.ewma")
     if EWMA in context.selected_asset_keys:
         alt = "mean and band of each metric per run"
@@ -84,6 +106,7 @@ def norms(
     hosts = training_hosts(contracts, settings.training.held_out_data_set)
     published = publish(settings.home, Norms.of(fit_priors(contracts, hosts), newest_observations(rows)))
     versions.write("norms.current", _rows(published))
+    yield from reporter.schema("norms.current")
     if NORMS in context.selected_asset_keys:
         fitted_on = len(hosts) if hosts is not None else "the whole catalogue"
         yield reporter.asset(

@@ -50,7 +50,7 @@ def run_resources(fixed: Settings | None = None) -> dict[str, dg.ResourceDefinit
             lambda have: Ingest(have.settings.home, have.exports, have.tables, have.settings.limits), "exports", "tables"
         ),
         "versions": made(lambda have: Versions(have.settings.home, have.tables), "tables"),
-        "alerts": made(lambda have: AlertOutbox(have.settings.home, have.settings.alert_webhook)),
+        "alerts": made(lambda have: AlertOutbox(have.settings.home, have.settings.alert_webhook, have.settings.ui_url)),
     }
 
 

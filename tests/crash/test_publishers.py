@@ -2,16 +2,20 @@
 
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from gnn.norms import published as norms
 from gnn.registry.refresh import load, refresh
+from lake.alert_outbox import AlertOutbox, history
+from lake.alerts.book import iso
 from lake.durable.journal import Journal
 from lake.durable.publish import publish_file, switch_link
 from schemas.artifacts import REGISTRIES, PriorNorm
 from tests.crash.faults import every_fault
+from tests.lake.alerting import START, Clock, evaluation
 
 
 def flats(home: Path) -> dict[str, dict[str, int]]:
@@ -150,3 +154,57 @@ def test_a_file_and_a_link_change_in_one_step(place: Path) -> None:
         )
 
     assert every_fault(publish, prepare, check) >= 12
+
+
+def test_an_outbox_of_alerts_that_is_written_anew_loses_nothing_wherever_it_stops(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lake.alert_outbox._LONG", 0)
+    clock = Clock(START + timedelta(days=40))
+    outbox = AlertOutbox(place / "home", None, clock=clock)
+
+    def prepare() -> None:
+        shutil.rmtree(place / "home", ignore_errors=True)
+        clock.now = START
+        outbox.observe([evaluation("a"), evaluation("b", at=1, run="run-2"), evaluation("b", at=2, run="run-3", check="other")])
+        told = [message.message_id for message in outbox.read().undelivered() if message.payload["problem"] == "a"]
+        Journal(outbox.path).append({"event": "delivered", "at": iso(START), "message_id": one} for one in told)
+        clock.go(days=40)
+
+    def publish() -> None:
+        outbox.deliver()
+
+    def state() -> tuple[object, ...]:
+        book = outbox.read()
+        return book.failing(), [message.message_id for message in book.undelivered()], book.looks
+
+    prepare()
+    before = state()
+
+    def check() -> None:
+        assert state() == before
+        publish()
+        assert state() == before
+        assert outbox.path.read_bytes().startswith(b'{"event": "compacted"')
+        assert [alert.problem for alert in history(outbox.home)] == ["a"]
+        assert not list(outbox.home.glob("*.tmp"))
+
+    assert every_fault(publish, prepare, check) >= 12
+
+
+def test_evaluations_that_come_again_after_a_crash_say_the_same(place: Path) -> None:
+    outbox = AlertOutbox(place / "home", None, clock=Clock(START + timedelta(hours=1)))
+    made = [evaluation("a"), evaluation("b", at=1, run="run-2"), evaluation("b", "c", at=2, run="run-3")]
+
+    def prepare() -> None:
+        shutil.rmtree(place / "home", ignore_errors=True)
+
+    def publish() -> None:
+        outbox.observe(made)
+
+    def check() -> None:
+        publish()
+        told = [(message.payload["problem"], message.state) for message in outbox.read().messages.values()]
+        assert told == [("a", "open"), ("b", "open"), ("a", "resolved"), ("c", "open")]
+
+    assert every_fault(publish, prepare, check) >= 6

@@ -10,7 +10,8 @@ from gnn.registry.refresh import refresh
 from tamiyo.cli import app
 
 COMMANDS = (
-    ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["alerts"], ["doctor"],
+    ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["doctor"], ["alerts"],
+    ["alerts", "list"], ["alerts", "test"], ["alerts", "ack"],
     ["lineage"], ["registry"], ["registry", "list"], ["registry", "show"], ["registry", "diff"], ["registry", "retire"],
     ["graph", "show"], ["retire"],
 )  # fmt: skip
@@ -99,7 +100,7 @@ def test_an_unknown_registry_is_a_bad_argument(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "key"),
-    [(["rejects"], "rejects"), (["alerts"], "alerts"), (["lineage"], "builds"), (["registry", "list"], "registries")],
+    [(["rejects"], "rejects"), (["alerts", "list"], "alerts"), (["lineage"], "builds"), (["registry", "list"], "registries")],
 )
 def test_json_is_one_object_also_in_an_empty_home(arguments: list[str], key: str, tmp_path: Path) -> None:
     found = tamiyo(*arguments, "--home", str(tmp_path), "--json")

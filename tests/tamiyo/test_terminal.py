@@ -12,7 +12,8 @@ from deltalake import write_deltalake
 
 from gnn.coverage.counts import BY_KEY
 from gnn.registry.refresh import refresh
-from lake.alert_outbox import Alert, AlertOutbox
+from lake.alert_outbox import AlertOutbox
+from lake.alerts.book import Problem
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.store.table_store import TableStore
@@ -45,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     row |= {"mandatory": True, "measured": 1, "elements": 2}
     # written past the store, which refuses a key that is not declared
     write_deltalake(tables.path("coverage.by_key"), pa.Table.from_pylist([row], BY_KEY))
-    AlertOutbox(root, None).queue([Alert("run", "a/b", "check", "ERROR", f"run {EVIL}")])
+    AlertOutbox(root, None).report("a/b", "check", [Problem("problem", f"run {EVIL}")])
     refresh(root / "registries", {"seed": {EVIL}})
     (root / "builds").mkdir(exist_ok=True)
     return root
@@ -54,7 +55,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COMMANDS = {
     "coverage": ["coverage"],
     "coverage of a run": ["coverage", "--run", EVIL],
-    "alerts": ["alerts"],
+    "alerts": ["alerts", "list"],
     "registry show": ["registry", "show", "seed"],
     "registry diff": ["registry", "diff", "seed", "0", "1"],
 }

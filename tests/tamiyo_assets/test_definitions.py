@@ -8,9 +8,9 @@ import pytest
 
 from lake.exports.feeds import SYSTEMS
 from lake.settings import Settings
-from schemas.contracts import FOLDERS
+from schemas.contracts import FOLDERS, TABLES
 from schemas.derived.tables import DECLARED
-from tamiyo_assets.assets.reports import key_of
+from tamiyo_assets.assets.reports import key_of, table_of
 from tamiyo_assets.definitions import build_definitions, defs
 from tamiyo_assets.sensors import OTHERS
 from tests.tamiyo_assets.pipelines import settings
@@ -32,6 +32,7 @@ def test_sensors_and_schedules_have_their_names_and_run_by_default() -> None:
         "stuck_run_sensor",
         "check_alert_success_sensor",
         "check_alert_failure_sensor",
+        "alert_delivery_sensor",
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "registry_refresh_schedule",
@@ -52,10 +53,22 @@ def test_only_preflight_blocks(definitions: dg.Definitions) -> None:
 
 def test_every_asset_has_a_column_schema_or_is_no_table(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
-    no_tables = {"operations/exports", "operations/warehouse", "graphs/dataset", "bundle/tamiyo_gnn_v1", "bundle/current"}
+    no_tables = {"operations/exports", "operations/warehouse", "operations/panel", "graphs/dataset"}
+    no_tables |= {"bundle/tamiyo_gnn_v1", "bundle/current"}
     no_tables |= {f"feeds/{system}" for system in SYSTEMS}
     tables = [node for node in graph.asset_nodes if node.key.to_user_string() not in no_tables]
     assert [node.key.to_user_string() for node in tables if "dagster/column_schema" not in node.metadata] == []
+
+
+def test_every_asset_has_a_group_owners_kinds_a_description_and_the_system_that_answers_for_it(
+    definitions: dg.Definitions,
+) -> None:
+    for node in definitions.resolve_asset_graph().asset_nodes:
+        key = node.key.to_user_string()
+        assert node.group_name != "default" and node.owners and node.kinds and node.description, key
+        table = TABLES.get(table_of(node.key))
+        assert node.tags["tamiyo/system"] == (table.system if table else "tamiyo"), key
+        assert f"team:{node.tags['tamiyo/system']}" in node.owners, key
 
 
 def test_no_column_of_any_asset_is_without_a_description(definitions: dg.Definitions) -> None:
@@ -115,7 +128,7 @@ def test_a_rebuild_is_everything_but_what_is_trained(definitions: dg.Definitions
         "bundle/tamiyo_gnn_v1",
         "bundle/current",
     }
-    assert trained == every - rebuilt | {"operations/warehouse"}
+    assert trained == every - rebuilt | {"operations/warehouse", "operations/panel"}
 
 
 def test_dg_finds_the_code_location(repository: Path) -> None:

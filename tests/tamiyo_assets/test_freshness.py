@@ -14,6 +14,7 @@ from dagster._core.definitions.freshness_evaluator import TimeWindowFreshnessPol
 from dagster._core.test_utils import freeze_time
 from dagster._time import get_current_datetime
 
+from lake.alert_outbox import AlertOutbox
 from lake.exports.feeds import SYSTEMS
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger
@@ -24,7 +25,7 @@ from tamiyo_assets.assets.upstream import exports
 from tamiyo_assets.definitions import defs
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.resources.run import run_resources
-from tamiyo_assets.standing import standing_problems
+from tamiyo_assets.standing import report_standing
 from tests.tamiyo_assets.pipelines import settings
 
 WINDOW = timedelta(hours=36)
@@ -120,21 +121,30 @@ def test_the_sample_is_no_feed(found: Settings, instance: dg.DagsterInstance) ->
     scanned(sample, instance)
     assert sum(reports(instance, system) for system in SYSTEMS) == 0
     note_origin(sample)
-    assert [*standing_problems(sample, datetime.now(UTC) + WINDOW * 9)] == []
+    assert report_standing(sample, AlertOutbox(sample.home, None), datetime.now(UTC) + WINDOW * 9) == 0
 
 
-def test_standing_problems_are_silent_feeds_and_a_vanished_root(found: Settings, instance: dg.DagsterInstance) -> None:
-    assert [*standing_problems(found)] == []
+def test_silent_feeds_and_a_vanished_root_are_told_and_end(found: Settings, instance: dg.DagsterInstance) -> None:
+    alerts = AlertOutbox(found.home, None)
+    assert report_standing(found, alerts) == 0
     scanned(found, instance)
-    assert [*standing_problems(found)] == []
+    assert report_standing(found, alerts) == 0
     later = datetime.now(UTC) + WINDOW * 2
-    (silent,) = standing_problems(found, later)
+    assert report_standing(found, alerts, later) == 1
+    assert report_standing(found, alerts, later + WINDOW) == 0
+    (silent,) = alerts.read().failing()
     assert (silent.asset, silent.check, silent.problem, silent.severity) == ("feeds/kasmina", "freshness", "silent", "WARN")
-    assert "ask kasmina" in silent.text
-    (found.exports / "kasmina/seed_state/a.ndjson").rename(found.home / "away")
-    (vanished,) = standing_problems(found)
-    assert (vanished.asset, vanished.check, vanished.severity) == ("operations/exports", "exports_root", "ERROR")
-    assert len([*standing_problems(found, later)]) == 2
+    assert silent.system == "kasmina" and "ask kasmina" in silent.what
+    path = found.exports / "kasmina/seed_state/a.ndjson"
+    path.rename(found.home / "away")
+    assert report_standing(found, alerts, later + 2 * WINDOW) == 1
+    vanished = [a for a in alerts.read().failing() if a.check == "exports_root"]
+    assert [(a.asset, a.severity) for a in vanished] == [("operations/exports", "ERROR")]
+    (found.home / "away").rename(path)
+    path.write_bytes(path.read_bytes() * 2)
+    scanned(found, instance)
+    assert report_standing(found, alerts, later + 3 * WINDOW) == 1  # the root is back; by that time the feed is silent again
+    assert [a.check for a in alerts.read().failing()] == ["freshness"]
 
 
 def test_the_window_is_read_when_the_code_loads(monkeypatch: pytest.MonkeyPatch) -> None:

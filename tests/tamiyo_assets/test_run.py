@@ -34,7 +34,7 @@ def outcome(pipeline: Settings) -> Outcome:
 
 def _files(root: Path) -> dict[str, bytes | str]:
     """What was published: bytes of small files, targets of links; tables by their Delta versions elsewhere."""
-    names = ("gnn_norms.json", "metrics.prom", "exports.ndjson", "promotions.ndjson")
+    names = ("gnn_norms.json", "exports.ndjson", "promotions.ndjson")
     found: dict[str, bytes | str] = {name: (root / name).read_bytes() for name in names if (root / name).exists()}
     found |= {
         f"bundles/{path.name}": (path / "manifest.sha256").read_bytes()
@@ -186,7 +186,7 @@ def test_a_conflict_with_simic_keeps_that_registry_and_stops_nothing_else(tmp_pa
     (folder / "optimizer_family_registry.json").write_text('{"lion": 9}')
     found = settings(tmp_path, tmp_path / "exports")
     outcome = run(found)
-    assert [(check.asset, check.check) for check in outcome.errors] == [("registries/hazard_class", "simic_conflict")]
+    assert [(check.asset, check.check) for check in outcome.errors] == [("registries/hazard_class", "registry_conflict")]
     assert outcome.failed_steps == {} and "graphs/dataset" in data_versions(found)
     with duckdb.connect(str(found.home / "warehouse.duckdb"), read_only=True) as warehouse:
         assert warehouse.execute("select count(*) from simic.registry_snapshot").fetchone() == (2,)

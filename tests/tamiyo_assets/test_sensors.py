@@ -238,19 +238,23 @@ def test_the_committed_sample_is_not_watched(one: Daemon, found: Settings) -> No
     assert "committed sample" in told(one)
 
 
-def test_an_exports_root_that_vanished_is_one_alert_a_day(one: Daemon, found: Settings) -> None:
+def test_an_exports_root_that_vanished_is_an_alert_until_it_is_back(one: Daemon, found: Settings) -> None:
     one.tick()
     (found.exports / "kasmina/seed_state/a.ndjson").rename(found.home / "away")
     for sensor in (*EXPORT_SENSORS, *EXPORT_SENSORS):
         assert "found none" in told(one, sensor)
-    (alert,) = AlertOutbox(found.home, None).entries().values()
-    assert (alert.alert["check"], alert.alert["severity"]) == ("exports_root", "ERROR")
+    alerts = AlertOutbox(found.home, None)
+    (alert,) = alerts.read().alerts.values()
+    assert (alert.check, alert.severity, alert.state) == ("exports_root", "ERROR", "open")
+    (found.home / "away").rename(found.exports / "kasmina/seed_state/a.ndjson")
+    assert "Nothing new" in told(one)
+    assert [message.state for message in alerts.read().messages.values()] == ["open", "resolved"]
 
 
 def test_an_exports_root_that_was_always_empty_is_no_alert(one: Daemon, found: Settings) -> None:
     (found.exports / "kasmina/seed_state/a.ndjson").unlink()
     assert "found none" in told(one)
-    assert AlertOutbox(found.home, None).entries() == {}
+    assert AlertOutbox(found.home, None).read().alerts == {}
 
 
 @pytest.fixture(scope="module")

@@ -98,6 +98,11 @@ def test_runs_do_not_disturb_each_other_and_order_of_rows_does_not_matter() -> N
 
 def test_damaged_state_is_refused() -> None:
     builder = GraphBuilder(metadata_of({}), world_registries())
-    for saved in (b"", b"{}", b'{"format": 9, "runs": {}}', b'{"format": 2, "runs": {"a": {"ewma": {}, "losses": {}, "seeds": "!"}}}'):
+    for saved in (
+        b"",
+        b"{}",
+        b'{"format": 9, "runs": {}}',
+        b'{"format": 2, "runs": {"a": {"ewma": {}, "losses": {}, "seeds": "!"}}}',
+    ):
         with pytest.raises(FeatureError, match="saved run states"):
             builder.restore(saved)

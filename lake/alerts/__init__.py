@@ -1,0 +1,1 @@
+"""Alerts: what evaluations say, the transitions that follow, how they are worded, and the post to a webhook."""
