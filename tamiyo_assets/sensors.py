@@ -85,6 +85,38 @@ def _without_exports(settings: Settings, alerts: AlertOutbox) -> dg.SkipReason:
     )
 
 
+def _ask(
+    context: dg.SensorEvaluationContext, settings: Settings, exports: Exports, folders: Sequence[str]
+) -> dg.SensorResult | dg.SkipReason:
+    """Ask for a run if what is present differs from what the cursor saw, and was not read by a rebuild meanwhile."""
+    exports.recall(settings.home)
+    found = exports.scan(folders).exports
+    cursor = Cursor.parse(context.cursor)
+    retired = Retirements(settings.home).digest()
+    contents = _contents(found, retired)
+    newest = _newest_rebuild(context.instance)
+    same, after = contents == (cursor.digest or _contents(())), replace(cursor, compared=newest.run_id if newest else "")
+    if same and after == cursor:
+        return dg.SkipReason(f"Nothing new in {len(found)} exports.")
+    entries = Ledger(settings.home).entries()
+    arrived = present(entries, folders)
+    read = all((e.folder, e.identity) in arrived for e in found)
+    # what was away while a rebuild scanned and is back is as it was when the rebuild was asked for, and was not read
+    if same and (read or newest is None or newest.status is not dg.DagsterRunStatus.SUCCESS):
+        return dg.SensorResult(skip_reason=f"Nothing new in {len(found)} exports.", cursor=after.dump())
+    after = replace(after, digest=contents, sequence=cursor.sequence + 1)
+    if read and is_rebuilt(settings.home, entries, retired):
+        return dg.SensorResult(skip_reason=f"All {len(found)} exports were read before.", cursor=after.dump())
+    # a home in which nothing arrived yet gets its model too
+    job = rebuild_job if entries else everything_job
+    if forget_sample(context.instance, settings):
+        context.log.info("Wiped the asset events of the committed sample.")
+    request = dg.RunRequest(
+        run_key=f"{contents}:{after.sequence}", job_name=job.name, tags=run_tags(settings.home, settings.exports)
+    )
+    return dg.SensorResult(run_requests=[request], cursor=after.dump())
+
+
 def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
     folders = tuple(path for path, folder in FOLDERS.items() if folder.system in systems)
 
@@ -109,32 +141,7 @@ def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
         writer = unfinished(context.instance)
         if writer is not None:
             return dg.SkipReason(f"Waiting for the end of run {writer[:8]}.")
-        exports.recall(settings.home)
-        found = exports.scan(folders).exports
-        cursor = Cursor.parse(context.cursor)
-        retired = Retirements(settings.home).digest()
-        contents = _contents(found, retired)
-        newest = _newest_rebuild(context.instance)
-        same, after = contents == (cursor.digest or _contents(())), replace(cursor, compared=newest.run_id if newest else "")
-        if same and after == cursor:
-            return dg.SkipReason(f"Nothing new in {len(found)} exports.")
-        entries = Ledger(settings.home).entries()
-        arrived = present(entries, folders)
-        read = all((e.folder, e.identity) in arrived for e in found)
-        # what was away while a rebuild scanned and is back is as it was when the rebuild was asked for, and was not read
-        if same and (read or newest is None or newest.status is not dg.DagsterRunStatus.SUCCESS):
-            return dg.SensorResult(skip_reason=f"Nothing new in {len(found)} exports.", cursor=after.dump())
-        after = replace(after, digest=contents, sequence=cursor.sequence + 1)
-        if read and is_rebuilt(settings.home, entries, retired):
-            return dg.SensorResult(skip_reason=f"All {len(found)} exports were read before.", cursor=after.dump())
-        # a home in which nothing arrived yet gets its model too
-        job = rebuild_job if entries else everything_job
-        if forget_sample(context.instance, settings):
-            context.log.info("Wiped the asset events of the committed sample.")
-        request = dg.RunRequest(
-            run_key=f"{contents}:{after.sequence}", job_name=job.name, tags=run_tags(settings.home, settings.exports)
-        )
-        return dg.SensorResult(run_requests=[request], cursor=after.dump())
+        return _ask(context, settings, exports, folders)
 
     return sensor
 
