@@ -6,7 +6,7 @@ SIGINT, 143 after SIGTERM.
 
 import typer
 
-from tamiyo.commands import alerts, bundles, coverage, doctor, graph, panel, record, registry, rejects, run
+from tamiyo.commands import alerts, bundles, coverage, doctor, graph, panel, record, registry, rejects, retire, run
 
 app = typer.Typer(
     name="tamiyo",
@@ -16,5 +16,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (run, record, coverage, rejects, registry, graph, bundles, panel, alerts, doctor):
+for command in (run, record, coverage, rejects, retire, registry, graph, bundles, panel, alerts, doctor):
     command.register(app)

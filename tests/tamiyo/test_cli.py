@@ -13,7 +13,7 @@ COMMANDS = (
     ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["doctor"], ["alerts"],
     ["alerts", "list"], ["alerts", "test"], ["alerts", "ack"],
     ["lineage"], ["registry"], ["registry", "list"], ["registry", "show"], ["registry", "diff"], ["registry", "retire"],
-    ["graph", "show"],
+    ["graph", "show"], ["retire"],
 )  # fmt: skip
 
 
