@@ -6,7 +6,20 @@ SIGINT, 143 after SIGTERM.
 
 import typer
 
-from tamiyo.commands import alerts, bundles, coverage, doctor, evaluate, graph, record, registry, rejects, run
+from tamiyo.commands import (
+    alerts,
+    bundles,
+    coverage,
+    doctor,
+    evaluate,
+    graph,
+    panel,
+    record,
+    registry,
+    rejects,
+    retire,
+    run,
+)
 
 app = typer.Typer(
     name="tamiyo",
@@ -16,5 +29,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (run, record, coverage, rejects, registry, graph, bundles, evaluate, alerts, doctor):
+for command in (run, record, coverage, rejects, retire, registry, graph, bundles, evaluate, panel, alerts, doctor):
     command.register(app)

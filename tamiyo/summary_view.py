@@ -16,6 +16,7 @@ def render(summary: Summary, console: Terminal) -> None:
     console.print(
         f"{rows:,} rows in {len(summary.rows)} contract tables, {summary.training_runs} training runs, from {source}."
     )
+    _retired(summary, console)
     _tables(summary, console)
     _rejects(summary, console)
     _drift(summary, console)
@@ -28,6 +29,14 @@ def render(summary: Summary, console: Terminal) -> None:
     for line in summary.next:
         console.print(f"  {line}")
     console.print(f"Done in {summary.seconds:.0f} s.")
+
+
+def _retired(summary: Summary, console: Terminal) -> None:
+    """Training runs that are left out of all but the contract tables."""
+    for run, reason in list(summary.retired.items())[:_WORST_SHOWN]:
+        console.print(f"Retired: {run}: {reason}")
+    if len(summary.retired) > _WORST_SHOWN:
+        console.print(f"  and {len(summary.retired) - _WORST_SHOWN} more, all listed by `tamiyo retire`")
 
 
 def _tables(summary: Summary, console: Terminal) -> None:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from schemas.printable import shown
+
 _WIDE: Final = 1 << 30  # columns; rich lays out what it needs of them
 
 
@@ -36,13 +38,6 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Drop what is still to be printed."""
         discard(self.file)
-
-
-def shown(text: str) -> str:
-    r"""Return `text` with each character that is not printable as its Python escape: ESC is `\x1b`, a newline `\n`."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
 
 
 def labelled(label: str, style: str, text: str, indent: str = "") -> Text:

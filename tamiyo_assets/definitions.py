@@ -5,18 +5,22 @@ started finds exports that arrive later. torch is not imported by this module or
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 
 from lake.settings import Settings
+from schemas.contracts import TABLES
 from tamiyo_assets.assets.bundle import BUNDLE_ASSETS
 from tamiyo_assets.assets.coverage import COVERAGE_ASSETS
 from tamiyo_assets.assets.features import FEATURE_ASSETS
+from tamiyo_assets.assets.feeds import FEED, FEEDS
 from tamiyo_assets.assets.graphs import GRAPH_ASSETS
 from tamiyo_assets.assets.model import MODEL_ASSETS
 from tamiyo_assets.assets.normalization import NORM_ASSETS
+from tamiyo_assets.assets.panel import PANEL_ASSETS
 from tamiyo_assets.assets.registries import REGISTRY_ASSETS
+from tamiyo_assets.assets.reports import table_of
 from tamiyo_assets.assets.telemetry import TELEMETRY_ASSETS
 from tamiyo_assets.assets.upstream import UPSTREAM
 from tamiyo_assets.checks import CHECKS
@@ -25,6 +29,8 @@ from tamiyo_assets.resources.run import run_resources
 from tamiyo_assets.schedules import SCHEDULES
 from tamiyo_assets.sensors import SENSORS
 from tamiyo_assets.upkeep import maintenance_job
+
+SYSTEM: Final = "tamiyo/system"
 
 
 def build_definitions(
@@ -38,7 +44,8 @@ def build_definitions(
     `resources` replaces resources by name, `loggers` adds loggers; tests and `tamiyo run` use both.
     """
     return dg.Definitions(
-        assets=[
+        assets=_tagged(
+            *FEEDS,
             *UPSTREAM,
             *REGISTRY_ASSETS,
             *NORM_ASSETS,
@@ -48,7 +55,8 @@ def build_definitions(
             *MODEL_ASSETS,
             *BUNDLE_ASSETS,
             *TELEMETRY_ASSETS,
-        ],
+            *PANEL_ASSETS,
+        ),
         asset_checks=[*CHECKS],
         jobs=[*JOBS, maintenance_job],
         sensors=[*SENSORS],
@@ -57,6 +65,17 @@ def build_definitions(
         loggers=loggers,
         executor=dg.in_process_executor,  # a step is a tenth of a second; a process each would cost seconds
     )
+
+
+def _tagged(*assets: dg.AssetsDefinition | dg.AssetSpec) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The assets, each tagged with the system that answers for it: the UI and selections filter by it."""
+
+    def tagged(spec: dg.AssetSpec) -> dg.AssetSpec:
+        table = TABLES.get(table_of(spec.key))
+        system = table.system if table is not None else "tamiyo"
+        return spec.merge_attributes(tags={SYSTEM: spec.key.path[1] if spec.key.path[0] == FEED else system})
+
+    return [*dg.map_asset_specs(tagged, assets)]
 
 
 defs = build_definitions()

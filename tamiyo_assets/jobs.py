@@ -11,6 +11,7 @@ import dagster as dg
 from lake.writes import WRITES_TAGS
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.model import BUNDLE, RESULTS
+from tamiyo_assets.assets.panel import PANEL
 from tamiyo_assets.assets.reports import key_of
 from tamiyo_assets.assets.telemetry import WAREHOUSE
 
@@ -33,7 +34,7 @@ rebuild_job = dg.define_asset_job(
 
 train_job = dg.define_asset_job(
     "train",
-    selection=_TRAINED | dg.AssetSelection.assets(WAREHOUSE),
+    selection=_TRAINED | dg.AssetSelection.assets(WAREHOUSE, PANEL),
     tags=_TAGS,
     description="Trains on the current graphs and examples, publishes the bundle, and promotes it if its gates pass.",
 )

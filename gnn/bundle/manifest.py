@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gnn.bundle.build_id import BuildInputs
+from gnn.graph.distribution import Distribution
 from schemas.artifacts import Digest
 from schemas.configuration import ModelConfig, TrainingConfig
 
@@ -143,6 +144,7 @@ class Manifest(_Part):
     versions: dict[str, str]
     training: dict[str, Any]
     training_config: TrainingConfig
+    distributions: dict[str, Distribution] = {}
     metrics: dict[str, Any]
     metrics_missing: dict[str, str]
     members: dict[str, Member]

@@ -28,6 +28,7 @@ from gnn.bundle.manifest import (
 from gnn.bundle.members import CHECKPOINT, GOLDEN, MANIFEST, MANIFEST_DIGEST, NORMS, REGISTRY_INDEX, WEIGHTS, digest_line
 from gnn.bundle.read import read_bundle
 from gnn.graph.batch import GraphStore
+from gnn.graph.distribution import Distribution, distributions
 from gnn.model.trained import TrainedModel
 from gnn.norms.published import Norms
 from gnn.norms.published import from_json as read_norms
@@ -71,7 +72,7 @@ def write_bundle(
     build_id = inputs.build_id
     destination = bundle_path(home, build_id)
     members = _members(trained, found, scales, registries, norms, dataset)
-    manifest = _manifest(trained, found, scales, inputs, members).to_bytes()
+    manifest = _manifest(trained, found, scales, inputs, members, distributions(dataset)).to_bytes()
     members |= {MANIFEST: manifest, MANIFEST_DIGEST: digest_line(digest_of(manifest))}
     with lock(destination.parent / LOCK):
         sweep(destination.parent)
@@ -139,7 +140,12 @@ def _checkpoint(trained: TrainedModel, weights: Mapping[str, Tensor], registries
 
 
 def _manifest(
-    trained: TrainedModel, registries: Registries, norms: Norms, inputs: BuildInputs, members: Mapping[str, bytes]
+    trained: TrainedModel,
+    registries: Registries,
+    norms: Norms,
+    inputs: BuildInputs,
+    members: Mapping[str, bytes],
+    values: Mapping[str, Distribution],
 ) -> Manifest:
     calibration = trained.calibration
     heads = {n: HeadPart(trained=h.trained, labels=h.labels, reason=h.reason) for n, h in trained.heads.items()}
@@ -172,6 +178,7 @@ def _manifest(
         versions={"torch": torch.__version__, "torch_geometric": torch_geometric.__version__},
         training=trained.summary,
         training_config=trained.config,
+        distributions=dict(values),
         metrics=trained.metrics,
         metrics_missing=trained.metrics_missing,
         members={name: Member(sha256=digest_of(data), size=len(data)) for name, data in members.items()},

@@ -3,10 +3,13 @@
 They follow from counts alone, so that the same counts give the same signals wherever they come from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+import pyarrow as pa
+
+from schemas.derived.coverage import SIGNALS
 from schemas.features import GROUPS, SEED, NodeType, Relation
 
 COVERAGE: Final = "tamiyo.gnn.feature_coverage"
@@ -104,6 +107,24 @@ def degraded_level(mandatory_mean: float, warning_under: float = WARNING_UNDER, 
     if mandatory_mean <= critical_at:
         return "CRITICAL"
     return "WARNING" if mandatory_mean < warning_under else None
+
+
+def rows_of(signals: Iterable[Signal]) -> pa.Table:
+    """The signals as rows of `telemetry.feature_coverage`."""
+    return pa.Table.from_pylist(
+        [
+            {
+                "kind": "event" if signal.level else "metric",
+                "name": signal.name,
+                "value": signal.value,
+                "unit": signal.unit,
+                "level": signal.level,
+                "attributes": list(signal.attributes.items()),
+            }
+            for signal in signals
+        ],
+        schema=SIGNALS,
+    )
 
 
 def _families(counts: KeyCounts) -> dict[str, float]:

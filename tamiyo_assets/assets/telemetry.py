@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.coverage.metrics import MetricsFile, rows_of
 from gnn.coverage.ratios import coverage_figures
-from gnn.coverage.signals import coverage_signals
+from gnn.coverage.signals import coverage_signals, rows_of
 from lake.alert_outbox import AlertOutbox
 from lake.alerts.transitions import overdue
 from lake.durable.publish import publish_file
 from lake.exports.ledger import note_rebuilt
+from lake.retirement import TABLE as RETIRED_TABLE
+from lake.retirement import applied_digest
 from lake.settings import Settings
 from lake.store.commit_log import commit_time
 from lake.store.table_store import TableStore
@@ -29,7 +31,7 @@ from schemas.errors import StorageError
 from schemas.features import GROUPS
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import EXAMPLES, RESULTS
-from tamiyo_assets.assets.reports import COLUMNS, LAST, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import COLUMNS, LAST, Reporter, derived_columns, key_of, kinds_of, schema_specs
 from tamiyo_assets.assets.upstream import EXPORTS
 
 if TYPE_CHECKING:
@@ -39,33 +41,33 @@ _OWNER = ["team:tamiyo"]
 _SHOWN = 50
 FEATURE_COVERAGE = "telemetry.feature_coverage"
 WAREHOUSE = key_of("operations.warehouse")
-_DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_family", "coverage.gaps")
+_DERIVED = (RETIRED_TABLE, *(group.table for group in GROUPS), "coverage.by_key", "coverage.by_family", "coverage.gaps")
 
 
 @dg.asset(
     key=key_of(FEATURE_COVERAGE),
     deps=[key_of("coverage.by_key"), key_of("features.blueprint"), key_of("urabrask.bsds")],
     group_name="telemetry",
-    kinds=kinds_of(key_of(FEATURE_COVERAGE), "deltalake", "prometheus"),
+    kinds=kinds_of(key_of(FEATURE_COVERAGE), "deltalake"),
     owners=_OWNER,
     description="tamiyo.gnn.feature_coverage (mean over keys and per family), missing and partial sheets, degraded_inputs.",
     metadata={COLUMNS: derived_columns(FEATURE_COVERAGE)},
+    check_specs=schema_specs([FEATURE_COVERAGE]),
 )
 def feature_coverage(
     context: dg.AssetExecutionContext,
     settings: ResourceParam[Settings],
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
-) -> dg.MaterializeResult[None]:
-    """The signals as rows, and as a Prometheus text file."""
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """The signals as rows; the panel writes them to `metrics.prom` too."""
     figures, gaps = coverage_figures(tables.read("coverage.by_key")), _sheet_gaps(tables)
     signals = coverage_signals(figures, len(gaps.missing), len(gaps.partial)) if figures else []
-    MetricsFile(settings.home).publish(signals)
     found = {
         "bsds_missing": dg.MetadataValue.json(gaps.missing[:_SHOWN]),
         "bsds_partial": dg.MetadataValue.json(gaps.partial[:_SHOWN]),
     } | {signal.name: signal.value for signal in signals}
-    return Reporter(context, versions).table(versions.write(FEATURE_COVERAGE, rows_of(signals)), found)
+    yield from Reporter(context, versions).written(FEATURE_COVERAGE, rows_of(signals), found)
 
 
 def _sheet_gaps(tables: TableStore) -> "SheetGaps":
@@ -88,8 +90,11 @@ def _sheet_gaps(tables: TableStore) -> "SheetGaps":
     owners=_OWNER,
     description="The content digest of every table, and of each training run's share of it.",
     metadata={COLUMNS: derived_columns(VERSIONS)},
+    check_specs=schema_specs([VERSIONS]),
 )
-def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Versions]) -> dg.MaterializeResult[None]:
+def table_versions(
+    context: dg.AssetExecutionContext, versions: ResourceParam[Versions]
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """One row a table (training_run NULL) and one a table and training run."""
     rows: list[tuple[str, str | None, str, int]] = []
     for name in (*TABLES, *_DERIVED):
@@ -98,7 +103,7 @@ def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Ve
         rows += [(name, run, part.digest, part.rows) for run, part in sorted(found.runs.items())]
     columns = zip(*rows, strict=True)
     table = pa.table([list(column) for column in columns], schema=DERIVED[VERSIONS])
-    return Reporter(context, versions).table(versions.write(VERSIONS, table))
+    yield from Reporter(context, versions).written(VERSIONS, table)
 
 
 @dg.asset(
@@ -120,7 +125,7 @@ def warehouse(
     """Build the file aside and replace it, if any table has files that it does not show."""
     publish_warehouse(settings.home, tables)
     if {EXPORTS, WAREHOUSE, DATASET} <= context.job_def.asset_layer.selected_asset_keys:
-        note_rebuilt(settings.home)
+        note_rebuilt(settings.home, applied_digest(tables))
     late = overdue(alerts.read(), alerts.clock())
     contents = json.dumps([[name, versions.of(name).digest] for name in tables.names()])
     return Reporter(context, versions).asset(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-_ARGUMENTS = [
+ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
@@ -29,7 +29,7 @@ def chromium() -> str | None:
 def page(width: int = _WIDTH, height: int = _HEIGHT) -> Iterator[Page]:
     """An empty page of a headless browser."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
         try:
             yield browser.new_page(viewport={"width": width, "height": height})
         finally:

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnn.coverage import counts
-from gnn.coverage.metrics import rows_of
 from gnn.coverage.ratios import coverage_figures
 from gnn.coverage.sheets import SheetGaps, missing_and_partial, sheet_gaps
-from gnn.coverage.signals import CoverageFigures, Signal, coverage_signals, degraded_level
+from gnn.coverage.signals import CoverageFigures, Signal, coverage_signals, degraded_level, rows_of
 from gnn.encode.build import FeatureSet, build_features
 from gnn.join.metadata import Metadata
 from gnn.join.rows import Labels, Rows

@@ -1,0 +1,13 @@
+"""Text of exports as people may see it: ids are whatever upstream sent, control characters included."""
+
+
+def shown(text: str) -> str:
+    r"""Return `text` with each character that is not printable as its Python escape: ESC is `\x1b`, a newline `\n`."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return `text` cut to at most `longest` characters; one that is cut ends in an ellipsis."""
+    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
