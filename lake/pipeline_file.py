@@ -39,10 +39,15 @@ class _Section(BaseModel):
 
 
 class CheckThresholds(_Section):
-    """Thresholds of asset checks, as shares of elements."""
+    """Thresholds of asset checks: shares of elements or indices, numbers of rebuilds and runs, an index of stability."""
 
     mandatory_coverage: Share
     family_coverage: Share
+    coverage_drop: Share
+    coverage_drop_rebuilds: Annotated[int, Field(ge=1)]
+    optional_gap_runs: Annotated[int, Field(ge=1)]
+    registry_capacity: Share
+    drift: Annotated[float, Field(ge=0.0)]
 
 
 class PipelineFile(_Section):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from lake.durable.publish import publish_file
+from lake.retirement import without
 from lake.store.table_store import TableStore
 from schemas.contracts.table import Rule, Severity, Table
 
@@ -43,30 +44,39 @@ def references(tables: Iterable[Table]) -> frozenset[tuple[str, str]]:
     return frozenset(rule.refers for table in tables for rule in table.rules if rule.refers is not None)
 
 
-def judge(tables: TableStore, table: Table, known: References) -> list[BrokenRule]:
-    """Every rule that the stored rows of a contract table break; ERROR before WARN.
+def judge(tables: TableStore, table: Table, known: References, retired: Collection[str] = frozenset()) -> list[BrokenRule]:
+    """Every rule that the stored rows of a contract table break, those of `retired` runs left out; ERROR before WARN.
 
     What was found in a file is remembered beside the table under its name, which no other file ever has, so that a rebuild
-    reads the new files alone. Files with references to ids that did not exist are judged again once there are other ids, and
-    all files once ids are gone or the declaration has changed.
+    reads the new files alone. Files with references to ids that did not exist are judged again once there are other ids, those
+    with rows of a run that was retired or taken back since, and all files once ids are gone or the declaration has changed.
     """
     path = tables.home / "digests" / f"{table.name}.rules.json"
     declaration = hashlib.sha256(repr((table.rules, table.declared)).encode()).hexdigest()
     ids = {f"{name}.{column}": sorted(known.get((name, column), ())) for name, column in sorted(references([table]))}
     noted = _noted(path, declaration)
     before, files = noted.get("ids", {}), noted.get("files", {})
+    left_out = sorted(retired) if table.scope is not None else []
+    moved = _files_of(tables, table, {*left_out} ^ {*noted.get("retired", ())})
     lost = any(not set(before.get(name, ())) <= set(values) for name, values in ids.items())
     found = {}
     for file in tables.files(table.name):
         name = str(file.relative_to(tables.path(table.name)))
         entry = files.get(name)
-        if entry is None or lost or (before != ids and any(rule[0] in _referring(table) for rule in entry)):
-            broken = broken_rules(table, tables.read(table.name, files=[file]), known)
+        if entry is None or lost or name in moved or (before != ids and any(rule[0] in _referring(table) for rule in entry)):
+            broken = broken_rules(table, without(tables.read(table.name, files=[file]), left_out), known)
             entry = [[rule.rule, rule.severity.value, rule.cases, list(rule.examples)] for rule in broken]
         found[name] = entry
-    if noted.get("files") != found or before != ids:
-        publish_file(path, json.dumps({"declaration": declaration, "ids": ids, "files": found}).encode())
+    now = {"ids": ids, "files": found, "retired": left_out}
+    if {name: noted.get(name, []) for name in now} != now:
+        publish_file(path, json.dumps({"declaration": declaration, **now}).encode())
     return _added_up(found.values())
+
+
+def _files_of(tables: TableStore, table: Table, runs: set[str]) -> set[str]:
+    """The files of a table that hold rows of some runs."""
+    held = tables.runs_by_file(table.name) if runs else {}
+    return {file for file, names in held.items() if not runs.isdisjoint(names)}
 
 
 def _noted(path: Path, declaration: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ SAMPLE_HOME = Path("var/sample")
 DEFAULT_EXPORTS = Path("var/exports")
 DEFAULT_DAGSTER_HOME = Path("var/dagster")
 ORIGIN = "origin.json"
+FRESHNESS: Final = timedelta(hours=36)
 _LONGEST: Final = 400  # bytes of a home; databases take no path beyond 512, and their files lie some folders below a home
 _READ_OTHERWISE: Final = re.compile(r"[\[\]?\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 
@@ -48,9 +49,15 @@ class Settings(BaseModel):
     ui_url: str = UI_URL
     mandatory_coverage: float = Field(default=1.0, ge=0.0, le=1.0)
     family_coverage: float = Field(default=0.70, ge=0.0, le=1.0)
+    coverage_drop: float = Field(default=0.10, ge=0.0, le=1.0)
+    coverage_drop_rebuilds: int = Field(default=20, ge=1)
+    optional_gap_runs: int = Field(default=3, ge=1)
+    registry_capacity: float = Field(default=0.90, ge=0.0, le=1.0)
+    drift: float = Field(default=0.25, ge=0.0)
     retrain_after: timedelta = timedelta(hours=1)
     max_silence: timedelta = timedelta(minutes=20)
     max_age: timedelta = timedelta(days=30)
+    freshness: timedelta = FRESHNESS
     limits: Limits = Limits()
     training: TrainingConfig = TrainingConfig()
     gates: dict[str, float] = Field(default_factory=dict)
@@ -78,15 +85,38 @@ def resolve(*, exports: Path | None = None, home: Path | None = None, environmen
         dagster_home=(named_dagster or (DEFAULT_DAGSTER_HOME if named_home is None else named_home / "dagster")).absolute(),
         alert_webhook=env.get("TAMIYO_ALERT_WEBHOOK") or None,
         ui_url=env.get("TAMIYO_UI_URL") or UI_URL,
-        mandatory_coverage=_share(env, "TAMIYO_MANDATORY_COVERAGE", file.checks.mandatory_coverage),
-        family_coverage=_share(env, "TAMIYO_FAMILY_COVERAGE", file.checks.family_coverage),
+        **(
+            file.checks.model_dump()
+            | {
+                "mandatory_coverage": _share(env, "TAMIYO_MANDATORY_COVERAGE", file.checks.mandatory_coverage),
+                "family_coverage": _share(env, "TAMIYO_FAMILY_COVERAGE", file.checks.family_coverage),
+            }
+        ),
         retrain_after=file.retrain_after,
         max_silence=file.max_silence,
         max_age=file.max_age,
+        freshness=freshness_window(env),
         limits=_limits(env.get("TAMIYO_LIMITS") or "{}"),
         training=file.training,
         gates=file.gates,
     )
+
+
+def freshness_window(environment: Mapping[str, str] | None = None) -> timedelta:
+    """Return how long a feed may send nothing new: `TAMIYO_FRESHNESS_HOURS`, else 36 h; ContractError for a bad value."""
+    text = (os.environ if environment is None else environment).get("TAMIYO_FRESHNESS_HOURS")
+    if not text:
+        return FRESHNESS
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0.1 <= hours <= 24 * 366:
+        raise ContractError(
+            f"TAMIYO_FRESHNESS_HOURS: expected a number of hours from 0.1 to 8784, found {text!r}; unset it for "
+            f"{FRESHNESS / timedelta(hours=1):.0f}"
+        )
+    return timedelta(hours=hours)
 
 
 def _share(env: Mapping[str, str], name: str, default: float) -> float:
@@ -184,6 +214,13 @@ def note_origin(settings: Settings) -> None:
 def has_own_exports(home: Path) -> bool:
     """Whether exports other than the committed sample have ever arrived in a home."""
     return _has_arrivals(home) and not _holds_the_sample(home)
+
+
+def vanished_exports(settings: Settings) -> str | None:
+    """Return what is wrong if the exports root is absent or empty though own exports had arrived; None if nothing is."""
+    if not is_empty(settings.exports) or not has_own_exports(settings.home):
+        return None
+    return f"exports root {settings.exports}: expected files <system>/<contract>/<file>, found none, though some had arrived"
 
 
 def _has_arrivals(home: Path) -> bool:

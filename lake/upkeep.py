@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lake.builds import pins, take_over_pins
 from lake.store.storage_format import FILES, stored_bytes
 from lake.store.table_store import TableStore
+from schemas.errors import StorageError
 
 RETENTION = timedelta(days=7)
 LOG_RETENTION = timedelta(days=30)
@@ -20,36 +21,48 @@ RETRIES = 20
 
 @dataclass(frozen=True)
 class Maintained:
-    """What was done to one table: files merged by compaction, files deleted by vacuum, versions kept for builds."""
+    """What was done to one table: files merged by compaction, files deleted by vacuum, versions kept for builds.
+
+    `problem`: why nothing could be done.
+    """
 
     name: str
     merged: int
     deleted: int
     pinned: tuple[int, ...]
+    problem: str | None = None
 
 
 def maintain(tables: TableStore, retention: timedelta = RETENTION) -> list[Maintained]:
     """Compact and vacuum every table; tables that nothing was done to are left out.
 
     Files that some version of the last `retention`, or a pinned one, needs are kept. A table that others write to at the
-    moment is left for the next time.
+    moment is left for the next time; one that can't be read is told of, and costs the others nothing. Raises StorageError for a
+    damaged pin: then nothing may be deleted.
     """
     take_over_pins(tables.home, tables)
     pinned_by_build = pins(tables.home).values()
     done = []
     for name in tables.names():
-        table = tables.open(name)
-        if table is None:
-            continue
-        # a version beyond the newest one is of a table that was removed since
-        named = {versions[name] for versions in pinned_by_build if name in versions}
-        pinned = tuple(sorted(version for version in named if version <= table.version()))
-        merged = _compact(table)
-        deleted = _vacuum(tables, name, table, retention, pinned)
-        _clean_log(tables, name, table, pinned)
-        if merged or deleted:
-            done.append(Maintained(name, merged, deleted, pinned))
-    return done
+        pinned = {versions[name] for versions in pinned_by_build if name in versions}
+        try:
+            done.append(_maintain(tables, name, retention, pinned))
+        except (StorageError, DeltaError) as damage:
+            done.append(Maintained(name, 0, 0, (), str(damage)))
+    return [one for one in done if one.merged or one.deleted or one.problem]
+
+
+def _maintain(tables: TableStore, name: str, retention: timedelta, wanted: set[int]) -> Maintained:
+    """Compact and vacuum one table, and keep the `wanted` versions."""
+    table = tables.open(name)
+    if table is None:
+        return Maintained(name, 0, 0, ())
+    # a version beyond the newest one is of a table that was removed since
+    pinned = tuple(sorted(version for version in wanted if version <= table.version()))
+    merged = _compact(table)
+    deleted = _vacuum(tables, name, table, retention, pinned)
+    _clean_log(tables, name, table, pinned)
+    return Maintained(name, merged, deleted, pinned)
 
 
 def _compact(table: DeltaTable) -> int:

@@ -1,6 +1,6 @@
 """Configuration of the network and of its training: frozen, validated, and part of every build id."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,8 @@ BLENDING_METHODS: Final[tuple[str, ...]] = ("linear", "cosine", "warmup_hold", "
 REQUIRED_HEADS: Final[tuple[str, ...]] = ("policy", "value", "risk")
 OPTIONAL_HEADS: Final[tuple[str, ...]] = ("params", "schedule", "breaker", "blending", "telemetry")
 NUM_KERNELS: Final = len(KERNELS)
+MIN_VALUE: Final = 0.0  # a graft is commanded if its utility is above that of nothing by more than this
+MAX_HARM: Final = 0.25  # and its probability of harm at most this
 
 Positive = Annotated[int, Field(gt=0, le=65536)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -23,20 +25,28 @@ class _Frozen(BaseModel):
 
 
 class ModelConfig(_Frozen):
-    """Widths and depths of TamiyoGNN (`model.md`'s numbers are the defaults); every other dimension is declared."""
+    """Widths and depths of TamiyoGNN; every other dimension is declared.
 
-    hidden: Positive = 256
-    activation_hidden: Positive = 128
-    out: Positive = 128
+    The rounds are shared; `members` heads of two layers of `head_hidden` read them and are averaged. A pair's answers are dot
+    products of `rank` numbers of the site with as many of the kernel.
+    """
+
+    hidden: Positive = 32
+    activation_hidden: Positive = 16
+    out: Positive = 32
     sage_layers: int = Field(default=2, ge=0)
     gat_layers: Positive = 2
     heads: Positive = 4
     dropout: Share = 0.2
-    embedding: Positive = 8
-    identity_embedding: Positive = 16
+    embedding: Positive = 4
+    identity_embedding: Positive = 2
     compile_embedding: Positive = 16
     telemetry_embedding: Positive = 64
-    head_hidden: Positive = 128
+    members: Annotated[int, Field(gt=0, le=64)] = 6
+    head_hidden: Positive = 64
+    rank: Positive = 16
+    input_dropout: Share = 0.1
+    head_dropout: Share = 0.3
     messages: bool = True
 
 
@@ -50,32 +60,42 @@ class LossWeights(_Frozen):
 
 
 class TrainingConfig(_Frozen):
-    """How the model is trained; `tau` is the noise of one measured uplift (in log loss), `horizon` the steps after a graft.
+    """How the model is trained and judged; `tau` is the noise of one measured uplift (in log loss).
 
-    `horizon=None` takes the horizon with the most measured outcomes (the longest of equals). `held_out_data_set` names
-    the data set that is kept out whole as the harder split. `steps` bounds epochs x batches, so that training time stays
-    bounded however many hosts are recorded; `average` is the decay of the averaged weights that are kept.
+    `horizon` names the steps after a graft whose outcomes are learned and judged. `held_out_data_set` names the data set that
+    is kept out whole as the harder split. The rounds learn for `rounds_epochs` and then stay as they are, so that their answers
+    are computed once; the heads learn for all `epochs`. `steps` bounds epochs x batches, so that training time stays bounded
+    however many hosts are recorded. Uplifts are clipped at `reward_clip`; `choice_tau` is the temperature of the choice that
+    the policy is taught. `average` is the decay of the averaged weights that are kept. `bootstrap` counts the draws of every
+    interval. `boosting` and `gaussian_process` fit those baselines, with `boosting_rounds` trees; `no_messages` trains the
+    ablation too, `learning_curve` the recipe on these shares of the hosts.
     """
 
     seed: int = 20261123
     tau: float = Field(default=0.06, gt=0.0)
-    horizon: Positive | None = None
+    choice_tau: float = Field(default=0.05, gt=0.0)
+    reward_clip: float = Field(default=0.25, gt=0.0)
+    horizon: Positive = 100
     held_out_data_set: str | None = HELD_OUT_DATA_SET
-    batch_graphs: Positive = 16
-    epochs: Positive = 40
-    steps: Positive = 400
-    patience: Positive = 12
-    learning_rate: float = Field(default=1e-3, gt=0.0)
-    weight_decay: float = Field(default=1e-2, ge=0.0)
+    batch_graphs: Positive = 48
+    epochs: Positive = 120
+    rounds_epochs: int = Field(default=6, ge=0)
+    steps: Positive = 4000
+    learning_rate: float = Field(default=3e-3, gt=0.0)
+    weight_decay: float = Field(default=0.1, ge=0.0)
     clip: float = Field(default=1.0, gt=0.0)
     average: Share = 0.98
     id_dropout: Share = 0.1
     identity_dropout: Share = 0.5
     threads: Positive = 1
+    device: Literal["cpu", "cuda"] = "cpu"
     checkpoint_seconds: float = Field(default=15.0, ge=0.0)
     interval: float = Field(default=0.90, gt=0.0, lt=1.0)
-    bootstrap: Positive = 1000
+    bootstrap: Positive = 2000
     boosting: bool = True
-    no_messages: bool = True
+    boosting_rounds: Positive = 400
+    gaussian_process: bool = True
+    no_messages: bool = False
+    learning_curve: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = ()
     weights: LossWeights = LossWeights()
     model: ModelConfig = ModelConfig()

@@ -1,6 +1,7 @@
 """The errors of this project. Each message names the thing, what was expected, what was found and what to do."""
 
 import subprocess
+from collections.abc import Mapping
 from typing import Final
 
 # what Dynamo (TorchDynamoException is a RuntimeError), a backend and the host's C++ compiler raise between them; whoever calls
@@ -48,6 +49,15 @@ class NormsError(TamiyoError):
 
 class StorageError(TamiyoError):
     """A table, ledger or published file is damaged, missing or of a mixed version."""
+
+
+class RowsRefused(StorageError):
+    """Rows break the declaration of their table; none was committed. `broken`: name of each broken rule -> what breaks it."""
+
+    def __init__(self, message: str, table: str, broken: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.table = table
+        self.broken = dict(broken)
 
 
 class FeatureError(TamiyoError):

@@ -41,3 +41,16 @@ KERNELS: Final[tuple[str, ...]] = (
 )
 
 KERNEL_INDEX: Final[dict[str, int]] = {kernel: index for index, kernel in enumerate(KERNELS)}
+
+# Family of each kernel, in their order: what kernels share when one was measured more often than the other.
+KERNEL_FAMILIES: Final[tuple[str, ...]] = (
+    *("affine",) * 4,
+    *("projection",) * 9,
+    *("gate",) * 3,
+    *("norm",) * 3,
+    *("noise",) * 2,
+    *("activation",) * 3,
+    *("convolution",) * 4,
+    *("mixing",) * 2,
+    *("pooling",) * 2,
+)

@@ -6,7 +6,22 @@ SIGINT, 143 after SIGTERM.
 
 import typer
 
-from tamiyo.commands import alerts, bundles, coverage, doctor, export_peer, graph, panel, record, registry, rejects, run, serve
+from tamiyo.commands import (
+    alerts,
+    bundles,
+    coverage,
+    doctor,
+    evaluate,
+    export_peer,
+    graph,
+    panel,
+    record,
+    registry,
+    rejects,
+    retire,
+    run,
+    serve,
+)
 
 app = typer.Typer(
     name="tamiyo",
@@ -16,5 +31,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (run, record, coverage, rejects, registry, graph, bundles, panel, alerts, doctor, serve, export_peer):
+_COMMANDS = (
+    run,
+    record,
+    coverage,
+    rejects,
+    retire,
+    registry,
+    graph,
+    bundles,
+    evaluate,
+    panel,
+    alerts,
+    doctor,
+    serve,
+    export_peer,
+)
+for command in _COMMANDS:
     command.register(app)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from gnn.coverage.ratios import coverage_figures, ratios
 from lake.exports.folders import Exports
 from lake.rejects import Rejected, rejects_by_reason
+from lake.retirement import Retirements
 from lake.settings import Settings, resolve
 from lake.store.table_store import TableStore
 from schemas.contracts import TABLES
@@ -45,6 +46,7 @@ class Build(_Frozen):
     promoted: bool
     reasons: list[str]
     heads: dict[str, str]
+    horizon_steps: int | None
     unusable_reports: dict[str, int]
     metrics: dict[str, Any]
     metrics_missing: dict[str, str]
@@ -57,6 +59,7 @@ class Summary(_Frozen):
     exports_are_sample: bool
     home: str
     training_runs: int
+    retired: dict[str, str] = {}
     rows: dict[str, int]
     rejects: list[Rejected]
     unknown_fields: dict[str, int]
@@ -85,6 +88,7 @@ def summarize(settings: Settings, outcome: Outcome, seconds: float) -> Summary:
         exports_are_sample=settings.exports_are_sample,
         home=str(settings.home),
         training_runs=_training_runs(tables),
+        retired={run: one.reason for run, one in Retirements(settings.home).current().items()},
         rows={name: count for name in TABLES if (count := tables.count(name))},
         rejects=rejects_by_reason(tables),
         unknown_fields=dict(sorted(outcome.unknown_fields.items(), key=lambda item: (-item[1], item[0]))),
@@ -155,6 +159,7 @@ def _build(settings: Settings, outcome: Outcome) -> Build | None:
         promoted=report.serving,
         reasons=reasons,
         heads=report.heads,
+        horizon_steps=report.manifest.policy.horizon_steps,
         unusable_reports=report.manifest.training.get("unusable_reports", {}),
         metrics=report.manifest.metrics,
         metrics_missing=report.manifest.metrics_missing,

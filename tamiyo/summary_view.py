@@ -16,6 +16,7 @@ def render(summary: Summary, console: Terminal) -> None:
     console.print(
         f"{rows:,} rows in {len(summary.rows)} contract tables, {summary.training_runs} training runs, from {source}."
     )
+    _retired(summary, console)
     _tables(summary, console)
     _rejects(summary, console)
     _drift(summary, console)
@@ -28,6 +29,14 @@ def render(summary: Summary, console: Terminal) -> None:
     for line in summary.next:
         console.print(f"  {line}")
     console.print(f"Done in {summary.seconds:.0f} s.")
+
+
+def _retired(summary: Summary, console: Terminal) -> None:
+    """Training runs that are left out of all but the contract tables."""
+    for run, reason in list(summary.retired.items())[:_WORST_SHOWN]:
+        console.print(f"Retired: {run}: {reason}")
+    if len(summary.retired) > _WORST_SHOWN:
+        console.print(f"  and {len(summary.retired) - _WORST_SHOWN} more, all listed by `tamiyo retire`")
 
 
 def _tables(summary: Summary, console: Terminal) -> None:
@@ -102,15 +111,34 @@ def _model(summary: Summary, console: Terminal) -> None:
 
 
 def _figures(build: Build, console: Terminal) -> None:
-    gaps = build.metrics.get("gap_closed") or {}
+    """Gap closed of every model beside the ceiling, then the other figures; each says on whom and at which horizon."""
+    metrics, missing = build.metrics, build.metrics_missing
+    counts = metrics.get("hosts") or {}
+    gaps = metrics.get("gap_closed") or {}
     if gaps:
-        rows = [(name, *_interval(figure, build.metrics_missing.get(f"gap_closed.{name}"))) for name, figure in gaps.items()]
-        console.print(table("gap closed on held-out hosts", "mean", "interval", rows=rows, title="Model"))
-    for name, figure in build.metrics.items():
-        if isinstance(figure, int | float):
+        rows = [(name, *_interval(figure, missing.get(f"gap_closed.{name}"))) for name, figure in gaps.items()]
+        ceiling = metrics.get("replicate_ceiling")
+        rows.append(("replicate ceiling", "-" if ceiling is None else f"{ceiling:.3f}", missing.get("replicate_ceiling", "")))
+        title = f"Model at horizon {build.horizon_steps}, {counts.get('out_of_fold', 0)} hosts, each judged out of fold"
+        console.print(table("gap closed", "mean", "95 % interval", rows=rows, title=title))
+    spans = {"lead over the best baseline": "gap_closed_minus_best_baseline", "benefit [nats a state]": "benefit"}
+    for name, key in spans.items():
+        if metrics.get(key) is not None:
+            console.print("  {} {} ({})".format(name, *_interval(metrics[key], None)))
+    harm = metrics.get("harm_rate") or {}
+    if None not in harm.values() and harm:
+        console.print(f"  harm_rate {harm['chosen']:.3f} among the chosen, {harm['random']:.3f} among random ones")
+    for name, figure in metrics.items():
+        if isinstance(figure, float) and name != "replicate_ceiling":
             console.print(f"  {name} {figure:.3f}")
-    for name, why in build.metrics_missing.items():
-        console.print(f"  {name}: not computed, {why}")
+    kept_out = metrics.get("held_out_data_set")
+    if kept_out is not None:
+        mean, interval = _interval(kept_out["gap_closed"], None)
+        hosts = counts.get("held_out", 0)
+        console.print(f"  data set {kept_out['name']}, never trained on ({hosts} hosts): gap closed {mean} ({interval})")
+    for name, why in missing.items():
+        if not name.startswith("gap_closed.") and name != "replicate_ceiling":
+            console.print(f"  {name}: not computed, {why}")
 
 
 def _interval(figure: Any, missing: str | None) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from schemas.contracts import TABLES
 from tamiyo_assets.assets.bundle import BUNDLE_ASSETS
 from tamiyo_assets.assets.coverage import COVERAGE_ASSETS
 from tamiyo_assets.assets.features import FEATURE_ASSETS
+from tamiyo_assets.assets.feeds import FEED, FEEDS
 from tamiyo_assets.assets.graphs import GRAPH_ASSETS
 from tamiyo_assets.assets.model import MODEL_ASSETS
 from tamiyo_assets.assets.normalization import NORM_ASSETS
@@ -44,6 +45,7 @@ def build_definitions(
     """
     return dg.Definitions(
         assets=_tagged(
+            *FEEDS,
             *UPSTREAM,
             *REGISTRY_ASSETS,
             *NORM_ASSETS,
@@ -65,12 +67,13 @@ def build_definitions(
     )
 
 
-def _tagged(*assets: dg.AssetsDefinition) -> list[dg.AssetsDefinition]:
+def _tagged(*assets: dg.AssetsDefinition | dg.AssetSpec) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets, each tagged with the system that answers for it: the UI and selections filter by it."""
 
     def tagged(spec: dg.AssetSpec) -> dg.AssetSpec:
         table = TABLES.get(table_of(spec.key))
-        return spec.merge_attributes(tags={SYSTEM: table.system if table is not None else "tamiyo"})
+        system = table.system if table is not None else "tamiyo"
+        return spec.merge_attributes(tags={SYSTEM: spec.key.path[1] if spec.key.path[0] == FEED else system})
 
     return [*dg.map_asset_specs(tagged, assets)]
 

@@ -7,7 +7,7 @@ nothing. While a run that writes is queued or running they keep their cursors, s
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,11 +15,11 @@ import dagster as dg
 from dagster import ResourceParam
 
 from lake.alert_outbox import AlertOutbox
-from lake.alerts.book import Problem
 from lake.exports.folders import Export, Exports
 from lake.exports.ledger import Ledger, is_rebuilt, present
-from lake.settings import Settings, has_own_exports, is_empty
-from lake.writes import run_tags
+from lake.retirement import Retirements
+from lake.settings import Settings, is_empty, vanished_exports
+from lake.writes import WRITES_TAGS, run_tags
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import FOLDERS
 from tamiyo_assets.alerts.delivery import alert_delivery_sensor
@@ -33,15 +33,19 @@ from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.instance import forget_sample
 from tamiyo_assets.jobs import everything_job, rebuild_job, train_job
 from tamiyo_assets.run_sensors import stuck_run_sensor, unfinished
+from tamiyo_assets.standing import EXPORTS_ROOT, report_standing
+from tamiyo_assets.upkeep import maintenance_job
 
 _INTERVAL_SECONDS: Final = 10
-_EXPORTS_ROOT: Final = "exports_root"
+_LOOKED_AT: Final = 20  # newest runs among which the newest rebuild is looked for
+_WITHOUT_SCAN: Final = frozenset({train_job.name, maintenance_job.name})
 OTHERS: Final = ("tolaria", "urza", "tezzeret", "weatherlight", "simic", "tamiyo", "oona")
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """What a sensor saw last: the digest of the contents that were present, and how many changes it has seen.
+    """What a sensor saw last: the digest of the contents that were present and of the retirements, how many changes it has
+    seen, and the id of the newest rebuild whose scan was compared with these contents.
 
     The sequence is in the run key because a run key is used once for ever: exports that go from A to B and back to A are
     a third change.
@@ -49,6 +53,7 @@ class Cursor:
 
     digest: str = ""
     sequence: int = 0
+    compared: str = ""
 
     @classmethod
     def parse(cls, text: str | None) -> "Cursor":
@@ -57,20 +62,59 @@ class Cursor:
 
     def dump(self) -> str:
         """Return the cursor as text."""
-        return json.dumps({"digest": self.digest, "sequence": self.sequence})
+        return json.dumps(asdict(self))
 
 
-def _contents(exports: Sequence[Export]) -> str:
-    return hashlib.sha256("\n".join(sorted({f"{e.folder} {e.digest}" for e in exports})).encode()).hexdigest()
+def _contents(exports: Sequence[Export], retired: str = "") -> str:
+    present = sorted({f"{e.folder} {e.identity}" for e in exports})
+    return hashlib.sha256("\n".join([*present, *([f"retired {retired}"] if retired else [])]).encode()).hexdigest()
+
+
+def _newest_rebuild(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """Return the newest run that may have scanned the exports."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags=dict(WRITES_TAGS)), limit=_LOOKED_AT)
+    return next((run for run in runs if run.job_name not in _WITHOUT_SCAN), None)
 
 
 def _without_exports(settings: Settings, alerts: AlertOutbox) -> dg.SkipReason:
     """Alert if the exports of a home have vanished."""
-    what = f"exports root {settings.exports}: expected files <system>/<contract>/<file>, found none"
-    if has_own_exports(settings.home):
-        vanished = Problem(_EXPORTS_ROOT, f"{what}, though some had arrived")
-        alerts.report(EXPORTS.to_user_string(), _EXPORTS_ROOT, [vanished])
-    return dg.SkipReason(f"{what}.")
+    report_standing(settings, alerts)
+    vanished = vanished_exports(settings)
+    return dg.SkipReason(
+        f"{vanished or f'exports root {settings.exports}: expected files <system>/<contract>/<file>, found none'}."
+    )
+
+
+def _ask(
+    context: dg.SensorEvaluationContext, settings: Settings, exports: Exports, folders: Sequence[str]
+) -> dg.SensorResult | dg.SkipReason:
+    """Ask for a run if what is present differs from what the cursor saw, and was not read by a rebuild meanwhile."""
+    exports.recall(settings.home)
+    found = exports.scan(folders).exports
+    cursor = Cursor.parse(context.cursor)
+    retired = Retirements(settings.home).digest()
+    contents = _contents(found, retired)
+    newest = _newest_rebuild(context.instance)
+    same, after = contents == (cursor.digest or _contents(())), replace(cursor, compared=newest.run_id if newest else "")
+    if same and after == cursor:
+        return dg.SkipReason(f"Nothing new in {len(found)} exports.")
+    entries = Ledger(settings.home).entries()
+    arrived = present(entries, folders)
+    read = all((e.folder, e.identity) in arrived for e in found)
+    # what was away while a rebuild scanned and is back is as it was when the rebuild was asked for, and was not read
+    if same and (read or newest is None or newest.status is not dg.DagsterRunStatus.SUCCESS):
+        return dg.SensorResult(skip_reason=f"Nothing new in {len(found)} exports.", cursor=after.dump())
+    after = replace(after, digest=contents, sequence=cursor.sequence + 1)
+    if read and is_rebuilt(settings.home, entries, retired):
+        return dg.SensorResult(skip_reason=f"All {len(found)} exports were read before.", cursor=after.dump())
+    # a home in which nothing arrived yet gets its model too
+    job = rebuild_job if entries else everything_job
+    if forget_sample(context.instance, settings):
+        context.log.info("Wiped the asset events of the committed sample.")
+    request = dg.RunRequest(
+        run_key=f"{contents}:{after.sequence}", job_name=job.name, tags=run_tags(settings.home, settings.exports)
+    )
+    return dg.SensorResult(run_requests=[request], cursor=after.dump())
 
 
 def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
@@ -81,7 +125,7 @@ def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
         jobs=[rebuild_job, everything_job],
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Asks for one run of `rebuild` when the exports of {', '.join(systems)} have new contents.",
+        description=f"Asks for one run of `rebuild` when {', '.join(systems)} sent new contents or runs are retired.",
     )
     def sensor(
         context: dg.SensorEvaluationContext,
@@ -93,29 +137,11 @@ def _exports_sensor(name: str, systems: Sequence[str]) -> dg.SensorDefinition:
             return dg.SkipReason("No exports of your own yet: `Materialize all` and `make run` read the committed sample.")
         if is_empty(exports.root):
             return _without_exports(settings, alerts)
-        alerts.report(EXPORTS.to_user_string(), _EXPORTS_ROOT, [])
+        alerts.report(EXPORTS.to_user_string(), EXPORTS_ROOT, [])
         writer = unfinished(context.instance)
         if writer is not None:
             return dg.SkipReason(f"Waiting for the end of run {writer[:8]}.")
-        exports.recall(settings.home)
-        found = exports.scan(folders).exports
-        cursor = Cursor.parse(context.cursor)
-        contents = _contents(found)
-        if contents == (cursor.digest or _contents(())):
-            return dg.SkipReason(f"Nothing new in {len(found)} exports.")
-        after = Cursor(contents, cursor.sequence + 1)
-        entries = Ledger(settings.home).entries()
-        arrived = present(entries, folders)
-        if all((e.folder, e.identity) in arrived for e in found) and is_rebuilt(settings.home, entries):
-            return dg.SensorResult(skip_reason=f"All {len(found)} exports were read before.", cursor=after.dump())
-        # a home in which nothing arrived yet gets its model too
-        job = rebuild_job if entries else everything_job
-        if forget_sample(context.instance, settings):
-            context.log.info("Wiped the asset events of the committed sample.")
-        request = dg.RunRequest(
-            run_key=f"{contents}:{after.sequence}", job_name=job.name, tags=run_tags(settings.home, settings.exports)
-        )
-        return dg.SensorResult(run_requests=[request], cursor=after.dump())
+        return _ask(context, settings, exports, folders)
 
     return sensor
 

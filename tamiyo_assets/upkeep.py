@@ -12,15 +12,18 @@ from lake.writes import WRITES_TAGS
 
 @dg.op(description="Merge small files, delete those that no kept version needs, show the views what is left.")
 def compact_and_vacuum(context: dg.OpExecutionContext, tables: dg.ResourceParam[TableStore]) -> None:
-    """Maintain every table; what was done is in the log."""
+    """Maintain every table; what was done is in the log. Fails at its end if a table can't be read."""
     from lake.upkeep import maintain
     from lake.warehouse import WAREHOUSE, publish
 
     done = maintain(tables)
     for one in done:
         context.log.info(f"{one.name}: {one.merged} files merged, {one.deleted} deleted, versions {one.pinned} pinned")
-    if done and (tables.home / WAREHOUSE).exists():
+    problems = [one.problem for one in done if one.problem is not None]
+    if len(done) > len(problems) and (tables.home / WAREHOUSE).exists():
         publish(tables.home, tables)
+    if problems:
+        raise dg.Failure("; ".join(problems), allow_retries=False)
 
 
 @dg.op(description="Delete old finished runs (30 days, 300 runs), but none with the newest event of an asset or check.")

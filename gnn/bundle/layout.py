@@ -1,11 +1,12 @@
 """The running code's own description of its inputs and outputs, in the manifest's words: what a bundle is compared with."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from gnn.bundle.manifest import FeatureSpec, GroupSpec, RelationSpec, TensorSpec
+from gnn.bundle.manifest import FeatureSpec, GroupSpec, HeadPart, OutputSpec, RelationSpec, TensorSpec
 from gnn.graph.batch import GraphBatch
 from gnn.model.outputs import OUTPUT_SHAPES
 from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup, Kind
@@ -50,9 +51,37 @@ def batch_specs() -> dict[str, TensorSpec]:
     return found
 
 
-def output_specs() -> dict[str, TensorSpec]:
-    """Shape and dtype of every output."""
-    return {name: TensorSpec(shape=list(shape), dtype="float32") for name, shape in OUTPUT_SHAPES.items()}
+HEADS: Final[Mapping[str, str]] = {
+    "policy_logits": "policy",
+    "policy_params": "params",
+    "risk_logits": "risk",
+    "value": "value",
+    "value_log_var": "value",
+    "blending_logits": "blending",
+    "schedule_params": "schedule",
+    "telemetry_embedding": "telemetry",
+    "breaker_logits": "breaker",
+    "seed_policy_logits": "policy",
+    "seed_value": "value",
+    "seed_value_log_var": "value",
+    "seed_risk_logits": "risk",
+    "seed_scores": "policy",
+}  # the head whose labels train each output
+UNLABELLED: Final = "no measured outcome names its target"
+
+
+def output_specs(heads: Mapping[str, HeadPart]) -> dict[str, OutputSpec]:
+    """Shape and dtype of every output, and whether it was trained: its head has labels, or it trains with the trunk."""
+    return {name: _output(name, heads) for name in OUTPUT_SHAPES}
+
+
+def _output(name: str, heads: Mapping[str, HeadPart]) -> OutputSpec:
+    trained, reason = False, UNLABELLED
+    if name in HEADS:
+        trained, reason = heads[HEADS[name]].trained, heads[HEADS[name]].reason or ""
+    elif name == "compile_embedding":  # trained through the trunk, by whatever label there is
+        trained, reason = any(head.trained for head in heads.values()), "no head has a label"
+    return OutputSpec(shape=list(OUTPUT_SHAPES[name]), dtype="float32", trained=trained, reason=None if trained else reason)
 
 
 def weight_specs(weights: Mapping[str, Tensor]) -> dict[str, TensorSpec]:

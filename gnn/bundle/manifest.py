@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gnn.bundle.build_id import BuildInputs
+from gnn.graph.distribution import Distribution
 from schemas.artifacts import Digest
 from schemas.configuration import ModelConfig, TrainingConfig
 
@@ -52,6 +53,13 @@ class TensorSpec(_Part):
     dtype: str
 
 
+class OutputSpec(TensorSpec):
+    """An output: whether anything trained it, and if not, why; one that is not trained is not offered online."""
+
+    trained: bool
+    reason: str | None
+
+
 class RegistryPart(_Part):
     """A registry as it stands in the bundle."""
 
@@ -77,12 +85,25 @@ class PolicyPart(_Part):
     horizon_steps: int | None
 
 
+class DecisionPart(_Part):
+    """Utility is (1 - policy_share) value + policy_share x logit_scale x logit - harm_weight x probability of harm, in nats.
+
+    The pair with the highest is taken if it is above `least`; else nothing is done.
+    """
+
+    policy_share: float = Field(ge=0, le=1)
+    logit_scale: float = Field(gt=0)
+    harm_weight: float = Field(ge=0)
+    least: float
+
+
 class CalibrationPart(_Part):
     """Risk probabilities are softmax(logits / temperature); the interval is value ± scale x deviation."""
 
     risk_temperature: float = Field(gt=0)
     interval_level: float = Field(gt=0, lt=1)
     interval_scale: float = Field(ge=0)
+    decision: DecisionPart
     examples: int = Field(ge=0)
     missing: dict[str, str]
 
@@ -112,7 +133,7 @@ class Manifest(_Part):
     node_types: dict[str, GroupSpec]
     relations: dict[str, RelationSpec]
     tensors: dict[str, TensorSpec]
-    outputs: dict[str, TensorSpec]
+    outputs: dict[str, OutputSpec]
     weights: dict[str, TensorSpec]
     network: ModelConfig
     registries: dict[str, RegistryPart]
@@ -123,6 +144,7 @@ class Manifest(_Part):
     versions: dict[str, str]
     training: dict[str, Any]
     training_config: TrainingConfig
+    distributions: dict[str, Distribution] = {}
     metrics: dict[str, Any]
     metrics_missing: dict[str, str]
     members: dict[str, Member]

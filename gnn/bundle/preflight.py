@@ -7,7 +7,7 @@ from typing import Any
 
 from gnn.bundle.golden import differences
 from gnn.bundle.layout import batch_specs, batch_tensors, dtype_name, node_specs, output_specs, relation_specs
-from gnn.bundle.manifest import FeatureSpec, GroupSpec, Manifest, RelationSpec, TensorSpec
+from gnn.bundle.manifest import FeatureSpec, GroupSpec, Manifest, OutputSpec, RelationSpec, TensorSpec
 from gnn.bundle.read import Bundle, read_bundle
 from gnn.graph.batch import GraphBatch
 from schemas.artifacts import REGISTRIES
@@ -69,7 +69,7 @@ def _against_code(manifest: Manifest) -> list[Mismatch]:
     found = _groups("node type", node_specs(), manifest.node_types)
     found += _groups("relation", relation_specs(), manifest.relations)
     found += _tensor_specs("tensor", batch_specs(), manifest.tensors)
-    found += _tensor_specs("output", output_specs(), manifest.outputs)
+    found += _tensor_specs("output", output_specs(manifest.heads), manifest.outputs)
     found += _kernels(KERNELS, manifest)
     for name, spec in REGISTRIES.items():
         part = manifest.registries.get(name)
@@ -130,7 +130,10 @@ def _tensor_specs(what: str, expected: Mapping[str, TensorSpec], found: Mapping[
 
 
 def _shown(spec: TensorSpec | None) -> str:
-    return "nothing" if spec is None else f"{spec.dtype} {spec.shape}"
+    if spec is None:
+        return "nothing"
+    trained = f", trained: {spec.trained} ({spec.reason})" if isinstance(spec, OutputSpec) else ""
+    return f"{spec.dtype} {spec.shape}{trained}"
 
 
 def _golden(bundle: Bundle) -> list[Mismatch]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from gnn.bundle.challenge import kept
 from gnn.bundle.gates import NAMES, Gate, GateConfig, gates
 from gnn.bundle.preflight import PreflightReport, preflight
 from gnn.bundle.read import Bundle, read_bundle, resolve_once
@@ -49,12 +50,12 @@ def promote(
     """Make the bundle of `build_id` the serving one.
 
     `waive` maps gates to the reason for waiving them. PromotionRefused lists every mismatch and failed gate; the serving
-    bundle stays. Preflight and golden outputs can't be waived.
+    bundle stays. Preflight and golden outputs can't be waived. The gate `champion` asks for the `challenge` that was kept.
     """
     waived = _waivers(waive or {})
     with lock(home / LOCK):
         report = _preflight(home, build_id)
-        judged = gates(_sound(report).manifest, config)
+        judged = gates(_sound(report).manifest, config, kept(home, build_id, serving(home)))
         failed = [f"gate {g.name}: {g.detail}" for g in judged if not g.passed and g.name not in waived]
         if failed:
             raise PromotionRefused(

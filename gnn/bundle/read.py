@@ -14,6 +14,8 @@ from torch import Tensor
 from gnn.bundle.files import read_members
 from gnn.bundle.manifest import Manifest, digest_of
 from gnn.bundle.members import GOLDEN, LISTED, MANIFEST, MANIFEST_DIGEST, NORMS, REGISTRY_DIR, WEIGHTS, digest_line
+from gnn.model.calibration import Calibration
+from gnn.model.decision import DecisionRule
 from gnn.model.network import TamiyoGNN
 from gnn.norms.published import Norms
 from gnn.norms.published import from_json as read_norms
@@ -39,6 +41,19 @@ class Bundle:
     def build_id(self) -> str:
         """The bundle's build id."""
         return self.manifest.build_id
+
+    @property
+    def calibration(self) -> Calibration:
+        """Its published calibration, decision rule included."""
+        part = self.manifest.calibration
+        return Calibration(
+            temperature=part.risk_temperature,
+            level=part.interval_level,
+            scale=part.interval_scale,
+            examples=part.examples,
+            missing=part.missing,
+            rule=DecisionRule(**part.decision.model_dump()),
+        )
 
 
 def read_bundle(path: Path) -> Bundle:

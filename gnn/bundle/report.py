@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gnn.bundle.challenge import kept
 from gnn.bundle.gates import Gate, GateConfig
 from gnn.bundle.gates import gates as judge
 from gnn.bundle.manifest import Manifest
@@ -29,11 +30,12 @@ class BuildReport:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The numbers of the report by name: `gap_closed`, `gap_closed_lead` (means), `ece` (calibrated), and the rest."""
+        """The numbers of the report by name: means of `gap_closed`, its lead, `benefit`, calibrated `ece`, the rest."""
         metrics = self.manifest.metrics
         means = {
             "gap_closed": (metrics.get("gap_closed") or {}).get("model"),
             "gap_closed_lead": metrics.get("gap_closed_minus_best_baseline"),
+            "benefit": metrics.get("benefit"),
         }
         found = {name: figure["mean"] for name, figure in means.items() if figure and figure.get("mean") is not None}
         plain = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
@@ -48,10 +50,10 @@ class BuildReport:
 
 def build_report(home: Path, build_id: str, thresholds: Mapping[str, Any] | None = None) -> BuildReport:
     """Return the report of a published bundle; raise BundleRejected if it is damaged or absent."""
-    bundle = read_bundle(bundle_path(home, build_id))
+    bundle, now = read_bundle(bundle_path(home, build_id)), serving(home)
     return BuildReport(
         path=bundle_path(home, build_id),
         manifest=bundle.manifest,
-        gates=judge(bundle.manifest, GateConfig(**(thresholds or {}))),
-        serving=serving(home) == build_id,
+        gates=judge(bundle.manifest, GateConfig(**(thresholds or {})), kept(home, build_id, now)),
+        serving=now == build_id,
     )

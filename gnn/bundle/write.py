@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gnn.bundle.golden import choose, write_golden
 from gnn.bundle.layout import batch_specs, node_specs, output_specs, relation_specs, weight_specs
 from gnn.bundle.manifest import (
     CalibrationPart,
+    DecisionPart,
     HeadPart,
     Manifest,
     Member,
@@ -26,6 +28,7 @@ from gnn.bundle.manifest import (
 from gnn.bundle.members import CHECKPOINT, GOLDEN, MANIFEST, MANIFEST_DIGEST, NORMS, REGISTRY_INDEX, WEIGHTS, digest_line
 from gnn.bundle.read import read_bundle
 from gnn.graph.batch import GraphStore
+from gnn.graph.distribution import Distribution, distributions
 from gnn.model.trained import TrainedModel
 from gnn.norms.published import Norms
 from gnn.norms.published import from_json as read_norms
@@ -69,7 +72,7 @@ def write_bundle(
     build_id = inputs.build_id
     destination = bundle_path(home, build_id)
     members = _members(trained, found, scales, registries, norms, dataset)
-    manifest = _manifest(trained, found, scales, inputs, members).to_bytes()
+    manifest = _manifest(trained, found, scales, inputs, members, distributions(dataset)).to_bytes()
     members |= {MANIFEST: manifest, MANIFEST_DIGEST: digest_line(digest_of(manifest))}
     with lock(destination.parent / LOCK):
         sweep(destination.parent)
@@ -137,9 +140,15 @@ def _checkpoint(trained: TrainedModel, weights: Mapping[str, Tensor], registries
 
 
 def _manifest(
-    trained: TrainedModel, registries: Registries, norms: Norms, inputs: BuildInputs, members: Mapping[str, bytes]
+    trained: TrainedModel,
+    registries: Registries,
+    norms: Norms,
+    inputs: BuildInputs,
+    members: Mapping[str, bytes],
+    values: Mapping[str, Distribution],
 ) -> Manifest:
     calibration = trained.calibration
+    heads = {n: HeadPart(trained=h.trained, labels=h.labels, reason=h.reason) for n, h in trained.heads.items()}
     return Manifest(
         schema_version=1,
         model=MODEL_NAME,
@@ -148,7 +157,7 @@ def _manifest(
         node_types=node_specs(),
         relations=relation_specs(),
         tensors=batch_specs(),
-        outputs=output_specs(),
+        outputs=output_specs(heads),
         weights=weight_specs(weights_of(trained)),
         network=trained.network.config,
         registries={
@@ -161,13 +170,15 @@ def _manifest(
             risk_temperature=calibration.temperature,
             interval_level=calibration.level,
             interval_scale=calibration.scale,
+            decision=DecisionPart(**asdict(calibration.rule)),
             examples=calibration.examples,
             missing=calibration.missing,
         ),
-        heads={n: HeadPart(trained=h.trained, labels=h.labels, reason=h.reason) for n, h in trained.heads.items()},
+        heads=heads,
         versions={"torch": torch.__version__, "torch_geometric": torch_geometric.__version__},
         training=trained.summary,
         training_config=trained.config,
+        distributions=dict(values),
         metrics=trained.metrics,
         metrics_missing=trained.metrics_missing,
         members={name: Member(sha256=digest_of(data), size=len(data)) for name, data in members.items()},

@@ -1,98 +1,73 @@
-"""Baselines on the same labels: the best constant kernel, ridge regression, gradient boosting."""
+"""Baselines, fitted and judged on the same rows as the network, with the same site vectors.
 
+All learn the uplift clipped as the reward is: a diverged host would decide a squared error otherwise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gnn.model.choices import REWARD_CLIP
+from gnn.model.gaussian_process import GaussianProcess
 from gnn.model.predictions import Predictions
-from gnn.model.priors import KernelPriors
+from gnn.model.priors import KernelPriors, kernel_priors
+from gnn.model.ridge import Ridge
 from gnn.model.targets import Floats, Ints, Labels
-from schemas.configuration import NUM_KERNELS
+from schemas.configuration import NUM_KERNELS, TrainingConfig
 
-PENALTIES: Final = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-FOLDS: Final = 4
-
-
-class Ridge:
-    """Weighted ridge regression of the uplift on [f | kernel | kernel x f]; f are standardized flat features [n, F].
-
-    The penalty is chosen by cross-validation over training hosts (never rows). Weights are the labels' own. The normal
-    equations are an arrow: one F x F block that all kernels share, one block a kernel, and nothing between kernels. They
-    are solved by eliminating the kernels' blocks, so that the cost grows with the rows alone, and not with their cube.
-    """
-
-    def __init__(self, features: Floats, labels: Labels, hosts: NDArray[np.str_]) -> None:
-        known = np.flatnonzero(np.isfinite(labels.uplift))
-        raw, kernel = features[known], labels.kernel[known]
-        spread = raw.std(0)
-        self._varies = np.flatnonzero(spread > 1e-9)
-        self._mean, self._scale = raw.mean(0)[self._varies], spread[self._varies]
-        rows = self._design(raw)
-        weight, target = labels.weight[known], labels.uplift[known]
-        self._offset = float(np.average(target, weights=weight))
-        fold = _folds(hosts[known])
-        moments = [_moments(rows[fold == k], kernel[fold == k], weight[fold == k], (target - self._offset)[fold == k])
-                   for k in np.unique(fold)]  # fmt: skip
-        self.penalty = _choose(moments)
-        self._shared, self._own = _solve(sum(moments[1:], start=moments[0]), self.penalty)
-
-    def __call__(self, features: Floats, kernel: Ints, tau: float) -> Predictions:
-        """Predicted uplift of those rows."""
-        if not len(kernel):
-            return Predictions(np.zeros(0), np.zeros(0))
-        rows = self._design(features)
-        value: Floats = rows[:, :-1] @ self._shared + np.einsum("nf,nf->n", rows, self._own[kernel]) + self._offset
-        return Predictions(value, value / tau)
-
-    def _design(self, features: Floats) -> Floats:
-        """Those features that vary, standardized, clipped at five deviations and scaled by 1 / sqrt(F), then a one."""
-        standard = np.clip((features[:, self._varies] - self._mean) / self._scale, -5.0, 5.0)
-        return np.column_stack([standard / np.sqrt(max(1, features.shape[1])), np.ones(len(features))])
+CLIP: Final = 4.0  # standard deviations
+LEAST_SPREAD: Final = 1e-3  # a channel that varied less on training hosts is left out
+SHRINKAGE: Final = 6.0  # labels of the wider group's mean that a group's own mean is drawn towards
+LEAF: Final = 12
 
 
-def _folds(hosts: NDArray[np.str_]) -> Ints:
-    names = np.unique(hosts)
-    return np.searchsorted(names, hosts) % min(FOLDS, len(names))
+@dataclass(frozen=True)
+class Rows:
+    """Labels with what a baseline may read: site vectors [P, W], host, architecture and data set of each."""
+
+    labels: Labels
+    sites: Floats
+    hosts: NDArray[np.str_]
+    architecture: NDArray[np.str_]
+    data_set: NDArray[np.str_]
+
+    def take(self, rows: Ints) -> "Rows":
+        """Those rows, in that order."""
+        kept = {name: values[rows] for name, values in vars(self).items() if name != "labels"}
+        return Rows(labels=self.labels.take(rows), **kept)
 
 
-def _moments(rows: Floats, kernel: Ints, weight: Floats, target: Floats) -> Floats:
-    """Weighted second moments of [features, 1, target] by kernel: [NUM_KERNELS, F + 2, F + 2]."""
-    whole = np.column_stack([rows, target])
-    found = np.zeros((NUM_KERNELS, whole.shape[1], whole.shape[1]))
-    for k in np.unique(kernel):
-        mine = whole[kernel == k]
-        found[k] = mine.T @ (weight[kernel == k, None] * mine)
+Baseline = Callable[[Rows], Predictions]
+
+
+def fit_baselines(train: Rows, config: TrainingConfig) -> dict[str, Baseline]:
+    """Every baseline that the configuration asks for, by name, fitted on training hosts."""
+    labels = replace(train.labels, uplift=np.clip(train.labels.uplift, -REWARD_CLIP, REWARD_CLIP))
+    rows, tau = replace(train, labels=labels), config.tau
+    priors, scale = kernel_priors(labels), SiteScale(train.sites)
+    grouped, sites = Grouped(rows, priors), scale(train.sites)
+    ridge = Ridge(sites, labels, train.hosts)
+
+    def on_sites(model: Callable[[Floats, Ints], Floats]) -> Baseline:
+        return lambda judged: _of(model(scale(judged.sites), judged.labels.kernel), tau)
+
+    found: dict[str, Baseline] = {
+        "best_constant": lambda judged: constant(priors, judged.labels.kernel, tau),
+        "best_grouped": lambda judged: _of(grouped(judged), tau),
+        "ridge": on_sites(ridge),
+    }
+    if config.boosting:
+        found["boosting"] = on_sites(Boosting(sites, labels, config))
+    if config.gaussian_process:
+        found["gaussian_process"] = on_sites(GaussianProcess(sites, labels, train.hosts, config.seed))
     return found
 
 
-def _solve(moments: Floats, penalty: float) -> tuple[Floats, Floats]:
-    """Coefficients that all kernels share [F] and each kernel's own [NUM_KERNELS, F + 1]."""
-    square, aim = moments[:, :-1, :-1], moments[:, :-1, -1:]
-    cross = square[:, :, :-1]
-    ridge = penalty * np.eye(square.shape[1])
-    eliminated = np.linalg.solve(square + ridge, np.concatenate([cross, aim], 2))
-    toward = cross.transpose(0, 2, 1) @ eliminated
-    total = (moments[:, :-2, :-2].sum(0) + ridge[:-1, :-1]) - toward[:, :, :-1].sum(0)
-    shared = np.linalg.solve(total, (aim[:, :-1] - toward[:, :, -1:]).sum(0))[:, 0]
-    return shared, eliminated[:, :, -1] - eliminated[:, :, :-1] @ shared
-
-
-def _choose(moments: list[Floats]) -> float:
-    """The penalty with the least weighted error on the hosts of each fold in turn; the middle one where there is one host."""
-    if len(moments) < 2:
-        return PENALTIES[len(PENALTIES) // 2]
-    whole = sum(moments[1:], start=moments[0])
-    losses = [sum(_loss(out, *_solve(whole - out, penalty)) for out in moments) for penalty in PENALTIES]
-    return PENALTIES[int(np.argmin(losses))]
-
-
-def _loss(moments: Floats, shared: Floats, own: Floats) -> float:
-    """Weighted squared error of those coefficients on the rows of those moments: r' M r with r = (coefficients, -1)."""
-    joint = own.copy()
-    joint[:, :-1] += shared
-    residual = np.column_stack([joint, np.full(len(own), -1.0)])
-    return float(np.einsum("kf,kfg,kg->", residual, moments, residual))
+def _of(value: Floats, tau: float) -> Predictions:
+    return Predictions(value, value / tau)
 
 
 def constant(priors: KernelPriors, kernel: Ints, tau: float) -> Predictions:
@@ -101,27 +76,67 @@ def constant(priors: KernelPriors, kernel: Ints, tau: float) -> Predictions:
     return Predictions(value, value / tau, np.full(len(value), priors.spread), np.log(priors.risk[kernel]))
 
 
-class Boosting:
-    """Histogram gradient boosting on [flat features | kernel], fixed seed (its sums do not depend on threads)."""
+class SiteScale:
+    """Z-scores of site vectors, clipped at 4; fitted on the rows of training hosts, without channels that do not vary there."""
 
-    def __init__(self, features: Floats, labels: Labels, seed: int) -> None:
+    def __init__(self, sites: Floats) -> None:
+        spread = sites.std(0)
+        self._kept = np.flatnonzero(spread > LEAST_SPREAD)
+        self._mean, self._spread = sites.mean(0)[self._kept], spread[self._kept]
+
+    def __call__(self, sites: Floats) -> Floats:
+        """`sites` [P, W] -> [P, channels that vary], within ±4."""
+        scaled: Floats = np.clip((sites[:, self._kept] - self._mean) / self._spread, -CLIP, CLIP)
+        return scaled
+
+
+class Grouped:
+    """Each kernel's mean on hosts of one architecture and data set, drawn to the architecture's, and that to the kernel's."""
+
+    def __init__(self, train: Rows, priors: KernelPriors) -> None:
+        known = np.flatnonzero(np.isfinite(train.labels.uplift))
+        rows = train.take(known)
+        self._kernel = priors.uplift
+        self._wide = _means(rows.labels, rows.architecture, lambda _: self._kernel)
+        self._narrow = _means(rows.labels, _pair(rows), lambda name: self._wide.get(name.split("\0")[0], self._kernel))
+
+    def __call__(self, judged: Rows) -> Floats:
+        """Mean uplift of the narrowest group that training saw."""
+        groups = zip(_pair(judged).tolist(), judged.architecture.tolist(), judged.labels.kernel.tolist(), strict=True)
+        return np.array([self._narrow.get(pair, self._wide.get(kind, self._kernel))[k] for pair, kind, k in groups])
+
+
+def _pair(rows: Rows) -> NDArray[np.str_]:
+    pairs = zip(rows.architecture.tolist(), rows.data_set.tolist(), strict=True)
+    return np.array([f"{kind}\0{name}" for kind, name in pairs], dtype=str)
+
+
+def _means(labels: Labels, groups: NDArray[np.str_], wider: Callable[[str], Floats]) -> dict[str, Floats]:
+    """Weighted mean uplift by kernel [32] of each group, drawn to the wider group's."""
+    found = {}
+    for name in np.unique(groups).tolist():
+        own = groups == name
+        weight, kernel = labels.weight[own], labels.kernel[own]
+        total = np.bincount(kernel, weight * labels.uplift[own], NUM_KERNELS)
+        mass = np.bincount(kernel, weight, NUM_KERNELS)
+        found[name] = (total + SHRINKAGE * wider(name)) / (mass + SHRINKAGE)
+    return found
+
+
+class Boosting:
+    """Histogram gradient boosting on [site vector | kernel], 31 leaves, fixed seed (its sums do not depend on threads)."""
+
+    def __init__(self, sites: Floats, labels: Labels, config: TrainingConfig) -> None:
         from sklearn.ensemble import HistGradientBoostingRegressor
 
         known = np.isfinite(labels.uplift)
-        column = features.shape[1]
         self._model = HistGradientBoostingRegressor(
-            max_iter=80, learning_rate=0.06, max_leaf_nodes=8, min_samples_leaf=12, l2_regularization=5.0,
-            categorical_features=[column], early_stopping=False, random_state=seed,
+            max_iter=config.boosting_rounds, learning_rate=0.05, max_leaf_nodes=31, min_samples_leaf=LEAF,
+            l2_regularization=5.0, max_features=0.5, categorical_features=[sites.shape[1]], early_stopping=False,
+            random_state=config.seed,
         )  # fmt: skip
-        self._model.fit(self._join(features[known], labels.kernel[known]), labels.uplift[known], labels.weight[known])
+        self._model.fit(np.column_stack([sites, labels.kernel])[known], labels.uplift[known], labels.weight[known])
 
-    def __call__(self, features: Floats, kernel: Ints, tau: float) -> Predictions:
+    def __call__(self, sites: Floats, kernel: Ints) -> Floats:
         """Predicted uplift of those rows."""
-        if not len(kernel):
-            return Predictions(np.zeros(0), np.zeros(0))
-        value: Floats = self._model.predict(self._join(features, kernel))
-        return Predictions(value, value / tau)
-
-    @staticmethod
-    def _join(features: Floats, kernel: Ints) -> Floats:
-        return np.column_stack([features, kernel % NUM_KERNELS])
+        return np.asarray(self._model.predict(np.column_stack([sites, kernel]))) if len(kernel) else np.zeros(0)

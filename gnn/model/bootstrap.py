@@ -1,7 +1,11 @@
-"""Percentile intervals from a bootstrap over hosts, paired: every figure of a report sees the same resamples."""
+"""Percentile intervals from a bootstrap over hosts, paired: every figure of a report sees the same resamples.
 
-from collections.abc import Callable
+A figure is a function of sums over rows, so that a resample of hosts is a product of two matrices and not a copy of the rows.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +13,7 @@ from numpy.typing import NDArray
 from gnn.model.targets import Floats, Ints
 
 LEVEL = 0.95
+Combine = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True)
@@ -20,45 +25,64 @@ class Interval:
     high: float
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A figure on all rows, and the same on every resample [draws]."""
+
+    mean: float
+    draws: Floats
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """The paired difference of two figures of one bootstrap."""
+        return Estimate(self.mean - other.mean, self.draws - other.draws)
+
+    @cached_property
+    def interval(self) -> Interval:
+        """The percentile interval; resamples without a figure are left out."""
+        kept = self.draws[np.isfinite(self.draws)]
+        if not len(kept):
+            return Interval(self.mean, float("nan"), float("nan"))
+        low, high = np.quantile(kept, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Interval(self.mean, float(low), float(high))
+
+
 class HostBootstrap:
     """Resamples of whole hosts, drawn once with a fixed seed.
 
-    `hosts` names the host of each of P rows. A resample keeps all rows of a drawn host, as often as it was drawn.
+    `hosts` names the hosts that are drawn from; a resample holds all rows of a drawn host, as often as it was drawn.
     """
 
     def __init__(self, hosts: NDArray[np.str_], draws: int, seed: int) -> None:
-        names, self._host = np.unique(hosts, return_inverse=True)
+        self._names = np.unique(hosts)
+        size = len(self._names)
         generator = np.random.default_rng(seed)
-        drawn = generator.integers(0, max(1, len(names)), size=(draws if len(names) else 0, len(names)))
-        self._counts = np.stack([np.bincount(row, minlength=len(names)) for row in drawn]) if len(drawn) else None
-        self._rows = [np.flatnonzero(self._host == number) for number in range(len(names))]
+        self._counts = generator.multinomial(size, np.full(size, 1.0 / size), size=draws) if size else np.zeros((0, 0))
 
-    def ratio(self, numerator: Floats, denominator: Floats) -> tuple[float, Floats]:
-        """sum(numerator) / sum(denominator) over the rows [P], and the same of every resample."""
-        hosts = len(self._rows)
-        top = np.bincount(self._host, weights=numerator, minlength=hosts)
-        bottom = np.bincount(self._host, weights=denominator, minlength=hosts)
-        if self._counts is None:
-            return float("nan"), np.zeros(0)
+    def places(self, hosts: NDArray[np.str_]) -> Ints:
+        """Number of each row's host."""
+        return np.searchsorted(self._names, hosts)
+
+    def of_sums(self, columns: Floats, hosts: Ints, combine: Combine) -> Estimate:
+        """`combine(sums)` of the sums of `columns` [P, C] over the rows, `hosts` [P] numbering each row's host.
+
+        `combine` takes sums [..., C] to figures [...]; what it can't compute is NaN.
+        """
+        by_host = np.zeros((len(self._names), columns.shape[1]))
+        np.add.at(by_host, hosts, columns)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return float(top.sum() / bottom.sum()), (self._counts @ top) / (self._counts @ bottom)
+            return Estimate(float(combine(columns.sum(0))), combine(self._counts @ by_host))
 
-    def figure(self, compute: Callable[[Ints], float], draws: int = 200) -> Interval:
-        """`compute(rows)` on all rows, with the interval over the first `draws` resamples."""
-        mean = compute(np.arange(len(self._host)))
-        if self._counts is None:
-            return Interval(mean, float("nan"), float("nan"))
-        found = [
-            compute(np.concatenate([np.tile(self._rows[h], n) for h, n in enumerate(counts) if n]))
-            for counts in self._counts[:draws]
-        ]
-        return interval(mean, np.array(found))
+    def ratio(self, numerator: Floats, denominator: Floats, hosts: Ints) -> Estimate:
+        """sum(numerator) / sum(denominator) over the rows [P]; a mean where the denominator is one."""
+        return self.of_sums(np.stack([numerator, denominator], 1), hosts, ratio)
+
+    def weights(self, hosts: Ints, at_once: int) -> Iterator[Floats]:
+        """How often each resample holds each row, [draws, P], some resamples at a time."""
+        for start in range(0, len(self._counts), at_once):
+            yield self._counts[start : start + at_once, hosts].astype(np.float64)
 
 
-def interval(mean: float, draws: Floats) -> Interval:
-    """The percentile interval of `draws` around `mean`; resamples without a figure are left out."""
-    kept = draws[np.isfinite(draws)]
-    if not len(kept):
-        return Interval(mean, float("nan"), float("nan"))
-    low, high = np.quantile(kept, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(mean, float(low), float(high))
+def ratio(sums: Floats) -> Floats:
+    """First sum over the second, NaN where the second is zero."""
+    found: Floats = sums[..., 0] / np.where(sums[..., 1] == 0, np.nan, sums[..., 1])
+    return found

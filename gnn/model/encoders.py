@@ -5,6 +5,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from gnn.model.site import squash
 from schemas.artifacts import REGISTRIES
 from schemas.configuration import ModelConfig
 from schemas.features import Feature, FeatureGroup, Kind, NodeType
@@ -62,11 +63,6 @@ class InputScale(nn.Module):
         numeric = torch.tensor(self.numeric, dtype=torch.bool) & (known.sum(0) > 0)
         self.center.copy_(torch.where(numeric, mean, 0.0))
         self.scale.copy_(torch.where(numeric, spread.clamp(min=LEAST_SPREAD), 1.0))
-
-
-def squash(values: Tensor) -> Tensor:
-    """sign(x) log1p(|x|): linear near zero, logarithmic far out."""
-    return torch.sign(values) * torch.log1p(values.abs())
 
 
 class GroupEmbedding(nn.Module):

@@ -1,138 +1,177 @@
-"""Evaluation of all compared models on one split, and the `metrics` block of the manifest."""
+"""Evaluation of all compared models on the same rows, with paired intervals over hosts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gnn.model.bootstrap import HostBootstrap, Interval, interval
-from gnn.model.calibration import Calibration
-from gnn.model.figures import (
-    StateGains,
-    auroc,
-    brier,
-    ece,
-    gap_closed,
-    interval_coverage,
-    macro_f1,
-    probabilities,
-    r2,
-    state_gains,
-    within_state_spearman,
-)
-from gnn.model.predictions import Predictions
+from gnn.model.bootstrap import Estimate, HostBootstrap
+from gnn.model.calibration import Answers
+from gnn.model.choices import REWARD_CLIP, choices, gap_closed, rank_correlations, replicate_ceiling
+from gnn.model.decision import HARMFUL
+from gnn.model.figures import auroc, brier, ece_of, ece_sums, f1_sums, macro_f1_of, r2_of, r2_sums
 from gnn.model.targets import Floats, Labels
+from schemas.configuration import RISK_CLASSES
 
-MODELS: Final = ("model", "no_messages", "ridge", "boosting", "best_constant", "random", "no_op")
-NAN: Final = Interval(float("nan"), float("nan"), float("nan"))
+RULES: Final = ("random", "no_op")
+BASELINES: Final = ("no_messages", "ridge", "boosting", "gaussian_process", "best_constant", "best_grouped", *RULES)
+MODELS: Final = ("model", *BASELINES)
+DRAWS_AT_ONCE: Final = 100  # resamples whose row weights are held in memory
+
+Figures = Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Labels of one split with the columns that scoring needs, row by row; `reward` is u on the hosts' test data."""
+    """Labels with the columns that scoring needs, row by row.
+
+    `reward` is the uplift on the hosts' test data clipped to ±0.25 nats (see `reward_of`); `replicates` are the uplifts of two
+    replicates, on validation and on test data.
+    """
 
     labels: Labels
     hosts: NDArray[np.str_]
     reward: Floats
+    replicates: tuple[tuple[Floats, Floats], tuple[Floats, Floats]]
     data_set: NDArray[np.str_]
     architecture: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def harmful(self) -> NDArray[np.bool_]:
+        """Whether the outcome was of high or critical risk."""
+        return self.labels.risk >= HARMFUL
+
+    @property
+    def states(self) -> int:
+        """States with two measured pairs or more."""
+        return len(choices(self.reward, self.reward, self.labels.graph).row)
+
+    @property
+    def ceiling(self) -> float:
+        """Gap closed by choosing with one replicate and judging by another."""
+        return replicate_ceiling(*self.replicates, self.labels.graph)
+
+
+def outcomes_of(examples: pa.Table, labels: Labels) -> Outcomes:
+    """The scoring columns of those labels."""
+    rows = examples.take(labels.example)
+
+    def text(name: str) -> NDArray[np.str_]:
+        return np.array(pc.fill_null(rows[name], "unknown").to_pylist(), dtype=str)
+
+    numbers = {n: rows[n].to_numpy() for n in ("u_first", "u_second", "u_test_first", "u_test_second")}
+    replicates = ((numbers["u_first"], numbers["u_second"]), (numbers["u_test_first"], numbers["u_test_second"]))
+    return Outcomes(labels, text("host"), reward_of(examples, rows), replicates, text("data_set"), text("architecture"))
+
+
+def reward_of(examples: pa.Table, rows: pa.Table) -> Floats:
+    """Reward of some rows of `examples`: `u_test`, clipped; -0.25 for a graft that diverged.
+
+    If no example at all has an uplift on test data, u stands in; else a row without one has no reward (NaN).
+    """
+    column = "u_test" if rewarded_by_test(examples) else "u"
+    reward: Floats = np.clip(rows[column].to_numpy().astype(np.float64), -REWARD_CLIP, REWARD_CLIP)
+    critical = np.array([name == RISK_CLASSES[-1] for name in rows["risk_class"].to_pylist()], dtype=bool)
+    diverged = np.isnan(rows["u"].to_numpy()) & critical
+    reward[diverged & np.isnan(reward)] = -REWARD_CLIP
+    return reward
+
+
+def rewarded_by_test(examples: pa.Table) -> bool:
+    """Whether any example was measured on test data, so that rewards are on test data."""
+    return bool(examples["u_test"].null_count < examples.num_rows)
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """Share of the random-to-oracle gap closed by each model, and the model's lead over the best baseline."""
+    """The model's lead over its best baseline, and which that is; None without a model or a baseline."""
 
-    closed: dict[str, Interval]
     best_baseline: str | None
-    lead: Interval
+    lead: Estimate | None
 
 
-def compare(outcomes: Outcomes, predictions: Mapping[str, Predictions], draws: int, seed: int) -> Gaps:
-    """Gaps closed on one split with paired bootstrap intervals over hosts."""
-    gains = {name: gains_of(name, outcomes, predictions) for name in MODELS if name in predictions or name in RULES}
-    first = next(iter(gains.values()))
-    host_of = dict(zip(outcomes.labels.graph.tolist(), outcomes.hosts.tolist(), strict=True))
-    hosts = np.array([host_of[state] for state in first.state.tolist()], dtype=str)
-    boot = HostBootstrap(hosts, draws, seed)
-    found = {name: boot.ratio(g.chosen - g.random, g.oracle - g.random) for name, g in gains.items()}
-    closed = {name: interval(mean, resampled) for name, (mean, resampled) in found.items()}
-    baselines = [name for name in closed if name != "model" and np.isfinite(closed[name].mean)]
-    if "model" not in found or not baselines:
-        return Gaps(closed, None, NAN)
+def evaluate(outcomes: Outcomes, answers: Mapping[str, Answers], boot: HostBootstrap) -> dict[str, dict[str, Estimate]]:
+    """Figures of every model of `answers` and of the rules `random` and `no_op`, by model and name."""
+    found = {name: _choice_figures(outcomes, each.score, each.grafts, boot) for name, each in answers.items()}
+    equal, every = np.zeros(len(outcomes)), np.ones(len(outcomes), dtype=bool)
+    found |= {"random": _choice_figures(outcomes, equal, every, boot, rule="random")}
+    found |= {"no_op": _choice_figures(outcomes, equal, ~every, boot, rule="no_op")}
+    for name, each in answers.items():
+        found[name] |= _value_figures(outcomes, each, boot) | _risk_figures(outcomes, each, boot)
+    return found
+
+
+def gaps(figures: Mapping[str, Figures]) -> Gaps:
+    """Compare the model with the baseline that closed most of the gap."""
+    closed = {name: each["gap_closed"] for name, each in figures.items()}
+    baselines = [name for name in BASELINES if name in closed and np.isfinite(closed[name].mean)]
+    if "model" not in closed or not baselines or not np.isfinite(closed["model"].mean):
+        return Gaps(None, None)
     best = max(baselines, key=lambda name: closed[name].mean)
-    lead = interval(found["model"][0] - found[best][0], found["model"][1] - found[best][1])
-    return Gaps(closed, best, lead)
+    return Gaps(best, closed["model"] - closed[best])
 
 
-RULES: Final = ("random", "no_op")
-
-
-def gains_of(name: str, outcomes: Outcomes, predictions: Mapping[str, Predictions]) -> StateGains:
-    """Gains of a model by its predictions, of `random` and of `no_op` (which changes nothing: reward zero) by rule."""
-    logit = predictions[name].logit if name in predictions else np.zeros(len(outcomes.labels))
-    gains = state_gains(logit, outcomes.reward, outcomes.labels.graph)
-    if name == "no_op":
-        return StateGains(gains.state, np.zeros(len(gains.state)), gains.random, gains.oracle)
-    return gains
-
-
-def model_figures(
-    outcomes: Outcomes, predictions: Predictions, calibration: Calibration, draws: int, seed: int
-) -> dict[str, Interval]:
-    """Figures of one model on one split, by their names in `training.evaluation`."""
-    labels, boot = outcomes.labels, HostBootstrap(outcomes.hosts, draws, seed)
-    known = np.flatnonzero(np.isfinite(labels.uplift))
-    figures: dict[str, Interval] = {
-        "within_state_spearman": boot.figure(
-            lambda rows: within_state_spearman(predictions.logit[rows], outcomes.reward[rows], labels.graph[rows]), draws=0
-        ),
-        "value_r2": boot.figure(lambda rows: _on(r2, predictions.value, labels.uplift, rows, known)),
-    }
-    if predictions.deviation is not None:
-        low, high = value_interval(predictions, calibration)
-        figures["value_interval_coverage"] = boot.figure(
-            lambda rows: interval_coverage(*(x[rows[np.isin(rows, known)]] for x in (low, high, labels.uplift)))
-        )
-    if predictions.risk_logits is not None:
-        figures |= _risk_figures(labels, predictions.risk_logits, calibration.temperature, boot)
-    return figures
-
-
-def value_interval(predictions: Predictions, calibration: Calibration) -> tuple[Floats, Floats]:
-    """Calibrated bounds of the value: value ± scale x deviation. NaN where the model states no deviation."""
-    width = predictions.deviation if predictions.deviation is not None else np.full(len(predictions.value), np.nan)
-    return predictions.value - calibration.scale * width, predictions.value + calibration.scale * width
-
-
-def _on(compute: Any, value: Floats, u: Floats, rows: Any, known: Any) -> float:
-    kept = rows[np.isin(rows, known)]
-    return float(compute(value[kept], u[kept]))
-
-
-def _risk_figures(labels: Labels, logits: Floats, temperature: float, boot: HostBootstrap) -> dict[str, Interval]:
-    before, after = probabilities(logits), probabilities(logits, temperature)
-    seen = labels.risk >= 0
-    harmful = after[:, 2:].sum(1)
-
-    def on(compute: Any, scores: Floats) -> Interval:
-        return boot.figure(lambda rows: float(compute(scores[rows[seen[rows]]], labels.risk[rows[seen[rows]]])))
-
-    return {
-        "risk_macro_f1": on(macro_f1, logits),
-        "risk_auroc": boot.figure(lambda rows: auroc(harmful[rows[seen[rows]]], labels.risk[rows[seen[rows]]] >= 2)),
-        "risk_ece_before": on(ece, before),
-        "risk_ece_after": on(ece, after),
-        "risk_brier": on(brier, after),
-    }
-
-
-def by_group(outcomes: Outcomes, predictions: Predictions, groups: NDArray[np.str_]) -> dict[str, float]:
-    """Gap closed by the model within each group of states (an architecture, a data set)."""
+def by_group(outcomes: Outcomes, answers: Answers, groups: NDArray[np.str_]) -> dict[str, float]:
+    """Gap closed within each group of states (an architecture, a data set)."""
     found = {}
     for name in np.unique(groups):
         rows = np.flatnonzero(groups == name)
-        gains = state_gains(predictions.logit[rows], outcomes.reward[rows], outcomes.labels.graph[rows])
-        found[str(name)] = gap_closed(gains)
+        found[str(name)] = gap_closed(choices(answers.score[rows], outcomes.reward[rows], outcomes.labels.graph[rows]))
     return found
+
+
+def _choice_figures(
+    outcomes: Outcomes, score: Floats, grafts: NDArray[np.bool_], boot: HostBootstrap, *, rule: str = ""
+) -> dict[str, Estimate]:
+    made = choices(score, outcomes.reward, outcomes.labels.graph, grafts, outcomes.harmful)
+    if rule:  # exactly, and not but for rounding
+        made = replace(made, chosen=made.random if rule == "random" else np.zeros(len(made.row)))
+    hosts = boot.places(outcomes.hosts)
+    share, wide = made.shares
+    own, each = hosts[made.row], np.ones(len(made.row))
+    first, correlation = rank_correlations(score, outcomes.reward, outcomes.labels.graph)
+    return {
+        "gap_closed": boot.ratio(made.gain, made.room, own),
+        "gap_closed_by_state": boot.ratio(share, wide, own),
+        "benefit": boot.ratio(made.done, each, own),
+        "harm_rate": boot.ratio(made.harm, made.acts, own),
+        "within_state_spearman": boot.ratio(correlation, np.ones(len(first)), hosts[first]),
+    }
+
+
+def _value_figures(outcomes: Outcomes, answers: Answers, boot: HostBootstrap) -> dict[str, Estimate]:
+    known = np.flatnonzero(np.isfinite(outcomes.labels.uplift))
+    u, hosts = outcomes.labels.uplift[known], boot.places(outcomes.hosts[known])
+    found = {"value_r2": boot.of_sums(r2_sums(answers.value[known], u), hosts, r2_of)}
+    if np.isfinite(answers.low).any():
+        inside = (u >= answers.low[known]) & (u <= answers.high[known])
+        found["value_interval_coverage"] = boot.ratio(inside.astype(float), np.ones(len(known)), hosts)
+    return found
+
+
+def _risk_figures(outcomes: Outcomes, answers: Answers, boot: HostBootstrap) -> dict[str, Estimate]:
+    if answers.risk_before is None or answers.risk_after is None:
+        return {}
+    seen = np.flatnonzero(outcomes.labels.risk >= 0)
+    before, after, classes = answers.risk_before[seen], answers.risk_after[seen], outcomes.labels.risk[seen]
+    hosts = boot.places(outcomes.hosts[seen])
+    return {
+        "risk_macro_f1": boot.of_sums(f1_sums(after.argmax(1), classes, len(RISK_CLASSES)), hosts, macro_f1_of),
+        "risk_auroc": _auroc(after[:, 2:].sum(1), classes >= 2, hosts, boot),
+        "risk_ece_before": boot.of_sums(ece_sums(before, classes), hosts, ece_of),
+        "risk_ece_after": boot.of_sums(ece_sums(after, classes), hosts, ece_of),
+        "risk_brier": boot.ratio(brier(after, classes), np.ones(len(seen)), hosts),
+    }
+
+
+def _auroc(score: Floats, positive: NDArray[np.bool_], hosts: NDArray[np.int64], boot: HostBootstrap) -> Estimate:
+    """Of medium risk or worse, by the predicted share of these classes."""
+    draws = [auroc(score, positive, weights) for weights in boot.weights(hosts, DRAWS_AT_ONCE)]
+    return Estimate(float(auroc(score, positive)), np.concatenate(draws) if draws else np.zeros(0))

@@ -148,9 +148,14 @@ def _aggregate(reports: pl.DataFrame, config: TrainingConfig) -> pl.DataFrame:
     """Replicates to one row a key: mean uplift, its standard error, the worst replicate's risk class.
 
     Replicates with any blending method count alike; `blending_method` is the most frequent one, of equals the first by name.
+    First and second replicate are of that method, since another method in the same batches is no replicate.
     """
     ordered = reports.with_columns(pl.col("horizon_steps").cast(pl.Int64).alias("horizon"))
     ordered = ordered.sort(*KEYS, "blending_method", "replicate", "report_id", nulls_last=True)
+    method = pl.col("blending_method").drop_nulls().mode().sort().first().alias("usual")
+    usual = ordered.group_by(*KEYS, maintain_order=True).agg(method)
+    ordered = ordered.join(usual, on=list(KEYS), how="left", maintain_order="left")
+    alike = (pl.col("blending_method") == pl.col("usual")) | pl.col("usual").is_null()
     count = pl.col("u").count()
     reported = (pl.col("se") ** 2).mean().sqrt()  # already the standard error of the mean over the replicates
     spread = pl.col("u").std() / count.sqrt()
@@ -160,13 +165,16 @@ def _aggregate(reports: pl.DataFrame, config: TrainingConfig) -> pl.DataFrame:
         pl.col("uplift_test").mean().alias("u_test"),
         pl.when(pl.col("se").count() > 0).then(reported).when(count > 1).then(spread).alias("se"),
         pl.len().cast(pl.Int64).alias("replicates"),
-        pl.col("u").first().alias("u_first"),
-        pl.col("u").get(1, null_on_oob=True).alias("u_second"),
+        pl.col("u").filter(alike).first().alias("u_first"),
+        pl.col("u").filter(alike).get(1, null_on_oob=True).alias("u_second"),
+        pl.col("uplift_test").filter(alike).first().alias("u_test_first"),
+        pl.col("uplift_test").filter(alike).get(1, null_on_oob=True).alias("u_test_second"),
         pl.col("risk").max(),
-        pl.col("blending_method").drop_nulls().mode().sort().first(),
+        pl.col("usual").first().alias("blending_method"),
         pl.col("host", "data_set", "architecture").first(),
     )
-    split = [_split(host, name, config) for host, name in zip(rows["host"], rows["data_set"], strict=True)]
+    held_out = config.held_out_data_set
+    split = [split_of(host, name, held_out) for host, name in zip(rows["host"], rows["data_set"], strict=True)]
     return rows.join(_by_method(ordered), on=list(KEYS), how="left", maintain_order="left").with_columns(
         (1.0 / (pl.col("se").fill_null(config.tau) ** 2 + config.tau**2)).alias("weight"),
         pl.Series("split", split, dtype=pl.String),
@@ -180,8 +188,3 @@ def _by_method(reports: pl.DataFrame) -> pl.DataFrame:
     means = named.group_by(*KEYS, "blending_method", maintain_order=True).agg(pl.col("u").mean())
     pairs = pl.struct(pl.col("blending_method").alias("method"), "u").alias("by_method")
     return means.group_by(*KEYS, maintain_order=True).agg(pairs)
-
-
-def _split(host: str, data_set: str | None, config: TrainingConfig) -> str:
-    held_out = config.held_out_data_set is not None and data_set == config.held_out_data_set
-    return "held_out" if held_out else split_of(host)

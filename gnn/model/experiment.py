@@ -1,44 +1,50 @@
-"""One whole training: labels, split, baselines, network, calibration, evaluation. The entry point of the pipeline."""
+"""One whole experiment: labels, folds, baselines, networks, calibration, evaluation. The entry point of the pipeline."""
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-import torch_geometric
+from torch import Tensor
 
 from gnn.graph.batch import GraphStore
-from gnn.model.alongside import alongside
-from gnn.model.baselines import Boosting, Ridge, constant
-from gnn.model.checkpoint import Checkpoints
-from gnn.model.predictions import Predictions, predict
-from gnn.model.priors import kernel_priors
-from gnn.model.readout import flat_features
-from gnn.model.report import Comparison, report
-from gnn.model.targets import Labels, locate
+from gnn.model.baselines import Rows, fit_baselines
+from gnn.model.calibration import Calibration, calibrate, calibrated, cross_calibrated
+from gnn.model.evaluation import outcomes_of, rewarded_by_test
+from gnn.model.predictions import Predictions, join, predict
+from gnn.model.report import CURVE, OFF, Part, report
+from gnn.model.rounds import NOTHING, CataloguePriors, Fits, Problem, Round, fold_rounds, pose, published_round
+from gnn.model.site import flat_features
+from gnn.model.targets import Labels
 from gnn.model.trained import HeadStatus, TrainedModel
-from gnn.model.training import Fitted, Progress, fit
-from schemas.configuration import ModelConfig, TrainingConfig
+from gnn.model.training import Fitted, Progress
+from gnn.norms.priors import DEFAULT_PRIORS
+from schemas.configuration import TrainingConfig
 from schemas.features import LAYER
 from schemas.kernels import KERNELS
+from schemas.splits import HELD_OUT, host_digest
 
-SPLITS = ("train", "validation", "test", "held_out")
+UNFITTED: Final = CataloguePriors(DEFAULT_PRIORS, lambda _: DEFAULT_PRIORS)
+SILENT: Final = ".no_messages"
 
 
-@dataclass(frozen=True)
-class Problem:
-    """The labelled graphs of one training by split, at one horizon."""
+@dataclass
+class _Said:
+    """Predictions by part of the problem and model, as they come in."""
 
-    store: GraphStore
-    examples: pa.Table
-    horizon: int | None
-    splits: dict[str, Labels]
-    unplaced: int
+    by_part: dict[str, dict[str, Predictions]] = field(default_factory=dict)
+
+    def add(
+        self, model: str, rounds: Sequence[Round], folds: Sequence[Predictions], published: Mapping[str, Predictions]
+    ) -> None:
+        """Take what the networks of the rounds say, each of its own fold, and the published one of the other parts."""
+        order = np.argsort(np.concatenate([one.judges for one in rounds]))
+        self.by_part.setdefault("out_of_fold", {})[model] = join(folds).take(order)
+        for part, each in published.items():
+            self.by_part.setdefault(part, {})[model] = each
 
 
 def train(
@@ -49,31 +55,28 @@ def train(
     progress: Progress | None = None,
     unusable: Mapping[str, int] | None = None,
     processes: int = 1,
+    priors: CataloguePriors = UNFITTED,
+    kernels: Tensor | None = None,
 ) -> TrainedModel:
     """Train, calibrate and evaluate TamiyoGNN beside its baselines; deterministic and resumable.
 
-    `examples` is `training.examples`, `unusable` the reports that gave no label, by reason. A required head without a
-    label stays untrained and is marked so; nothing is raised for it. With more than one of the `processes`, and a
-    checkpoint directory, the ablation without messages is trained beside the model: the same weights in less time.
+    `dataset` holds graphs that are not scaled; `priors` scale them, fold by fold; `kernels` describe the kernels. `examples` is
+    `training.examples`, `unusable` the reports that gave no label, by reason. A required head without a label stays untrained
+    and is marked so; nothing is raised for it. With more than one of the `processes`, and a checkpoint directory, two networks
+    are trained at a time: the same weights in less time.
     """
     problem = pose(dataset, examples, config)
-    heads = head_status(problem.splits["train"], unusable or {})
-    silent = config.model.model_copy(update={"messages": False})
-    worthwhile = processes > 1 and config.no_messages and checkpoint_dir is not None and _has_labels(problem)
-    with alongside(_fit, problem, config, silent, checkpoint_dir, "no_messages", wanted=worthwhile) as wait:
-        fitted = _fit(problem, config, config.model, checkpoint_dir, "model", progress)
-        wait()
-        comparison = _compare(problem, config, fitted, checkpoint_dir, progress)
-    result = report(comparison, examples, config)
-    train_labels = problem.splits["train"]
+    fitted, said, skipped = _fit_all(Fits(problem, config, checkpoint_dir, progress, kernels), priors, processes)
+    calibration, parts = _calibrate(problem, config, said)
+    result = report(problem, parts, config, skipped)
     return TrainedModel(
         network=fitted.network,
         config=config,
         horizon=problem.horizon,
-        heads=heads,
-        kernels=tuple(KERNELS[k] for k in np.unique(train_labels.kernel)),
-        site_kernels=site_kernels(dataset, train_labels),
-        calibration=result.calibration,
+        heads=head_status(problem, unusable or {}),
+        kernels=tuple(KERNELS[k] for k in np.unique(problem.labels.kernel[problem.published])),
+        site_kernels=site_kernels(dataset, problem.labels.take(problem.published)),
+        calibration=calibration,
         metrics=result.metrics,
         metrics_missing=result.missing,
         summary=_summary(problem, fitted, unusable or {}),
@@ -82,35 +85,136 @@ def train(
     )
 
 
-def pose(store: GraphStore, examples: pa.Table, config: TrainingConfig) -> Problem:
-    """Choose the horizon and place its examples in the graphs, split by split."""
-    horizon = config.horizon if config.horizon is not None else usual_horizon(examples)
-    at = np.flatnonzero(examples["horizon"].to_numpy() == horizon)
-    labels, unplaced = locate(store, examples.take(at))
-    labels = Labels(**(vars(labels) | {"example": at[labels.example]}))
-    split = np.array(examples["split"].to_pylist(), dtype=str)[labels.example] if len(labels) else np.zeros(0, dtype=str)
-    return Problem(store, examples, horizon, {name: labels.take(np.flatnonzero(split == name)) for name in SPLITS}, unplaced)
+def _fit_all(fits: Fits, priors: CataloguePriors, processes: int) -> tuple[Fitted, _Said, dict[str, str]]:
+    """The published network, what every model says (nothing if there is too little to judge), and why others are absent."""
+    problem, config = fits.problem, fits.config
+    folds, last = fold_rounds(problem, config.model, priors), published_round(problem, config.model, priors)
+    said = _Said()
+    if not folds or not all(_has_labels(problem, one) for one in (*folds, last)):
+        return fits(last), said, {}
+    silent, curve = _silent_rounds(problem, config, priors), _curve_rounds(problem, config, priors)
+    rounds = [*folds, last, *silent, *(one for each in curve.values() for one in each)]
+    with fits.beside(rounds, processes) as finish:
+        skipped = _baselines(problem, config, [*folds, last], said)
+        finish()
+    fitted = fits(last)
+    said.add("model", folds, _of_folds(fits, folds), _elsewhere(fits, last, fitted))
+    if silent:
+        *own, whole = silent
+        said.add("no_messages", own, _of_folds(fits, own), _elsewhere(fits, whole, fits(whole)))
+    else:
+        skipped["no_messages"] = OFF
+    for share, each in curve.items():
+        said.add(f"{CURVE}{share}", each, _of_folds(fits, each), {})
+    return fitted, said, skipped
 
 
-def usual_horizon(examples: pa.Table) -> int | None:
-    """The horizon with the most measured uplifts, the longest of equals; None where nothing was measured."""
-    counts = pc.value_counts(examples.filter(pc.is_valid(examples["u"]))["horizon"].combine_chunks()).to_pylist()
-    return max(((row["counts"], row["values"]) for row in counts), default=(0, None))[1]
+def _silent_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePriors) -> list[Round]:
+    """The rounds of the ablation without messages, the published one last; none if it is not asked for."""
+    if not config.no_messages:
+        return []
+    model = config.model.model_copy(update={"messages": False})
+    return [*fold_rounds(problem, model, priors, what=SILENT), published_round(problem, model, priors, what=SILENT)]
 
 
-def head_status(labels: Labels, unusable: Mapping[str, int]) -> dict[str, HeadStatus]:
+def _curve_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePriors) -> dict[float, list[Round]]:
+    """The rounds of the learning curve by share of the training hosts."""
+    return {
+        share: fold_rounds(problem, config.model, priors, what=f".share_{share}", share=share)
+        for share in config.learning_curve
+    }
+
+
+def _of_folds(fits: Fits, rounds: Sequence[Round]) -> list[Predictions]:
+    """What each fold's network says of its fold."""
+    problem = fits.problem
+    found = []
+    for one in rounds:
+        network, labels = fits(one).network, problem.labels.take(one.judges)
+        found.append(predict(network, one.scaled(problem), labels, fits.config.batch_graphs))
+    return found
+
+
+def _elsewhere(fits: Fits, one: Round, fitted: Fitted) -> dict[str, Predictions]:
+    """What the published network says of the parts that it never saw."""
+    problem, size = fits.problem, fits.config.batch_graphs
+    parts = {name: problem.labels.take(rows) for name, rows in problem.parts.items() if name != "out_of_fold"}
+    return {name: predict(fitted.network, one.scaled(problem), labels, size) for name, labels in parts.items()}
+
+
+def _baselines(problem: Problem, config: TrainingConfig, rounds: Sequence[Round], said: _Said) -> dict[str, str]:
+    """Fit every baseline on the rows of each round, and judge it on the same parts; why others are absent."""
+    *folds, last = rounds
+    answers: dict[str, list[Predictions]] = {}
+    for one in folds:
+        rows = _rows(problem, one, config)
+        for name, baseline in fit_baselines(rows.take(one.rows), config).items():
+            answers.setdefault(name, []).append(baseline(rows.take(one.judges)))
+    rows = _rows(problem, last, config)
+    parts = {part: rows.take(at) for part, at in problem.parts.items() if part != "out_of_fold"}
+    for name, baseline in fit_baselines(rows.take(last.rows), config).items():
+        said.add(name, folds, answers[name], {part: baseline(each) for part, each in parts.items()})
+    wanted = {"boosting": config.boosting, "gaussian_process": config.gaussian_process}
+    return {name: OFF for name, on in wanted.items() if not on}
+
+
+def _rows(problem: Problem, one: Round, config: TrainingConfig) -> Rows:
+    """All labels with the site vectors as one round scales them."""
+    sites = flat_features(one.scaled(problem), problem.labels, config.batch_graphs)
+    table = problem.examples.select(["architecture", "data_set"]).take(problem.labels.example)
+    text = {name: np.array(pc.fill_null(table[name], "unknown").to_pylist(), dtype=str) for name in table.column_names}
+    return Rows(problem.labels, sites, problem.host, text["architecture"], text["data_set"])
+
+
+def _calibrate(problem: Problem, config: TrainingConfig, said: _Said) -> tuple[Calibration, dict[str, Part]]:
+    """The published calibration, fitted out of fold on hosts that the published weights saw; and what each part is told."""
+    if not said.by_part:
+        return calibrate(Predictions(np.zeros(0), np.zeros(0)), problem.labels.take(NOTHING), config.interval), {}
+    rows = problem.parts["out_of_fold"]
+    labels, fold = problem.labels.take(rows), problem.fold[rows]
+    seen = np.flatnonzero(np.isin(rows, problem.published))
+    parts = {name: Part(outcomes_of(problem.examples, problem.labels.take(at)), fold, {}) for name, at in problem.parts.items()}
+    calibrations = {}
+    for name, each in said.by_part["out_of_fold"].items():
+        calibrations[name] = calibrate(each.take(seen), labels.take(seen), config.interval)
+        parts["out_of_fold"].answers[name] = cross_calibrated(each, labels, fold, config.interval)
+    for part in ("bucket_7", HELD_OUT):
+        for name, each in said.by_part[part].items():
+            parts[part].answers[name] = calibrated(each, calibrations[name])
+    return calibrations["model"], parts
+
+
+def _has_labels(problem: Problem, one: Round) -> bool:
+    return int(np.isfinite(problem.labels.uplift[one.rows]).sum()) > 1
+
+
+def head_status(problem: Problem, unusable: Mapping[str, int]) -> dict[str, HeadStatus]:
     """Which heads have labels on training hosts. One kernel alone in a state is no label of the policy."""
+    labels = problem.labels.take(problem.published)
     known = np.isfinite(labels.uplift)
     _, counts = np.unique(labels.graph[known], return_counts=True)
     several = int((np.isfinite(labels.methods).sum(1) > 1).sum())
     found = {"policy": int(counts[counts > 1].sum()), "value": int(known.sum()), "risk": int((labels.risk >= 0).sum())}
-    why = "; ".join(f"{count} reports: {reason}" for reason, count in sorted(unusable.items())) or "no field reports"
-    heads = {name: HeadStatus(n > 0, n, None if n else f"no usable label ({why})") for name, n in found.items()}
+    why = "; ".join([*_other_horizons(problem), *(f"{count} reports: {reason}" for reason, count in sorted(unusable.items()))])
+    heads = {
+        name: HeadStatus(n > 0, n, None if n else f"no usable label ({why or 'no field reports'})") for name, n in found.items()
+    }
     heads["blending"] = HeadStatus(several > 0, several, None if several else "no graft was measured with two blending methods")
     for name in ("params", "schedule", "breaker"):
         heads[name] = HeadStatus(False, 0, "no measured outcome names its target")
     heads["telemetry"] = HeadStatus(False, 0, "a projection, not a target")
     return heads
+
+
+def _other_horizons(problem: Problem) -> list[str]:
+    """What was measured at other horizons, if nothing was at the one that is asked for."""
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(problem.examples["horizon"].combine_chunks()).to_pylist()}
+    if problem.horizon in counts or not counts:
+        return []
+    listed = ", ".join(f"{count} at {horizon}" for horizon, count in sorted(counts.items()))
+    return [
+        f"none at horizon {problem.horizon}, but {listed}; name one of these as `horizon` under [training] of pipeline.toml"
+    ]
 
 
 def site_kernels(store: GraphStore, labels: Labels) -> dict[int, tuple[str, ...]]:
@@ -127,89 +231,15 @@ def site_kernels(store: GraphStore, labels: Labels) -> dict[int, tuple[str, ...]
     return {kind: tuple(KERNELS[k] for k in sorted(found[kind])) for kind in sorted(found)}
 
 
-def fingerprint(problem: Problem, config: TrainingConfig, model: ModelConfig) -> str:
-    """Digest of everything that decides the weights: configuration, labels, graphs of the labels, versions."""
-    digest = hashlib.sha256()
-    digest.update(config.model_dump_json().encode() + model.model_dump_json().encode())
-    digest.update(f"{torch.__version__} {torch_geometric.__version__}".encode())
-    for name in SPLITS:
-        labels = problem.splits[name]
-        for column in vars(labels).values():
-            digest.update(np.ascontiguousarray(column).tobytes())
-        for graph in labels.graphs().tolist():
-            batch = problem.store.batch([graph])
-            for part in (batch.x, batch.ids, batch.edge_index, batch.edge_attr, batch.edge_ids):
-                for tensor in part.values():
-                    digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _fit(
-    problem: Problem,
-    config: TrainingConfig,
-    model: ModelConfig,
-    checkpoint_dir: Path | None,
-    name: str,
-    progress: Progress | None,
-) -> Fitted:
-    """Fit one network; with a checkpoint directory, on from the checkpoint of that name."""
-    path = checkpoint_dir / f"{name}.pt" if checkpoint_dir is not None else None
-    checkpoints = Checkpoints(path, fingerprint(problem, config, model), config.checkpoint_seconds)
-    return fit(problem.store, problem.splits["train"], problem.splits["validation"], config, model, checkpoints, progress)
-
-
-def _compare(
-    problem: Problem, config: TrainingConfig, fitted: Fitted, checkpoint_dir: Path | None, progress: Progress | None
-) -> Comparison:
-    """Predictions of the network and of every baseline on every split."""
-    train, splits = problem.splits["train"], problem.splits
-    found: dict[str, dict[str, Predictions]] = {name: {} for name in splits}
-    skipped: dict[str, str] = {}
-
-    def add(name: str, on: Any) -> None:
-        for split, labels in splits.items():
-            found[split][name] = on(labels)
-
-    size = config.batch_graphs
-    add("model", lambda labels: predict(fitted.network, problem.store, labels, size))
-    if not _has_labels(problem):
-        return Comparison(splits, found, dict.fromkeys(("no_messages", "ridge", "boosting", "best_constant"), NO_LABELS))
-    priors = kernel_priors(train)
-    add("best_constant", lambda labels: constant(priors, labels.kernel, config.tau))
-    flat = {name: flat_features(problem.store, labels, size) for name, labels in splits.items()}
-    hosts = np.array(problem.examples["host"].to_pylist(), dtype=str)[train.example]
-    ridge = Ridge(flat["train"], train, hosts)
-    for split, labels in splits.items():
-        found[split]["ridge"] = ridge(flat[split], labels.kernel, config.tau)
-    if config.boosting:
-        boosting = Boosting(flat["train"], train, config.seed)
-        for split, labels in splits.items():
-            found[split]["boosting"] = boosting(flat[split], labels.kernel, config.tau)
-    else:
-        skipped["boosting"] = "switched off by configuration"
-    if config.no_messages:
-        silent = config.model.model_copy(update={"messages": False})
-        alone = _fit(problem, config, silent, checkpoint_dir, "no_messages", progress)
-        add("no_messages", lambda labels: predict(alone.network, problem.store, labels, size))
-    else:
-        skipped["no_messages"] = "switched off by configuration"
-    return Comparison(splits, found, skipped)
-
-
-def _has_labels(problem: Problem) -> bool:
-    return int(np.isfinite(problem.splits["train"].uplift).sum()) > 1
-
-
-NO_LABELS = "no measured uplift on training hosts"
-
-
 def _summary(problem: Problem, fitted: Fitted, unusable: Mapping[str, int]) -> dict[str, Any]:
-    hosts = np.array(problem.examples["host"].to_pylist(), dtype=str)
+    trained = np.unique(problem.host[problem.published]).tolist()
     return {
         "horizon_steps": problem.horizon,
-        "hosts": {name: len(np.unique(hosts[labels.example])) for name, labels in problem.splits.items()},
-        "examples": {name: len(labels) for name, labels in problem.splits.items()},
-        "graphs": {name: len(labels.graphs()) for name, labels in problem.splits.items()},
+        "reward": "uplift_test" if rewarded_by_test(problem.examples) else "u: no report has uplift_test",
+        "hosts": len(trained),
+        "host_digests": sorted(map(host_digest, trained)),
+        "examples": len(problem.published),
+        "graphs": len(problem.labels.take(problem.published).graphs()),
         "unusable_reports": dict(unusable),
         "examples_without_a_graph": problem.unplaced,
         "epochs": fitted.epochs,

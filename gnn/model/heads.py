@@ -1,62 +1,123 @@
-"""Heads of TamiyoGNN over the readouts of graphs, seeds and blueprints."""
+"""Heads of TamiyoGNN: several small ones on each (seed, kernel) pair, which count as one, and one on each graph."""
+
+from dataclasses import dataclass, fields
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from gnn.model.kernel_vectors import DESCRIPTORS
 from schemas.configuration import BLENDING_METHODS, NUM_KERNELS, RISK_CLASSES, ModelConfig
 
-LOG_VAR_RANGE = (-12.0, 4.0)
+LOG_VAR_RANGE: Final = (-12.0, 4.0)
+FREE_SPREAD: Final = 0.3  # standard deviation of the kernels' free embeddings at the start
+_ANSWERS: Final = 3 + len(RISK_CLASSES)  # logit, value, log variance, risk classes
+_TEMPER: Final = 4.0  # dot products are divided by it, so that answers start small
 
 
-def _trunk(width: int, config: ModelConfig) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, config.head_hidden), nn.GELU(), nn.Dropout(config.dropout))
+@dataclass(frozen=True)
+class PairAnswers:
+    """What is said of pairs: `logits`, `value`, `log_var` [..., S, 32], `risk` logits [..., S, 32, 5], `scores` [..., S]."""
+
+    logits: Tensor
+    value: Tensor
+    log_var: Tensor
+    risk: Tensor
+    scores: Tensor
+
+    def mean(self) -> "PairAnswers":
+        """Answers of K members [K, ...] as one: means of logits, values and shares, the variance of their mixture."""
+        value = self.value.mean(0)
+        variance = (self.log_var.exp() + self.value**2).mean(0) - value**2
+        shares = torch.softmax(self.risk, dim=-1).mean(0)
+        return PairAnswers(
+            logits=self.logits.mean(0),
+            value=value,
+            log_var=variance.clamp(min=1e-12).log().clamp(*LOG_VAR_RANGE),
+            risk=shares.clamp(min=1e-12).log(),
+            scores=self.scores.mean(0),
+        )
+
+    def member(self, number: int) -> "PairAnswers":
+        """What one member says."""
+        return PairAnswers(**{field.name: getattr(self, field.name)[number] for field in fields(self)})
 
 
-class SeedHead(nn.Module):
-    """Answers per (seed, kernel) and the seed's own score, from the seed joined with the layers that it monitors."""
+class MemberLinear(nn.Module):
+    """K linear layers side by side: [K, N, in] -> [K, N, out]; each is Xavier-uniform, biases start at zero."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, members: int, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.trunk = _trunk(2 * config.out, config)
-        self.policy = nn.Linear(config.head_hidden, NUM_KERNELS)
-        self.value = nn.Linear(config.head_hidden, NUM_KERNELS)
-        self.log_var = nn.Linear(config.head_hidden, NUM_KERNELS)
-        self.risk = nn.Linear(config.head_hidden, NUM_KERNELS * len(RISK_CLASSES))
-        self.score = nn.Linear(config.head_hidden, 1)
+        bound = (6.0 / (inputs + outputs)) ** 0.5
+        self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
 
-    def forward(self, seeds: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Logits [S, 32], values [S, 32], log variances [S, 32], risk logits [S, 32, 5], scores [S]."""
-        state = self.trunk(seeds)
-        risk = self.risk(state).view(-1, NUM_KERNELS, len(RISK_CLASSES))
-        log_var = self.log_var(state).clamp(*LOG_VAR_RANGE)
-        return self.policy(state), self.value(state), log_var, risk, self.score(state).squeeze(1)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Each member's own product."""
+        return torch.baddbmm(self.bias, inputs, self.weight)
+
+
+class PairHead(nn.Module):
+    """K members, each: two layers on the seed's vector, then dot products with the kernels' vectors plus a kernel's bias.
+
+    A kernel's vector is a linear map of its descriptors plus a free embedding. `unit` is the noise of one uplift: values and
+    variances are learned in units of it.
+    """
+
+    descriptors: Tensor
+    unit: Tensor
+
+    def __init__(self, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        members, hidden, self.rank = config.members, config.head_hidden, config.rank
+        self.members, self.input_dropout, self.dropout = members, config.input_dropout, config.head_dropout
+        self.layers = nn.ModuleList([MemberLinear(members, width, hidden), MemberLinear(members, hidden, hidden)])
+        self.site = MemberLinear(members, hidden, _ANSWERS * config.rank)
+        self.kernel = MemberLinear(members, len(DESCRIPTORS), _ANSWERS * config.rank)
+        self.free = nn.Parameter(torch.randn(members, NUM_KERNELS, _ANSWERS * config.rank) * FREE_SPREAD)
+        self.bias = nn.Parameter(torch.zeros(members, NUM_KERNELS, _ANSWERS))
+        self.score = MemberLinear(members, hidden, 1)
+        self.register_buffer("descriptors", torch.zeros(NUM_KERNELS, len(DESCRIPTORS)))
+        self.register_buffer("unit", torch.ones(()))
+
+    def forward(self, seeds: Tensor) -> PairAnswers:
+        """`seeds` [S, width] -> the answers of all members, each [K, S, ...]."""
+        # one mask for all members: drawing it costs more than all the rest
+        state = functional.dropout(seeds, self.input_dropout, self.training).expand(self.members, -1, -1)
+        for layer in self.layers:
+            state = functional.dropout(functional.gelu(layer(state)), self.dropout, self.training)
+        sites = self.site(state).unflatten(2, (_ANSWERS, self.rank))
+        known = self.descriptors.to(self.free.dtype).unsqueeze(0).expand(self.members, -1, -1)
+        kernels = (self.kernel(known) + self.free).unflatten(2, (_ANSWERS, self.rank))
+        raw = torch.einsum("ksar,knar->ksna", sites, kernels) / _TEMPER + self.bias.unsqueeze(1)
+        return PairAnswers(
+            logits=raw[..., 0],
+            value=raw[..., 1] * self.unit,
+            log_var=(raw[..., 2] + 2.0 * self.unit.log()).clamp(*LOG_VAR_RANGE),
+            risk=raw[..., 3:],
+            scores=self.score(state).squeeze(2),
+        )
 
 
 class GraphHead(nn.Module):
-    """Answers per graph; policy, value and risk are used only where a graph has no seed with a choice."""
+    """Answers per graph that no pair gives."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.trunk = _trunk(2 * config.out, config)
-        self.policy = nn.Linear(config.head_hidden, NUM_KERNELS)
-        self.params = nn.Linear(config.head_hidden, NUM_KERNELS * 2)
-        self.value = nn.Linear(config.head_hidden, 1)
-        self.log_var = nn.Linear(config.head_hidden, 1)
-        self.risk = nn.Linear(config.head_hidden, len(RISK_CLASSES))
-        self.blending = nn.Linear(config.head_hidden, len(BLENDING_METHODS))
-        self.schedule = nn.Linear(config.head_hidden, 2)
-        self.telemetry = nn.Linear(2 * config.out, config.telemetry_embedding)
-        self.breaker = nn.Linear(config.head_hidden, 2)
+        width, hidden = 2 * config.out, config.head_hidden
+        self.trunk = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(config.head_dropout))
+        self.params = nn.Linear(hidden, NUM_KERNELS * 2)
+        self.blending = nn.Linear(hidden, len(BLENDING_METHODS))
+        self.schedule = nn.Linear(hidden, 2)
+        self.telemetry = nn.Linear(width, config.telemetry_embedding)
+        self.breaker = nn.Linear(hidden, 2)
 
     def forward(self, graphs: Tensor) -> dict[str, Tensor]:
         """Named answers [G, ...] as in `gnn.model.outputs`."""
         state = self.trunk(graphs)
         return {
-            "policy_logits": self.policy(state),
             "policy_params": torch.tanh(self.params(state)).view(-1, NUM_KERNELS, 2),
-            "value": self.value(state),
-            "value_log_var": self.log_var(state).clamp(*LOG_VAR_RANGE),
-            "risk_logits": self.risk(state),
             "blending_logits": self.blending(state),
             "schedule_params": self.schedule(state),
             "telemetry_embedding": self.telemetry(graphs),

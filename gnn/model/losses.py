@@ -1,4 +1,8 @@
-"""Training losses of the heads on measured outcomes; each is a weighted mean, zero (without gradient) where no label is."""
+"""Training losses of the heads on measured outcomes; each is a weighted mean, zero (without gradient) where no label is.
+
+What the members of the ensemble say has them as its first dimension; a loss is the sum of the members' own, so that they learn
+side by side and never from each other.
+"""
 
 from dataclasses import dataclass
 
@@ -6,91 +10,104 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gnn.model.outputs import Outputs
-from gnn.model.readout import segment_mean
-from gnn.model.targets import LabelledBatch
+from gnn.model.heads import PairAnswers
+from gnn.model.targets import Pairs
 from schemas.configuration import LossWeights
+
+_BEND = 2.0  # units of tau beyond which an error of the value counts linearly
+_LIKELIHOOD = 0.25  # weight of the log variance's likelihood beside the value's own error
+_WIDEST = 8.0  # units of tau beyond which an error does not widen the variance further
 
 
 @dataclass(frozen=True)
 class LossScale:
-    """`tau`: noise of one uplift; `spread`: standard deviation of the training uplifts; both in nats of loss."""
+    """`tau`: noise of one uplift; `choice_tau`: temperature of the taught choice; both in nats of loss."""
 
     tau: float
-    spread: float
+    choice_tau: float
 
 
 def segment_log_softmax(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Log-softmax of `values` [P] within each segment [P]."""
-    top = values.new_full((count,), -torch.inf).scatter_reduce(0, segments, values.detach(), "amax")
-    shifted = values - top[segments]
-    sums = values.new_zeros(count).index_add_(0, segments, shifted.exp())
-    return shifted - sums.clamp(min=1e-30).log()[segments]
+    """Log-softmax of `values` [..., P] within each segment [P]."""
+    place = segments.expand_as(values)
+    shape = (*values.shape[:-1], count)
+    top = values.new_full(shape, -torch.inf).scatter_reduce(-1, place, values.detach(), "amax")
+    shifted = values - top.gather(-1, place)
+    sums = values.new_zeros(shape).scatter_add(-1, place, shifted.exp())
+    return shifted - sums.clamp(min=1e-30).log().gather(-1, place)
 
 
 def choice_loss(logits: Tensor, uplift: Tensor, weight: Tensor, segments: Tensor, tau: float) -> Tensor:
-    """Cross-entropy of softmax(logits) against softmax(uplift / tau), both over the P measured choices of each segment.
+    """Cross-entropy of softmax(logits) [..., P] against softmax(uplift / tau) over each segment's measured choices: [...].
 
     A segment's weight is the mean weight of its choices; one with a single measured choice says nothing and is left out.
     """
-    if logits.numel() == 0:
-        return logits.sum()
+    if uplift.numel() == 0:
+        return logits.sum(-1)
     count = int(segments.max()) + 1
     target = segment_log_softmax(uplift / tau, segments, count).exp()
     each = -target * segment_log_softmax(logits, segments, count)
     choices = torch.bincount(segments, minlength=count)
-    shares = segment_mean(weight.unsqueeze(1), segments, count).squeeze(1) * (choices > 1)
-    total = logits.new_zeros(count).index_add_(0, segments, each)
-    return (total * shares).sum() / shares.sum().clamp(min=1e-12)
+    mass = weight.new_zeros(count).index_add_(0, segments, weight) / choices.clamp(min=1)
+    shares = mass * (choices > 1)
+    total = each.new_zeros((*each.shape[:-1], count)).index_add_(-1, segments, each)
+    return (total * shares).sum(-1) / shares.sum().clamp(min=1e-12)
 
 
-def policy_loss(outputs: Outputs, labels: LabelledBatch, tau: float) -> Tensor:
-    """Mean of the choice of a kernel within each site and of the choice of a (site, kernel) pair within each state."""
+def policy_loss(answers: PairAnswers, labels: Pairs, scale: LossScale) -> Tensor:
+    """The choice of a (seed, kernel) pair within each state, and the distance of each pair's utility from its uplift."""
     known = labels.uplift.isfinite()
-    seed, graph, weight = labels.seed[known], labels.graph[known], labels.weight[known]
-    logits, uplift = outputs.seed_policy_logits[seed, labels.kernel[known]], labels.uplift[known]
-    within_site = choice_loss(logits, uplift, weight, seed, tau)
-    within_state = choice_loss(outputs.seed_scores[seed] + logits, uplift, weight, graph, tau)
-    return 0.5 * (within_site + within_state)
+    seed, weight, uplift = labels.seed[known], labels.weight[known], labels.uplift[known]
+    joint = answers.scores[:, seed] + answers.logits[:, seed, labels.kernel[known]]
+    choice = choice_loss(joint, uplift, weight, labels.graph[known], scale.choice_tau)
+    return (choice + _distance(joint * scale.choice_tau, uplift, weight, scale)).sum()
 
 
-def value_loss(outputs: Outputs, labels: LabelledBatch, spread: float) -> Tensor:
-    """Huber loss of the value in units of `spread`, plus the Gaussian likelihood of the log variance at that value."""
+def value_loss(answers: PairAnswers, labels: Pairs, scale: LossScale) -> Tensor:
+    """Huber loss of the value in units of tau, plus the Gaussian likelihood of the log variance at that value."""
     known = labels.uplift.isfinite()
-    place = (labels.seed[known], labels.kernel[known])
-    value, log_var, weight = outputs.seed_value[place], outputs.seed_value_log_var[place], labels.weight[known]
-    error = (labels.uplift[known] - value) / spread
-    location = functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=2.0)
-    residual = (error.detach().clamp(-5.0, 5.0) * spread) ** 2
-    likelihood = 0.5 * (log_var + residual * torch.exp(-log_var))
-    return _mean(location + 0.25 * likelihood, weight)
+    place = (slice(None), labels.seed[known], labels.kernel[known])
+    value, log_var, weight = answers.value[place], answers.log_var[place], labels.weight[known]
+    error = (labels.uplift[known] - value).detach() / scale.tau
+    residual = (error.clamp(-_WIDEST, _WIDEST) * scale.tau) ** 2
+    likelihood = _mean(0.5 * (log_var + residual * torch.exp(-log_var)), weight)
+    return (_distance(value, labels.uplift[known], weight, scale) + _LIKELIHOOD * likelihood).sum()
 
 
-def risk_loss(outputs: Outputs, labels: LabelledBatch) -> Tensor:
+def risk_loss(answers: PairAnswers, labels: Pairs) -> Tensor:
     """Cross-entropy of the five risk classes; unweighted by class, so that probabilities stay calibrated."""
     known = labels.risk >= 0
-    logits = outputs.seed_risk_logits[labels.seed[known], labels.kernel[known]]
-    return _mean(functional.cross_entropy(logits, labels.risk[known], reduction="none"), labels.weight[known])
+    logits = answers.risk[:, labels.seed[known], labels.kernel[known]]
+    chosen = functional.log_softmax(logits, dim=-1).gather(2, labels.risk[known].expand(len(logits), -1).unsqueeze(2))
+    return _mean(-chosen.squeeze(2), labels.weight[known]).sum()
 
 
-def blending_loss(outputs: Outputs, labels: LabelledBatch, tau: float) -> Tensor:
-    """Choice among the blending methods that were measured for the same (site, kernel) of a state."""
+def blending_loss(blending: Tensor, labels: Pairs, scale: LossScale) -> Tensor:
+    """Choice among the blending methods that were measured for the same (site, kernel) of a state; `blending` [G, 4]."""
     row, method = labels.methods.isfinite().nonzero(as_tuple=True)
-    logits = outputs.blending_logits[labels.graph[row], method]
-    return choice_loss(logits, labels.methods[row, method], labels.weight[row], row, tau)
+    logits = blending[labels.graph[row], method]
+    return choice_loss(logits, labels.methods[row, method], labels.weight[row], row, scale.tau)
 
 
-def total_loss(outputs: Outputs, labels: LabelledBatch, weights: LossWeights, scale: LossScale) -> dict[str, Tensor]:
-    """The losses by head, and `total`, their weighted sum."""
+def total_loss(
+    answers: PairAnswers, blending: Tensor, labels: Pairs, weights: LossWeights, scale: LossScale
+) -> dict[str, Tensor]:
+    """The losses by head, each the sum over K members, and `total`, their weighted sum."""
     parts = {
-        "policy": policy_loss(outputs, labels, scale.tau),
-        "value": value_loss(outputs, labels, scale.spread),
-        "risk": risk_loss(outputs, labels),
-        "blending": blending_loss(outputs, labels, scale.tau),
+        "policy": policy_loss(answers, labels, scale),
+        "value": value_loss(answers, labels, scale),
+        "risk": risk_loss(answers, labels),
+        "blending": blending_loss(blending, labels, scale),
     }
     total = torch.stack([getattr(weights, name) * loss for name, loss in parts.items()]).sum()
     return parts | {"total": total}
 
 
+def _distance(value: Tensor, uplift: Tensor, weight: Tensor, scale: LossScale) -> Tensor:
+    error = (uplift - value) / scale.tau
+    return _mean(functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=_BEND), weight)
+
+
 def _mean(each: Tensor, weight: Tensor) -> Tensor:
-    return (each * weight).sum() / weight.sum().clamp(min=1e-12)
+    """Weighted mean over the last dimension."""
+    return (each * weight).sum(-1) / weight.sum().clamp(min=1e-12)

@@ -1,5 +1,7 @@
 """TamiyoGNN: encoders, GraphSAGE then GAT rounds over eleven relations and their reverses, and the heads."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, cast
 
 import torch
@@ -8,27 +10,39 @@ from torch import Tensor, nn
 from gnn.graph.batch import GraphBatch, Triple
 from gnn.graph.plan import ALL_TYPES
 from gnn.model.encoders import COMPILE_STATUS, GroupEmbedding, NodeEncoder
-from gnn.model.heads import GraphHead, SeedHead
+from gnn.model.heads import LOG_VAR_RANGE, GraphHead, PairAnswers, PairHead
+from gnn.model.kernel_vectors import kernel_descriptors
 from gnn.model.layers import MessageRound, RoundShape, State, gat_round, own_round, parameter_key, sage_round
 from gnn.model.outputs import Outputs
 from gnn.model.readout import (
+    MASKED_LOGIT,
     graph_logsumexp,
     graph_readout,
     masked,
     pair_log_weights,
     pair_probabilities,
     seed_readout,
-    segment_mean,
-    segment_sum,
 )
+from gnn.model.site import SiteScale, segment_mean, segment_sum, site_vectors, site_width
 from schemas.configuration import ModelConfig
 from schemas.features import NODE_TYPES, PARAMETER, RELATIONS
 
 READ_BY_HEADS: Final = ("layer", "seed", "blueprint", "context")
 
 
+@dataclass(frozen=True)
+class Read:
+    """What the heads read: `seeds` [S, W], site vectors joined with the states after the rounds, and `graphs` [G, 2 * out]."""
+
+    seeds: Tensor
+    graphs: Tensor
+
+
 class TamiyoGNN(nn.Module):
-    """The policy network; every dimension follows from `schemas.features` and `ModelConfig`, none is lazy."""
+    """The policy network; every dimension follows from `schemas.features` and `ModelConfig`, none is lazy.
+
+    Several heads are averaged, so that one network is an ensemble: see `PairHead`.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -38,7 +52,9 @@ class TamiyoGNN(nn.Module):
             {parameter_key(r.triple): GroupEmbedding(r, config) for r in RELATIONS} if config.messages else {}
         )
         self.rounds = nn.ModuleList(self._rounds())
-        self.seed_head = SeedHead(config)
+        self.site_scale = SiteScale()
+        self.state_norm = nn.LayerNorm(2 * config.out, elementwise_affine=False)
+        self.pair_head = PairHead(site_width() + 2 * config.out, config)
         self.graph_head = GraphHead(config)
         self.blueprint_head = nn.Linear(config.out, 1)
         self._initialise()
@@ -71,63 +87,63 @@ class TamiyoGNN(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def fit_inputs(self, batch: GraphBatch) -> None:
-        """Fit the scales of all input channels on the graphs of `batch` (training hosts only)."""
+    def fit_inputs(self, batch: GraphBatch, kernels: Tensor | None = None) -> None:
+        """Fit the scales of all input channels on the graphs of `batch` (training hosts only).
+
+        `kernels` float32 [32, 24] are the kernels' descriptors; those that need no record if None.
+        """
         for name, encoder in self.encoders.items():
             cast(NodeEncoder, encoder).embedding.scale.fit(batch.x[name])
         for relation in RELATIONS if self.config.messages else ():
             embedding = cast(GroupEmbedding, self.edges[parameter_key(relation.triple)])
             embedding.scale.fit(batch.edge_attr[relation.triple])
+        self.site_scale.fit(site_vectors(batch))
+        self.pair_head.descriptors.copy_(kernel_descriptors() if kernels is None else kernels)
+
+    def shared(self) -> list[nn.Module]:
+        """The modules below the heads."""
+        return [self.encoders, self.edges, self.rounds]
 
     def forward(self, batch: GraphBatch, kernel_mask: Tensor | None = None) -> Outputs:
         """Outputs of `batch`; `kernel_mask` bool [S, 32] is true where a seed may take a kernel (all where None)."""
         state = self.states(batch)
-        seeds = self.seed_head(seed_readout(state, batch))
-        answers = self.graph_head(graph_readout(state, batch))
-        logits = masked(seeds[0], kernel_mask)
-        answers |= self._from_seeds(batch, answers, (logits, *seeds[1:]))
+        read = self._read(batch, state)
+        pairs: PairAnswers = self.pair_head(read.seeds).mean()
+        logits = masked(pairs.logits, kernel_mask)
         return Outputs(
-            **answers,
+            **self.graph_head(read.graphs),
+            **_from_seeds(batch, pairs, logits),
             compile_embedding=self._compile_embedding(batch),
             seed_policy_logits=logits,
-            seed_value=seeds[1],
-            seed_value_log_var=seeds[2],
-            seed_risk_logits=seeds[3],
-            seed_scores=seeds[4],
+            seed_value=pairs.value,
+            seed_value_log_var=pairs.log_var,
+            seed_risk_logits=pairs.risk,
+            seed_scores=pairs.scores,
             blueprint_scores=self.blueprint_head(state["blueprint"]).squeeze(1),
         )
+
+    def read(self, batch: GraphBatch) -> Read:
+        """What the heads read of `batch`."""
+        return self._read(batch, self.states(batch))
+
+    def _read(self, batch: GraphBatch, state: State) -> Read:
+        sites = self.site_scale(site_vectors(batch))
+        seeds = torch.cat([sites, self.state_norm(seed_readout(state, batch))], 1)
+        return Read(seeds, graph_readout(state, batch))
 
     def states(self, batch: GraphBatch) -> State:
         """Node states after the last round: {node type: [N, out]}."""
         state: State = {n.name: self.encoders[n.name](batch.x[n.name], batch.ids[n.name]) for n in NODE_TYPES}
-        attributes: dict[Triple, Tensor] = {}
-        if self.config.messages:
-            for relation in RELATIONS:
-                triple = relation.triple
-                encode = self.edges[parameter_key(triple)]
-                attributes[triple] = encode(batch.edge_attr[triple], batch.edge_ids[triple])
+        attributes: Mapping[Triple, Tensor] = self.attributes(batch) if self.config.messages else {}
         for messages in self.rounds:
             state = messages(state, batch, attributes)
         return state
 
-    def _from_seeds(self, batch: GraphBatch, own: dict[str, Tensor], seeds: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Policy, value and risk of each graph as the expectation over its seeds; its own answers where there are none."""
-        logits, value, log_var, risk, scores = seeds
-        graph_of, count = batch.node_batch("seed"), batch.num_graphs
-        weights = pair_log_weights(scores, logits)
-        policy = graph_logsumexp(weights, graph_of, count)
-        share = pair_probabilities(weights, graph_of, policy)
-        chosen = segment_sum(share.sum(1, keepdim=True), graph_of, count) > 0
-        mean = segment_sum((share * value).sum(1, keepdim=True), graph_of, count)
-        spread = log_var.exp() + (value - mean[graph_of]) ** 2
-        variance = segment_sum((share * spread).sum(1, keepdim=True), graph_of, count)
-        classes = segment_sum((share.unsqueeze(2) * torch.softmax(risk, dim=2)).sum(1), graph_of, count)
-        seeded = (batch.ptr["seed"].diff() > 0).unsqueeze(1)
+    def attributes(self, batch: GraphBatch) -> dict[Triple, Tensor]:
+        """Embedded edge attributes by forward relation: [E, edge width]."""
         return {
-            "policy_logits": torch.where(seeded, policy, own["policy_logits"]),
-            "value": torch.where(chosen, mean, own["value"]),
-            "value_log_var": torch.where(chosen, torch.log(variance.clamp(min=1e-12)), own["value_log_var"]),
-            "risk_logits": torch.where(chosen, torch.log(classes.clamp(min=1e-12)), own["risk_logits"]),
+            r.triple: self.edges[parameter_key(r.triple)](batch.edge_attr[r.triple], batch.edge_ids[r.triple])
+            for r in RELATIONS
         }
 
     def _compile_embedding(self, batch: GraphBatch) -> Tensor:
@@ -136,3 +152,27 @@ class TamiyoGNN(nn.Module):
         table = cast(NodeEncoder, self.encoders["parameter"]).embedding.tables[COMPILE_STATUS]
         embedded = table(batch.ids["parameter"][:, column])
         return segment_mean(embedded, batch.node_batch("parameter"), batch.num_graphs)
+
+
+def _from_seeds(batch: GraphBatch, pairs: PairAnswers, logits: Tensor) -> dict[str, Tensor]:
+    """Policy, value and risk of each graph as the expectation over its pairs.
+
+    A graph without a pair to choose is answered by the no-op: value 0 of the least variance, and no harm.
+    """
+    graph_of, count = batch.node_batch("seed"), batch.num_graphs
+    weights = pair_log_weights(pairs.scores, logits)
+    policy = graph_logsumexp(weights, graph_of, count)
+    share = pair_probabilities(weights, graph_of, policy)
+    chosen = segment_sum(share.sum(1, keepdim=True), graph_of, count) > 0
+    mean = segment_sum((share * pairs.value).sum(1, keepdim=True), graph_of, count)
+    spread = pairs.log_var.exp() + (pairs.value - mean[graph_of]) ** 2
+    variance = segment_sum((share * spread).sum(1, keepdim=True), graph_of, count)
+    classes = segment_sum((share.unsqueeze(2) * torch.softmax(pairs.risk, dim=2)).sum(1), graph_of, count)
+    risk = torch.log(classes.clamp(min=1e-12))
+    harmless = torch.full_like(risk, MASKED_LOGIT).index_fill(1, torch.zeros(1, dtype=torch.int64, device=risk.device), 0.0)
+    return {
+        "policy_logits": policy,
+        "value": torch.where(chosen, mean, 0.0),
+        "value_log_var": torch.where(chosen, torch.log(variance.clamp(min=1e-12)), LOG_VAR_RANGE[0]),
+        "risk_logits": torch.where(chosen, risk, harmless),
+    }

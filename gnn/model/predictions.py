@@ -1,5 +1,6 @@
 """What any of the compared models says of P measured pairs, in the order of their labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from gnn.graph.batch import GraphStore
 from gnn.model.network import TamiyoGNN
-from gnn.model.targets import Floats, Labels, collate
+from gnn.model.targets import Floats, Ints, Labels, collate
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,25 @@ class Predictions:
     logit: Floats
     deviation: Floats | None = None
     risk_logits: Floats | None = None
+
+    def take(self, rows: Ints) -> "Predictions":
+        """Those pairs, in that order."""
+        deviation, risk = self.deviation, self.risk_logits
+        return Predictions(
+            self.value[rows],
+            self.logit[rows],
+            None if deviation is None else deviation[rows],
+            None if risk is None else risk[rows],
+        )
+
+
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """The pairs of several predictions of one model, one after the other."""
+    columns: dict[str, Floats | None] = {}
+    for name in Predictions.__dataclass_fields__:
+        values = [getattr(part, name) for part in parts]
+        columns[name] = None if any(each is None for each in values) else np.concatenate(values)
+    return Predictions(**columns)  # type: ignore[arg-type]
 
 
 @torch.no_grad()

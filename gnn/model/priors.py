@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from gnn.model.network import TamiyoGNN
 from gnn.model.targets import Floats, Labels
 from schemas.configuration import NUM_KERNELS, RISK_CLASSES
 
 SHRINKAGE = 8.0  # labels of the overall mean that each kernel's own mean is drawn towards
-GAIN = 0.1  # the heads start close to their biases, so that the first epochs learn deviations
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,15 @@ def kernel_priors(labels: Labels) -> KernelPriors:
     )
 
 
-def start_from(network: TamiyoGNN, priors: KernelPriors, tau: float) -> None:
-    """Set the seed head's last layers so that the untrained network answers about as the best constant would."""
-    head = network.seed_head
+def start_from(network: TamiyoGNN, priors: KernelPriors, tau: float, choice_tau: float) -> None:
+    """Set the kernels' biases so that the untrained network answers about as the best constant would.
+
+    Values are learned in units of `tau`, logits in those of `choice_tau`.
+    """
+    head = network.pair_head
     with torch.no_grad():
-        for layer in (head.policy, head.value, head.log_var, head.risk, head.score):
-            nn.init.xavier_uniform_(layer.weight, gain=GAIN)
-        nn.init.xavier_uniform_(network.graph_head.blending.weight, gain=GAIN)
-        head.value.weight.mul_(priors.spread)
-        head.policy.bias.copy_(torch.from_numpy(priors.uplift / tau))
-        head.value.bias.copy_(torch.from_numpy(priors.uplift))
-        head.log_var.bias.fill_(2.0 * float(np.log(priors.spread)))
-        head.risk.bias.copy_(torch.from_numpy(np.log(priors.risk).ravel()))
+        head.unit.fill_(tau)
+        head.bias[..., 0] = torch.from_numpy(priors.uplift / choice_tau)
+        head.bias[..., 1] = torch.from_numpy(priors.uplift / tau)
+        head.bias[..., 2] = 2.0 * float(np.log(priors.spread / tau))
+        head.bias[..., 3:] = torch.from_numpy(np.log(priors.risk))

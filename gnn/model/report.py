@@ -1,4 +1,4 @@
-"""From predictions of all compared models to the published figures and tables."""
+"""From answers of all compared models to the published figures and tables."""
 
 import math
 from collections.abc import Mapping
@@ -7,18 +7,19 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from gnn.model.bootstrap import Interval
-from gnn.model.calibration import Calibration, calibrate
-from gnn.model.evaluation import MODELS, Gaps, Outcomes, by_group, compare, model_figures
+from gnn.model.bootstrap import Estimate, HostBootstrap
+from gnn.model.calibration import Answers
+from gnn.model.evaluation import MODELS, Figures, Outcomes, by_group, evaluate, gaps
 from gnn.model.figures import replicate_reliability
-from gnn.model.predictions import Predictions
+from gnn.model.rounds import Problem
 from gnn.model.tables import calibration_rows, empty_tables, evaluation_rows, prediction_rows
-from gnn.model.targets import Labels
+from gnn.model.targets import Ints
 from schemas.configuration import TrainingConfig
+from schemas.splits import FOLD_NAMES, FOLDS, HELD_OUT
 
 SCALARS: Final = (
+    "gap_closed_by_state",
     "within_state_spearman",
     "value_r2",
     "value_interval_coverage",
@@ -27,6 +28,10 @@ SCALARS: Final = (
     "risk_ece_after",
     "risk_brier",
 )
+OFF: Final = "switched off by configuration"
+NO_LABELS: Final = "no measured uplift at this horizon on training hosts of two folds"
+TOO_FEW: Final = "too few states or hosts to compute it"
+CURVE: Final = "hosts="
 
 
 class Metrics:
@@ -36,116 +41,120 @@ class Metrics:
         self.values: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
 
-    def scalar(self, name: str, value: float | None, reason: str) -> None:
-        """Record one number."""
-        sound = value is not None and math.isfinite(value)
-        self.values[name] = value if sound else None
-        if not sound:
-            self.missing[name] = reason
-
-    def span(self, name: str, found: Interval | None, reason: str) -> dict[str, float] | None:
-        """A figure with its interval as {mean, low, high}, or None with its reason noted under `name`."""
-        if found is None or not all(map(math.isfinite, (found.mean, found.low, found.high))):
+    def scalar(self, name: str, value: float | None, reason: str) -> float | None:
+        """One number, or None with its reason noted under `name`."""
+        if value is None or not math.isfinite(value):
             self.missing[name] = reason
             return None
-        return {"mean": found.mean, "low": found.low, "high": found.high}
+        return float(value)
 
-    def gaps(self, gaps: Gaps | None, skipped: Mapping[str, str], reason: str) -> None:
-        """Record `gap_closed` of all models and the lead over the best baseline."""
-        closed = gaps.closed if gaps is not None else {}
-        self.values["gap_closed"] = {
-            name: self.span(f"gap_closed.{name}", closed.get(name), skipped.get(name, reason)) for name in MODELS
-        }
-        lead = gaps.lead if gaps is not None else None
-        self.values["gap_closed_minus_best_baseline"] = self.span("gap_closed_minus_best_baseline", lead, reason)
-
-    def figures(self, figures: Mapping[str, Interval], reason: str) -> None:
-        """Record the scalar figures of the model on the test split."""
-        for name in SCALARS:
-            self.scalar(name, figures[name].mean if name in figures else None, reason)
-
-
-EVALUATED: Final = ("validation", "test", "held_out")
+    def span(self, name: str, found: Estimate | None, reason: str) -> dict[str, float] | None:
+        """A figure with its interval as {mean, low, high}, or None with its reason noted under `name`."""
+        interval = found.interval if found is not None else None
+        if interval is None or not all(map(math.isfinite, (interval.mean, interval.low, interval.high))):
+            self.missing[name] = reason
+            return None
+        return {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Labels by split, predictions by split and model, and why a model is absent."""
+class Part:
+    """Rows that are judged together: what came of them, the fold of each, and what every model said, calibrated."""
 
-    splits: dict[str, Labels]
-    predictions: dict[str, dict[str, Predictions]]
-    skipped: dict[str, str]
+    outcomes: Outcomes
+    fold: Ints
+    answers: dict[str, Answers]
 
 
 @dataclass(frozen=True)
 class Report:
-    """The manifest's blocks, the tables by name (without the examples), and the calibration of the model."""
+    """The manifest's blocks and the tables by name (without the examples)."""
 
     metrics: dict[str, Any]
     missing: dict[str, str]
     tables: dict[str, pa.Table]
-    calibration: Calibration
 
 
-def report(comparison: Comparison, examples: pa.Table, config: TrainingConfig) -> Report:
-    """Calibrate on validation hosts, evaluate on validation, test and held-out hosts."""
-    held = comparison.splits["validation"]
-    calibrations = {
-        name: calibrate(found, held, config.interval) for name, found in comparison.predictions["validation"].items()
-    }
-    gaps: dict[str, Gaps] = {}
+def report(problem: Problem, parts: Mapping[str, Part], config: TrainingConfig, skipped: Mapping[str, str]) -> Report:
+    """Evaluate every part; `skipped` says why a model is absent."""
     tables = {name: [table] for name, table in empty_tables().items()}
-    figures: dict[str, Any] = {}
-    for split in EVALUATED:
-        outcomes = outcomes_of(examples, comparison.splits[split])
-        found = comparison.predictions[split]
-        if not len(outcomes.labels):
+    judged: dict[str, dict[str, dict[str, Estimate]]] = {}
+    for name, part in parts.items():
+        if not len(part.outcomes):
             continue
-        gaps[split] = compare(outcomes, found, config.bootstrap, config.seed)
-        figures[split] = {
-            name: model_figures(outcomes, each, calibrations[name], config.bootstrap, config.seed)
-            for name, each in found.items()
-        }
-        groups = {kind: by_group(outcomes, found["model"], getattr(outcomes, kind)) for kind in ("architecture", "data_set")}
-        tables["training.evaluation"].append(evaluation_rows(split, gaps[split], figures[split], groups))
-        tables["training.calibration"].append(calibration_rows(split, outcomes.labels, found["model"], calibrations["model"]))
-        for name, each in found.items():
-            rows = prediction_rows(name, split, examples, outcomes.labels, each, calibrations[name])
-            tables["training.predictions"].append(rows)
-    metrics = _metrics(comparison, examples, config, gaps, figures)
-    whole = {name: pa.concat_tables(parts) for name, parts in tables.items()}
-    return Report(metrics.values, metrics.missing, whole, calibrations["model"])
+        boot = HostBootstrap(part.outcomes.hosts, config.bootstrap, config.seed)
+        found = judged[name] = evaluate(part.outcomes, part.answers, boot)
+        groups = {kind: _groups(part, kind) for kind in ("architecture", "data_set")}
+        tables["training.evaluation"].append(evaluation_rows(name, _learning_curve(found), gaps(found).lead, groups))
+        tables["training.calibration"].append(calibration_rows(name, part.outcomes.labels, part.answers["model"]))
+        split = [FOLD_NAMES[fold] for fold in part.fold] if name == "out_of_fold" else [name] * len(part.outcomes)
+        for model, each in part.answers.items():
+            if not model.startswith(CURVE):
+                rows = prediction_rows(model, split, problem.examples, part.outcomes.labels, each)
+                tables["training.predictions"].append(rows)
+    metrics = _metrics(problem, parts, judged, config, skipped)
+    return Report(metrics.values, metrics.missing, {name: pa.concat_tables(each) for name, each in tables.items()})
 
 
-def outcomes_of(examples: pa.Table, labels: Labels) -> Outcomes:
-    """The scoring columns of those labels. Rewards are u on the hosts' test data where every label has it, else u itself."""
-    rows = examples.take(labels.example)
+def _groups(part: Part, kind: str) -> dict[str, float]:
+    return by_group(part.outcomes, part.answers["model"], getattr(part.outcomes, kind))
 
-    def text(name: str) -> Any:
-        return np.array(pc.fill_null(rows[name], "unknown").to_pylist(), dtype=str)
 
-    u, u_test = (rows[name].to_numpy() for name in ("u", "u_test"))
-    scored = np.where(np.isfinite(u), u_test, np.nan)
-    reward = u if np.isnan(scored[np.isfinite(u)]).any() else scored
-    return Outcomes(labels, text("host"), reward.astype(np.float64), text("data_set"), text("architecture"))
+def _learning_curve(figures: Mapping[str, Figures]) -> dict[str, dict[str, Estimate]]:
+    """The figures with those of the curve's models as figures of the model: `gap_closed/hosts=<share>`."""
+    plain = {name: dict(each) for name, each in figures.items() if not name.startswith(CURVE)}
+    for name, each in figures.items():
+        if name.startswith(CURVE):
+            plain["model"][f"gap_closed/{name}"] = each["gap_closed"]
+    return plain
 
 
 def _metrics(
-    comparison: Comparison, examples: pa.Table, config: TrainingConfig, gaps: dict[str, Gaps], figures: dict[str, Any]
+    problem: Problem,
+    parts: Mapping[str, Part],
+    judged: Mapping[str, Mapping[str, Figures]],
+    config: TrainingConfig,
+    skipped: Mapping[str, str],
 ) -> Metrics:
     metrics = Metrics()
-    none = "no measured outcome on test hosts" if "test" not in gaps else "too few states or hosts to compute it"
-    metrics.gaps(gaps.get("test"), comparison.skipped, none)
-    metrics.figures(figures.get("test", {}).get("model", {}), none)
-    parts = {name: comparison.splits[name] for name in ("train", "validation", "test")}
-    hosts = np.array(examples["host"].to_pylist(), dtype=str)
-    metrics.values["hosts"] = {name: len(np.unique(hosts[labels.example])) for name, labels in parts.items()}
-    metrics.values["examples"] = {name: len(labels) for name, labels in parts.items()}
-    first, second = (examples[name].to_numpy() for name in ("u_first", "u_second"))
-    metrics.scalar("label_reliability", replicate_reliability(first, second), "fewer than three pairs of replicates")
-    name = config.held_out_data_set
-    closed = gaps["held_out"].closed["model"] if "held_out" in gaps else None
-    reason = "no data set is held out" if name is None else f"no measured outcome on {name}"
+    figures = judged.get("out_of_fold", {})
+    none = TOO_FEW if figures else NO_LABELS
+    model = figures.get("model", {})
+    values = metrics.values
+    values["gap_closed"] = {
+        name: metrics.span(f"gap_closed.{name}", figures.get(name, {}).get("gap_closed"), skipped.get(name, none))
+        for name in MODELS
+    }
+    lead = gaps(figures).lead if figures else None
+    values["gap_closed_minus_best_baseline"] = metrics.span("gap_closed_minus_best_baseline", lead, none)
+    values["benefit"] = metrics.span("benefit", model.get("benefit"), none)
+    values["harm_rate"] = _harm_rate(metrics, figures, none)
+    for name in SCALARS:
+        values[name] = metrics.scalar(name, model[name].mean if name in model else None, none)
+    part = parts.get("out_of_fold")
+    one = "no state has two pairs of two replicates each, measured on test data"
+    values["replicate_ceiling"] = metrics.scalar("replicate_ceiling", part.outcomes.ceiling if part else None, one)
+    values["folds"] = FOLDS
+    counted = problem.parts
+    values["hosts"] = {name: len(np.unique(problem.host[rows])) for name, rows in counted.items()}
+    values["examples"] = {name: len(rows) for name, rows in counted.items()}
+    first, second = (problem.examples[name].to_numpy()[problem.labels.example] for name in ("u_first", "u_second"))
+    few = "fewer than three pairs of replicates"
+    values["label_reliability"] = metrics.scalar("label_reliability", replicate_reliability(first, second), few)
+    kept_out = config.held_out_data_set
+    closed = judged.get(HELD_OUT, {}).get("model", {}).get("gap_closed")
+    reason = "no data set is held out" if kept_out is None else f"no measured outcome on {kept_out}"
     found = metrics.span("held_out_data_set", closed, reason)
-    metrics.values["held_out_data_set"] = {"name": name, "gap_closed": found} if found is not None else None
+    values["held_out_data_set"] = {"name": kept_out, "gap_closed": found} if found is not None else None
     return metrics
+
+
+def _harm_rate(metrics: Metrics, figures: Mapping[str, Figures], none: str) -> dict[str, float | None]:
+    """Share of harmful outcomes among the grafts of the policy, and among all measured pairs of the same states."""
+    found = {"chosen": figures.get("model", {}), "random": figures.get("random", {})}
+    acts = found["chosen"].get("harm_rate")
+    idle = "the policy grafts nothing" if acts is not None and not math.isfinite(acts.mean) else none
+    return {
+        name: metrics.scalar(f"harm_rate.{name}", each["harm_rate"].mean if each else None, idle if name == "chosen" else none)
+        for name, each in found.items()
+    }

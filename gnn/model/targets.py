@@ -1,8 +1,8 @@
 """Labels in the order of the graphs: which example belongs to which seed row and kernel column of which graph."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -90,11 +90,9 @@ def _methods(rows: Sequence[Sequence[Mapping[str, Any]] | None]) -> Floats:
 
 
 @dataclass(frozen=True)
-class LabelledBatch:
-    """A batch of graphs with its P labels; `seed` numbers the batch's seeds, `graph` the batch's graphs."""
+class Pairs:
+    """P labels of a batch: `graph` and `seed` number its graphs and seeds, the rest is as in `Labels`."""
 
-    batch: GraphBatch
-    example: Ints
     graph: Tensor
     seed: Tensor
     kernel: Tensor
@@ -103,10 +101,18 @@ class LabelledBatch:
     risk: Tensor
     methods: Tensor
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "LabelledBatch":
+    def to(self, device: torch.device | str) -> Self:
         """The same on `device`."""
-        moved = {k: v.to(device, non_blocking=non_blocking) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return LabelledBatch(batch=self.batch.to(device, non_blocking), example=self.example, **moved)
+        moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor | GraphBatch)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class LabelledBatch(Pairs):
+    """A batch of graphs with its labels; `example` are their rows of `training.examples`."""
+
+    batch: GraphBatch
+    example: Ints
 
 
 def collate(store: GraphStore, labels: Labels, graphs: Sequence[int]) -> LabelledBatch:

@@ -1,30 +1,38 @@
-"""Fitting one network: seeded, one thread, the same weights every time, and resumable after any kill."""
+"""Fitting one network: seeded, one thread, the same weights every time, and resumable after any kill.
+
+The rounds learn together with the heads for some epochs; then their averaged weights are kept and what the heads read of each
+graph is computed once, so that the many epochs that small heads need cost little.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gnn.graph.batch import GraphBatch, GraphStore
 from gnn.model.checkpoint import Checkpoints
 from gnn.model.losses import LossScale, total_loss
-from gnn.model.network import TamiyoGNN
+from gnn.model.network import Read, TamiyoGNN
 from gnn.model.priors import kernel_priors, start_from
-from gnn.model.targets import LabelledBatch, Labels, collate
+from gnn.model.targets import Ints, Labels, Pairs, collate
 from schemas.artifacts import REGISTRIES
-from schemas.configuration import ModelConfig, TrainingConfig
-from schemas.features import NODE_TYPES
+from schemas.configuration import RISK_CLASSES, ModelConfig, TrainingConfig
+from schemas.features import GROUPS, NodeType
 
 Progress = Callable[[str, int, int], None]
 IDENTITY = ("seed_id", "blueprint_id")
+_WORST = len(RISK_CLASSES) - 1
+_READ_GRAPHS = 256  # graphs whose readouts are computed at once
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network in evaluation mode, its loss scale, the epoch that it was taken from and the curve."""
+    """A trained network in evaluation mode on the CPU, its loss scale, the epochs that it was trained for and the curve."""
 
     network: TamiyoGNN
     scale: LossScale
@@ -40,23 +48,14 @@ class _Run:
     network: TamiyoGNN
     optimizer: torch.optim.AdamW
     average: dict[str, Tensor]
-    best: dict[str, Tensor]
-    best_loss: float = float("inf")
-    best_epoch: int = -1
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-
-    def is_over(self, epochs: int, patience: int) -> bool:
-        return self.epoch >= epochs or self.epoch - max(self.best_epoch, 0) > patience
 
     def state(self) -> dict[str, Any]:
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
-            "best": self.best,
-            "best_loss": self.best_loss,
-            "best_epoch": self.best_epoch,
             "epoch": self.epoch,
             "history": self.history,
         }
@@ -64,9 +63,36 @@ class _Run:
     def restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average, self.best = state["average"], state["best"]
-        self.best_loss, self.best_epoch = state["best_loss"], state["best_epoch"]
+        for name, tensor in self.average.items():
+            tensor.copy_(state["average"][name])
         self.epoch, self.history = state["epoch"], state["history"]
+
+    @cached_property
+    def learning(self) -> list[nn.Parameter]:
+        """What still learns."""
+        return [p for p in self.network.parameters() if p.requires_grad]
+
+    @cached_property
+    def averages(self) -> list[Tensor]:
+        """The averaged weights of what still learns, in that order."""
+        return [self.average[name] for name, p in self.network.named_parameters() if p.requires_grad]
+
+    @torch.no_grad()
+    def keep_average(self, decay: float) -> None:
+        """Move the averaged weights towards the current ones."""
+        torch._foreach_lerp_(self.averages, [p.detach() for p in self.learning], 1.0 - decay)
+
+    @torch.no_grad()
+    def take_average(self, modules: list[nn.Module]) -> None:
+        """Put the averaged weights in the place of those modules' own, and stop their learning."""
+        frozen = {id(p) for module in modules for p in module.parameters()}
+        for name, parameter in self.network.named_parameters():
+            if id(parameter) in frozen:
+                parameter.copy_(self.average[name])
+                parameter.requires_grad_(False)
+                parameter.grad = None
+        self.__dict__.pop("learning", None)
+        self.__dict__.pop("averages", None)
 
 
 @contextmanager
@@ -76,7 +102,7 @@ def reproducible(threads: int) -> Iterator[None]:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             yield
     finally:
         torch.set_num_threads(before)
@@ -91,109 +117,203 @@ def fit(
     model: ModelConfig,
     checkpoints: Checkpoints,
     progress: Progress | None = None,
+    kernels: Tensor | None = None,
 ) -> Fitted:
-    """Train on `train`, stop early on `validation`; without validation labels all epochs are run and the last is kept."""
+    """Train on `train` for all epochs; `validation` hosts are judged once, at the end, and change nothing.
+
+    `kernels` float32 [32, 24] are the kernels' descriptors (`gnn.model.kernel_vectors`); those that need no record if None.
+    """
+    train, validation = clipped(train, config), clipped(validation, config)
     with reproducible(config.threads):
         torch.manual_seed(config.seed)
         network = TamiyoGNN(model)
-        priors = kernel_priors(train)
-        start_from(network, priors, config.tau)
+        start_from(network, kernel_priors(train), config.tau, config.choice_tau)
         if len(train):
-            network.fit_inputs(store.batch(train.graphs().tolist()))
-        scale = LossScale(config.tau, priors.spread)
-        run = _start(network, config)
+            network.fit_inputs(store.batch(train.graphs().tolist()), kernels)
+        run = _start(network.to(config.device), config)
         saved = checkpoints.load()
         if saved is not None:
             run.restore(saved)
-        held = _batches(store, validation, config)
+        scale = LossScale(config.tau, config.choice_tau)
         epochs = planned_epochs(len(train.graphs()), config) if len(train) else 0
-        while not run.is_over(epochs, config.patience):
-            _epoch(run, store, train, config, scale)
-            _judge(run, held, config, scale)
-            checkpoints.save(run.state(), last=run.is_over(epochs, config.patience))
-            if progress is not None:
-                progress("training", run.epoch, epochs)
-        network.load_state_dict(run.best)
-    return Fitted(network.eval(), scale, run.best_epoch, run.epoch, tuple(run.history))
+        _learn(run, _Course(store, train, config, scale, epochs), checkpoints, progress)
+        run.take_average([network])
+        if len(validation) and epochs:
+            run.history.append({"epoch": float(run.epoch)} | _judge(network, store, validation, config, scale))
+    return Fitted(network.cpu().eval(), scale, run.epoch, run.epoch, tuple(run.history))
+
+
+def clipped(labels: Labels, config: TrainingConfig) -> Labels:
+    """Labels whose uplift is clipped; a graft that diverged counts as the lowest."""
+    bound = config.reward_clip
+    uplift = np.where(np.isnan(labels.uplift) & (labels.risk == _WORST), -bound, labels.uplift.clip(-bound, bound))
+    return replace(labels, uplift=uplift)
 
 
 def planned_epochs(graphs: int, config: TrainingConfig) -> int:
     """Epochs within the configured bound on optimizer steps, at least one."""
-    steps = max(1, -(-graphs // config.batch_graphs))
-    return max(1, min(config.epochs, config.steps // steps))
+    return max(1, min(config.epochs, config.steps // _batches_of(graphs, config)))
+
+
+def _batches_of(graphs: int, config: TrainingConfig) -> int:
+    return max(1, -(-graphs // config.batch_graphs))
 
 
 def _start(network: TamiyoGNN, config: TrainingConfig) -> _Run:
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
+    plain = [p for name, p in network.named_parameters() if p.ndim <= 1 or name.rpartition(".")[2] == "bias"]
+    kept = {id(p) for p in plain}
+    decayed = [p for p in network.parameters() if id(p) not in kept]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-    average = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    return _Run(network, optimizer, average, dict(average))
+    return _Run(network, optimizer, {name: p.detach().clone() for name, p in network.named_parameters()})
 
 
-def _epoch(run: _Run, store: GraphStore, labels: Labels, config: TrainingConfig, scale: LossScale) -> None:
-    # every epoch has its own seed, so a resumed run draws what an unbroken one would have drawn
-    torch.manual_seed(config.seed * 100_003 + run.epoch)
-    run.network.train()
-    order = labels.graphs()[torch.randperm(len(labels.graphs())).numpy()]
-    for start in range(0, len(order), config.batch_graphs):
-        batch = collate(store, labels, order[start : start + config.batch_graphs].tolist())
-        batch = replace(batch, batch=drop_ids(batch.batch, config))
-        loss = total_loss(run.network(batch.batch), batch, config.weights, scale)["total"]
-        run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(run.network.parameters(), config.clip)
-        run.optimizer.step()
-        with torch.no_grad():
-            fresh = run.network.state_dict()
-            torch._foreach_lerp_(list(run.average.values()), [fresh[name] for name in run.average], 1.0 - config.average)
-    run.epoch += 1
+@dataclass(frozen=True)
+class _Course:
+    """What is learned from, and for how long."""
+
+    store: GraphStore
+    labels: Labels
+    config: TrainingConfig
+    scale: LossScale
+    epochs: int
+
+    @property
+    def rounds_epochs(self) -> int:
+        """Epochs in which the rounds learn."""
+        return min(self.config.rounds_epochs, self.epochs)
+
+    def order(self, epoch: int) -> Iterator[Ints]:
+        """Places among the graphs, batch by batch. Every epoch has its own seed, so a resumed run draws the same."""
+        torch.manual_seed(self.config.seed * 100_003 + epoch)
+        order, size = torch.randperm(len(self.labels.graphs())).numpy(), self.config.batch_graphs
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
+
+    def rate(self, step: int) -> float:
+        """Learning rate of that step: half a cosine from the configured rate to zero."""
+        total = self.epochs * _batches_of(len(self.labels.graphs()), self.config)
+        return self.config.learning_rate * 0.5 * (1.0 + float(np.cos(np.pi * step / total)))
 
 
-def _judge(run: _Run, held: list[LabelledBatch], config: TrainingConfig, scale: LossScale) -> None:
-    """Loss of the averaged weights on validation hosts; the best so far are kept."""
-    losses = _evaluate(run, held, config, scale)
-    run.history.append({"epoch": float(run.epoch)} | losses)
-    if losses.get("total", -float(run.epoch)) < run.best_loss:
-        run.best_loss = losses.get("total", -float(run.epoch))
-        run.best_epoch = run.epoch
-        run.best = {name: tensor.clone() for name, tensor in run.average.items()}
+def _learn(run: _Run, course: _Course, checkpoints: Checkpoints, progress: Progress | None) -> None:
+    kept: _Kept | None = None
+    while run.epoch < course.epochs:
+        if run.epoch >= course.rounds_epochs and kept is None:
+            run.take_average(run.network.shared())
+            kept = _Kept.of(run.network, course.store, course.labels, course.config)
+        run.network.train()
+        losses = [_step(run, course, number, places, kept) for number, places in enumerate(course.order(run.epoch))]
+        run.epoch += 1
+        run.history.append({"epoch": float(run.epoch), "training": float(np.mean(losses))})
+        checkpoints.save(run.state(), last=run.epoch >= course.epochs)
+        if progress is not None:
+            progress("training", run.epoch, course.epochs)
+
+
+def _step(run: _Run, course: _Course, number: int, places: Ints, kept: "_Kept | None") -> float:
+    config, network = course.config, run.network
+    for group in run.optimizer.param_groups:
+        group["lr"] = course.rate(run.epoch * _batches_of(len(course.labels.graphs()), config) + number)
+    if kept is None:
+        batch = collate(course.store, course.labels, course.labels.graphs()[places].tolist())
+        pairs = replace(batch, batch=drop_ids(batch.batch, config)).to(config.device)
+        read = network.read(pairs.batch)
+    else:
+        read, pairs = kept.batch(places)  # type: ignore[assignment]
+    answers, blending = network.pair_head(read.seeds), network.graph_head(read.graphs)["blending_logits"]
+    loss = total_loss(answers, blending, pairs, config.weights, course.scale)["total"]
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(run.learning, config.clip * network.config.members)
+    run.optimizer.step()
+    run.keep_average(config.average)
+    return float(loss.detach()) / network.config.members
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the heads read of the training graphs, in their order, after the rounds have stopped learning.
+
+    `labels` are numbered by graphs and seeds of the whole; `first_label` and `first_seed` int64 [G + 1] are offsets.
+    """
+
+    read: Read
+    labels: Pairs
+    first_label: Ints
+    first_seed: Ints
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, network: TamiyoGNN, store: GraphStore, labels: Labels, config: TrainingConfig) -> "_Kept":
+        """Read all graphs of `labels` in evaluation mode."""
+        network.eval()
+        graphs, parts, seeds = labels.graphs(), [], [np.zeros(1, dtype=np.int64)]
+        pairs: list[Pairs] = []
+        for start in range(0, len(graphs), _READ_GRAPHS):
+            batch = collate(store, labels, graphs[start : start + _READ_GRAPHS].tolist())
+            parts.append(network.read(batch.batch.to(config.device)))
+            shift = int(seeds[-1][-1])
+            pairs.append(replace(batch, graph=batch.graph + start, seed=batch.seed + shift))
+            seeds.append(batch.batch.ptr["seed"][1:].numpy() + shift)
+        whole = Pairs(**{name: torch.cat([getattr(p, name) for p in pairs]) for name in Pairs.__dataclass_fields__})
+        read = Read(torch.cat([p.seeds for p in parts]), torch.cat([p.graphs for p in parts]))
+        first = np.searchsorted(whole.graph.numpy(), np.arange(len(graphs) + 1))
+        return cls(read, whole.to(config.device), first, np.concatenate(seeds))
+
+    def batch(self, places: Ints) -> tuple[Read, Pairs]:
+        """The graphs at `places`, with all their seeds and labels numbered anew."""
+        rows, _ = _spans(self.first_label, places)
+        seeds, starts = _spans(self.first_seed, places)
+        graph = np.repeat(np.arange(len(places)), self.first_label[places + 1] - self.first_label[places])
+        device = self.read.seeds.device
+        chosen, owner = torch.from_numpy(rows).to(device), torch.from_numpy(graph).to(device)
+        moved = torch.from_numpy(starts - self.first_seed[places]).to(device)
+        labels = {name: getattr(self.labels, name)[chosen] for name in Pairs.__dataclass_fields__}
+        pairs = Pairs(**(labels | {"graph": owner, "seed": labels["seed"] + moved[owner]}))
+        at = torch.from_numpy(places).to(device)
+        return Read(self.read.seeds[torch.from_numpy(seeds).to(device)], self.read.graphs[at]), pairs
+
+
+def _spans(first: Ints, places: Ints) -> tuple[Ints, Ints]:
+    """Numbers `first[p]`..`first[p + 1]` of each place, one after the other, and where each begins among them."""
+    sizes = first[places + 1] - first[places]
+    starts = np.cumsum(sizes) - sizes
+    return np.arange(int(sizes.sum())) + np.repeat(first[places] - starts, sizes), starts
 
 
 @torch.no_grad()
-def _evaluate(run: _Run, held: list[LabelledBatch], config: TrainingConfig, scale: LossScale) -> dict[str, float]:
-    if not held:
-        return {}
-    current = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
-    run.network.load_state_dict(run.average)
-    run.network.eval()
+def _judge(network: TamiyoGNN, store: GraphStore, labels: Labels, config: TrainingConfig, scale: LossScale) -> dict[str, float]:
+    """Losses on other hosts, per member, weighted by labels."""
+    network.eval()
     sums: dict[str, float] = {}
-    total = sum(len(batch.example) for batch in held)
-    for batch in held:
-        for name, loss in total_loss(run.network(batch.batch), batch, config.weights, scale).items():
-            sums[name] = sums.get(name, 0.0) + float(loss) * len(batch.example) / total
-    run.network.load_state_dict(current)
+    graphs = labels.graphs()
+    for start in range(0, len(graphs), _READ_GRAPHS):
+        batch = collate(store, labels, graphs[start : start + _READ_GRAPHS].tolist()).to(config.device)
+        read = network.read(batch.batch)
+        blending = network.graph_head(read.graphs)["blending_logits"]
+        losses = total_loss(network.pair_head(read.seeds), blending, batch, config.weights, scale)
+        share = len(batch.example) / len(labels) / network.config.members
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0.0) + float(loss) * share
     return sums
 
 
-def _batches(store: GraphStore, labels: Labels, config: TrainingConfig) -> list[LabelledBatch]:
-    graphs, size = labels.graphs().tolist(), config.batch_graphs
-    return [collate(store, labels, graphs[start : start + size]) for start in range(0, len(graphs), size)]
-
-
 def drop_ids(batch: GraphBatch, config: TrainingConfig) -> GraphBatch:
-    """Replace some ids by missing or unknown, so that both rows of every table are trained.
+    """Replace some ids of nodes and edges by missing or unknown, so that both rows of every table are trained.
 
     Identities (seed, blueprint) are replaced more often: hosts to come have ids that training never saw.
     """
-    ids = {}
-    for node in NODE_TYPES:
-        table = batch.ids[node.name].clone()
-        for column, feature in enumerate(node.categorical):
+    ids, edge_ids = dict(batch.ids), dict(batch.edge_ids)
+    for group in GROUPS:
+        table = (batch.ids[group.name] if isinstance(group, NodeType) else batch.edge_ids[group.triple]).clone()
+        for column, feature in enumerate(group.categorical):
             share = config.identity_dropout if feature.name in IDENTITY else config.id_dropout
             draw = torch.rand(len(table))
             table[draw < share, column] = REGISTRIES[str(feature.registry)].unknown
             table[draw < share / 2, column] = 0
-        ids[node.name] = table
-    return replace(batch, ids=ids)
+        if isinstance(group, NodeType):
+            ids[group.name] = table
+        else:
+            edge_ids[group.triple] = table
+    return replace(batch, ids=ids, edge_ids=edge_ids)

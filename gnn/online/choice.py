@@ -8,10 +8,10 @@ import torch
 
 from gnn.bundle.manifest import CalibrationPart
 from gnn.join.rows import Bools, Floats
+from gnn.model.decision import HARMFUL, DecisionRule, utility
 from gnn.model.outputs import Outputs
-from gnn.model.readout import pair_log_weights
 from gnn.online.constraints import CONSTRAINTS, NORMAL, Constraint, Route, Ruling, ruling
-from gnn.online.facts import HARM, Facts
+from gnn.online.facts import Facts
 from schemas.configuration import BLENDING_METHODS
 from schemas.kernels import KERNELS
 
@@ -39,7 +39,7 @@ class Choice:
     @property
     def harm(self) -> float:
         """Probability of high or critical harm."""
-        return sum(self.risk[HARM:])
+        return sum(self.risk[HARMFUL:])
 
     @classmethod
     def ruled(cls, found: Ruling) -> "Choice":
@@ -49,45 +49,49 @@ class Choice:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the network says of S seeds, in float64: joint log `weights`, `value` and its half `width` [S, K], `risk` [S, K, 5].
+    """What the network says of S seeds, in float64: `value` and its half `width` [S, K], `risk` [S, K, 5], `worth` [S, K].
 
-    `blending` [M] are the logits of the methods, None if that head was not trained.
+    `worth` is the utility in nats by the bundle's decision rule, above what a pair must have to be taken. `blending` [M] are
+    the logits of the methods, None if that head was not trained.
     """
 
-    weights: Floats
     value: Floats
     width: Floats
     risk: Floats
+    worth: Floats
     blending: Floats | None
 
     @classmethod
     def of(cls, outputs: Outputs, calibration: CalibrationPart, *, blending: bool) -> "Answers":
         """Calibrate the outputs of a batch of one graph; `blending` tells whether its head was trained."""
-        risk = torch.softmax(outputs.seed_risk_logits.double() / calibration.risk_temperature, 2)
+        risk = torch.softmax(outputs.seed_risk_logits.double() / calibration.risk_temperature, 2).numpy()
+        value = outputs.seed_value.double().numpy()
+        logits = (outputs.seed_scores.unsqueeze(1) + outputs.seed_policy_logits).double().numpy()
+        rule = DecisionRule(**calibration.decision.model_dump())
         return cls(
-            weights=pair_log_weights(outputs.seed_scores, outputs.seed_policy_logits).double().numpy(),
-            value=outputs.seed_value.double().numpy(),
+            value=value,
             width=(calibration.interval_scale * torch.exp(0.5 * outputs.seed_value_log_var.double())).numpy(),
-            risk=risk.numpy(),
+            risk=risk,
+            worth=utility(value, logits, risk[:, :, HARMFUL:].sum(axis=2), rule) - rule.least,
             blending=outputs.blending_logits[0].double().numpy() if blending else None,
         )
 
     @property
     def harm(self) -> Floats:
         """Probability of high or critical harm: float64 [S, K]."""
-        return np.asarray(self.risk[:, :, HARM:].sum(axis=2))
+        return np.asarray(self.risk[:, :, HARMFUL:].sum(axis=2))
 
 
 def choose(answers: Answers, left: Bools, facts: Facts, constraints: Sequence[Constraint] = CONSTRAINTS) -> Choice:
-    """The candidate with the highest joint logit among `left` (bool [S, K, M], not empty), and what the constraints say of it.
+    """The candidate with the highest utility among `left` (bool [S, K, M], not empty), and what the constraints say of it.
 
     Of the methods that are left for it, the one with the highest logit, or the first if the head was not trained.
     """
-    weights = np.where(left.any(axis=2), answers.weights, -np.inf)
-    seed, kernel = (int(place) for place in np.unravel_index(int(weights.argmax()), weights.shape))
+    worth = np.where(left.any(axis=2), answers.worth, -np.inf)
+    seed, kernel = (int(place) for place in np.unravel_index(int(worth.argmax()), worth.shape))
     methods = left[seed, kernel]
     method = int(methods.argmax() if answers.blending is None else np.where(methods, answers.blending, -np.inf).argmax())
-    found = ruling(facts.answered(answers.value, answers.harm), seed, kernel, method, constraints)
+    found = ruling(facts.answered(answers.worth, answers.harm), seed, kernel, method, constraints)
     value, width = float(answers.value[seed, kernel]), float(answers.width[seed, kernel])
     return Choice(
         reason=found.reason,

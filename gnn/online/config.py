@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gnn.coverage.signals import CRITICAL_AT, WARNING_UNDER
+from schemas.configuration import MAX_HARM, MIN_VALUE
 from schemas.errors import ServingError
 
 SERVING_FILE: Final = "serving.toml"
@@ -21,7 +22,7 @@ class ServingConfig(BaseModel):
 
     `device` `auto` is CUDA where there is one. `precision` is that of the network's products (autocast), `tf32` allows
     TF32 in float32 products on CUDA. `compile` tries `torch.compile` with `compile_backend`. A graft is commanded where
-    its expected uplift is above `min_value` and its probability of high or critical harm not above `max_harm`. Inputs are
+    its utility is above `min_value` and its probability of high or critical harm not above `max_harm`. Inputs are
     degraded where the mean over mandatory coverage keys is under `warn_coverage`, critically so at or under
     `critical_coverage`. A hazard of band HIGH multiplies the learning rate by `hazard_learning_rate`.
 
@@ -39,8 +40,8 @@ class ServingConfig(BaseModel):
     tf32: bool = False
     compile: bool = False
     compile_backend: str = "inductor"
-    min_value: float = 0.0
-    max_harm: float = Field(default=0.25, ge=0.0, le=1.0)
+    min_value: float = MIN_VALUE
+    max_harm: float = Field(default=MAX_HARM, ge=0.0, le=1.0)
     deadline_ms: int = Field(default=5000, gt=0)
     telemetry_limit: int = Field(default=1024, gt=0)
     warn_coverage: float = Field(default=WARNING_UNDER, ge=0.0, le=1.0)

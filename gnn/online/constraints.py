@@ -159,7 +159,8 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     ),
     _row(
         "no_op_is_better", NORMAL, Scope.CHOSEN, Route.NO_OP,
-        lambda f: ~(f.value > f.config.min_value)[:, :, None], "the expected uplift is not above `min_value`",
+        lambda f: ~(f.worth > f.config.min_value)[:, :, None],
+        "the utility (uplift and preference, less the price of expected harm) is not above `min_value`",
     ),
     _row(
         "bsds_hazard_high", HIGH, Scope.CHOSEN, Route.ADJUST,

@@ -14,12 +14,11 @@ from gnn.join.joined import Group
 from gnn.join.rows import Bools, Floats
 from gnn.online.config import ServingConfig
 from gnn.online.snapshot import Sheet, Snapshot
-from schemas.configuration import BLENDING_METHODS, RISK_CLASSES
+from schemas.configuration import BLENDING_METHODS
 from schemas.features import LAYER, SEED
 from schemas.kernels import KERNELS
 
 DORMANT: Final = "DORMANT"
-HARM: Final = RISK_CLASSES.index("high")
 _LAYER_TYPE: Final = [f.name for f in LAYER.categorical].index("layer_type")
 _STAGE: Final = [f.name for f in SEED.categorical].index("lifecycle_stage")
 Words = frozenset[str] | None
@@ -59,7 +58,7 @@ class BundleFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """One graph with S seeds and K kernels, before the network is asked; after it, `value` and `harm` are float64 [S, K].
+    """One graph with S seeds and K kernels, before the network is asked; after it, `worth` and `harm` are float64 [S, K].
 
     `blending` and `families` hold, for each seed, the lower-case words that its capabilities allow, None if unknown.
     `risk_tolerance` float64 [S] is NaN where unknown. `optimizer` is the host's optimizer family, `learning_rate` what it
@@ -84,7 +83,7 @@ class Facts:
     learning_rate: float | None
     alpha: Floats
     config: ServingConfig
-    value: Floats
+    worth: Floats
     harm: Floats
 
     @property
@@ -98,9 +97,9 @@ class Facts:
         first = self.measured_families[0] if self.measured_families else ""
         return tuple(self.optimizer or (min(words) if words else first) for words in self.families)
 
-    def answered(self, value: NDArray[np.float64], harm: NDArray[np.float64]) -> "Facts":
-        """The facts with the network's expected uplift and calibrated probability of harm, float64 [S, K] each."""
-        return replace(self, value=value, harm=harm)
+    def answered(self, worth: NDArray[np.float64], harm: NDArray[np.float64]) -> "Facts":
+        """The facts with the utility in nats and calibrated probability of harm, float64 [S, K] each."""
+        return replace(self, worth=worth, harm=harm)
 
 
 def facts_of(
@@ -131,7 +130,7 @@ def facts_of(
         learning_rate=_first_number(nodes["parameter"], "learning_rate"),
         alpha=own.numbers["alpha"],
         config=config,
-        value=unanswered,
+        worth=unanswered,
         harm=unanswered,
     )
 

@@ -192,7 +192,7 @@ class TamiyoPolicy:
         }
         step = pb.SystemStatePacket.FromString(data).global_step
         told = decision_packet(coverage, choice, sheets, stages["total"], engine.network, self.config, step, now)
-        offered = OfferedOutputs(outputs, engine.bundle.manifest.heads)
+        offered = OfferedOutputs(outputs, engine.bundle.manifest.outputs)
         return Decision(offered, choice, command, coverage, told, engine.bundle.build_id, stages)
 
     def tell(self, packet: pb.TelemetryPacket) -> None:

@@ -88,16 +88,24 @@ class Ledger:
         return [*entries, *numbered]
 
 
-def note_rebuilt(home: Path) -> None:
-    """Remember that all that has arrived went through a whole rebuild; the caller holds the lock of the home's writers."""
-    publish_file(home / REBUILT, (json.dumps({"seq": _last_arrival(Ledger(home).entries())}) + "\n").encode("ascii"))
+def note_rebuilt(home: Path, retired: str = "") -> None:
+    """Remember that all that has arrived went through a whole rebuild, which applied the retirements of digest `retired`.
+
+    The caller holds the lock of the home's writers.
+    """
+    done = {"seq": _last_arrival(Ledger(home).entries()), "retired": retired}
+    publish_file(home / REBUILT, (json.dumps(done) + "\n").encode("ascii"))
 
 
-def is_rebuilt(home: Path, entries: Iterable[Entry]) -> bool:
-    """Whether every arrival among `entries` has gone through a whole rebuild. One that was killed or failed does not count."""
+def is_rebuilt(home: Path, entries: Iterable[Entry], retired: str = "") -> bool:
+    """Whether every arrival among `entries` and the retirements of digest `retired` have gone through a whole rebuild.
+
+    One that was killed or failed does not count.
+    """
     path = home / REBUILT
-    done = read_object(path, StorageError).get("seq") if path.exists() else 0
-    return isinstance(done, int) and _last_arrival(entries) <= done
+    done = read_object(path, StorageError) if path.exists() else {}
+    seq = done.get("seq", 0)
+    return isinstance(seq, int) and _last_arrival(entries) <= seq and done.get("retired", "") == retired
 
 
 def _last_arrival(entries: Iterable[Entry]) -> int:

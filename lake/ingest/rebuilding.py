@@ -17,6 +17,7 @@ from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import ContractError, StorageError
 
 DAMAGED = "damaged"
+IRREPLACEABLE = frozenset({"coverage.history"})  # derived tables that nothing can be made again from
 LAYOUT_FILE = "layout.json"
 LAYOUT = 2  # 1: derived tables without run buckets, one record a blueprint in urza.*, one directory a graph dataset
 
@@ -31,8 +32,8 @@ def migrate(home: Path, tables: TableStore) -> dict[str, str]:
     """Bring a home of an earlier layout up to date; {} if it is, else one sentence that says what is built again.
 
     What is made of exports or of other tables is removed, for the run around this to build it again. What can't be made again
-    stays: registries, norms, bundles, the ledger, promotions, alerts, and Urza's tables if some of their exports are gone. The
-    caller holds the ingest lock.
+    stays: registries, norms, bundles, the ledger, retirements, promotions, alerts, and Urza's tables if some of their exports
+    are gone. The caller holds the ingest lock.
     """
     path = home / LAYOUT_FILE
     if path.exists() and read_object(path, StorageError).get("layout") == LAYOUT:
@@ -98,7 +99,8 @@ def remove_table(home: Path, tables: TableStore, name: str) -> str:
     """Remove a table for it to be built again; one whose exports are gone in part is moved aside instead."""
     # a table that starts again has other versions: pins of the old ones would name the wrong content
     release(home, tables, [name])
-    if not _exports_gone(home, name):
+    irreplaceable = name in IRREPLACEABLE
+    if not irreplaceable and not _exports_gone(home, name):
         tables.remove(name)
         return "removed"
     aside = home / DAMAGED
@@ -106,7 +108,8 @@ def remove_table(home: Path, tables: TableStore, name: str) -> str:
     number = len(list(aside.iterdir()))
     destination = aside / f"{name}-{number}"
     tables.path(name).rename(destination)
-    return f"moved to {destination}, because some exports it was made from are gone"
+    why = "nothing else holds its rows" if irreplaceable else "some exports it was made from are gone"
+    return f"moved to {destination}, because {why}"
 
 
 def _exports_gone(home: Path, name: str) -> bool:

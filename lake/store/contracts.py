@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake.store.table_store import TableStore
-from schemas.splits import data_set_of, split_of
+from schemas.splits import data_set_of, is_published_on
 
 
 def read_contracts(tables: TableStore, columns: Mapping[str, Sequence[str] | None]) -> dict[str, pa.Table]:
@@ -15,7 +15,7 @@ def read_contracts(tables: TableStore, columns: Mapping[str, Sequence[str] | Non
 
 
 def training_hosts(contracts: Mapping[str, pa.Table], held_out: str | None) -> set[str] | None:
-    """Blueprint ids of the hosts that are trained on; None where no packet names its host.
+    """Blueprint ids of the hosts that the published weights are trained on; None where no packet names its host.
 
     Those of the data set that is `held_out` (experiments are named `<data set>/<architecture>`) are not among them.
     """
@@ -25,4 +25,4 @@ def training_hosts(contracts: Mapping[str, pa.Table], held_out: str | None) -> s
     if not pairs:
         return None
     kept_out = {row["blueprint_id"] for row in pairs if held_out and data_set_of(row["experiment_name"]) == held_out}
-    return {row["blueprint_id"] for row in pairs if split_of(row["blueprint_id"]) == "train"} - kept_out
+    return {row["blueprint_id"] for row in pairs if is_published_on(row["blueprint_id"])} - kept_out

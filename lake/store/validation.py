@@ -1,6 +1,6 @@
 """Rows against their table's declaration before they are committed: what breaks it is refused, by the names of its rows."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,10 +11,11 @@ from lake.store.pruning import SCOPE
 from schemas.contracts import TABLES
 from schemas.contracts.reasons import declared_rejects
 from schemas.derived.tables import DECLARED
-from schemas.errors import StorageError, TamiyoError
+from schemas.errors import RowsRefused, StorageError, TamiyoError
 from schemas.table_declaration import DeclaredTable, Part
 
 BATCH_ROWS = 65_536  # rows of a stream that are looked at together
+NOT_COMMITTED = "None of these rows was committed, the table is as it was"
 _NAMED = 3
 
 
@@ -40,9 +41,9 @@ def refuse(
     from schemas.row_rules import breaches, wrong_columns
 
     wrong = wrong_columns(table, rows.schema)
-    said = [wrong] if wrong is not None else [breach.text for breach in breaches(table, rows, part)]
+    said = {"columns": wrong} if wrong is not None else {one.rule.name: one.text for one in breaches(table, rows, part)}
     if wrong is None and runs is not None:
-        said += _of_other_runs(rows, runs)
+        said |= _of_other_runs(rows, runs)
     if said:
         raise _error(error, table, said)
 
@@ -51,26 +52,29 @@ def refuse_copies(table: DeclaredTable, rows: pa.Table) -> None:
     """Raise StorageError if rows, of which the columns of keys are enough, share a key."""
     from schemas.row_rules import breaches
 
-    said = [breach.text for breach in breaches(table, rows, "keys")]
+    said = {breach.rule.name: breach.text for breach in breaches(table, rows, "keys")}
     if said:
         raise _error(StorageError, table, said)
 
 
-def _error(error: type[TamiyoError], table: DeclaredTable, said: list[str]) -> TamiyoError:
-    return error(
-        f"table {table.name}: {'. '.join(said)}. None of these rows was committed, the table is as it was; "
+def _error(error: type[TamiyoError], table: DeclaredTable, said: Mapping[str, str]) -> TamiyoError:
+    """The error of broken rules, by name; one of storage also tells the table and the rules."""
+    message = (
+        f"table {table.name}: {'. '.join(said.values())}. {NOT_COMMITTED}; "
         "what made them is at fault: correct it, then run again"
     )
+    return RowsRefused(message, table.name, said) if error is StorageError else error(message)
 
 
-def _of_other_runs(rows: pa.Table, runs: Collection[str]) -> list[str]:
+def _of_other_runs(rows: pa.Table, runs: Collection[str]) -> dict[str, str]:
     """Rows beside the runs that are replaced would stand in the table twice."""
     column = rows.column(SCOPE)
     other = rows.filter(pc.invert(pc.is_in(column, value_set=pa.array(sorted(runs), pa.string()))))
     if not other.num_rows:
-        return []
+        return {}
     named = ", ".join(str(run) for run in other.column(SCOPE).unique().to_pylist()[:_NAMED])
-    return [f"replaced runs: expected rows of the {len(runs)} training runs to replace, found {other.num_rows} rows of {named}"]
+    said = f"replaced runs: expected rows of the {len(runs)} training runs to replace, found {other.num_rows} rows of {named}"
+    return {"replaced_runs": said}
 
 
 @dataclass

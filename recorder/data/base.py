@@ -47,13 +47,17 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Share:
-    """One host's share of a data set: disjoint training, validation and test examples; `glance` is half of validation's."""
+    """One host's share of a data set: disjoint training, validation and test examples.
+
+    `glance` is half of validation's, `held` validation's followed by test's.
+    """
 
     train: Examples
     validation: Examples
     test: Examples
     data: DataSet
     glance: Examples
+    held: Examples
 
 
 def share_of(data: DataSet, *, samples: int, held: int, generator: torch.Generator) -> Share:
@@ -62,8 +66,9 @@ def share_of(data: DataSet, *, samples: int, held: int, generator: torch.Generat
     order = torch.randperm(len(examples), generator=generator)
     held = min(held, len(examples) // 5)
     validation, test, rest = order[:held], order[held : 2 * held], order[2 * held :]
-    train, seen, kept, glance = (examples.take(part) for part in (rest[:samples], validation, test, validation[::2]))
-    return Share(train, seen, kept, data, glance)
+    parts = (rest[:samples], validation, test, validation[::2], order[: 2 * held])
+    train, seen, kept, glance, both = (examples.take(part) for part in parts)
+    return Share(train, seen, kept, data, glance, both)
 
 
 def standardized(inputs: Tensor) -> Tensor:

@@ -16,9 +16,8 @@ from recorder.speech.health import CPU_SECONDS
 from recorder.speech.uplift import Outcome
 from schemas.configuration import RISK_CLASSES
 from schemas.kernels import KERNELS
-from schemas.splits import HELD_OUT_DATA_SET, split_of
+from schemas.splits import HELD_OUT_DATA_SET, SPLITS, split_of
 
-_SPLITS = ("train", "validation", "test", "held out")
 Pairs = Mapping[MeasuredPair, list[Outcome]]
 
 
@@ -60,13 +59,12 @@ def _summary(runs: Mapping[str, Run], pairs: Pairs) -> list[str]:
         datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M")
         for ns in (min(r.first_ns for r in runs.values()), max(r.last_ns for r in runs.values()))
     )
-    splits: Counter[str] = Counter(split_of(run.host) for run in runs.values() if run.data_set != HELD_OUT_DATA_SET)
-    splits["held out"] = len(runs) - sum(splits.values())
+    splits = Counter(split_of(run.host, run.data_set, HELD_OUT_DATA_SET) for run in runs.values())
     measured = sum(map(len, pairs.values()))
     kernels = len({pair.kernel for pair in pairs})
     return [
         f"- Recorded from {first} to {last} UTC.",
-        f"- {len(runs)} hosts, one run each ({', '.join(f'{splits[s]} {s}' for s in _SPLITS)}), "
+        f"- {len(runs)} hosts, one run each ({', '.join(f'{splits[s]} {s}' for s in SPLITS)}), "
         f"{sum(run.packets for run in runs.values())} packets, {sum(run.stress for run in runs.values())} hosts under stress.",
         f"- {len(pairs)} outcomes (a state, seed, kernel and blending method at a horizon) of {measured} measured replicates; "
         f"{kernels} kernels, horizons of {', '.join(map(str, sorted({pair.horizon for pair in pairs})))} steps.",

@@ -33,7 +33,7 @@ from recorder.watch.observation import Observation
 from recorder.watch.watcher import watch
 from schemas.configuration import BLENDING_METHODS
 from schemas.leyline import leyline_pb2 as pb
-from schemas.splits import HELD_OUT_DATA_SET, split_of
+from schemas.splits import CHECK_BUCKET, HELD_OUT_DATA_SET, split_bucket
 
 SHEET_HORIZON = 50
 FIRST_SHEET_INDEX = 100_000  # far from every recorded host
@@ -67,7 +67,7 @@ def sheet_hosts(plan: RecordPlan, wanted: Collection[str]) -> Iterator[HostSpec]
     while found < plan.sheet_hosts and wanted and able:
         data, kind = able[index % len(able)]
         spec = draw_host(plan.seed, index, data, kind, stress=found % 3 == 2)
-        if split_of(spec.blueprint_id) == "train":
+        if split_bucket(spec.blueprint_id) < CHECK_BUCKET:
             found += 1
             yield spec
         index += 1

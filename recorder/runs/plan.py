@@ -1,7 +1,7 @@
 """What a recording shall be: pydantic configuration, and the hosts that follow from it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -11,6 +11,17 @@ from recorder.runs.compiling import USUAL_BACKEND, known_backend
 from recorder.runs.grid import Grid
 
 Format = Literal["mixed", "binpb", "wal", "ndjson", "ndjson.gz", "ndjson.zst", "parquet"]
+
+
+REPLICATED: Final = 5  # every how many hosts a pair is tried twice
+FIRST_STATE: Final = 60  # step of the first state under trial
+_LAST_STATE: Final = 180
+
+
+def state_steps(count: int) -> tuple[int, ...]:
+    """Steps of `count` states (1 to 12) under trial in a run, all of them at packets: from 60 on, evenly before 180."""
+    apart = (_LAST_STATE - FIRST_STATE) // count // 10 * 10
+    return tuple(FIRST_STATE + apart * number for number in range(count))
 
 
 class RecordPlan(BaseModel):
@@ -30,14 +41,16 @@ class RecordPlan(BaseModel):
     rotate_hosts: int = Field(default=12, ge=1, description="hosts a file: when a batch is complete its files appear")
     every: int = Field(default=10, ge=2, description="steps between packets")
     warmup_steps: int = Field(default=40, ge=20)
-    states: tuple[int, ...] = Field(default=(60,), description="steps at which kernels are tried")
+    states: tuple[int, ...] = Field(default=state_steps(1), description="steps at which kernels are tried")
     graft_steps: tuple[int, ...] = Field(default=(50, 120), description="steps at which a graft of the run's own germinates")
     total_steps: int = Field(default=200, ge=60)
     sites: int = Field(default=2, ge=1, le=4, description="candidate sites; every fourth host has one more, every eighth two")
-    kernels: int | None = Field(default=6, ge=2, description="kernels tried in a state, dealt to its sites; None = all at each")
+    kernels: int | None = Field(
+        default=14, ge=2, description="pairs of a state: kernels dealt to its sites; None = all at each"
+    )
     methods: int = Field(default=1, ge=0, le=3, description="other blending methods that one of the pairs is tried with")
-    replicates: int = Field(default=2, ge=1, description="of every pair")
-    replicate_cap: int = Field(default=3, ge=1, description="of a pair whose |mean u| is under two standard errors")
+    replicates: int | None = Field(default=None, ge=1, description="of every pair; None = one, and two on every fifth host")
+    replicate_cap: int = Field(default=2, ge=1, description="of a pair whose |mean u| is under two standard errors")
     horizons: tuple[int, ...] = Field(default=(50, 100))
     long_horizon: int = Field(default=200, ge=20)
     long_every: int = Field(default=10, ge=0, description="every how many hosts the long horizon is measured; 0 = never")
@@ -76,7 +89,11 @@ class RecordPlan(BaseModel):
 
     def grid_of(self, index: int) -> Grid:
         """What is tried in a state of host `index`."""
-        return Grid(self.replicates, self.horizons_of(index), self.kernels, self.replicate_cap, self.methods)
+        return Grid(self.replicates_of(index), self.horizons_of(index), self.kernels, self.replicate_cap, self.methods)
+
+    def replicates_of(self, index: int) -> int:
+        """Replicates of every pair of host `index`: where none are asked for, a fifth of the hosts says what noise there is."""
+        return self.replicates or (2 if index % REPLICATED == REPLICATED - 1 else 1)
 
     def horizons_of(self, index: int) -> tuple[int, ...]:
         """Horizons of host `index`: every `long_every`-th is followed to the long one as well."""
@@ -97,12 +114,13 @@ def describe(plan: RecordPlan, *, already: int = 0) -> list[str]:
     stress = f"1 in {round(1 / plan.stress_share)}" if plan.stress_share else "none"
     kinds = ", ".join(f"{data}/{kind}" for data, kind in dict.fromkeys(plan.pairs()))
     tried = f"{plan.kernels} fitting kernels" if plan.kernels else "every fitting kernel"
+    again = f"{plan.replicates} replicate(s)" if plan.replicates else f"1 replicate, 2 on every {REPLICATED}th host"
     steps, horizons = (", ".join(map(str, values)) for values in (plan.states, plan.horizons))
     return [
         f"recording {end}{clock} of seed {plan.seed} into {plan.exports.name}, {plan.workers} worker(s), {already} done before",
         f"hosts: {kinds}; {stress} under stress",
         f"each: {plan.total_steps} steps, a packet every {plan.every}; at steps {steps} {tried} at "
-        f"{plan.sites} to {plan.sites_of(7)} sites, {plan.replicates} to {plan.replicate_cap} replicates, "
+        f"{plan.sites} to {plan.sites_of(7)} sites, {again}, "
         f"horizons {horizons}",
         f"first, {plan.sheet_hosts} training hosts of their own give the kernels' safety sheets",
     ]

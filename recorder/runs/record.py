@@ -1,5 +1,6 @@
 """`record`: carry out a plan. Two phases, whole files, and a journal, so that a killed recording can go on."""
 
+import gc
 import json
 import signal
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing import active_children, get_context, resource_tracker
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -169,7 +171,17 @@ def _indices(session: _Session) -> Iterator[int]:
 
 
 def _one_host(plan: RecordPlan, index: int, risks: dict[str, float]) -> Records:
-    return record_host(plan, plan.host(index), risks, Clock())
+    records = record_host(plan, plan.host(index), risks, Clock())
+    _settle()
+    return records
+
+
+@cache
+def _settle() -> None:
+    """Take what the first host brought in (torch's compiler, the data) out of every later garbage collection, which would
+    look through its million objects again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _in_process(session: _Session, risks: dict[str, float]) -> None:

@@ -1,6 +1,8 @@
 """Training steps that repeat exactly: each step's batch and random state follow from its number and a seed alone."""
 
 import copy
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,31 +35,75 @@ def step_seed(*parts: int) -> int:
 
 
 def train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, data: Examples, *, batch: int, clip: float, seed: int
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: Examples,
+    *,
+    batch: int,
+    clip: float,
+    seed: int,
+    bare: bool = False,
 ) -> Tensor:
-    """One optimizer step on a batch drawn with `seed`; returns the batch's loss before the step (a detached scalar)."""
+    """One optimizer step on a batch drawn with `seed`; returns the batch's loss before the step (a detached scalar).
+
+    `bare`: the optimizer has no hooks, and its step is called without what serves them. The result is the same bit for bit.
+    """
     torch.default_generator.manual_seed(seed)
     part = data.take(torch.randint(len(data), (batch,)))
-    optimizer.zero_grad(set_to_none=True)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter in parameters:
+        parameter.grad = None
     loss = cross_entropy(model(part.inputs), part.targets)
     loss.backward()
     if clip > 0:
-        torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
-    optimizer.step()
+        clip_gradients(parameters, clip)
+    if bare:
+        _step_bare(optimizer)
+    else:
+        optimizer.step()
     return loss.detach()
 
 
-@torch.no_grad()
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> None:
+    """Scale the gradients so that their common L2 norm is at most `limit`; `clip_grad_norm_` without its checks of devices."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if gradients:
+        scale = limit / (float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) + 1e-6)
+        if not scale >= 1.0:  # a norm that is no number spreads to every gradient
+            torch._foreach_mul_(gradients, scale)
+
+
+def _step_bare(optimizer: torch.optim.Optimizer) -> None:
+    """An optimizer's step without what torch wraps around it: hooks, a profiler's record, a graph break."""
+    with torch.no_grad():
+        inspect.unwrap(type(optimizer).step)(optimizer)
+
+
+@torch.inference_mode()
 def evaluate(model: nn.Module, data: Examples) -> Scores:
     """Loss and accuracy on a whole split, in eval mode; the training flags come back as they were."""
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
-    logits = model(data.inputs)
-    for module, training in flags.items():
-        module.training = training
+    logits = _logits(model, data.inputs)
     losses = cross_entropy(logits, data.targets, reduction="none")
     accuracy = float((logits.argmax(dim=1) == data.targets).float().mean())
     return Scores(float(losses.mean()), accuracy, losses)
+
+
+@torch.inference_mode()
+def mean_losses(model: nn.Module, data: Examples, sizes: Sequence[int]) -> list[float]:
+    """Mean loss on each of the splits that lie one after the other in `data`, `sizes` examples each, by one forward pass."""
+    losses = cross_entropy(_logits(model, data.inputs), data.targets, reduction="none")
+    return [float(part.mean()) for part in losses.split(list(sizes))]
+
+
+def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The model's output in eval mode; the training flags come back as they were."""
+    trained = [module for module in model.modules() if module.training]
+    for module in trained:
+        module.training = False
+    logits: Tensor = model(inputs)
+    for module in trained:
+        module.training = True
+    return logits
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from recorder.hosts import Host
 from recorder.kernels import Kernel, Site
 from recorder.runs.grafts import Graft, attach, seed_mode
 from recorder.runs.schedules import alpha_at
-from recorder.runs.training import Snapshot, evaluate, step_seed, train_step
+from recorder.runs.training import Snapshot, evaluate, mean_losses, step_seed, train_step
 from recorder.speech.uplift import Outcome, log_ratio
 
 LOOK_EVERY: Final = 10  # steps between looks at the validation loss on the way, on every other of its examples
@@ -76,7 +76,8 @@ def run_trial(
         if graft is not None and treatment is not None:
             graft.alpha = alpha_at(treatment.blending, step, treatment.alpha_steps)
         seed = stream(step) if stream else step_seed(spec.seed, spec.index, state.step, replicate, 11, step)
-        path.training.append(float(train_step(model, optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=seed)))
+        loss = train_step(model, optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=seed, bare=True)
+        path.training.append(float(loss))
         if not math.isfinite(path.training[-1]):
             break
         look(host, model, graft, path, step, horizons=() if dense else horizons)
@@ -95,9 +96,11 @@ def look(
     if not whole and step % LOOK_EVERY:
         return
     with seed_mode(graft, training=False):
-        path.validation[step] = evaluate(model, host.share.validation if whole else host.share.glance).loss
-        if whole:
-            path.test[step] = evaluate(model, host.share.test).loss
+        if not whole:
+            path.validation[step] = evaluate(model, host.share.glance).loss
+            return
+        sizes = (len(host.share.validation), len(host.share.test))
+        path.validation[step], path.test[step] = mean_losses(model, host.share.held, sizes)
 
 
 def compare(control: Trajectory, treated: Trajectory, *, base_loss: float, horizon: int, replicate: int) -> Outcome:

@@ -87,7 +87,7 @@ def _layer(subject: Subject, probe: Probe, numbers: Numbers, path: str, interval
         update = total_norm(numbers.update, keys)
     if gradient is not None:
         variance = subject.history(f"layer/{path}").add(gradient)
-    if moved == 0.0 and update and subject.follow:
+    if moved == 0.0 and update:
         moved = None  # written to past autograd, as a fused optimizer does, which counts no version
     return pb.LayerTelemetry(
         layer_id=path,

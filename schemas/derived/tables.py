@@ -26,6 +26,16 @@ VERSIONS: Final = DeclaredTable(
     ),
     keys=(("table", "training_run"),),
 )
+RETIRED: Final = DeclaredTable(
+    "operations.retired",
+    (
+        DeclaredColumn("training_run_id", pa.string(), "Training run that is left out of all that is derived."),
+        DeclaredColumn("reason", pa.string(), "Why it was retired."),
+        DeclaredColumn("retired_at_ns", pa.int64(), "When it was retired [ns since 1970 UTC].", low=0),
+        DeclaredColumn("by", pa.string(), "User who retired it."),
+    ),
+    keys=(("training_run_id",),),
+)
 DECLARED: Final[Mapping[str, DeclaredTable]] = {
     **FEATURES,
     **COVERAGE,
@@ -33,5 +43,6 @@ DECLARED: Final[Mapping[str, DeclaredTable]] = {
     **REGISTRY_TABLES,
     **TRAINING,
     VERSIONS.name: VERSIONS,
+    RETIRED.name: RETIRED,
 }
 DERIVED: Final[Mapping[str, pa.Schema]] = {name: table.arrow_schema for name, table in DECLARED.items()}

@@ -5,11 +5,12 @@ from typing import Final
 import pyarrow as pa
 
 from schemas.configuration import RISK_CLASSES
+from schemas.splits import SPLITS
 from schemas.table_declaration import DeclaredColumn, DeclaredTable
 
 KEYS: Final = ("training_run_id", "packet_id", "seed_id", "kernel", "horizon")
 RISK_COLUMNS: Final = tuple(f"risk_{name}" for name in RISK_CLASSES)
-SPLITS: Final = ("train", "validation", "test", "held_out")
+JUDGED: Final = ("out_of_fold", "bucket_7", "held_out")  # predictions by networks that never saw the host
 
 _RUN, _PACKET, _SEED, _KERNEL, _HORIZON = (
     DeclaredColumn("training_run_id", pa.string(), "Training run of the row."),
@@ -18,7 +19,13 @@ _RUN, _PACKET, _SEED, _KERNEL, _HORIZON = (
     DeclaredColumn("kernel", pa.string(), "Kernel that was grafted: its blueprint id."),
     DeclaredColumn("horizon", pa.int64(), "Steps from the graft to the measurement [training steps]."),
 )
-_SPLIT: Final = DeclaredColumn("split", pa.string(), "Split of the host: train, validation, test or held_out.", values=SPLITS)
+_SPLIT: Final = DeclaredColumn("split", pa.string(), "Split of the host: fold_0 to fold_4, or held_out.", values=SPLITS)
+_PART: Final = DeclaredColumn(
+    "split",
+    pa.string(),
+    "Who was judged: all folds, each by the network that never saw it; bucket 7 or the held-out data set by the published one.",
+    values=JUDGED,
+)
 _METHODS: Final = pa.list_(pa.struct([("method", pa.string()), ("u", pa.float64())]))
 
 
@@ -48,8 +55,7 @@ _EXAMPLES: Final = DeclaredTable(
         _HORIZON,
         _number(
             "u",
-            "Mean uplift over the replicates on validation data [nats of loss]; above 0 if the graft helped.",
-            nullable=False,
+            "Mean uplift over the replicates on validation data [nats of loss]; above 0 if it helped, NULL if it diverged.",
         ),
         _number("u_test", "Mean uplift on the hosts' test data [nats of loss]; NULL if it was not measured."),
         DeclaredColumn(
@@ -62,7 +68,9 @@ _EXAMPLES: Final = DeclaredTable(
         ),
         DeclaredColumn("replicates", pa.int64(), "Field reports that the row is the mean of.", low=1),
         _number("u_first", "Uplift of the first replicate [nats]."),
-        _number("u_second", "Uplift of the second replicate [nats]; NULL if there is one only."),
+        _number("u_second", "Uplift of the second replicate of the same blending method [nats]; NULL if there is one only."),
+        _number("u_test_first", "Uplift of the first replicate on the hosts' test data [nats]."),
+        _number("u_test_second", "Uplift of the second replicate on the hosts' test data [nats]; NULL if there is one only."),
         DeclaredColumn(
             "risk_class",
             pa.string(),
@@ -88,7 +96,12 @@ _PREDICTIONS: Final = DeclaredTable(
         _KERNEL,
         _HORIZON,
         _MODEL,
-        _SPLIT,
+        DeclaredColumn(
+            "split",
+            pa.string(),
+            "fold_0 to fold_4 if a network judged it that never saw that fold; bucket_7 or held_out if the published one did.",
+            values=(*SPLITS, "bucket_7"),
+        ),
         _number("value", "Predicted uplift [nats]."),
         _number(
             "value_low", "Lower bound of the calibrated interval of the uplift [nats]; NULL if the model states no deviation."
@@ -108,14 +121,14 @@ _PREDICTIONS: Final = DeclaredTable(
             "Score that orders the (seed, kernel) pairs of a packet; the highest is the model's choice.",
         ),
     ),
-    keys=((*KEYS, "model"),),
+    keys=((*KEYS, "model", "split"),),
     at_most=(("value_low", "value_high"),),
 )
 _EVALUATION: Final = DeclaredTable(
     "training.evaluation",
     (
         _MODEL,
-        _SPLIT,
+        _PART,
         _text("metric", "Name of the figure; gap_closed/<kind>=<group> is the gap closed on one group of hosts."),
         _number("value", "The figure [unit of the metric]; NULL if it can't be computed."),
         _number("low", "Lower bound of its bootstrap interval over hosts; NULL if there is none."),
@@ -132,7 +145,7 @@ _CALIBRATION: Final = DeclaredTable(
         _share("accuracy", "Share of right predictions in the bin, from 0 to 1; NULL if the bin is empty."),
         DeclaredColumn("count", pa.int64(), "Examples in the bin.", low=0),
         DeclaredColumn("stage", pa.string(), "before or after temperature scaling.", values=("before", "after")),
-        _SPLIT,
+        _PART,
     ),
     keys=(("split", "stage", "bin"),),
 )

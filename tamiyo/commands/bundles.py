@@ -28,7 +28,7 @@ Examples:
 
     tamiyo promote BUILD_ID
 
-    tamiyo promote BUILD_ID --waive gap_closed --reason "first model, reviewed by hand"
+    tamiyo promote BUILD_ID --waive choice --reason "first model, reviewed by hand"
 """
 _ROLLBACK = """
 Serve an older bundle again: the one before, or the one that is named.
@@ -77,11 +77,17 @@ def preflight(bundle: Bundle, against: Against = None, home: Home = None) -> Res
 
 def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: Reason = "") -> Result:
     """Exit status 0 where the bundle serves now; 1 where it was refused."""
+    from gnn.bundle import GateConfig
     from gnn.bundle import promote as move
     from lake.builds import whole_build_id
+    from lake.store.table_store import TableStore
+    from tamiyo_assets.champion import challenge_serving
 
-    where = resolve(home=home).home
-    return _moved(move(where, whole_build_id(where, build_id), dict.fromkeys(waive or [], reason)))
+    settings = resolve(home=home)
+    whole = whole_build_id(settings.home, build_id)
+    challenge_serving(settings.home, TableStore(settings.home), whole)
+    config = GateConfig.model_validate(settings.gates)
+    return _moved(move(settings.home, whole, dict.fromkeys(waive or [], reason), config))
 
 
 def rollback(build_id: OlderBuild = None, home: Home = None) -> Result:

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from lake.settings import resolve
+from lake.settings import Settings, resolve
 from tamiyo.commands.options import Exit, Home, Result, fail, printing, reported
+from tamiyo.commands.retire import retired_now
 from tamiyo.terminal import table
 
 _EXAMPLES = """
@@ -32,10 +33,13 @@ def register(app: typer.Typer) -> None:
 
 def coverage(home: Home = None, run: Run = None, below: Below = 1.1) -> Result:
     """Exit status 0; 1 where there is no coverage yet or no such run."""
-    rows = _rows(home, run)
+    settings = resolve(home=home)
+    retired = retired_now(settings)
+    rows = _rows(settings, run, [one for one in retired if one["training_run_id"] == run])
     shown = [row for row in rows if row["ratio"] is None or row["ratio"] < below]
     headers = ("key", "system to ask", "mandatory", "measured", "elements", "coverage")
-    return Result({"keys": shown}, printing(table(*headers, rows=map(_cells, shown))))
+    notes = [f"{len(retired)} retired training runs are left out; `tamiyo retire` lists them."] if retired else []
+    return Result({"keys": shown, "retired": retired}, printing(table(*headers, rows=map(_cells, shown)), *notes))
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -44,14 +48,16 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     return row["key"], row["system"], mandatory, f"{row['measured']:,}", f"{row['elements']:,}", ratio
 
 
-def _rows(home: Home, run: str | None) -> list[dict[str, Any]]:
+def _rows(settings: Settings, run: str | None, retired: list[dict[str, Any]]) -> list[dict[str, Any]]:
     from gnn.coverage.ratios import summed_by_key
     from lake.store.table_store import TableStore
 
-    tables = TableStore(resolve(home=home).home)
+    tables = TableStore(settings.home)
     if not tables.exists("coverage.by_key"):
         fail("coverage.by_key: expected a table, found none; run `tamiyo run` first", Exit.REFUSED)
     rows = tables.read("coverage.by_key", runs=[run] if run else None)
+    if retired and not rows.num_rows:
+        fail(f"training run {run!r}: expected one with coverage, found it retired: {retired[0]['reason']}", Exit.REFUSED)
     if run and not rows.num_rows:
         fail(
             f"training run {run!r}: expected one with coverage, found none; `tamiyo coverage` without --run has all",

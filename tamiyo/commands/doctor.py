@@ -66,7 +66,7 @@ def doctor(
     if prune_instance:
         return _prune(settings.dagster_home, keep_days)
     root = Exports(settings.exports) if settings.exports.is_dir() else None
-    found = examine(settings.home, exports=root, repair=repair)
+    found = examine(settings.home, exports=root, repair=repair, silent_after=settings.freshness)
 
     def show(terminal: Terminal) -> None:
         for finding in found:

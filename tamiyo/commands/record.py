@@ -24,6 +24,10 @@ Examples:
 
     tamiyo record --minutes 5 --format ndjson.zst
 
+    tamiyo record --hosts 40 --kernels 14 --replicates 1      # many hosts, each pair once: the cheap way to learn
+
+    tamiyo record --hosts 12 --states 3 --replicates 2        # three moments of each run, and how far a label can be trusted
+
     tamiyo record --hosts 12 --compile-backend inductor
 
     tamiyo record --oona redis://127.0.0.1:6379 --from recorder/sample --rate 50
@@ -45,6 +49,14 @@ Backend = Annotated[
         help="What torch.compile compiles kernels and hosts with; `inductor` needs a C++ compiler and up to 20 s a module.",
     ),
 ]
+Kernels = Annotated[
+    int, typer.Option("--kernels", min=2, help="Pairs a state: so many kernels are dealt to its 2 to 4 sites and tried there.")
+]
+Replicates = Annotated[
+    int | None,
+    typer.Option("--replicates", min=1, help="Of every pair; default 1, and 2 on every fifth host.", show_default=False),
+]
+States = Annotated[int, typer.Option("--states", min=1, max=12, help="Moments of each run in which kernels are tried.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that record at once.")]
 
 Oona = Annotated[
@@ -70,6 +82,9 @@ def record(
     seed: Seed = 1,
     format: Format = "mixed",
     workers: Workers = 1,
+    kernels: Kernels = 14,
+    replicates: Replicates = None,
+    states: States = 1,
     compile_backend: Backend = "aot_eager",
     oona: Oona = None,
     source: Source = None,
@@ -77,7 +92,7 @@ def record(
     as_json: AsJson = False,
 ) -> Result:
     """Exit status 0; 1 where the recording was refused; 2 for arguments that make no plan."""
-    from recorder.runs.plan import RecordPlan
+    from recorder.runs.plan import RecordPlan, state_steps
     from recorder.runs.record import record as carry_out
 
     console = Terminal(quiet=as_json)
@@ -85,8 +100,9 @@ def record(
         if oona is None:
             fail(f"--from {source}: expected --oona URL with it, found none; say where to send these exports", Exit.USAGE)
         return _send(source, None, oona, rate, console)
-    asked = {"minutes": minutes, "hosts": hosts, "seed": seed, "format": format, "workers": workers}
-    asked["compile_backend"] = compile_backend
+    asked: dict[str, object] = {"minutes": minutes, "hosts": hosts, "seed": seed, "format": format, "workers": workers}
+    asked |= {"kernels": kernels, "replicates": replicates, "compile_backend": compile_backend}
+    asked["states"] = state_steps(states)
     try:
         plan = RecordPlan.model_validate(
             {"exports": exports or Path(os.environ.get("TAMIYO_EXPORTS") or DEFAULT_EXPORTS), **asked}

@@ -1,7 +1,8 @@
-"""What is stored of exports: the ledger of arrivals, noted digests, Delta tables, and the pins of builds."""
+"""What is stored of exports: the ledger of arrivals, retirements, noted digests, Delta tables, and the pins of builds."""
 
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lake.accounting import accounting
@@ -9,11 +10,14 @@ from lake.builds import pin_files, pinned, release
 from lake.durable.file_digest import file_digest
 from lake.durable.publish import lock
 from lake.exports.digests import DIGESTS, read_noted, signature_of
+from lake.exports.feeds import silent_feeds
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger
 from lake.ingest.ingest import INGEST_LOCK, Ingest
 from lake.ingest.rebuilding import remove_table, with_rejects
 from lake.ingest.replay_plan import finish
+from lake.retirement import Retirements
+from lake.settings import has_own_exports
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
@@ -27,6 +31,24 @@ def examine_ledger(home: Path) -> Iterator[Finding]:
         Ledger(home).entries()
     except StorageError as error:
         yield Finding(str(Ledger(home).journal.path), str(error))
+
+
+def examine_retirements(home: Path) -> Iterator[Finding]:
+    """A damaged journal of retirements; nothing else knows which runs are retired."""
+    try:
+        Retirements(home).current()
+    except StorageError as error:
+        yield Finding(str(Retirements(home).journal.path), str(error))
+
+
+def examine_feeds(home: Path, silent_after: timedelta) -> Iterator[Finding]:
+    """Upstream systems that sent exports once and nothing new for longer than `silent_after`; the sample's home has none."""
+    try:
+        entries = Ledger(home).entries() if has_own_exports(home) else []
+    except StorageError:  # `examine_ledger` tells it
+        return
+    for feed in silent_feeds(entries, silent_after, datetime.now(UTC)):
+        yield Finding(f"feed {feed.system}", feed.text)
 
 
 def examine_digests(home: Path, *, repair: bool) -> Iterator[Finding]:

@@ -15,7 +15,9 @@ from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 from lake.alert_outbox import AlertOutbox
 from lake.alerts.book import Evaluation, Problem
 from lake.alerts.transitions import overdue
+from lake.settings import Settings
 from tamiyo_assets.alerts.event_log import between, newest_event
+from tamiyo_assets.standing import report_standing
 
 _INTERVAL_SECONDS: Final = 10
 _FOLLOWED_FOR: Final = timedelta(days=7)
@@ -44,15 +46,17 @@ class _Cursor:
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Queues alerts of checks while runs go on, of failed runs and sensors; delivers and retries by the clock.",
 )
-def alert_delivery_sensor(context: dg.SensorEvaluationContext, alerts: ResourceParam[AlertOutbox]) -> dg.SensorResult:
-    """Look at the events since the last tick and at the newest tick of each sensor and schedule, then post what is due."""
+def alert_delivery_sensor(
+    context: dg.SensorEvaluationContext, settings: ResourceParam[Settings], alerts: ResourceParam[AlertOutbox]
+) -> dg.SensorResult:
+    """Look at new events, at the newest tick of each sensor and schedule and at the feeds, then post what is due."""
     cursor = _Cursor.parse(context.cursor)
     last = newest_event(context.instance)
     # ids that went back are of another event log, or of one that was wiped
     after = cursor.event if cursor.event is not None and cursor.event <= last else None
     found = between(context.instance, after, last, alerts.home)
     changed = sum(alerts.of(home).observe(evaluations) for home, evaluations in found.items())
-    changed += alerts.observe(_ticks(context.instance))
+    changed += alerts.observe(_ticks(context.instance)) + report_standing(settings, alerts)
     now = alerts.clock()
     seen = {home: at for home, at in cursor.homes.items() if _is_followed(alerts.of(Path(home)), at, now)}
     homes = {**seen, **{str(home): now.isoformat() for home in found if home != alerts.home}}

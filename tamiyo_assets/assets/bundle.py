@@ -12,6 +12,7 @@ from lake.settings import Settings
 from lake.store.versions import Versions
 from schemas.errors import PromotionRefused
 from tamiyo_assets.assets.model import BUNDLE
+from tamiyo_assets.assets.problems import Problem, check_result
 from tamiyo_assets.assets.reports import SLOW, Reporter, key_of, kinds_of
 
 PROMOTION: Final = key_of("bundle.current")
@@ -56,12 +57,14 @@ def _serving(settings: Settings, now: str | None, refusal: str) -> dg.AssetCheck
     old = age is not None and age > settings.max_age
     since = f" since {moves[-1]['at']}" if moves else ""
     description = f"Build {now} serves{since}." if now is not None else f"Nothing serves: {refusal}"
-    return dg.AssetCheckResult(
-        asset_key=PROMOTION,
-        check_name=SERVING,
-        passed=now is not None and not old,
+    problems = [Problem("nothing serves", description)] if now is None else []
+    if old:
+        problems.append(Problem("too old", f"{description} Expected one promoted within {settings.max_age.days} days."))
+    return check_result(
+        problems,
+        description,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{description} Expected one promoted within {settings.max_age.days} days." if old else description,
+        check=dg.AssetCheckKey(PROMOTION, SERVING),
         metadata={"serving": now or "none", "days": round(age / timedelta(days=1), 3) if age is not None else "none"},
     )
 
@@ -78,7 +81,7 @@ def promotion_refusal(settings: Settings, build_id: str) -> str:
     if last.get("action") == "rollback" and last.get("previous") == build_id:
         return f"build {build_id} was rolled back at {last['at']}; promote it with `tamiyo promote {build_id}`"
     try:
-        promote(settings.home, build_id, config=GateConfig(**settings.gates))
+        promote(settings.home, build_id, config=GateConfig.model_validate(settings.gates))
     except PromotionRefused as refusal:
         return str(refusal)
     return ""

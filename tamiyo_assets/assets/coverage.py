@@ -1,5 +1,6 @@
 """Coverage: how much of what the graphs are made of was measured, counted from the masks of the feature tables."""
 
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,21 +15,26 @@ from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.derived.features import DANGLING_TABLE, PACKET
 from schemas.derived.tables import DERIVED
+from schemas.errors import RowsRefused
 from schemas.features import CONTEXT, GROUPS
 from tamiyo_assets.assets.features import BATCH_ROWS, feature_increments
 from tamiyo_assets.assets.pictures import picture_metadata
-from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, key_of, kinds_of, schema_specs
 
 COVERAGE_TABLES: Final = ("coverage.by_key", "coverage.by_family", "coverage.gaps")
+HISTORY: Final = "coverage.history"
+_TABLES: Final = (*COVERAGE_TABLES, HISTORY)
 _DESCRIPTIONS: Final = {
     "coverage.by_key": "Per training run and feature: measured elements of all elements, and the system that sends it.",
     "coverage.by_family": "Coverage summed over the keys of each node type and relation.",
     "coverage.gaps": "What is missing, since when, and which system should have sent it.",
+    HISTORY: "Coverage of the runs that each rebuild touched, key by key; it can't be rebuilt.",
 }
 _DEPENDENCIES: Final = {
     "coverage.by_key": [group.table for group in GROUPS],
     "coverage.by_family": ["coverage.by_key"],
     "coverage.gaps": ["coverage.by_key", DANGLING_TABLE],
+    HISTORY: ["coverage.by_key"],
 }
 
 
@@ -45,8 +51,9 @@ _DEPENDENCIES: Final = {
             description=_DESCRIPTIONS[name],
             metadata={COLUMNS: derived_columns(name)},
         )
-        for name in COVERAGE_TABLES
+        for name in _TABLES
     ],
+    check_specs=schema_specs(_TABLES),
     can_subset=True,
 )
 def coverage(
@@ -54,43 +61,77 @@ def coverage(
     settings: ResourceParam[Settings],
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Count the runs whose features changed; the other runs' rows stay as they are."""
-    for done, of in refresh_coverage(tables, versions):
-        context.log.info(f"{done} of {of} training runs counted")
     reporter = Reporter(context, versions)
+    try:
+        for done, of in refresh_coverage(tables, versions):
+            context.log.info(f"{done} of {of} training runs counted")
+        if key_of(HISTORY) in context.selected_asset_keys:
+            note_history(tables, context.run.run_id)
+    except RowsRefused as error:
+        yield from reporter.refused(error)
+        raise
     shown = {"coverage.by_key": _by_key, "coverage.by_family": _by_family, "coverage.gaps": _gaps}
-    for name in COVERAGE_TABLES:
+    for name in _TABLES:
         if key_of(name) in context.selected_asset_keys:
             version = versions.of(name)
-            yield reporter.table(version, shown[name](settings, tables.read(name), version.digest))
+            yield reporter.table(version, shown[name](settings, tables.read(name), version.digest) if name in shown else {})
+        yield from reporter.schema(name)
 
 
 def refresh_coverage(tables: TableStore, versions: Versions) -> Iterator[tuple[int, int]]:
     """Count what changed, a batch of runs at a time; yield how many runs are done, of how many, after each."""
-    increments = Increments("coverage", tables, COVERAGE_TABLES)
-    known = increments.load()
+    increments = _increments(tables)
+    known = _known(increments)
     now = {run: made["inputs"] for run, made in feature_increments(tables).load().items()}
-    for name in COVERAGE_TABLES:
+    for name in _TABLES:
         if not tables.exists(name):
             tables.write(name, DERIVED[name].empty_table())
     gone = [run for run in known if run not in now]
     if gone:
         for name in COVERAGE_TABLES:
             tables.write(name, DERIVED[name].empty_table(), runs=gone)
-        known = {run: inputs for run, inputs in known.items() if run in now}
+        known = {run: made for run, made in known.items() if run in now}
         increments.save(known)
-    stale = sorted(run for run, inputs in now.items() if known.get(run) != inputs)
+    stale = sorted(run for run, inputs in now.items() if run not in known or known[run]["inputs"] != inputs)
     found = {group.table: versions.of(group.table) for group in GROUPS}
     size = {run: sum(version.run(run).rows for version in found.values()) for run in stale}
     done = 0
     for batch in batches_of(stale, size, BATCH_ROWS):
         for name, rows in _counted(tables, batch).items():
             tables.write(name, rows, runs=batch)
-        known |= {run: now[run] for run in batch}
+        known |= {run: {"inputs": now[run], "in_history": False} for run in batch}
         increments.save(known)
         done += len(batch)
         yield done, len(stale)
+
+
+def _increments(tables: TableStore) -> Increments:
+    """What each run was counted from, and whether `coverage.history` has that count."""
+    return Increments("coverage", tables, COVERAGE_TABLES)
+
+
+def _known(increments: Increments) -> dict[str, dict[str, Any]]:
+    """The record of each run; one of an earlier version, which says nothing of history, is none."""
+    return {run: made for run, made in increments.load().items() if isinstance(made, dict)}
+
+
+def note_history(tables: TableStore, rebuild: str) -> None:
+    """Append the coverage of the runs that were counted since the last append to `coverage.history`, if there are any."""
+    from gnn.coverage.shortfalls import history_rows
+
+    increments = _increments(tables)
+    known = _known(increments)
+    touched = sorted(run for run, made in known.items() if not made["in_history"])
+    if not touched:
+        return
+    counts = tables.read("coverage.by_key", runs=touched, columns=["key", "measured", "elements"])
+    # a step that is tried again after it was killed has appended its rows already
+    noted = tables.read(HISTORY, columns=["rebuild_run_id"]).column(0).unique().to_pylist()
+    if counts.num_rows and rebuild not in noted:
+        tables.write(HISTORY, history_rows(counts, rebuild, time.time_ns()), append=True)
+    increments.save({run: made | {"in_history": True} for run, made in known.items()})
 
 
 def _counted(tables: TableStore, batch: list[str]) -> dict[str, pa.Table]:

@@ -11,13 +11,16 @@ import pyarrow.compute as pc
 from dagster import ResourceParam
 
 from gnn.code_version import code_version
+from lake.retirement import retired_runs
 from lake.store.increments import Increments, batches_of
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.derived.features import DANGLING_TABLE
 from schemas.derived.tables import DERIVED
+from schemas.errors import RowsRefused
 from schemas.features import GROUPS, NodeType, Relation
-from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, derived_columns, key_of, kinds_of, schema_specs
+from tamiyo_assets.assets.upstream import RETIRED
 
 if TYPE_CHECKING:
     from gnn.join.inputs import Reach
@@ -40,7 +43,7 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
         *(
             dg.AssetSpec(
                 key_of(group.table),
-                deps=sources_of(group),
+                deps=[*sources_of(group), RETIRED],
                 skippable=True,
                 group_name="features",
                 kinds=kinds_of(key_of(group.table), "deltalake"),
@@ -52,7 +55,7 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
         ),
         dg.AssetSpec(
             key_of(DANGLING_TABLE),
-            deps=[key_of(name) for name in sorted({name for names in _FROM.values() for name in names})],
+            deps=[RETIRED, *(key_of(name) for name in sorted({name for names in _FROM.values() for name in names}))],
             skippable=True,
             group_name="features",
             kinds=kinds_of(key_of(DANGLING_TABLE), "deltalake"),
@@ -61,19 +64,24 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
             metadata={COLUMNS: derived_columns(DANGLING_TABLE)},
         ),
     ],
+    check_specs=schema_specs(FEATURE_TABLES),
     can_subset=True,
 )
 def features(
     context: dg.AssetExecutionContext, tables: ResourceParam[TableStore], versions: ResourceParam[Versions]
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Join the runs whose inputs changed, in batches; the other runs' rows stay as they are."""
-    build = FeatureBuild(tables, versions)
-    for done, of in build.refresh():
-        context.log.info(f"{done} of {of} training runs joined")
     reporter = Reporter(context, versions)
+    try:
+        for done, of in FeatureBuild(tables, versions).refresh():
+            context.log.info(f"{done} of {of} training runs joined")
+    except RowsRefused as error:
+        yield from reporter.refused(error)
+        raise
     for name in FEATURE_TABLES:
         if key_of(name) in context.selected_asset_keys:
             yield reporter.table(versions.of(name))
+        yield from reporter.schema(name)
 
 
 def feature_increments(tables: TableStore) -> Increments:
@@ -90,6 +98,8 @@ class FeatureBuild:
 
         self._tables = tables
         self._own = {name: versions.of(name) for name in OF_RUN}
+        retired = retired_runs(tables)
+        self._runs = [run for run in self._own[STATES].runs if run not in retired]
         self._others = {name: _timed(tables, name) for name in TIMED}
         self._timed: TimedRows = TimedRows(self._others)
         self._increments = feature_increments(tables)
@@ -97,8 +107,7 @@ class FeatureBuild:
     def refresh(self) -> Iterator[tuple[int, int]]:
         """Join what changed, a batch at a time; yield how many runs are done, of how many, after each."""
         known = self._increments.load()
-        runs = self._own[STATES].runs
-        known = self._without_gone(known, [run for run in known if run not in runs])
+        known = self._without_gone(known, [run for run in known if run not in self._runs])
         stale = sorted(self._stale(known))
         self._make_tables()
         done = 0
@@ -113,10 +122,10 @@ class FeatureBuild:
         """Runs whose inputs are not those that are known."""
         from gnn.join.inputs import Reach
 
-        runs = [run for run in self._own[STATES].runs if run in known]
+        runs = [run for run in self._runs if run in known]
         reaches = [Reach(tuple(r["blueprints"]), r["first_ns"], r["last_ns"], r["bare"]) for r in (known[run] for run in runs)]
         now = dict(zip(runs, self._digests(runs, reaches), strict=True))
-        return [run for run in self._own[STATES].runs if run not in now or now[run] != known[run]["inputs"]]
+        return [run for run in self._runs if run not in now or now[run] != known[run]["inputs"]]
 
     def _digests(self, runs: Sequence[str], reaches: Sequence["Reach"]) -> list[str]:
         """One digest (hex) a run of all that its features read: own rows, other systems' rows, code."""

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import dagster as dg
@@ -15,6 +16,7 @@ from gnn.norms.published import load as load_norms
 from gnn.registry.refresh import load as load_registries
 from lake import builds as lineage
 from lake.durable.publish import lock
+from lake.retirement import TABLE, retired_runs, runs_digest, without
 from lake.settings import Settings
 from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
@@ -22,10 +24,23 @@ from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
 from schemas.derived.tables import DERIVED
+from schemas.errors import RowsRefused
 from tamiyo_assets.assets.graphs import DATASET
-from tamiyo_assets.assets.normalization import NORMS
+from tamiyo_assets.assets.normalization import NORMS, fitted_tables
 from tamiyo_assets.assets.registries import registries_directory, registry_key
-from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, SLOW, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import (
+    AFTER_COVERAGE,
+    COLUMNS,
+    ROWS,
+    SLOW,
+    Reporter,
+    derived_columns,
+    key_of,
+    kinds_of,
+    schema_specs,
+)
+from tamiyo_assets.assets.upstream import RETIRED
+from tamiyo_assets.champion import challenge_serving
 
 if TYPE_CHECKING:
     from gnn.bundle.report import BuildReport
@@ -35,23 +50,25 @@ EXAMPLES = key_of("training.examples")
 BUNDLE = dg.AssetKey(["bundle", "tamiyo_gnn_v1"])
 RESULTS = ("training.predictions", "training.evaluation", "training.calibration")
 _SECONDS_BETWEEN_LINES: Final = 10.0
+DESCRIBING: Final = ("urza.blueprint", "urza.layer", "urabrask.bsds")  # what describes the kernels
 _OUTCOMES: Final = ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state")
 Progress = Callable[[str, int, int], None]  # what is done, how many are done, of how many
 _DESCRIPTIONS = {
     "training.predictions": "What each model says of every measured outcome, beside what was measured.",
-    "training.evaluation": "Figures of the model and of its baselines on held-out hosts, with intervals.",
+    "training.evaluation": "Figures of the model and its baselines on hosts that they never saw, with intervals.",
     "training.calibration": "Reliability of the risk head before and after temperature scaling.",
 }
 
 
 @dg.asset(
     key=EXAMPLES,
-    deps=[key_of(name) for name in ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state")],
+    deps=[RETIRED, *(key_of(name) for name in ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state"))],
     group_name="model",
     kinds=kinds_of(EXAMPLES, "deltalake"),
     owners=_OWNER,
     op_tags=AFTER_COVERAGE,
     metadata={COLUMNS: derived_columns("training.examples")},
+    check_specs=schema_specs(["training.examples"]),
     description="One row a measured outcome: packet, seed, kernel and horizon, with its uplift, risk class and split.",
 )
 def examples(
@@ -59,14 +76,13 @@ def examples(
     settings: ResourceParam[Settings],
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Field reports joined with their command and the packet in which it was given."""
     from gnn.model.examples import build_examples
 
     found = build_examples(_outcomes(tables), settings.training)
-    return Reporter(context, versions).table(
-        versions.write("training.examples", found.table), {"unusable_reports": dg.MetadataValue.json(found.unusable)}
-    )
+    unusable = {"unusable_reports": dg.MetadataValue.json(found.unusable)}
+    yield from Reporter(context, versions).written("training.examples", found.table, unusable)
 
 
 @dg.multi_asset(
@@ -95,6 +111,7 @@ def examples(
             description="The checkpoint bundle: weights, manifest, registries, norms, golden outputs, a digest each.",
         ),
     ],
+    check_specs=schema_specs(RESULTS),
     op_tags=SLOW,
 )
 def training(
@@ -102,7 +119,7 @@ def training(
     settings: ResourceParam[Settings],
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Train what these inputs have not trained yet; a build that is published stays as it is.
 
     Without a training state there is no bundle: its output is left out, and the tables of results have no rows.
@@ -110,14 +127,20 @@ def training(
     reporter = Reporter(context, versions)
     build_id = None
     if versions.of("features.context").rows:
-        with lock(settings.home / ".training.lock"):
-            build_id = _published(context, settings, tables, versions)
-            lineage.note_trained(settings.home, build_id)
+        try:
+            with lock(settings.home / ".training.lock"):
+                build_id = _published(context, settings, tables, versions)
+                challenge_serving(settings.home, tables, build_id)
+                lineage.note_trained(settings.home, build_id)
+        except RowsRefused as error:
+            yield from reporter.refused(error)
+            raise
     else:
         context.log.warning("Tolaria sent no training state to make a graph of: nothing to train, no bundle.")
     for name in RESULTS:
         found = versions.of(name) if build_id is not None else versions.write(name, DERIVED[name].empty_table())
         yield reporter.table(found, {"build_id": build_id} if build_id is not None else {})
+        yield from reporter.schema(name)
     if build_id is not None:
         from gnn.bundle.report import build_report
 
@@ -131,9 +154,9 @@ def _bundle(reporter: Reporter, report: "BuildReport") -> dg.MaterializeResult[N
         BUNDLE,
         manifest.build_id,
         {
+            ROWS: len(manifest.members),
             "build_id": manifest.build_id,
             "path": dg.MetadataValue.path(report.path),
-            ROWS: len(manifest.members),
             **report.figures,
             "metrics": dg.MetadataValue.json(manifest.metrics),
             "metrics_missing": dg.MetadataValue.json(manifest.metrics_missing),
@@ -156,23 +179,26 @@ def _progress(context: dg.AssetExecutionContext) -> Progress:
 
 
 def _outcomes(tables: TableStore) -> dict[str, pa.Table]:
-    """The contract tables that measured outcomes are read from."""
-    return read_contracts(tables, dict.fromkeys(_OUTCOMES))
+    """The contract tables that measured outcomes are read from, without retired runs."""
+    retired = retired_runs(tables)
+    return {name: without(rows, retired) for name, rows in read_contracts(tables, dict.fromkeys(_OUTCOMES)).items()}
 
 
 def _published(context: dg.AssetExecutionContext, settings: Settings, tables: TableStore, versions: Versions) -> str:
     """The build id of the current inputs, trained and published where it was not."""
     from gnn.bundle import BuildInputs, is_published, write_bundle
     from gnn.graph.dataset import GraphDataset, current_shards
-    from gnn.graph.scale import ScaledGraphs
     from gnn.model.alongside import cores
     from gnn.model.examples import build_examples
     from gnn.model.experiment import train
+    from gnn.model.kernel_vectors import kernel_descriptors
+    from gnn.model.rounds import CataloguePriors
+    from gnn.norms.priors import fit_priors
 
-    read = {name: version for name in TABLES if (version := tables.version(name)) is not None}
+    read = {name: version for name in (*TABLES, TABLE) if (version := tables.version(name)) is not None}
     registries, norms = registries_directory(settings.home), load_norms(settings.home) or Norms.default()
     inputs = BuildInputs(
-        tables=versions.at(read),
+        tables={**versions.at(read), TABLE: runs_digest(retired_runs(tables))},
         registries=load_registries(registries).digests(),
         norms=norms.digest,
         code=code_version(),
@@ -186,24 +212,20 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     dataset = GraphDataset.open(settings.home, shards)
     found = build_examples(_outcomes(tables), settings.training)
     trained = train(
-        ScaledGraphs(dataset, norms.priors),
+        dataset,
         found.table,
         settings.training,
         settings.home / "checkpoints" / build_id,
         _progress(context),
         unusable=found.unusable,
         processes=cores(),
+        priors=CataloguePriors(norms.priors, partial(fit_priors, fitted_tables(tables))),
+        kernels=kernel_descriptors(read_contracts(tables, dict.fromkeys(DESCRIBING))),
     )
     for name in RESULTS:
         versions.write(name, trained.tables[name])
-    write_bundle(
-        settings.home,
-        trained,
-        registries=registries,
-        norms=settings.home / "gnn_norms.json",
-        dataset=dataset,
-        inputs=inputs,
-    )
+    scales = settings.home / "gnn_norms.json"
+    write_bundle(settings.home, trained, registries=registries, norms=scales, dataset=dataset, inputs=inputs)
     lineage.record(settings.home, tables, build_id, read, shards)
     # what is published needs no checkpoint; those of builds that were given up go with it
     shutil.rmtree(settings.home / "checkpoints", ignore_errors=True)

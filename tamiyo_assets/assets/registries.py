@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import pyarrow as pa
@@ -17,13 +17,25 @@ from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
 from schemas.derived.tables import DERIVED
-from schemas.errors import RegistryFull
+from schemas.errors import RegistryFull, RowsRefused
 from tamiyo_assets.assets.pictures import picture_metadata
-from tamiyo_assets.assets.reports import AFTER_COVERAGE, COLUMNS, ROWS, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.problems import Problem, check_result
+from tamiyo_assets.assets.reports import (
+    AFTER_COVERAGE,
+    COLUMNS,
+    ROWS,
+    Reporter,
+    derived_columns,
+    key_of,
+    kinds_of,
+    schema_specs,
+)
 
-CONFLICT = "simic_conflict"
+CONFLICT = "registry_conflict"
+CAPACITY = "registry_capacity"
 _SNAPSHOT = key_of("simic.registry_snapshot")
 _ADDED_SHOWN = 50
+_CHECKS: Final = {CONFLICT: "Simic's newest snapshot agrees with it.", CAPACITY: "It has room for new keys."}
 
 
 def registry_key(name: str) -> dg.AssetKey:
@@ -47,8 +59,12 @@ def registry_key(name: str) -> dg.AssetKey:
         for name, spec in REGISTRIES.items()
     ],
     check_specs=[
-        dg.AssetCheckSpec(CONFLICT, asset=registry_key(name), description=f"Simic's snapshot agrees with the {name} registry.")
-        for name in REGISTRIES
+        *(
+            dg.AssetCheckSpec(check, asset=registry_key(name), description=description)
+            for name in REGISTRIES
+            for check, description in _CHECKS.items()
+        ),
+        *schema_specs(f"registries.{name}" for name in REGISTRIES),
     ],
     op_tags=AFTER_COVERAGE,
     can_subset=True,
@@ -67,8 +83,15 @@ def registries(
     directory = registries_directory(settings.home)
     report = refresh(directory, observed_keys(contracts), contracts["simic.registry_snapshot"])
     current, records = load(directory), load_records(directory)
+    refused: list[RowsRefused] = []
     for name, change in report.items():
-        versions.write(f"registries.{name}", registry_rows(current, name))
+        try:
+            versions.write(f"registries.{name}", registry_rows(current, name))
+        except RowsRefused as error:
+            refused.append(error)
+            yield from reporter.refused(error)
+            continue
+        yield from reporter.schema(f"registries.{name}")
         if registry_key(name) in context.selected_asset_keys:
             digest, draw = f"{change.version}-{change.digest}", partial(growth, name, records[name])
             alt = f"growth of {name}"
@@ -76,16 +99,30 @@ def registries(
             yield reporter.asset(registry_key(name), change.digest, _described(change) | shown)
     for check in sorted(context.selected_asset_check_keys):
         change = report[check.asset_key.path[-1]]
-        yield dg.AssetCheckResult(
-            asset_key=check.asset_key,
-            check_name=CONFLICT,
-            passed=not change.conflicts,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=change.problem if change.conflicts else "no conflict",
-        )
+        if check.name == CONFLICT:
+            yield _conflict(check, change)
+        elif check.name == CAPACITY:
+            yield _capacity(check, change, settings.registry_capacity)
     full = [change.full for change in report.values() if change.full]
     if full:
         raise RegistryFull("; ".join(full))
+    if refused:
+        raise refused[0]
+
+
+def _conflict(check: dg.AssetCheckKey, change: Change) -> dg.AssetCheckResult:
+    """ERROR if a key of Simic's newest snapshot stands at another index; the registry keeps its last version."""
+    conflicts = [Problem(change.name, change.problem or "", ("simic",))] if change.conflicts else []
+    return check_result(conflicts, "no conflict", check=check)
+
+
+def _capacity(check: dg.AssetCheckKey, change: Change, most: float) -> dg.AssetCheckResult:
+    """WARN if more than `most` of the indices that keys may have are used; 0 and capacity - 1 are none of them."""
+    last = REGISTRIES[change.name].last
+    text = f"registry {change.name}: {change.size} of {last} indices are used, expected at most {most:.0%}"
+    advice = "retire the producer of throw-away keys, or raise the capacity in a new major version"
+    near = [Problem(change.name, f"{text}, {advice}")] if change.size > most * last else []
+    return check_result(near, "room for new keys", severity=dg.AssetCheckSeverity.WARN, check=check)
 
 
 def registries_directory(home: Path) -> Path:

@@ -1,19 +1,23 @@
 """What every asset reports of its table: column schema, rows, whether it changed, and for how many training runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from lake.store.versions import TableVersion, Versions
 from schemas.contracts.table import PROVENANCE, Table
 from schemas.derived.tables import DECLARED
+from schemas.errors import RowsRefused
+from tamiyo_assets.assets.problems import Problem, check_result
 
 COLUMNS = "dagster/column_schema"
 ROWS = "dagster/row_count"
 DATA_VERSION = "dagster/data_version"
 INPUT_VERSION = "dagster/input_data_version/"
 CHANGED = "changed"
+SCHEMA = "schema"
 _RUNS_SHOWN = 20
 
 # Steps run one after another, those of the highest priority first: coverage and its checks (0), then what takes seconds, then
@@ -80,6 +84,12 @@ def derived_columns(name: str) -> dg.TableSchema:
     )
 
 
+def schema_specs(names: Iterable[str]) -> list[dg.AssetCheckSpec]:
+    """Specs of the check `schema` of tables, for the step that writes them."""
+    description = "Rows keep the table's schema; if some do not, none is committed and the step fails."
+    return [dg.AssetCheckSpec(SCHEMA, asset=key_of(name), description=description) for name in names]
+
+
 class Reporter:
     """Makes the results of one step, each compared with what the asset reported before.
 
@@ -104,6 +114,28 @@ class Reporter:
             found |= {"changed_runs": ", ".join(changed[:_RUNS_SHOWN])} if changed else {}
         # every asset downstream repeats it in its event, twice a run: the first half is enough to tell contents apart
         return self.asset(key_of(version.name), version.digest[:32], found | dict(metadata or {}))
+
+    def schema(self, name: str, refused: Iterable[Problem] = ()) -> Iterator[dg.AssetCheckResult]:
+        """Yield the result of the check `schema` of a table, if it is selected: passed unless rows were refused."""
+        check = dg.AssetCheckKey(key_of(name), SCHEMA)
+        if check in self._context.selected_asset_check_keys:
+            yield check_result([*refused], "kept", check=check)
+
+    def refused(self, error: RowsRefused) -> Iterator[dg.AssetCheckResult]:
+        """Yield the failed check `schema` of the table whose rows were refused; the step raises `error` afterwards."""
+        yield from self.schema(error.table, [Problem(rule, text) for rule, text in error.broken.items()])
+
+    def written(
+        self, name: str, rows: pa.Table, metadata: Mapping[str, Any] | None = None
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        """Replace a derived table by `rows` and yield its results; RowsRefused, after the failed check, if they are refused."""
+        try:
+            version = self._versions.write(name, rows)
+        except RowsRefused as error:
+            yield from self.refused(error)
+            raise
+        yield self.table(version, metadata)
+        yield from self.schema(name)
 
     def asset(self, key: dg.AssetKey, data_version: str, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
         """The result of an asset whose content has that data version.

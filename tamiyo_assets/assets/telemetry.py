@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from lake.alert_outbox import AlertOutbox
 from lake.alerts.transitions import overdue
 from lake.durable.publish import publish_file
 from lake.exports.ledger import note_rebuilt
+from lake.retirement import TABLE as RETIRED_TABLE
+from lake.retirement import applied_digest
 from lake.settings import Settings
 from lake.store.commit_log import commit_time
 from lake.store.table_store import TableStore
@@ -28,7 +31,7 @@ from schemas.errors import StorageError
 from schemas.features import GROUPS
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import EXAMPLES, RESULTS
-from tamiyo_assets.assets.reports import COLUMNS, LAST, Reporter, derived_columns, key_of, kinds_of
+from tamiyo_assets.assets.reports import COLUMNS, LAST, Reporter, derived_columns, key_of, kinds_of, schema_specs
 from tamiyo_assets.assets.upstream import EXPORTS
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ _OWNER = ["team:tamiyo"]
 _SHOWN = 50
 FEATURE_COVERAGE = "telemetry.feature_coverage"
 WAREHOUSE = key_of("operations.warehouse")
-_DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_family", "coverage.gaps")
+_DERIVED = (RETIRED_TABLE, *(group.table for group in GROUPS), "coverage.by_key", "coverage.by_family", "coverage.gaps")
 
 
 @dg.asset(
@@ -49,13 +52,14 @@ _DERIVED = (*(group.table for group in GROUPS), "coverage.by_key", "coverage.by_
     owners=_OWNER,
     description="tamiyo.gnn.feature_coverage (mean over keys and per family), missing and partial sheets, degraded_inputs.",
     metadata={COLUMNS: derived_columns(FEATURE_COVERAGE)},
+    check_specs=schema_specs([FEATURE_COVERAGE]),
 )
 def feature_coverage(
     context: dg.AssetExecutionContext,
     settings: ResourceParam[Settings],
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """The signals as rows; the panel writes them to `metrics.prom` too."""
     figures, gaps = coverage_figures(tables.read("coverage.by_key")), _sheet_gaps(tables)
     signals = coverage_signals(figures, len(gaps.missing), len(gaps.partial)) if figures else []
@@ -63,7 +67,7 @@ def feature_coverage(
         "bsds_missing": dg.MetadataValue.json(gaps.missing[:_SHOWN]),
         "bsds_partial": dg.MetadataValue.json(gaps.partial[:_SHOWN]),
     } | {signal.name: signal.value for signal in signals}
-    return Reporter(context, versions).table(versions.write(FEATURE_COVERAGE, rows_of(signals)), found)
+    yield from Reporter(context, versions).written(FEATURE_COVERAGE, rows_of(signals), found)
 
 
 def _sheet_gaps(tables: TableStore) -> "SheetGaps":
@@ -86,8 +90,11 @@ def _sheet_gaps(tables: TableStore) -> "SheetGaps":
     owners=_OWNER,
     description="The content digest of every table, and of each training run's share of it.",
     metadata={COLUMNS: derived_columns(VERSIONS)},
+    check_specs=schema_specs([VERSIONS]),
 )
-def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Versions]) -> dg.MaterializeResult[None]:
+def table_versions(
+    context: dg.AssetExecutionContext, versions: ResourceParam[Versions]
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """One row a table (training_run NULL) and one a table and training run."""
     rows: list[tuple[str, str | None, str, int]] = []
     for name in (*TABLES, *_DERIVED):
@@ -96,7 +103,7 @@ def table_versions(context: dg.AssetExecutionContext, versions: ResourceParam[Ve
         rows += [(name, run, part.digest, part.rows) for run, part in sorted(found.runs.items())]
     columns = zip(*rows, strict=True)
     table = pa.table([list(column) for column in columns], schema=DERIVED[VERSIONS])
-    return Reporter(context, versions).table(versions.write(VERSIONS, table))
+    yield from Reporter(context, versions).written(VERSIONS, table)
 
 
 @dg.asset(
@@ -118,7 +125,7 @@ def warehouse(
     """Build the file aside and replace it, if any table has files that it does not show."""
     publish_warehouse(settings.home, tables)
     if {EXPORTS, WAREHOUSE, DATASET} <= context.job_def.asset_layer.selected_asset_keys:
-        note_rebuilt(settings.home)
+        note_rebuilt(settings.home, applied_digest(tables))
     late = overdue(alerts.read(), alerts.clock())
     contents = json.dumps([[name, versions.of(name).digest] for name in tables.names()])
     return Reporter(context, versions).asset(

@@ -11,13 +11,18 @@ from dagster import ResourceParam
 from lake.accounting import feeds, tally
 from lake.exports.ledger import Ledger, present
 from lake.ingest.ingest import Ingest, Progress
-from lake.settings import Settings, require_exports
+from lake.rejects import refused_exports
+from lake.retirement import TABLE, Retirements
+from lake.settings import SAMPLE, Settings, require_exports
 from lake.store.versions import Versions
 from schemas.contracts import FOLDERS, TABLES
 from schemas.contracts.table import Table
-from tamiyo_assets.assets.reports import COLUMNS, Reporter, contract_columns, key_of, kinds_of
+from tamiyo_assets.assets.feeds import report_feeds
+from tamiyo_assets.assets.problems import Problem
+from tamiyo_assets.assets.reports import COLUMNS, Reporter, contract_columns, derived_columns, key_of, kinds_of, schema_specs
 
 EXPORTS: Final = dg.AssetKey(["operations", "exports"])
+RETIRED: Final = key_of(TABLE)
 _SECONDS_BETWEEN_LINES: Final = 5.0
 
 
@@ -41,7 +46,10 @@ def exports(
         context.log.warning(f"{file}: not read: {why}; the next ingest tries it again")
     for problem in report.rebuilt.values():
         context.log.warning(problem)
-    arrived = present(Ledger(ingest.home).entries(), FOLDERS)
+    entries = Ledger(ingest.home).entries()
+    if settings.exports != SAMPLE:
+        report_feeds(context.instance, entries, settings.freshness)
+    arrived = present(entries, FOLDERS)
     contents = "\n".join(sorted(f"{folder} {digest}" for folder, digest in arrived))
     return Reporter(context, versions).asset(
         EXPORTS,
@@ -94,23 +102,46 @@ def folders_of(table: Table) -> list[str]:
         )
         for table in TABLES.values()
     ],
+    check_specs=schema_specs(TABLES),
     can_subset=True,
 )
 def contract_tables(
     context: dg.AssetExecutionContext, ingest: ResourceParam[Ingest], versions: ResourceParam[Versions]
-) -> Iterator[dg.MaterializeResult[None]]:
-    """Report each table. One that is materialized without the scan of all exports refreshes its own folders."""
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Report each table. One that is materialized without the scan of all exports refreshes its own folders.
+
+    Rows that a table's schema refused stand among the rejects, the whole export of each: its check `schema` fails for as long
+    as that export is there. The tables hold what else arrived, so that the step goes on.
+    """
     selected = [table for table in TABLES.values() if key_of(table.name) in context.selected_asset_keys]
     in_run = context.run.asset_selection
     if in_run is not None and EXPORTS not in in_run:
         ingest.refresh({folder for table in selected for folder in folders_of(table)})
     reporter = Reporter(context, versions)
+    refused = refused_exports(ingest.home, ingest.tables)
     for table in selected:
         said = tally(ingest.tables, table.name)
         yield reporter.table(
             versions.of(table.name),
             {"rows_read": said.rows_read, "duplicates": said.duplicates, "rejected": said.rejected},
         )
+        problems = [Problem(file, f"{file}: {why}", (table.system,)) for file, why in refused.get(table.name, {}).items()]
+        yield from reporter.schema(table.name, problems)
 
 
-UPSTREAM = (exports, contract_tables)
+@dg.asset(
+    key=RETIRED,
+    group_name="upstream",
+    kinds=kinds_of(RETIRED, "deltalake"),
+    owners=["team:tamiyo"],
+    metadata={COLUMNS: derived_columns(TABLE)},
+    description="Training runs that `tamiyo retire` took out of all that is derived; their contract rows stay.",
+)
+def retired(
+    context: dg.AssetExecutionContext, settings: ResourceParam[Settings], versions: ResourceParam[Versions]
+) -> dg.MaterializeResult[None]:
+    """Publish what stands in the journal of retirements."""
+    return Reporter(context, versions).table(versions.write(TABLE, Retirements(settings.home).rows()))
+
+
+UPSTREAM = (exports, contract_tables, retired)

@@ -24,7 +24,7 @@ SMALL = TrainingConfig(
     batch_graphs=8,
     bootstrap=2,
     boosting=False,
-    no_messages=False,
+    gaussian_process=False,
     model=ModelConfig(hidden=8, activation_hidden=8, out=8, head_hidden=8),
 )
 

@@ -137,6 +137,14 @@ def test_a_threshold_that_is_no_share_is_named(name: str) -> None:
             resolve(environment={name: wrong})
 
 
+def test_the_freshness_window_is_a_number_of_hours() -> None:
+    assert resolve(environment={}).freshness == timedelta(hours=36)
+    assert resolve(environment={"TAMIYO_FRESHNESS_HOURS": "0.5"}).freshness == timedelta(minutes=30)
+    for wrong in ("soon", "0", "-1", "nan", "inf"):
+        with pytest.raises(ContractError, match=f"TAMIYO_FRESHNESS_HOURS: expected a number of hours .*, found '{wrong}'"):
+            resolve(environment={"TAMIYO_FRESHNESS_HOURS": wrong})
+
+
 def test_a_home_that_can_t_be_written_to_is_named(tmp_path: Path) -> None:
     require_home(resolve(home=tmp_path / "new", environment={}))
     (tmp_path / "file").touch()
@@ -153,7 +161,8 @@ def test_the_file_of_a_home_changes_defaults_and_variables_beat_it(tmp_path: Pat
     pipeline_file(
         tmp_path / "h",
         'retrain_after = 0\nmax_silence = "90s"\nmax_age = "1.5 d"\n'
-        "[checks]\nfamily_coverage = 0.5\n[gates]\nlead_above = -1\n[training]\nepochs = 3\n",
+        "[checks]\nfamily_coverage = 0.5\ndrift = 0.5\noptional_gap_runs = 5\n"
+        "[gates]\nlead_at_least = -1\n[training]\nepochs = 3\n",
     )
     found = resolve(home=Path("h"), environment={})
     assert (found.retrain_after, found.max_silence, found.max_age) == (
@@ -162,7 +171,8 @@ def test_the_file_of_a_home_changes_defaults_and_variables_beat_it(tmp_path: Pat
         timedelta(hours=36),
     )
     assert (found.family_coverage, found.mandatory_coverage, found.training.epochs) == (0.5, 1.0, 3)
-    assert found.gates["lead_above"] == -1 and found.gates["risk_ece_at_most"] == 0.05
+    assert (found.drift, found.optional_gap_runs, found.coverage_drop, found.registry_capacity) == (0.5, 5, 0.10, 0.90)
+    assert found.gates["lead_at_least"] == -1 and found.gates["risk_ece_at_most"] == 0.05
     assert resolve(home=Path("h"), environment={"TAMIYO_FAMILY_COVERAGE": "0.6"}).family_coverage == 0.6
 
 
@@ -174,7 +184,9 @@ def test_the_file_of_a_home_changes_defaults_and_variables_beat_it(tmp_path: Pat
         ("retrain_after = -1", "retrain_after"),
         ("[checks]\nmandatory_coverage = 2", "checks.mandatory_coverage"),
         ("[checks]\ncoverage = 1", "checks.coverage"),
-        ("[gates]\nlead = 1", "gates: expected some of lead_above, .*, found lead"),
+        ("[checks]\ncoverage_drop_rebuilds = 0", "checks.coverage_drop_rebuilds"),
+        ("[checks]\ndrift = -1", "checks.drift"),
+        ("[gates]\nlead = 1", "gates: expected some of benefit_above, .*, found lead"),
         ("patience = 1", "patience"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.contracts import TABLES
+from schemas.contracts import TABLES, Table
 from schemas.decode.shape.merge import merge
 from schemas.digest import row_digests, table_digest
 
@@ -25,7 +25,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(full, schema=found.arrow_schema)
 
 
-_ROWS = {
+_ROWS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "kasmina.seed_state": st.fixed_dictionaries(
         {
             "training_run_id": st.sampled_from(["r", "q"]),
@@ -158,3 +158,44 @@ def test_digests_see_content_and_not_where_it_came_from() -> None:
     texts = {row_digests(table("kasmina.seed_state", [rows[0] | change]))[0] for change in changes}
     assert len(texts | {row_digests(base)[0]}) == len(changes) + 1
     assert table_digest(SEEDS, base.slice(0, 0)) == table_digest(SEEDS, SEEDS.empty())
+
+
+def filled(table: Table, name: str) -> Any:
+    """Some value of a column that is measured."""
+    kind, column = table.arrow_schema.field(name).type, table.column[name]
+    if pa.types.is_map(kind):
+        item = {"min_value": 0.5, "max_value": 1.0} if pa.types.is_struct(kind.item_type) else None
+        text = "0.5" if pa.types.is_string(kind.item_type) else 0.5
+        return [("a", item or text), ("b", item or text)]
+    if pa.types.is_list(kind):
+        return []
+    if pa.types.is_boolean(kind):
+        return False
+    if pa.types.is_string(kind):
+        return table.ranked[1][0] if table.ranked and table.ranked[0] == name else "x"
+    return column.low or 1
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_at_equal_time_the_row_with_more_measured_values_wins_in_any_order(name: str, data: st.DataObject) -> None:
+    declared = TABLES[name]
+    full = {column: filled(declared, column) for column in declared.names}
+    fixed = {*declared.key, declared.event_time, *(declared.ranked or ())[:1]}
+    free = [column for column in declared.names if column not in fixed]
+    if not free:
+        return
+    maps = {column for column in free if pa.types.is_map(declared.arrow_schema.field(column).type)}
+    copies = [full]
+    for gone in data.draw(st.lists(st.sets(st.sampled_from(free), min_size=1), min_size=1, max_size=4)):
+        halved = {column: full[column][:1] for column in gone & maps if data.draw(st.booleans())}
+        copies.append(full | dict.fromkeys(gone) | halved)
+    if declared.by_arrival:
+        copies = [copy | {"arrival": 1, "position": 0} for copy in copies]
+    rows = table(name, data.draw(st.permutations(copies)))
+    kept: pa.Table | None = None
+    for place in range(rows.num_rows):
+        kept = merge(declared, kept, rows.slice(place, 1)).rows
+    (found,) = kept.to_pylist() if kept is not None else []
+    assert {column: found[column] for column in declared.names} == table(name, [full]).select(declared.names).to_pylist()[0]

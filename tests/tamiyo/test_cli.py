@@ -11,9 +11,9 @@ from tamiyo.cli import app
 
 COMMANDS = (
     ["run"], ["record"], ["coverage"], ["rejects"], ["preflight"], ["promote"], ["rollback"], ["doctor"], ["alerts"],
-    ["alerts", "list"], ["alerts", "test"], ["alerts", "ack"],
+    ["alerts", "list"], ["alerts", "test"], ["alerts", "ack"], ["evaluate"],
     ["lineage"], ["registry"], ["registry", "list"], ["registry", "show"], ["registry", "diff"], ["registry", "retire"],
-    ["graph", "show"],
+    ["graph", "show"], ["retire"],
 )  # fmt: skip
 
 
@@ -42,6 +42,9 @@ def test_no_exports_root_is_status_2_and_says_what_to_do(tmp_path: Path) -> None
         ["run", "--nonsense"],
         ["record", "--minutes", "-1"],
         ["record", "--format", "xml"],
+        ["record", "--kernels", "1"],
+        ["record", "--replicates", "0"],
+        ["record", "--states", "13"],
         ["record", "--compile-backend", "no-such-backend"],
         ["nothing"],
     ],
@@ -55,6 +58,7 @@ def test_bad_arguments_are_status_2(arguments: list[str]) -> None:
     [
         ["coverage"],
         ["promote", "no-such-build"],
+        ["evaluate", "no-such-build", "--exports", "recorder/sample"],
         ["rollback"],
         ["lineage", "0" * 64],
         ["preflight", "no-such-bundle"],

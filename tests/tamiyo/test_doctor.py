@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,16 @@ from tamiyo.doctor.storage import examine_tables
 
 FILLED = ("tolaria.system_state", "tolaria.layer_telemetry")
 PACKET = {"training_run_id": "a", "packet_id": "p", "timestamp_ns": "5", "training_loss": 0.5}
+
+
+def test_a_silent_feed_is_found_if_it_is_asked_for(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    (home.root / "kasmina/seed_state").mkdir(parents=True)
+    (home.root / "kasmina/seed_state/a.ndjson").write_text("{}\n")
+    home.ingest.refresh()
+    assert examine(home.path) == examine(home.path, silent_after=timedelta(hours=1)) == []
+    (found,) = examine(home.path, silent_after=timedelta(seconds=-1))
+    assert (found.part, found.repaired) == ("feed kasmina", None)
 
 
 class Home:

@@ -24,9 +24,10 @@ def test_square_brackets_of_exports_are_no_markup() -> None:
         promoted=False,
         reasons=[f"gate {ODD}"],
         heads={"policy": ODD},
+        horizon_steps=100,
         unusable_reports={ODD: 1},
         metrics={"gap_closed": {"model": None}, "value_r2": 0.5},
-        metrics_missing={"gap_closed.model": ODD},
+        metrics_missing={"gap_closed.model": ODD, "benefit": ODD},
     )
     summary = Summary(
         exports=f"exports {ODD}",
@@ -77,3 +78,30 @@ def test_checks_behind_a_failed_step_are_not_said_to_have_passed(checks: int, st
     assert line in lines
     assert [found for found in lines if found.startswith("failed step")] == [f"failed step {step}: broke" for step in steps]
     assert any("all passed" in found for found in lines) is (line == "Checks: all passed.")
+
+
+def test_figures_stand_beside_the_ceiling_with_hosts_and_horizon() -> None:
+    span = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    metrics = {
+        "gap_closed": {"model": span, "boosting": None}, "gap_closed_minus_best_baseline": span, "benefit": span,
+        "harm_rate": {"chosen": 0.02, "random": 0.03}, "value_r2": 0.1, "replicate_ceiling": 0.75, "folds": 5,
+        "hosts": {"out_of_fold": 460, "bucket_7": 44, "held_out": 40},
+        "held_out_data_set": {"name": "names", "gap_closed": span},
+    }  # fmt: skip
+    build = Build(
+        build_id="b" * 64, path="p", promoted=True, reasons=[], heads={}, horizon_steps=100, unusable_reports={},
+        metrics=metrics, metrics_missing={"gap_closed.boosting": "switched off", "risk_brier": "no labels"},
+    )  # fmt: skip
+    summary = Summary(
+        exports="exports", exports_are_sample=False, home="home", training_runs=1, rows={}, rejects=[], unknown_fields={},
+        coverage=None, families=[], mandatory_under={}, examples=0, unusable_reports={}, build=build, failed_checks=[],
+        failed_steps={}, seconds=1.0, next=[],
+    )  # fmt: skip
+    text = rendered(summary)
+    for part in (
+        "Model at horizon 100, 460 hosts, each judged out of fold", "0.400 .. 0.600", "switched off", "0.750",
+        "lead over the best baseline 0.500", "harm_rate 0.020 among the chosen, 0.030 among random ones",
+        "data set names, never trained on (40 hosts): gap closed 0.500", "risk_brier: not computed, no labels",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "folds" not in text

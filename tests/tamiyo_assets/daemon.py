@@ -84,7 +84,7 @@ class Daemon:
             asset_graph=graph,
         )
         resolver = CachingStaleStatusResolver(instance=self.instance, asset_graph=graph, loading_context=view)
-        statuses = {key: resolver.get_status(key) for key in graph.get_all_asset_keys()}
+        statuses = {key: resolver.get_status(key) for key in graph.executable_asset_keys}
         return {
             key.to_user_string(): f"{status.value} {[cause.reason for cause in resolver.get_stale_causes(key)]}"
             for key, status in statuses.items()

@@ -14,10 +14,11 @@ from tamiyo_assets.instance import open_instance
 
 TINY = TrainingConfig(
     epochs=1,
+    rounds_epochs=1,
     steps=2,
     bootstrap=20,
     boosting=False,
-    no_messages=False,
+    gaussian_process=False,
     model=ModelConfig(
         hidden=16,
         activation_hidden=16,
@@ -27,6 +28,8 @@ TINY = TrainingConfig(
         identity_embedding=4,
         compile_embedding=16,
         head_hidden=16,
+        rank=4,
+        members=2,
     ),
 )
 

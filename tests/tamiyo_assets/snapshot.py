@@ -63,7 +63,7 @@ def _asset(node: Any) -> dict[str, Any]:
         "owners": list(node.owners),
         "tags": {name: value for name, value in node.tags.items() if not name.startswith("dagster/")},
         "deps": sorted(_key(key) for key in node.parent_keys),
-        "op_tags": dict(node.assets_def.op.tags),
+        "op_tags": dict(node.assets_def.op.tags) if node.is_executable else {},
         "partitioned": node.is_partitioned,
     }
 

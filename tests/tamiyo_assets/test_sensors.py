@@ -16,6 +16,7 @@ from lake.alert_outbox import AlertOutbox
 from lake.exports.folders import Exports
 from lake.exports.ledger import REBUILT, note_rebuilt
 from lake.ingest.ingest import Ingest
+from lake.retirement import Retirements
 from lake.settings import Settings
 from lake.store.table_store import TableStore
 from lake.writes import EXPORTS, HOME, WRITES
@@ -50,7 +51,7 @@ class Reading(Daemon):
     def execute(self, request: dg.RunRequest, sensor: dg.SensorDefinition) -> Any:
         self.jobs.append(request.job_name or sensor.job_name)
         Ingest(self.settings.home, Exports(self.settings.exports), TableStore(self.settings.home)).refresh()
-        note_rebuilt(self.settings.home)
+        note_rebuilt(self.settings.home, Retirements(self.settings.home).digest())
         return SimpleNamespace(success=True)
 
 
@@ -143,6 +144,43 @@ def test_the_same_bytes_under_another_name_and_deleted_and_half_written_files_st
     assert (after.digest != before.digest, after.sequence) == (True, before.sequence + 1)
 
 
+def test_a_snapshot_of_another_registry_is_new_also_with_the_bytes_of_the_first(one: Daemon, found: Settings) -> None:
+    folder = found.exports / "simic/registry_snapshot"
+    folder.mkdir(parents=True)
+    for name in ("seed", "schedule"):
+        (folder / f"{name}_registry.json").write_text('{"unknown": 1}')
+        assert one.tick(*EXPORT_SENSORS) == ["everything" if name == "seed" else "rebuild"]
+    assert one.tick() == []
+
+
+def test_a_retirement_asks_for_one_rebuild_and_a_second_thought_for_none(one: Daemon, found: Settings) -> None:
+    one.tick()
+    journal = Retirements(found.home)
+    journal.retire(["run-new"], "a test", "op", 1)
+    journal.restore(["run-new"], "", "op", 2)
+    assert one.tick(*EXPORT_SENSORS) == []
+    journal.retire(["run-new"], "a test", "op", 3)
+    assert one.tick(*EXPORT_SENSORS) == ["rebuild"]
+    assert one.tick(*EXPORT_SENSORS) == []
+    one.cursors.clear()  # a daemon that starts
+    assert one.tick(*EXPORT_SENSORS) == []
+    run = under_way(one, dg.DagsterRunStatus.STARTED)
+    journal.restore(["run-new"], "", "op", 4)
+    assert run.run_id[:8] in told(one)
+    one.instance.report_run_failed(run)
+    assert one.tick(*EXPORT_SENSORS) == ["rebuild"]
+
+
+def test_a_retirement_during_a_rebuild_asks_for_another_one(one: Daemon, found: Settings) -> None:
+    one.tick()
+    Retirements(found.home).retire(["run-new"], "a test", "op", 1)
+    (request,) = requested(one)
+    assert one.execute(request, kasmina_exports_sensor).success
+    note_rebuilt(found.home, "")  # that run had read the journal before
+    one.cursors.clear()
+    assert len(requested(one)) == 1
+
+
 @pytest.mark.parametrize(
     "status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 )
@@ -177,6 +215,21 @@ def test_a_rebuild_in_which_a_step_fails_is_not_asked_for_again_and_again(one: D
     one.tick()
     new_seeds(found)
     assert len(requested(one)) == 1  # and what came of it, the sensor does not know
+    assert "Nothing new" in told(one)
+
+
+@pytest.mark.parametrize(("status", "asked"), [(dg.DagsterRunStatus.SUCCESS, 1), (dg.DagsterRunStatus.FAILURE, 0)])
+def test_what_was_away_while_a_rebuild_scanned_is_rebuilt_once_it_is_back(
+    one: Daemon, found: Settings, status: dg.DagsterRunStatus, asked: int
+) -> None:
+    one.tick()
+    path = new_seeds(found)
+    (request,) = requested(one)
+    away = path.rename(found.home / "away")
+    assert one.execute(request, kasmina_exports_sensor).success
+    under_way(one, status)  # the run of that request
+    away.rename(path)
+    assert len(requested(one)) == asked
     assert "Nothing new" in told(one)
 
 

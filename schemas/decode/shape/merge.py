@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.contracts import Table
 from schemas.digest import row_digests
@@ -21,8 +24,9 @@ def merge(table: Table, old: pa.Table | None, new: pa.Table) -> Merged:
     """Winners of `old` and `new`, which hold the columns of `table.arrow_schema`.
 
     The newest event time wins; then, where rows are ordered by arrival and have no event time, the newest arrival and
-    position; then the table's rank of sources; then the lowest digest of the canonical row. A winner carries the lowest
-    (export_digest, position) of its equal copies.
+    position; then the table's rank of sources; then the row with more measured values, so that a re-export closes a gap
+    whether it comes before or after the incomplete copy; then the lowest digest of the canonical row. A winner carries the
+    lowest (export_digest, position) of its equal copies.
     """
     both = pa.concat_tables([old.select(new.column_names), new]) if old is not None and old.num_rows else new
     repeated = _repeated(table, both)
@@ -49,16 +53,29 @@ def _winners(table: Table, rows: pa.Table) -> pa.Table:
     """One row of each key of `rows`, with the provenance of its lowest copy."""
     frame = _keys(table, rows).with_columns(
         _row=pl.int_range(rows.num_rows, dtype=pl.Int64),
+        _measured=pl.Series(measured_values(table, rows), dtype=pl.Int64),
         _digest=pl.Series(row_digests(rows), dtype=pl.String),
         _export=_series(rows, "export_digest"),
         _position=_series(rows, "position"),
         _seen=_series(rows, "arrival") if table.by_arrival else pl.lit(None, pl.Int64),
         **_ranks(table, rows),
     )
-    order = ["_time", "_arrival", "_within", "_rank", "_digest", "_export", "_position", "_seen"]
-    ranked = frame.sort(order, descending=[True, True, True, False, False, False, False, True], nulls_last=True)
+    order = ["_time", "_arrival", "_within", "_rank", "_measured", "_digest", "_export", "_position", "_seen"]
+    ranked = frame.sort(order, descending=[True, True, True, False, True, False, False, False, True], nulls_last=True)
     best = ranked.unique(subset=list(table.key), keep="first", maintain_order=True).sort("_row")
     return rows.take(pa.array(best["_row"].to_numpy()))
+
+
+def measured_values(table: Table, rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Values that each row holds (int64 [rows]): 1 for a scalar or a list that is not NULL, 1 for each entry of a map."""
+    found = np.zeros(rows.num_rows, np.int64)
+    for name in table.names:
+        column = rows.column(name)
+        held = pc.is_valid(column).to_numpy().astype(np.int64)
+        if pa.types.is_map(column.type):
+            held *= np.concatenate([held[:0], *(np.diff(chunk.offsets) for chunk in column.chunks)])
+        found += held
+    return found
 
 
 def _series(rows: pa.Table, name: str) -> pl.Series:

@@ -15,7 +15,7 @@ from schemas.configuration import ModelConfig, TrainingConfig
 from tests.gnn.model.store import MemoryStore, problem
 
 SMALL = ModelConfig(hidden=16, activation_hidden=8, out=8, head_hidden=16)
-CONFIG = TrainingConfig(epochs=2, batch_graphs=8, bootstrap=20, boosting=False, no_messages=False, model=SMALL)
+CONFIG = TrainingConfig(epochs=2, batch_graphs=8, bootstrap=20, boosting=False, gaussian_process=False, model=SMALL)
 
 
 @dataclass(frozen=True)

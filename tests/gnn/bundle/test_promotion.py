@@ -3,12 +3,15 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.random_graphs import random_batch
 from gnn.bundle import GateConfig, gates, preflight, promote, read_bundle, rollback, serving
+from gnn.bundle.challenge import Challenge, GraphsOf, challenge, keep, kept
+from gnn.bundle.gates import NAMES
 from gnn.bundle.manifest import Manifest
 from gnn.bundle.promote import PROMOTIONS, promotions
 from gnn.model.trained import HeadStatus
@@ -17,11 +20,23 @@ from schemas.errors import PromotionRefused
 from tests.gnn.bundle.conftest import Home
 from tests.gnn.bundle.test_write_read import manifest_of, reseal
 
-ALL_GATES = dict.fromkeys(("heads", "gap_closed", "risk_calibration", "value_coverage"), "a test")
+ALL_GATES = dict.fromkeys(NAMES, "a test")
+GOOD: dict[str, Any] = {
+    "benefit": {"mean": 0.02, "low": 0.01, "high": 0.03},
+    "gap_closed": {"model": {"mean": 0.5, "low": 0.4, "high": 0.6}},
+    "gap_closed_minus_best_baseline": {"mean": -0.03, "low": -0.1, "high": 0.2},
+    "harm_rate": {"chosen": 0.02, "random": 0.02},
+    "risk_ece_after": 0.05,
+    "value_interval_coverage": 0.9,
+}
 
 
 def judged(manifest: Manifest, **metrics: object) -> dict[str, bool]:
     return {g.name: g.passed for g in gates(manifest.model_copy(update={"metrics": manifest.metrics | metrics}))}
+
+
+def failed(manifest: Manifest, **metrics: object) -> list[str]:
+    return [name for name, passed in judged(manifest, **GOOD | metrics).items() if not passed]
 
 
 def test_a_sound_bundle_is_clean(bundle: Path) -> None:
@@ -63,6 +78,19 @@ def test_every_mismatch_with_the_code_is_listed_at_once(bundle: Path) -> None:
         assert any(part in line for line in found), (part, found)
 
 
+def test_outputs_say_whether_anything_trained_them(bundle: Path) -> None:
+    outputs = manifest_of(bundle)["outputs"]
+    assert outputs["seed_value"] == {"shape": ["S", 32], "dtype": "float32", "trained": True, "reason": None}
+    assert outputs["value"]["trained"] and outputs["compile_embedding"]["trained"]
+    untrained = {name for name, output in outputs.items() if not output["trained"]}
+    assert untrained == {"policy_params", "schedule_params", "breaker_logits", "telemetry_embedding", "blueprint_scores"}
+    assert all(outputs[name]["reason"] for name in untrained)
+    manifest = manifest_of(bundle)
+    manifest["outputs"]["policy_params"] |= {"trained": True, "reason": None}
+    reseal(bundle, manifest)
+    assert [m.where for m in preflight(bundle).mismatches] == ["output policy_params"]
+
+
 def test_golden_outputs_are_recomputed(bundle: Path) -> None:
     sound = read_bundle(bundle)
     golden = dict(sound.golden)
@@ -91,29 +119,78 @@ def test_a_live_batch_of_another_layout_is_named(bundle: Path) -> None:
     assert sorted(found) == ["live batch ids.seed", "live batch x.layer"]
 
 
-def test_gates_follow_their_figures(bundle: Path) -> None:
+def test_each_gate_fails_when_its_figure_is_bad(bundle: Path) -> None:
     manifest = read_bundle(bundle).manifest
-    good = {"gap_closed_minus_best_baseline": {"mean": 0.1, "low": -0.01, "high": 0.2}, "risk_ece_after": 0.05,
-            "value_interval_coverage": 0.9}  # fmt: skip
-    assert all(judged(manifest, **good).values())
-    low = {"mean": 0.1, "low": -0.02, "high": 0.2}
-    assert not judged(manifest, **good | {"gap_closed_minus_best_baseline": low})["gap_closed"]
-    assert not judged(manifest, **good | {"risk_ece_after": 0.051})["risk_calibration"]
-    assert not judged(manifest, **good | {"value_interval_coverage": 0.96})["value_coverage"]
-    assert not any(judged(manifest, **dict.fromkeys(good))[name] for name in ALL_GATES if name != "heads")
+    assert failed(manifest) == []
+    span = {"mean": 0.1, "low": 0.0, "high": 0.2}
+    assert failed(manifest, benefit=span) == ["benefit"]
+    assert failed(manifest, gap_closed={"model": span}) == ["choice"]
+    assert failed(manifest, gap_closed_minus_best_baseline=span | {"mean": -0.031}) == ["choice"]
+    assert failed(manifest, harm_rate={"chosen": 0.021, "random": 0.02}) == ["harm"]
+    assert failed(manifest, risk_ece_after=0.051) == ["risk_calibration"]
+    assert failed(manifest, value_interval_coverage=0.96) == ["value_coverage"]
+    assert failed(manifest, value_interval_coverage=0.84) == ["value_coverage"]
+    absent = failed(manifest, **dict.fromkeys(GOOD))
+    assert absent == ["benefit", "choice", "harm", "risk_calibration", "value_coverage"]
+
+
+def test_the_champion_is_asked_if_enough_hosts_are_new_to_both(bundle: Path) -> None:
+    manifest = read_bundle(bundle).manifest
+
+    def champion(found: Challenge | None) -> tuple[bool, str]:
+        (gate,) = [g for g in gates(manifest, None, found) if g.name == "champion"]
+        return gate.passed, gate.detail
+
+    worse, better = {"mean": -0.1, "low": -0.2, "high": -0.01}, {"mean": -0.1, "low": -0.2, "high": 0.01}
+    assert not champion(Challenge("a" * 64, 50, worse))[0]
+    assert champion(Challenge("a" * 64, 50, better))[0]
+    assert champion(Challenge("a" * 64, 49, worse)) == (
+        True, "skipped: 49 hosts that neither trained on, at least 50 are needed"
+    )  # fmt: skip
+    assert champion(None) == (True, "skipped: nothing serves yet")
+    assert not champion(Challenge("a" * 64, 60, None, "too few states"))[0]
+
+
+def test_a_challenge_judges_both_on_hosts_that_neither_saw(home: Home, bundle: Path) -> None:
+    first, examples = read_bundle(bundle), home.trained.tables["training.examples"]
+    second = read_bundle(home.write("b"))
+    found = challenge(second, first, home.store, examples)
+    assert (found.against, found.hosts) == (first.build_id, home.trained.metrics["hosts"]["bucket_7"])
+    assert found.difference is None or found.difference == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    training = {name: value for name, value in first.manifest.training.items() if name != "host_digests"}
+    older = replace(first, manifest=first.manifest.model_copy(update={"training": training}))
+    assert challenge(second, older, home.store, examples).hosts == 0
+    keep(home.path, second.build_id, found)
+    assert kept(home.path, second.build_id, first.build_id) == found
+    assert kept(home.path, second.build_id, None) is None
+    assert "not compared" in str(kept(home.path, second.build_id, "f" * 64).reason)
+
+
+def test_a_champion_sees_ids_that_it_never_learned_as_unknown(home: Home, bundle: Path) -> None:
+    old = read_bundle(bundle)
+    registry = old.registries["layer_type"]
+    graphs = GraphsOf(home.store, old)
+    raw, seen = home.store.batch([0]), graphs.batch([0])
+    known = {0, registry.unknown, *registry.entries.values()}
+    expected = [i if i in known else registry.unknown for i in raw.ids["layer"][:, 0].tolist()]
+    assert seen.ids["layer"][:, 0].tolist() == expected
+    assert registry.unknown in expected
 
 
 def test_thresholds_are_configuration(bundle: Path) -> None:
     manifest = read_bundle(bundle).manifest
-    wide = GateConfig(lead_above=-100, risk_ece_at_most=1, coverage_from=0, coverage_to=1)
+    wide = GateConfig(
+        benefit_above=-9, gap_closed_above=-9, lead_at_least=-9, harm_above_random=1, risk_ece_at_most=1, coverage_from=0,
+        coverage_to=1,
+    )  # fmt: skip
+    span = {"mean": -1.0, "low": -2.0, "high": 0.0}
     poor = {
-        "gap_closed_minus_best_baseline": {"mean": -1.0, "low": -2.0, "high": 0.0},
-        "risk_ece_after": 0.5,
-        "value_interval_coverage": 0.2,
-    }
+        "benefit": span, "gap_closed": {"model": span}, "gap_closed_minus_best_baseline": span,
+        "harm_rate": {"chosen": 0.5, "random": 0.0}, "risk_ece_after": 0.5, "value_interval_coverage": 0.2,
+    }  # fmt: skip
     found = manifest.model_copy(update={"metrics": manifest.metrics | poor})
     assert all(g.passed for g in gates(found, wide))
-    assert [g.name for g in gates(found) if not g.passed] == ["gap_closed", "risk_calibration", "value_coverage"]
+    assert [g.name for g in gates(found) if not g.passed] == ["benefit", "choice", "harm", "risk_calibration", "value_coverage"]
 
 
 def test_promotion_moves_current_and_writes_it_down(home: Home, bundle: Path) -> None:
@@ -130,7 +207,7 @@ def test_promotion_moves_current_and_writes_it_down(home: Home, bundle: Path) ->
 def test_a_failed_gate_leaves_the_old_bundle_serving(home: Home, bundle: Path) -> None:
     promote(home.path, bundle.name, ALL_GATES)
     other = home.write("b")
-    with pytest.raises(PromotionRefused, match="gate gap_closed"):
+    with pytest.raises(PromotionRefused, match=r"gate (benefit|choice|harm)"):
         promote(home.path, other.name)
     assert serving(home.path) == bundle.name
     with pytest.raises(PromotionRefused, match="preflight failed"):
@@ -143,13 +220,20 @@ def test_a_failed_gate_leaves_the_old_bundle_serving(home: Home, bundle: Path) -
 def test_an_untrained_head_is_refused_unless_waived(home: Home) -> None:
     heads = home.trained.heads | {"policy": HeadStatus(False, 0, "no usable label")}
     bundle = replace(home, trained=replace(home.trained, heads=heads)).write("u")
-    rest = {name: reason for name, reason in ALL_GATES.items() if name != "heads"}
-    with pytest.raises(PromotionRefused, match=r"gate heads: untrained: policy \(no usable label\)"):
+    rest = {name: reason for name, reason in ALL_GATES.items() if name != "required_heads"}
+    with pytest.raises(PromotionRefused, match=r"gate required_heads: untrained: policy \(no usable label\)"):
         promote(home.path, bundle.name, rest)
-    assert promote(home.path, bundle.name, ALL_GATES).waived["heads"] == "a test"
+    assert promote(home.path, bundle.name, ALL_GATES).waived["required_heads"] == "a test"
 
 
-@pytest.mark.parametrize(("waive", "message"), [({"preflight": "x"}, "expected one of"), ({"heads": " "}, "expected a reason")])
+@pytest.mark.parametrize(
+    ("waive", "message"),
+    [
+        ({"preflight": "x"}, "expected one of"),
+        ({"golden": "x"}, "expected one of"),
+        ({"required_heads": " "}, "expected a reason"),
+    ],
+)
 def test_waivers_name_a_gate_and_a_reason(home: Home, bundle: Path, waive: dict[str, str], message: str) -> None:
     with pytest.raises(PromotionRefused, match=message):
         promote(home.path, bundle.name, waive)

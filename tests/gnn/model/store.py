@@ -79,8 +79,9 @@ def _row(number: int, place: int, kernel: int, u: float, seen: np.ndarray[Any, A
     mean, host = float(seen.mean()), f"host-{number}"
     risk = "high" if mean < -0.25 else "medium" if mean < -0.08 else "low" if mean < -0.02 else "none"
     row = {"training_run_id": f"run-{number}", "packet_id": f"p-{number}", "seed_id": f"seed-{place}", "host": host}
-    row |= {"kernel": KERNELS[kernel], "horizon": 50, "u": mean, "u_test": u, "se": 0.02, "replicates": 2}
+    row |= {"kernel": KERNELS[kernel], "horizon": 100, "u": mean, "u_test": u, "se": 0.02, "replicates": 2}
     row |= {"u_first": float(seen[0]), "u_second": float(seen[1]), "risk_class": risk, "layer_id": f"layer-{place}"}
+    row |= {"u_test_first": float(seen[0]), "u_test_second": float(seen[1])}
     row |= {"blending_method": "linear", "weight": 250.0, "split": split_of(host)}
     row["by_method"] = [{"method": "linear", "u": mean}] + [{"method": "cosine", "u": mean - 0.05}] * (kernel == 1)
     return row | {"data_set": "digits", "architecture": "mlp"}

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from benchmarks.random_graphs import random_batch
-from gnn.model.encoders import CLIP, LEAST_SPREAD, GroupEmbedding, InputScale, NodeEncoder, squash
+from gnn.model.encoders import CLIP, LEAST_SPREAD, GroupEmbedding, InputScale, NodeEncoder
+from gnn.model.site import squash
 from schemas.configuration import ModelConfig
 from schemas.features import CONTEXT, LAYER, NODE_TYPES, RELATIONS, SEED, Kind
 

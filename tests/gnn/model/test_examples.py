@@ -36,6 +36,7 @@ def test_replicates_are_averaged_and_the_worst_one_sets_the_risk() -> None:
     us = [math.log(0.9 / 0.8), math.log(0.9 / 1.5)]
     assert row["u"] == pytest.approx(sum(us) / 2, rel=1e-6)
     assert (row["replicates"], row["risk_class"]) == (2, "high")
+    assert (row["u_test_first"], row["u_test_second"]) == (None, None)
     assert row["se"] == pytest.approx(abs(us[0] - us[1]) / 2, rel=1e-6)
     assert (row["u_first"], row["u_second"]) == pytest.approx(tuple(us), rel=1e-6)
 
@@ -49,8 +50,17 @@ def test_every_blending_method_counts_and_each_is_also_kept_apart() -> None:
     linear, cosine = math.log(0.9 / 0.8), math.log(0.9 / 0.7)
     assert (found[0]["u"], found[0]["replicates"]) == (pytest.approx((2 * linear + cosine) / 3, rel=1e-6), 3)
     assert {m["method"]: round(m["u"], 4) for m in found[0]["by_method"]} == {"linear": 0.1178, "cosine": 0.2513}
+    # another method in the same batches is no replicate
+    assert (found[0]["u_first"], found[0]["u_second"]) == pytest.approx((linear, linear), rel=1e-6)
+    assert (found[1]["u_first"], found[1]["u_second"]) == (pytest.approx(linear, rel=1e-6), None)
     (unnamed,) = rows(report(command_id="c-3"), commands=commands)
     assert (unnamed["blending_method"], unnamed["by_method"]) == (None, None)
+
+
+def test_each_replicate_keeps_its_uplift_on_test_data() -> None:
+    second = report("r-2", metrics={"replicate": 1.0, "uplift_test": 0.5})
+    (row,) = rows(report(metrics={"uplift_test": 0.25}), second)
+    assert (row["u_test_first"], row["u_test_second"], row["u_test"]) == (0.25, 0.5, 0.375)
 
 
 def test_horizons_sites_and_kernels_are_examples_of_their_own() -> None:

@@ -10,6 +10,7 @@ from benchmarks.random_graphs import SIZES, random_batch
 from benchmarks.stock import StockMessages, stock_network
 from gnn.graph.batch import GraphBatch
 from gnn.graph.plan import ALL_TYPES
+from gnn.model.kernel_vectors import kernel_descriptors
 from gnn.model.layers import RoundShape, gat_round, own_round, sage_round
 from gnn.model.network import READ_BY_HEADS, TamiyoGNN
 from gnn.model.outputs import OUTPUT_SHAPES
@@ -18,7 +19,7 @@ from schemas.configuration import ModelConfig
 from schemas.features import NODE_TYPES, RELATIONS, Relation
 from tests.gnn.model.store import join
 
-SMALL = ModelConfig(hidden=16, activation_hidden=8, out=8, head_hidden=8, dropout=0.0)
+SMALL = ModelConfig(hidden=16, activation_hidden=8, out=8, head_hidden=8, rank=4, members=3, dropout=0.0)
 EMPTY = {"activation": 0, "parameter": 0, "blueprint": 0}
 
 
@@ -195,12 +196,60 @@ def test_the_attributes_of_every_relation_reach_the_answers(relation: Relation) 
     assert float(moved) > 1e-3
 
 
+def test_what_a_parameter_targets_is_learned_from_what_seeds_answer() -> None:
+    network = small()
+    network(random_batch(4, edges=12)).seed_value.square().sum().backward()
+    table = network.edges["parameter__targets__blueprint"].tables["target"]
+    assert float(table.weight.grad.abs().max()) > 0
+
+
 def test_edges_matter() -> None:
     batch, network = random_batch(2), small()
     other = replace(
         batch, edge_index=batch.edge_index | {("layer", "connects", "layer"): torch.zeros(2, 12, dtype=torch.int64)}
     )
     assert not torch.equal(network(batch).seed_value, network(other).seed_value)
+
+
+def test_the_network_answers_as_the_mean_of_its_members() -> None:
+    batch, network = random_batch(2), small()
+    found, members = network(batch), network.pair_head(network.read(batch).seeds)
+    each = [members.member(number) for number in range(SMALL.members)]
+    torch.testing.assert_close(found.seed_policy_logits, torch.stack([m.logits for m in each]).mean(0))
+    torch.testing.assert_close(found.seed_scores, torch.stack([m.scores for m in each]).mean(0))
+    torch.testing.assert_close(found.seed_value, torch.stack([m.value for m in each]).mean(0))
+    shares = torch.stack([torch.softmax(m.risk, -1) for m in each]).mean(0)
+    torch.testing.assert_close(torch.softmax(found.seed_risk_logits, -1), shares)
+    second = torch.stack([m.log_var.exp() + m.value**2 for m in each]).mean(0)
+    torch.testing.assert_close(found.seed_value_log_var.exp(), second - found.seed_value**2, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(each[0].value, each[1].value)
+
+
+def test_kernels_are_columns_that_may_change_places() -> None:
+    batch, network, other = random_batch(2), small(), small()
+    for one in (network, other):
+        one.pair_head.descriptors.copy_(kernel_descriptors())
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for name in ("free", "bias"):
+            getattr(other.pair_head, name).copy_(getattr(network.pair_head, name)[:, order])
+        other.pair_head.descriptors.copy_(network.pair_head.descriptors[order])
+    before, after = network(batch), other(batch)
+    for name in ("seed_policy_logits", "seed_value", "seed_value_log_var", "seed_risk_logits", "policy_logits"):
+        torch.testing.assert_close(getattr(after, name), getattr(before, name)[:, order], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(after.value, before.value)
+
+
+def test_the_default_network_is_small() -> None:
+    state = TamiyoGNN(ModelConfig()).state_dict()
+    assert sum(tensor.numel() * tensor.element_size() for tensor in state.values()) < 4 << 20
+
+
+def test_a_graph_without_a_choice_is_answered_by_the_no_op() -> None:
+    found = small()(random_batch(2, sizes={"seed": 0}))
+    assert torch.equal(found.value, torch.zeros(2, 1))
+    assert torch.softmax(found.risk_logits, 1)[:, 0].tolist() == [1.0, 1.0]
+    assert bool((found.policy_logits == MASKED_LOGIT).all())
 
 
 def test_without_messages_other_nodes_do_not_matter() -> None:

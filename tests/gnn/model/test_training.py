@@ -1,10 +1,5 @@
-"""Training: the same weights every time, also after a kill, and honest where labels are missing."""
+"""Fitting one network: what it learns, where it starts, and whose its checkpoints are."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -14,110 +9,26 @@ import torch
 
 from benchmarks.random_graphs import random_batch
 from gnn.model.checkpoint import Checkpoints
-from gnn.model.experiment import head_status, pose, train
-from gnn.model.figures import r2, within_state_spearman
-from gnn.model.predictions import predict
 from gnn.model.priors import kernel_priors
 from gnn.model.targets import collate, locate
-from gnn.model.trained import TrainedModel
-from gnn.model.training import drop_ids, fit
+from gnn.model.training import drop_ids
 from schemas.artifacts import REGISTRIES
 from schemas.configuration import LossWeights, ModelConfig, TrainingConfig
 from schemas.features import NODE_TYPES
 from schemas.kernels import KERNELS
-from tests.gnn.model.store import MemoryStore, problem
+from tests.gnn.model.store import problem
 
-SMALL = ModelConfig(hidden=16, activation_hidden=8, out=8, head_hidden=16)
+SMALL = ModelConfig(hidden=8, activation_hidden=8, out=8, head_hidden=16, rank=4, members=2)
 CONFIG = TrainingConfig(
-    epochs=3, batch_graphs=8, bootstrap=20, checkpoint_seconds=0.0, boosting=False, no_messages=False, model=SMALL
+    epochs=3,
+    rounds_epochs=2,
+    batch_graphs=8,
+    bootstrap=20,
+    checkpoint_seconds=0.0,
+    boosting=False,
+    gaussian_process=False,
+    model=SMALL,
 )
-
-
-def weights(trained: TrainedModel) -> dict[str, torch.Tensor]:
-    return trained.network.state_dict()
-
-
-def same(a: TrainedModel, b: TrainedModel) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
-
-
-def test_the_same_labels_give_the_same_weights_and_figures() -> None:
-    first, second = (train(*problem(16), CONFIG) for _ in range(2))
-    assert same(first, second)
-    assert first.metrics == second.metrics
-    assert all(first.tables[name].equals(second.tables[name]) for name in first.tables)
-    assert not same(first, train(*problem(16), CONFIG.model_copy(update={"seed": 1})))
-
-
-def test_training_leaves_the_process_as_it_was() -> None:
-    torch.manual_seed(7)
-    expected = torch.rand(3)
-    torch.manual_seed(7)
-    threads = torch.get_num_threads()
-    train(*problem(8), CONFIG)
-    assert torch.equal(torch.rand(3), expected)
-    assert torch.get_num_threads() == threads
-    assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_a_stop_after_any_epoch_changes_nothing(tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
-    def stop_at(epoch: int) -> object:
-        def progress(_: str, done: int, total: int) -> None:
-            if done == epoch:
-                raise Stop
-
-        return progress
-
-    whole = train(*problem(16), CONFIG)
-    for epoch in (1, 2):
-        folder = tmp_path / str(epoch)
-        with pytest.raises(Stop):
-            train(*problem(16), CONFIG, folder, stop_at(epoch))
-        seen: list[int] = []
-        resumed = train(*problem(16), CONFIG, folder, lambda _, done, total, seen=seen: seen.append(done))
-        assert seen[0] == epoch + 1
-        assert same(whole, resumed)
-        assert whole.metrics == resumed.metrics
-
-
-def test_kill_9_in_the_middle_changes_nothing(tmp_path: Path) -> None:
-    script = textwrap.dedent(
-        """
-        import os, signal, sys
-        from pathlib import Path
-        from tests.gnn.model.store import problem
-        from tests.gnn.model.test_training import CONFIG
-        from gnn.model.experiment import train
-        def progress(_, done, total):
-            if done == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-        train(*problem(12), CONFIG, Path(sys.argv[1]), progress)
-        """
-    )
-    root = Path(__file__).resolve().parents[3]
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
-    assert killed.returncode == -signal.SIGKILL
-    assert same(train(*problem(12), CONFIG), train(*problem(12), CONFIG, tmp_path))
-
-
-def test_a_checkpoint_of_other_data_or_a_damaged_one_is_not_used(tmp_path: Path) -> None:
-    train(*problem(12, seed=1), CONFIG, tmp_path)
-    assert same(train(*problem(12), CONFIG), train(*problem(12), CONFIG, tmp_path))
-    for path in tmp_path.glob("*.pt"):
-        path.write_bytes(path.read_bytes()[:1000])
-    assert same(train(*problem(12), CONFIG), train(*problem(12), CONFIG, tmp_path))
-
-
-def test_the_ablation_beside_the_model_is_the_same_and_is_done_once(tmp_path: Path) -> None:
-    config, seen = CONFIG.model_copy(update={"no_messages": True}), list[int]()
-    whole = train(*problem(16), config)
-    beside = train(*problem(16), config, tmp_path, lambda _, done, total: seen.append(done), processes=2)
-    assert same(whole, beside)
-    assert whole.metrics == beside.metrics
-    assert seen == sorted(set(seen))  # the model's epochs alone: the other process had finished the ablation's
 
 
 def test_checkpoints_know_whose_they_are(tmp_path: Path) -> None:
@@ -126,54 +37,6 @@ def test_checkpoints_know_whose_they_are(tmp_path: Path) -> None:
     assert mine.load() == {"epoch": 3, "fingerprint": "a"}
     assert Checkpoints(tmp_path / "c.pt", "b").load() is None
     assert Checkpoints(None, "a").load() is None
-
-
-def test_what_the_features_say_is_learned() -> None:
-    store, examples = problem(24, kernels=8)
-    labels = pose(store, examples, CONFIG).splits["train"]
-    config = CONFIG.model_copy(update={"epochs": 25, "learning_rate": 5e-3, "average": 0.5})
-    nothing = labels.take(np.zeros(0, dtype=np.int64))
-    fitted = fit(store, labels, nothing, config, SMALL, Checkpoints(None, ""))
-    found = predict(fitted.network, store, labels, 8)
-    constant = kernel_priors(labels).uplift[labels.kernel]
-    assert fitted.best_epoch == 25
-    assert r2(found.value, labels.uplift) > r2(constant, labels.uplift) + 0.2
-    assert within_state_spearman(found.logit, labels.uplift, labels.graph) > 0.5
-
-
-def test_without_labels_the_heads_are_marked_and_nothing_breaks() -> None:
-    store, examples = problem(6)
-    report = train(store, examples.slice(0, 0), CONFIG, unusable={"no control_delta or base_loss": 46})
-    assert [name for name, head in report.heads.items() if head.trained] == []
-    assert report.untrained == [
-        f"{name}: no usable label (46 reports: no control_delta or base_loss)" for name in ("policy", "value", "risk")
-    ]
-    assert report.kernels == ()
-    assert report.metrics["gap_closed"] == dict.fromkeys(report.metrics["gap_closed"])
-    assert set(report.metrics_missing) >= {"gap_closed.model", "value_r2", "risk_ece_after", "label_reliability"}
-
-
-def test_test_hosts_never_change_the_weights_or_the_calibration() -> None:
-    store, examples = problem(20)
-    other = examples.to_pylist()
-    for row in other:
-        if row["split"] == "test":
-            row |= {"u": row["u"] - 3.0, "risk_class": "critical"}
-    moved = pa.Table.from_pylist(other, schema=examples.schema)
-    a, b = train(store, examples, CONFIG), train(store, moved, CONFIG)
-    assert same(a, b)
-    assert a.calibration == b.calibration
-    assert a.metrics["value_r2"] != b.metrics["value_r2"]
-
-
-def test_the_horizon_is_the_usual_one_or_the_configured_one() -> None:
-    store, examples = problem(6)
-    rows = examples.to_pylist()
-    more = pa.Table.from_pylist(rows + [row | {"horizon": 100} for row in rows[:5]], schema=examples.schema)
-    assert pose(store, more, CONFIG).horizon == 50
-    chosen = pose(store, more, CONFIG.model_copy(update={"horizon": 100}))
-    assert sum(len(labels) for labels in chosen.splits.values()) == 5
-    assert set(more["horizon"].take(chosen.splits["train"].example).to_pylist()) <= {100}
 
 
 def test_labels_stand_at_their_seed_and_kernel() -> None:
@@ -214,20 +77,6 @@ def test_priors_shrink_rare_kernels_towards_the_mean() -> None:
     overall = np.average(labels.uplift, weights=labels.weight)
     assert np.allclose(priors.uplift[~known], overall)
     assert np.allclose(priors.risk.sum(1), 1.0)
-
-
-def test_a_head_needs_a_choice_to_learn_the_policy() -> None:
-    store, examples = problem(5)
-    labels, _ = locate(store, examples)
-    one = labels.take(np.unique(labels.graph, return_index=True)[1])
-    heads = head_status(one, {})
-    assert (heads["policy"].trained, heads["value"].trained) == (False, True)
-
-
-def test_a_store_without_graphs_is_no_error() -> None:
-    _, examples = problem(3)
-    report = train(MemoryStore([]), examples, CONFIG)
-    assert report.summary["examples_without_a_graph"] == examples.num_rows
 
 
 def test_weights_of_the_losses_start_as_the_design_says() -> None:

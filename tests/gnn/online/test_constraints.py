@@ -45,21 +45,21 @@ def facts(**changes: Any) -> Facts:
         learning_rate=0.1,
         alpha=np.zeros(2),
         config=ServingConfig(),
-        value=VALUES,
+        worth=VALUES,
         harm=VALUES,
     )
     return replace(known, **changes)
 
 
-def answers(*, value: float = 0.2, harm: float = 0.1, method: str | None = "cosine") -> Answers:
+def answers(*, least: float = 0.0, harm: float = 0.1, method: str | None = "cosine") -> Answers:
     """The policy prefers BEST, then the same kernel at the other seed, then higher columns, then the second seed."""
-    weights = np.arange(K) / 100.0 + np.array([[0.0], [0.001]])
-    weights[:, BEST[1]] = 5.0
-    weights[BEST] = 6.0
+    worth = 1.0 + np.arange(K) / 100.0 + np.array([[0.0], [0.001]])
+    worth[:, BEST[1]] = 5.0
+    worth[BEST] = 6.0
     risk = np.zeros((2, K, 5))
     risk[:, :, 0], risk[:, :, 3] = 1.0 - harm, harm
     logits = None if method is None else np.array([float(name == method) for name in BLENDING_METHODS])
-    return Answers(weights, np.full((2, K), value), np.full((2, K), 0.05), risk, logits)
+    return Answers(np.full((2, K), 0.2), np.full((2, K), 0.05), risk, worth - least, logits)
 
 
 def decided(known: Facts, said: Answers, constraints: Sequence[Constraint] = CONSTRAINTS) -> Choice:
@@ -117,7 +117,7 @@ SCENES: dict[str, tuple[Facts, Answers, Outcome]] = {
     "risk_too_high": (
         facts(risk_tolerance=np.array([1.0, 0.05])), answers(), (Route.NO_OP, "risk_too_high", "seed-2", KERNELS[4]),
     ),
-    "no_op_is_better": (facts(), answers(value=0.0), (Route.NO_OP, "no_op_is_better", "seed-2", KERNELS[4])),
+    "no_op_is_better": (facts(), answers(least=6.0), (Route.NO_OP, "no_op_is_better", "seed-2", KERNELS[4])),
     "bsds_hazard_high": (
         facts(kernels=sheet_of(4, hazard_band="HIGH")), answers(), (Route.ADJUST, "bsds_hazard_high", "seed-2", KERNELS[4]),
     ),

@@ -30,6 +30,7 @@ def small(root, **changes) -> RecordPlan:
         "hosts": 2,
         "states": (50,),
         "replicates": 2,
+        "replicate_cap": 3,
         "horizons": (20,),
         "graft_steps": (50,),
         "total_steps": 100,
@@ -65,6 +66,22 @@ def recorded(tmp_path_factory):
         patch.setattr("recorder.runs.firstphase.KERNELS", {name: KERNELS[name] for name in FEW})
         record(small(root), lambda progress: lines.append(str(progress)))
     return root, lines, decode(root)
+
+
+def test_no_layer_that_moved_is_said_to_have_stood_still(recorded):
+    _, _, tables = recorded
+    rows = tables["tolaria.layer_telemetry"].to_pylist()
+    assert any(row["update_magnitude"] for row in rows)
+    assert not [row for row in rows if row["update_magnitude"] and row["update_frequency"] == 0.0]
+
+
+def test_every_packet_says_how_training_stands_and_every_seed_how_deep_it_sits(recorded):
+    _, _, tables = recorded
+    for name, columns in {
+        "tolaria.system_state": ("validation_loss", "validation_accuracy", "training_loss", "current_epoch"),
+        "kasmina.seed_state": ("layer_depth", "monitored_layers"),
+    }.items():
+        assert all(row[column] is not None for row in tables[name].to_pylist() for column in columns)
 
 
 def test_the_plan_comes_first_and_then_progress(recorded):

@@ -11,7 +11,7 @@ from recorder.kernels import KERNELS
 from recorder.runs.grafts import probe_site
 from recorder.runs.grid import SURE_ENOUGH, Grid, open_state, try_everything
 from recorder.runs.seeds import Seed
-from recorder.runs.training import evaluate, snapshot, step_seed, train_step
+from recorder.runs.training import clip_gradients, evaluate, mean_losses, snapshot, step_seed, train_step
 from recorder.runs.trials import Treatment, run_trial
 from recorder.speech.clock import Clock
 from recorder.speech.reports import standard_errors
@@ -53,6 +53,43 @@ def test_a_trial_repeats_exactly_and_leaves_the_host_alone(trained, kernel_id):
     assert runs[0] == runs[1]
     assert evaluate(trained.model, trained.share.validation).loss == before
     assert [group.get("name") for group in trained.optimizer.param_groups] == ["weight", "bias", "head"]
+
+
+def test_a_step_without_what_serves_hooks_is_the_same_bit_for_bit(trained):
+    runs = []
+    for bare in (False, True):
+        model, optimizer = snapshot(trained, 20).restore(trained)
+        kwargs = {"batch": 16, "clip": 0.5, "bare": bare}
+        losses = [float(train_step(model, optimizer, trained.share.train, seed=step, **kwargs)) for step in range(5)]
+        runs.append((losses, [p.detach().clone() for p in model.parameters()]))
+    assert runs[0][0] == runs[1][0]
+    assert all(torch.equal(one, other) for one, other in zip(runs[0][1], runs[1][1], strict=True))
+
+
+@pytest.mark.parametrize("limit", [1e-3, 1.0, 1e6])
+def test_clipping_is_torchs(limit):
+    torch.manual_seed(0)
+    gradients = [torch.randn(7, 3), torch.randn(5), None]
+    ours, theirs = ([torch.nn.Parameter(torch.zeros(7, 3)), torch.nn.Parameter(torch.zeros(5))] for _ in range(2))
+    for parameters in (ours, theirs):
+        parameters.append(torch.nn.Parameter(torch.zeros(2)))
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = None if gradient is None else gradient.clone()
+    clip_gradients(ours, limit)
+    torch.nn.utils.clip_grad_norm_(theirs, limit)
+    for one, other in zip(ours[:2], theirs[:2], strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    ours[0].grad.fill_(math.nan)
+    clip_gradients(ours, limit)
+    assert ours[1].grad.isnan().all()
+
+
+def test_splits_in_one_pass_have_the_losses_that_they_have_alone(trained):
+    share = trained.share
+    found = mean_losses(trained.model, share.held, (len(share.validation), len(share.test)))
+    alone = [evaluate(trained.model, split).loss for split in (share.validation, share.test)]
+    assert found == pytest.approx(alone, rel=1e-5)
+    assert trained.model.training
 
 
 def test_replicates_differ_in_their_batches(trained):

@@ -1,0 +1,117 @@
+"""Site vectors: what the features say of one seed, of the layers that it monitors and of its graph, as one flat row.
+
+The heads read them beside the seed's state after the rounds, and the baselines read nothing else: the same function of a
+scaled batch serves training, evaluation and serving.
+"""
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gnn.graph.batch import GraphBatch, GraphStore
+from gnn.model.targets import Floats, Labels
+from schemas.features import CONTEXT, LAYER, SEED
+
+CLIP: Final = 4.0  # standard deviations
+LEAST_SPREAD: Final = 1e-3  # a channel that varied less on training hosts is left out
+INDICATORS: Final = 24  # ids at or above share the last one
+MONITORED_IDS: Final = ("layer_type", "activation_type")
+COUNTED: Final = ("layer", "seed", "parameter")  # node types whose number in the graph is a channel
+_MONITORS: Final = ("seed", "monitors", "layer")
+
+
+def site_width() -> int:
+    """Channels of a site vector; follows from the feature declaration."""
+    return SEED.width + LAYER.width + INDICATORS * len(MONITORED_IDS) + CONTEXT.width + len(COUNTED)
+
+
+def site_vectors(batch: GraphBatch) -> Tensor:
+    """Return one row a seed of the scaled batch: float32 [S, `site_width()`], as sign(x) log1p(|x|).
+
+    In order: the seed; the mean of the layers that it monitors, and the types of the first of them as indicators; the context
+    and the node counts of its graph. Channels are values and masks in declared order; what does not exist is zero.
+    """
+    count, graph_of, rows = batch.num_graphs, batch.node_batch("seed"), batch.num_nodes("seed")
+    seeds, layers = batch.edge_index[_MONITORS]
+    first = layers.new_full((rows,), -1).scatter_reduce(0, seeds, layers, "amin", include_self=False)
+    whole = torch.cat(
+        [
+            segment_mean(batch.x["context"], batch.node_batch("context"), count),
+            torch.stack([batch.ptr[name].diff().float() for name in COUNTED], 1),
+        ],
+        1,
+    )
+    monitored = segment_mean(batch.x["layer"][layers], seeds, rows)
+    return squash(torch.cat([batch.x["seed"], monitored, _types(batch, first), whole[graph_of]], 1))
+
+
+def squash(values: Tensor) -> Tensor:
+    """sign(x) log1p(|x|): linear near zero, logarithmic far out."""
+    return torch.sign(values) * torch.log1p(values.abs())
+
+
+def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:
+    """Sums of the rows of `values` [N, ...] by segment number [N]: [count, ...]."""
+    return values.new_zeros((count, *values.shape[1:])).index_add_(0, segments, values)
+
+
+def segment_mean(values: Tensor, segments: Tensor, count: int) -> Tensor:
+    """Means of the rows of `values` [N, W] by segment number [N]: [count, W], zero where a segment is empty."""
+    sizes = torch.bincount(segments, minlength=count).clamp(min=1)
+    return segment_sum(values, segments, count) / sizes.to(values.dtype).unsqueeze(1)
+
+
+class SiteScale(nn.Module):
+    """Z-scores of site vectors, clipped at 4; `center` and `gain` (float32 [W]) are fitted on training hosts.
+
+    A channel that did not vary there has gain zero: what training never saw move can't move an answer.
+    """
+
+    center: Tensor
+    gain: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(site_width()))
+        self.register_buffer("gain", torch.ones(site_width()))
+
+    def forward(self, sites: Tensor) -> Tensor:
+        """`sites` float32 [S, W] -> [S, W] within ±4."""
+        scaled: Tensor = ((sites - self.center) * self.gain).clamp(-CLIP, CLIP)
+        return scaled
+
+    @torch.no_grad()
+    def fit(self, sites: Tensor) -> None:
+        """Set `center` and `gain` from the site vectors of training hosts; without any they stay as they are."""
+        if not len(sites):
+            return
+        rows = sites.double()
+        spread = rows.std(0, correction=0)
+        self.center.copy_(rows.mean(0))
+        self.gain.copy_(torch.where(spread < LEAST_SPREAD, 0.0, 1.0 / spread.clamp(min=LEAST_SPREAD)))
+
+
+def flat_features(store: GraphStore, labels: Labels, batch_graphs: int) -> Floats:
+    """One site vector a label: float64 [P, W]."""
+    graphs = labels.graphs().tolist()
+    rows: dict[int, Floats] = {}
+    for start in range(0, len(graphs), batch_graphs):
+        chunk = graphs[start : start + batch_graphs]
+        batch = store.batch(chunk)
+        sites, offsets = site_vectors(batch).double().numpy(), batch.ptr["seed"].tolist()
+        rows |= {graph: sites[offsets[i] : offsets[i + 1]] for i, graph in enumerate(chunk)}
+    picked = [rows[graph][seed] for graph, seed in zip(labels.graph.tolist(), labels.seed.tolist(), strict=True)]
+    return np.stack(picked) if picked else np.zeros((0, site_width()))
+
+
+def _types(batch: GraphBatch, layers: Tensor) -> Tensor:
+    """One-hot types of the layer rows [S]: float32 [S, INDICATORS a feature], zero where a row is -1."""
+    names = [feature.name for feature in LAYER.categorical]
+    parts = []
+    for feature in MONITORED_IDS:
+        ids = batch.ids["layer"][:, names.index(feature)].clamp(max=INDICATORS - 1)
+        padded = torch.cat([ids, ids.new_zeros(1)])  # row -1 is the added one
+        parts.append(torch.nn.functional.one_hot(padded[layers], INDICATORS) * (layers >= 0).unsqueeze(1))
+    return torch.cat(parts, 1).float()
