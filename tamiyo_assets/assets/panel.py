@@ -20,6 +20,7 @@ from schemas.printable import shortened
 from tamiyo_assets.assets.bundle import PROMOTION
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.model import BUNDLE, EXAMPLES, RESULTS
+from tamiyo_assets.assets.problems import SYSTEM
 from tamiyo_assets.assets.reports import Reporter, key_of, kinds_of
 from tamiyo_assets.assets.telemetry import WAREHOUSE
 from tamiyo_assets.assets.upstream import EXPORTS
@@ -91,7 +92,9 @@ def _checks(instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey]) ->
         said, at = event.asset_check_evaluation_data, datetime.fromtimestamp(record.event.timestamp, UTC)
         severity: Severity = "ERROR" if said.severity is dg.AssetCheckSeverity.ERROR else "WARN"
         asset = key.asset_key.to_user_string()
-        found.append(CheckState(asset, key.name, said.passed, severity, shortened(said.description or "", _TEXT), at, at))
+        text, system = shortened(said.description or "", _TEXT), said.metadata.get(SYSTEM)
+        asked = str(system.value) if system is not None else ""
+        found.append(CheckState(asset, key.name, said.passed, severity, text, at, at, asked))
     return found
 
 

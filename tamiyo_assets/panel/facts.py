@@ -181,7 +181,10 @@ class Serving:
 
 @dataclass(frozen=True)
 class CheckState:
-    """The newest evaluation of one asset check. `since`: the first of its unbroken series of equal results."""
+    """The newest evaluation of one asset check. `since`: the first of its unbroken series of equal results.
+
+    `system`: the upstream system that the check names, "" if none or several.
+    """
 
     asset: str
     check: str
@@ -190,6 +193,7 @@ class CheckState:
     description: str
     at: datetime
     since: datetime
+    system: str = ""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _told(home: Path) -> tuple[OpenAlert, ...]:
 
 def _alert(check: CheckState) -> OpenAlert:
     """A failed check as an alert."""
-    system = check.asset.partition("/")[0]
+    system = check.system or check.asset.partition("/")[0]
     return OpenAlert(
         asset=check.asset,
         check=check.check,

@@ -68,7 +68,7 @@ def _problems(data: PanelData) -> Iterator[Problem]:
     silent = {f"feeds/{feed.system}" for feed in data.feeds if feed.state == "silent"}
     for alert in data.alerts:
         if alert.check not in _TOLD_OTHERWISE and alert.asset not in silent:
-            what = f"{alert.asset} {alert.check}: {alert.text or 'failed'}"
+            what = f"{alert.text or 'It failed.'} (check {alert.check} of {alert.asset})"
             yield Problem(alert.severity, what, alert.since, alert.system, "alerts")
     for feed in data.feeds:
         if feed.state == "silent":
