@@ -128,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
         write_line("stopped: nothing is left running")
         return 130
     except TamiyoError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
     return 1
 
 

@@ -135,13 +135,14 @@ def contract_tables(
     kinds=kinds_of(RETIRED, "deltalake"),
     owners=["team:tamiyo"],
     metadata={COLUMNS: derived_columns(TABLE)},
+    check_specs=schema_specs([TABLE]),
     description="Training runs that `tamiyo retire` took out of all that is derived; their contract rows stay.",
 )
 def retired(
     context: dg.AssetExecutionContext, settings: ResourceParam[Settings], versions: ResourceParam[Versions]
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Publish what stands in the journal of retirements."""
-    return Reporter(context, versions).table(versions.write(TABLE, Retirements(settings.home).rows()))
+    yield from Reporter(context, versions).written(TABLE, Retirements(settings.home).rows())
 
 
 UPSTREAM = (exports, contract_tables, retired)

@@ -34,6 +34,7 @@ from tamiyo_assets.alerts.failed_checks import check_alert_failure_sensor, check
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.run_sensors import fail_stuck_runs
 from tests.tamiyo_assets.daemon import QUIET, silent
+from tests.tamiyo_assets.pipelines import settings
 from tests.webhook import Webhook
 
 STATE: dict[str, Any] = {}  # what the checks of the next run find
@@ -90,6 +91,7 @@ class Pipeline:
         self.root = root
         self.instance = instance
         self.webhook = webhook
+        self.settings = settings(root, root / "exports")
         self.alerts = AlertOutbox(self.home("home"), webhook.address)
         self.cursor: str | None = None
 
@@ -111,7 +113,7 @@ class Pipeline:
         with dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursor,
-            resources={"alerts": self.alerts},
+            resources={"alerts": self.alerts, "settings": self.settings},
             sensor_name=alert_delivery_sensor.name,
         ) as context:
             result = alert_delivery_sensor.evaluate_tick(context)

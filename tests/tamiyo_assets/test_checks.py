@@ -150,9 +150,9 @@ def test_a_family_that_is_low_in_one_run_is_not_diluted_by_the_others(home: Chec
     home.without(STATES, run, "training_metrics")
     home.counted()
     found = home.check(coverage.family_coverage)
-    assert "node.context" in told(found) and found.severity is dg.AssetCheckSeverity.WARN
+    assert "node.layer" in told(found) and found.severity is dg.AssetCheckSeverity.WARN
     runs = said(found, "runs")
-    assert (runs if isinstance(runs, str) else runs["node.context"]) == run and "tolaria" in said(found, "system")
+    assert (runs if isinstance(runs, str) else runs["node.layer"]) == run and "tolaria" in said(found, "system")
     rows = home.tables.read("coverage.by_family").group_by("family").aggregate([("measured", "sum"), ("elements", "sum")])
     pooled = {row["family"]: row["measured_sum"] / row["elements_sum"] for row in rows.to_pylist() if row["elements_sum"]}
     assert min(pooled[family] for family in told(found)) > 0.70

@@ -33,7 +33,16 @@ from tests.tamiyo_assets.pipelines import run, settings
 
 pytestmark = pytest.mark.pipeline
 
-OPEN = {"lead_above": -1e9, "risk_ece_at_most": 1e9, "coverage_from": 0.0, "coverage_to": 1.0}  # gates that let all pass
+OPEN = {
+    "benefit_above": -9.0,
+    "gap_closed_above": -9.0,
+    "lead_at_least": -9.0,
+    "champion_hosts": 50,
+    "harm_above_random": 1.0,
+    "risk_ece_at_most": 1.0,
+    "coverage_from": 0.0,
+    "coverage_to": 1.0,
+}  # gates that let all pass
 LAYERS, STATES = "tolaria.layer_telemetry", "tolaria.system_state"
 
 

@@ -17,7 +17,7 @@ from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
 from schemas.derived.tables import DERIVED
-from tamiyo_assets.checks import mandatory_coverage
+from tamiyo_assets.checks.coverage import mandatory_coverage
 from tests.tamiyo_assets.pipelines import settings
 from tests.tamiyo_assets.test_by_run import Home, put
 

@@ -128,16 +128,16 @@ def test_ridge_is_the_primal_solution() -> None:
     labels, _ = locate(store, examples)
     features = flat_features(store, labels, 4)[:, :6]
     hosts = np.array(examples["host"].to_pylist())[labels.example]
-    ridge = Ridge(features, labels, hosts)
-    spread = features.std(0)
-    z = np.clip((features - features.mean(0)) / spread, -5, 5) / np.sqrt(6)
+    scores = (features - features.mean(0)) / features.std(0)
+    ridge = Ridge(scores, labels, hosts)
+    z = scores / np.sqrt(6)
     hot = np.eye(32)[labels.kernel]
     design = np.hstack([z, hot, *(hot[:, [k]] * z for k in range(32))])
     w = labels.weight
     offset = np.average(labels.uplift, weights=w)
     gram = design.T @ (w[:, None] * design) + ridge.penalty * np.eye(design.shape[1])
     expected = design @ np.linalg.solve(gram, design.T @ (w * (labels.uplift - offset))) + offset
-    assert np.allclose(ridge(features, labels.kernel, 0.06).value, expected, atol=1e-8)
+    assert np.allclose(ridge(scores, labels.kernel), expected, atol=1e-8)
 
 
 def test_flat_features_are_the_same_in_any_batch() -> None:
