@@ -15,7 +15,7 @@ from lake.settings import Settings
 from tests.exports import part_of
 from tests.tamiyo_assets.pipelines import run, settings
 
-RUN = "run-s7-0205"
+RUN = "run-s7-0505"
 SOUND_PACKETS = 6
 KEY = "context.throughput"
 REFUSED = 12

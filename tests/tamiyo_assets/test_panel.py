@@ -81,7 +81,7 @@ def on_the_page(at: datetime) -> str:
 def test_the_page_of_a_bad_day_says_what_is_wrong_since_when_and_whom_to_ask(bad: tuple[Settings, int], bad_page: Page) -> None:
     _, since = bad
     top = bad_page.text("top")
-    assert f"tolaria does not send {KEY}, a mandatory key, in 1 of 8 training runs: {RUN}." in top
+    assert f"tolaria does not send {KEY}, a mandatory key, in 1 of 6 training runs: {RUN}." in top
     assert f"Since {on_the_page(datetime.fromtimestamp(since / 1e9, UTC))}" in top
     assert "Ask tolaria" in top
     assert top.index("Broken") < top.index(KEY) < top.index("Nothing serves")
@@ -121,7 +121,7 @@ def test_the_run_writes_the_page_the_metrics_and_what_the_instance_knows(bad: tu
     assert told["state"] == "ERROR" and KEY in told["headline"]
     assert (home / "panel.html").read_text().startswith("<!doctype html>")
     assert value(exposed, "tamiyo_check_failed", asset="coverage/by_key", check="mandatory_coverage") == 1
-    assert value(exposed, "tamiyo_coverage_ratio", key=KEY) == pytest.approx(1 - 10 / 128)
+    assert value(exposed, "tamiyo_coverage_ratio", key=KEY) == pytest.approx(1 - 10 / 96)
     state = read_state(home)
     assert {"scan", "contract tables", "features", "coverage", "registries", "norms", "training", "bundle", "warehouse"} <= set(
         state.stages

@@ -16,7 +16,7 @@ from schemas.configuration import ModelConfig, TrainingConfig
 from tests.gnn.model.store import MemoryStore, problem
 
 SMALL = ModelConfig(hidden=8, activation_hidden=8, out=8, heads=2, head_hidden=16, rank=4, members=2)
-CONFIG = TrainingConfig(epochs=5, rounds_epochs=2, batch_graphs=6, checkpoint_seconds=0.0, horizon=50, model=SMALL)
+CONFIG = TrainingConfig(epochs=5, rounds_epochs=2, batch_graphs=6, checkpoint_seconds=0.0, horizon=100, model=SMALL)
 LEARNING = CONFIG.model_copy(update={"epochs": 60, "average": 0.9, "identity_dropout": 0.0, "id_dropout": 0.0})
 
 
