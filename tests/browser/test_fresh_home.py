@@ -27,15 +27,18 @@ query { assetNodes { assetKey { path } staleStatus assetMaterializations(limit: 
 
 
 class Dev(Webserver):
-    """`dagster dev` as `make ui` starts it, in an empty working directory, with no variable of this project set."""
+    """`dagster dev` as `make ui` starts it, in an empty working directory, with no variable of this project set but `webhook`.
 
-    def __init__(self, place: Path, repository: Path) -> None:
+    Links in alerts lead to this UI.
+    """
+
+    def __init__(self, place: Path, repository: Path, webhook: str = "") -> None:
         self.place = place
         dagster_home = place / "var" / "dagster"
         env = {name: value for name, value in os.environ.items() if not name.startswith(("TAMIYO_", "DAGSTER_"))}
-        self._env = env | {"DAGSTER_HOME": str(dagster_home)}
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
+        self._env = env | {"DAGSTER_HOME": str(dagster_home), "TAMIYO_UI_URL": self.address, "TAMIYO_ALERT_WEBHOOK": webhook}
         opened = [sys.executable, "-m", "tamiyo_assets.instance", str(dagster_home)]
         subprocess.run(opened, cwd=place, env=self._env, check=True)
         self._log = (place / "dev.log").open("wb")
@@ -46,6 +49,11 @@ class Dev(Webserver):
             )
         ]
         self._wait()
+
+    def tamiyo(self, *arguments: str) -> str:
+        """What a `tamiyo` command prints that an operator enters beside this UI."""
+        command = [sys.executable, "-m", "tamiyo", *arguments]
+        return subprocess.run(command, cwd=self.place, env=self._env, check=True, capture_output=True, text=True).stdout
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs, newest first, with their tags."""

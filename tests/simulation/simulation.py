@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from lake.alert_outbox import AlertOutbox
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger, is_rebuilt, present
 from lake.ingest.ingest import Ingest
@@ -26,6 +27,8 @@ from lake.store.table_store import TableStore
 from lake.writes import PID, STARTED, WRITES_TAGS, process_tags, run_tags, started
 from schemas.contracts import FOLDERS
 from schemas.errors import StorageError
+from tamiyo_assets.alerts.delivery import alert_delivery_sensor
+from tamiyo_assets.alerts.failed_checks import check_alert_failure_sensor, check_alert_success_sensor
 from tamiyo_assets.assets.graphs import DATASET
 from tamiyo_assets.assets.telemetry import WAREHOUSE
 from tamiyo_assets.assets.upstream import EXPORTS, RETIRED
@@ -84,7 +87,8 @@ class Simulation:
             loggers={"silent": silent},
         )
         # what reads the exports and what notes that a rebuild is done; the steps between have tests of their own
-        selection = dg.AssetSelection.assets(EXPORTS, RETIRED, DATASET, WAREHOUSE).without_checks()
+        own = dg.AssetSelection.checks_for_assets(RETIRED)  # the step makes both
+        selection = dg.AssetSelection.assets(EXPORTS, RETIRED, DATASET, WAREHOUSE).without_checks() | own
         job = dg.define_asset_job("rebuild", selection, tags=dict(WRITES_TAGS))
         self.job = dg.Definitions(
             assets=self.daemon.definitions.assets,
@@ -122,7 +126,7 @@ class Simulation:
         self._evaluate(nothing_expected="while a run reads")
 
     def _evaluate(self, *, nothing_expected: str = "") -> dg.RunRequest | None:
-        """Evaluate the sensors of exports in any order; the only request, if there is one."""
+        """Evaluate the sensors of exports in any order, then that of alerts; the only request, if there is one."""
         asked: dg.RunRequest | None = None
         for sensor in self.chance.sample(EXPORT_SENSORS, len(EXPORT_SENSORS)):
             for request in self.daemon.evaluate(sensor)[0]:
@@ -130,6 +134,7 @@ class Simulation:
                 assert asked is None, f"{sensor.name} asked for a second run"
                 asked = request
                 self._occupy(request)
+        self.daemon.evaluate(alert_delivery_sensor)
         return asked
 
     def _occupy(self, request: dg.RunRequest) -> None:
@@ -239,6 +244,23 @@ class Simulation:
         done = self.job.execute_in_process(instance=self.instance, tags=dict(tags), run_config=QUIET, raise_on_error=False)
         self.owed = not done.success
         self.counts["rebuilds" if done.success else "failed rebuilds"] += 1
+        self._tell_the_end(done)
+
+    def _tell_the_end(self, done: dg.ExecuteInProcessResult) -> None:
+        """What Dagster does when a run has ended: the sensor of its status tells the alerts too."""
+        run = self.instance.get_run_by_id(done.run_id)
+        kind = dg.DagsterEventType.RUN_SUCCESS if done.success else dg.DagsterEventType.RUN_FAILURE
+        sensor = check_alert_success_sensor if done.success else check_alert_failure_sensor
+        (ended,) = self.instance.all_logs(done.run_id, of_type=kind)
+        assert run is not None
+        context = dg.build_run_status_sensor_context(
+            sensor_name=sensor.name,
+            dagster_instance=self.instance,
+            dagster_run=run,
+            dagster_event=ended.get_dagster_event(),
+            resources={"alerts": AlertOutbox(self.settings.home, self.settings.alert_webhook)},
+        )
+        sensor(context)
 
     def close(self) -> None:
         """End a process that still hangs."""

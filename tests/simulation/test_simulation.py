@@ -1,12 +1,20 @@
-"""Troubles of every kind over many ticks: each change is rebuilt, none twice, never two rebuilds at once."""
+"""Troubles of every kind over many ticks: each change is rebuilt, none twice, never two rebuilds at once; each is told once.
+
+The webhook is down for some ticks, then up, then down; sensors of alerts and of the ends of runs both tell of the same runs.
+"""
 
 import os
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from lake.accounting import accounting
+from lake.alert_outbox import HISTORY, AlertOutbox
+from lake.alerts import posting
+from lake.durable.journal import Journal
 from lake.exports.ledger import Ledger
 from lake.store.table_store import TableStore
 from schemas.contracts import TABLES
@@ -29,6 +37,8 @@ def simulation(
 ) -> Iterator[Simulation]:
     # the warehouse is built in a process of its own, a second each time; its own tests are elsewhere
     monkeypatch.setattr(telemetry, "publish_warehouse", lambda *_: None)
+    # ticks follow each other at once, so that nothing waits to be posted again
+    monkeypatch.setattr(posting, "_FIRST_PAUSE", timedelta(0))
     found = settings(tmp_path, tmp_path / "exports", webhook.address)
     with open_instance(found.dagster_home) as instance:
         simulated = Simulation(found, instance, request.param)
@@ -51,6 +61,30 @@ def simulate(simulation: Simulation, webhook: Webhook, ticks: int, capsys: pytes
     assert unbalanced == {}
     arrived = [entry for entry in Ledger(home).entries() if entry.event == "arrived"]
     assert counts["ticks"] == ticks and 0 < counts["requests"] <= len(arrived) + simulation.world.done["retire"]
+    told = told_of(webhook, AlertOutbox(home, webhook.address))
+    with capsys.disabled():
+        print(f"alerts: {told}; {len(webhook.keys)} posts for {len(webhook.posts)} messages")
+    repeated = len(webhook.keys) > len(webhook.posts)
+    assert repeated or ticks <= 2 * OUTAGE, "the webhook was never down when there was something to tell"
+    assert told.get("exports_root", 0) <= simulation.world.done["vanish"]
+    assert told.get("rebuild: stuck", 0) <= counts["run killed"] + counts["run hangs"]
+    assert sum(count for problem, count in told.items() if problem.startswith("rebuild, step")) <= counts["failed rebuilds"]
+
+
+def told_of(webhook: Webhook, outbox: AlertOutbox) -> dict[str, int]:
+    """How often each problem was opened. Each opening is one message, then one resolution, in that order; none comes twice."""
+    journals = (Journal(outbox.path), Journal(outbox.home / HISTORY))
+    written = [record["message"]["message_id"] for journal in journals for record in journal.readable() if "message" in record]
+    taken = [post["message_id"] for post in webhook.posts]
+    assert len(taken) == len(set(taken)), [one for one, count in Counter(taken).items() if count > 1]
+    assert set(taken) == set(written) == set(webhook.keys), "what was written and not taken, or taken and not written"
+    states: dict[str, list[str]] = defaultdict(list)
+    for post in webhook.posts:
+        states[post["problem"]].append(post["state"])
+    assert states and not outbox.read().failing()
+    opened = {problem: found.count("open") for problem, found in sorted(states.items())}
+    assert states == {problem: ["open", "resolved"] * count for problem, count in opened.items()}
+    return opened
 
 
 @pytest.mark.parametrize("simulation", [0], indirect=True)
