@@ -24,7 +24,7 @@ from tests.components import program
 from tests.exports import part_of
 from tests.webhook import Webhook
 
-pytestmark = [pytest.mark.browser, pytest.mark.pipeline]
+pytestmark = [pytest.mark.browser, pytest.mark.pipeline, pytest.mark.soak]  # minutes: four rebuilds under real sensors
 
 KEY, SYSTEM, CHECK = "layer.gradient_norm", "tolaria", "mandatory_coverage"
 MENDED, RETIRED = "run-s7-0508", "run-s7-0509"  # two runs of the sample whose packets come late
