@@ -22,7 +22,7 @@ from tests.gnn.coverage import by_key, check_conservation, gaps
 from tests.gnn.graph.test_parity import assert_same, graph_of
 from tests.gnn.recorded import recorded_registries, recorded_tables, serialized_packets
 
-RUNS = 20
+RUNS = 18
 
 
 @dataclass(frozen=True)
