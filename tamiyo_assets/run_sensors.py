@@ -1,7 +1,8 @@
 """The sensor of stuck runs: a run whose process is gone, or that is silent for too long, is failed and its lock freed.
 
-Dagster's run monitoring fails a run whose process never started. Of one that did it asks the run launcher, and that of plain
-processes does not answer; a run of `tamiyo run` has no launcher at all.
+Dagster's run monitoring fails a run that was launched and whose process never started; it does not look at one that was created
+and never launched. Of one that started it asks the run launcher, and that of plain processes does not answer; a run of
+`tamiyo run` has no launcher at all.
 """
 
 import os
@@ -26,7 +27,8 @@ _WAITING: Final = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_RUNNING: Final = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+# NOT_STARTED: created by a process that was killed before it began the run; nobody else would ever end it
+_WATCHED: Final = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 def unfinished(instance: dg.DagsterInstance) -> str | None:
@@ -51,13 +53,15 @@ def stuck_run_sensor(context: dg.SensorEvaluationContext, settings: ResourcePara
 
 def fail_stuck_runs(instance: dg.DagsterInstance, max_silence: timedelta) -> Iterator[str]:
     """Fail every stuck run; yields a sentence for each."""
-    for record in instance.get_run_records(filters=dg.RunsFilter(statuses=_RUNNING)):
+    for record in instance.get_run_records(filters=dg.RunsFilter(statuses=_WATCHED)):
         run = record.dagster_run
         here = run.tags.get(PROCESS_OF) == run.run_id and run.tags.get(HOST) == socket.gethostname()
         process = process_of(run.tags) if here else None
         silence = datetime.now(UTC) - _last_word(instance, record)
         if here and process is None:
             reason = f"its process {run.tags.get(PID)} on {run.tags[HOST]} is gone"
+        elif silence > max_silence and run.status is dg.DagsterRunStatus.NOT_STARTED:
+            reason = f"it was created {silence} ago and never started"
         elif silence > max_silence:
             reason = f"it has written nothing for {silence}, more than max_silence ({max_silence})"
         else:
@@ -67,7 +71,8 @@ def fail_stuck_runs(instance: dg.DagsterInstance, max_silence: timedelta) -> Ite
         gone = _end(process) if process is not None else here
         if process is not None and _ended(instance, run.run_id):
             continue
-        rest = ", and its lock is free" if gone else "; its process can't be ended from here and may go on"
+        free = gone or run.status is dg.DagsterRunStatus.NOT_STARTED
+        rest = ", and its lock is free" if free else "; its process can't be ended from here and may go on"
         instance.report_run_failed(run, f"Run {run.run_id} is stuck: {reason}. It was failed{rest}.")
         yield f"Run {run.run_id[:8]} of {run.job_name} was failed: {reason}."
 

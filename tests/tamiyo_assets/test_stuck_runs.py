@@ -186,10 +186,15 @@ def test_a_run_that_has_not_named_its_process_is_failed_by_silence_alone(instanc
     assert status_of(instance, run) is FAILURE
 
 
-def test_a_run_that_has_not_started_is_not_looked_at(instance: dg.DagsterInstance, hung: Hung) -> None:
-    run = under_way(instance, hung.tags, dg.DagsterRunStatus.NOT_STARTED, boot_id="an earlier one")
-    assert failed(instance, NO_PATIENCE) == []
+def test_a_run_that_was_created_and_never_started_is_failed_by_silence_and_holds_up_nobody(
+    instance: dg.DagsterInstance,
+) -> None:
+    run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.NOT_STARTED, tags=dict(WRITES_TAGS))
+    assert failed(instance) == []
     assert unfinished(instance) == run.run_id
+    (said,) = failed(instance, NO_PATIENCE)
+    assert "never started" in said
+    assert (status_of(instance, run), unfinished(instance)) == (FAILURE, None)
 
 
 def test_a_run_that_ends_meanwhile_is_left_alone_and_so_is_its_process(instance: dg.DagsterInstance, hung: Hung) -> None:
