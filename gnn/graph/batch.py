@@ -153,8 +153,8 @@ class GraphBatch:
         return faults + _offset_faults(f"{name}.edge_ptr", self.edge_ptr[triple], self.num_graphs, index.shape[1])
 
 
-class GraphStore(Protocol):
-    """Graphs by number: the graph dataset, or what scales its batches."""
+class GraphIndex(Protocol):
+    """Numbers of graphs by packet, and the ids of their nodes."""
 
     def __len__(self) -> int: ...
     def index_of(self, run: str, packet: str) -> int:
@@ -162,6 +162,10 @@ class GraphStore(Protocol):
 
     def element_ids(self, node_type: str, index: int) -> Sequence[str]:
         """Ids of the nodes of that type in graph `index`, in row order."""
+
+
+class GraphStore(GraphIndex, Protocol):
+    """Graphs by number: the graph dataset, or what scales its batches."""
 
     def batch(self, indices: Sequence[int]) -> GraphBatch:
         """Those graphs, in that order, as one batch."""

@@ -61,7 +61,7 @@ class Elements:
         return np.asarray(self._first[records])
 
     def find(self, records: Ints, names: Ints) -> Ints:
-        """Row of the element called `names` (codes of `codes_of`) in each record; -1 if there is none."""
+        """Return the row of the element with id `names` (codes of `codes_of`) in each record, int64; -1 if absent."""
         wanted = np.where((records >= 0) & (names >= 0), records * self._span + names, -1)
         return find_sorted(self._keys, self._order, wanted)
 

@@ -74,7 +74,7 @@ class Mix:
     def shares(self, ids: Ints, width: int) -> Singles:
         """float32 [N, width]: share of the items by channel id-1, the last channel for all that do not fit or have no name.
 
-        `ids` int64 [words + 1] are the registry's, 0 for none. All zero where nothing is known.
+        `ids` int64 [words + 1] are registry indices, 0 if missing. Rows without a known list are all zero.
         """
         size, counts = len(self.ptr) - 1, lengths(self.ptr)
         channel = np.where(ids > 0, np.minimum(ids - 1, width - 1), width - 1)[self.items.codes]

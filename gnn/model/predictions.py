@@ -36,11 +36,18 @@ class Predictions:
 
 def join(parts: Sequence[Predictions]) -> Predictions:
     """The pairs of several predictions of one model, one after the other."""
-    columns: dict[str, Floats | None] = {}
-    for name in Predictions.__dataclass_fields__:
-        values = [getattr(part, name) for part in parts]
-        columns[name] = None if any(each is None for each in values) else np.concatenate(values)
-    return Predictions(**columns)  # type: ignore[arg-type]
+    return Predictions(
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.logit for part in parts]),
+        _joined([part.deviation for part in parts]),
+        _joined([part.risk_logits for part in parts]),
+    )
+
+
+def _joined(parts: Sequence[Floats | None]) -> Floats | None:
+    """Concatenate the parts; None if one of them is None."""
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
 
 
 @torch.no_grad()

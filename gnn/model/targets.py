@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gnn.graph.batch import GraphBatch, GraphStore
+from gnn.graph.batch import GraphBatch, GraphIndex, GraphStore
 from schemas.configuration import BLENDING_METHODS, RISK_CLASSES
 from schemas.kernels import KERNEL_INDEX
 
@@ -47,7 +47,7 @@ class Labels:
         return np.unique(self.graph)
 
 
-def locate(store: GraphStore, examples: pa.Table) -> tuple[Labels, int]:
+def locate(store: GraphIndex, examples: pa.Table) -> tuple[Labels, int]:
     """Labels of `examples` in `store`, and how many examples name a packet or seed that no graph has."""
     rows = examples.select(["training_run_id", "packet_id", "seed_id"]).to_pylist()
     graphs, seeds = np.full(len(rows), -1), np.full(len(rows), -1)

@@ -215,12 +215,7 @@ def _step(run: _Run, course: _Course, number: int, places: Ints, kept: "_Kept | 
     config, network = course.config, run.network
     for group in run.optimizer.param_groups:
         group["lr"] = course.rate(run.epoch * _batches_of(len(course.labels.graphs()), config) + number)
-    if kept is None:
-        batch = collate(course.store, course.labels, course.labels.graphs()[places].tolist())
-        pairs = replace(batch, batch=drop_ids(batch.batch, config)).to(config.device)
-        read = network.read(pairs.batch)
-    else:
-        read, pairs = kept.batch(places)  # type: ignore[assignment]
+    read, pairs = _read_anew(course, network, places) if kept is None else kept.batch(places)
     answers, blending = network.pair_head(read.seeds), network.graph_head(read.graphs)["blending_logits"]
     loss = total_loss(answers, blending, pairs, config.weights, course.scale)["total"]
     run.optimizer.zero_grad(set_to_none=True)
@@ -229,6 +224,13 @@ def _step(run: _Run, course: _Course, number: int, places: Ints, kept: "_Kept | 
     run.optimizer.step()
     run.keep_average(config.average)
     return float(loss.detach()) / network.config.members
+
+
+def _read_anew(course: _Course, network: TamiyoGNN, places: Ints) -> tuple[Read, Pairs]:
+    """What the heads read of the graphs at `places`, some of their ids dropped, and their labels."""
+    batch = collate(course.store, course.labels, course.labels.graphs()[places].tolist())
+    pairs = replace(batch, batch=drop_ids(batch.batch, course.config)).to(course.config.device)
+    return network.read(pairs.batch), pairs
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from gnn.bundle.read import Bundle
 from gnn.graph.batch import GraphBatch
 from gnn.graph.builder import GraphBuilder
 from gnn.graph.scale import scale
+from gnn.join.rows import Labels as Names
 from gnn.model.bootstrap import Estimate, HostBootstrap
 from gnn.model.calibration import Answers, calibrated
 from gnn.model.evaluation import Outcomes, evaluate, outcomes_of
 from gnn.model.outputs import Outputs
 from gnn.model.predictions import Predictions
 from gnn.model.readout import MASKED_LOGIT
-from gnn.model.rounds import pose
-from gnn.model.targets import Floats, Labels
+from gnn.model.targets import Floats, Labels, locate
 from gnn.online.snapshot import Snapshot
 from schemas.configuration import NUM_KERNELS
 from schemas.contracts import TABLES
@@ -56,9 +56,9 @@ def judge(bundle: Bundle, tables: Mapping[str, pa.Table], examples: pa.Table) ->
     at = pc.equal(examples["horizon"], config.horizon)
     kept = examples.filter(pc.and_(fresh, at))
     replayed = replay(bundle, tables, sorted(set(kept["training_run_id"].to_pylist())))
-    problem = pose(replayed, kept, config)
-    outcomes = outcomes_of(kept, problem.labels)
-    answers = {"model": _answers(bundle, replayed, problem.labels), "best_constant": _constant(outcomes)}
+    labels, _ = locate(replayed, kept)
+    outcomes = outcomes_of(kept, labels)
+    answers = {"model": _answers(bundle, replayed, labels), "best_constant": _constant(outcomes)}
     boot = HostBootstrap(outcomes.hosts, config.bootstrap, config.seed)
     return Judged(
         hosts=len(np.unique(outcomes.hosts)),
@@ -72,7 +72,7 @@ def judge(bundle: Bundle, tables: Mapping[str, pa.Table], examples: pa.Table) ->
 
 @dataclass
 class Replayed:
-    """Answers of a bundle by packet; `index_of` and `element_ids` find packets and seeds as a graph store does."""
+    """Answers of a bundle by packet; `index_of` and `element_ids` find packets and seeds as in a graph store."""
 
     numbers: dict[tuple[str, str], int] = field(default_factory=dict)
     seeds: list[list[str]] = field(default_factory=list)
@@ -91,10 +91,6 @@ class Replayed:
             raise KeyError(node_type)
         return self.seeds[index]
 
-    def batch(self, indices: Sequence[int]) -> GraphBatch:
-        """Not kept: a replayed packet is answered, not trained on."""
-        raise NotImplementedError(f"graphs {list(indices)} were replayed and not kept")
-
 
 @torch.inference_mode()
 def replay(bundle: Bundle, tables: Mapping[str, pa.Table], runs: Sequence[str]) -> Replayed:
@@ -112,8 +108,8 @@ def replay(bundle: Bundle, tables: Mapping[str, pa.Table], runs: Sequence[str]) 
     return found
 
 
-def _seed_names(names: object) -> list[str]:
-    return [] if names is None else [str(name) for name in names.arrow().to_pylist()]  # type: ignore[attr-defined]
+def _seed_names(names: Names | None) -> list[str]:
+    return [] if names is None else [str(name) for name in names.arrow().to_pylist()]
 
 
 def _keep(found: Replayed, keys: pa.Table, names: list[str], batch: GraphBatch, outputs: Outputs) -> None:

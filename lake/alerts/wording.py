@@ -16,6 +16,17 @@ def payload(alert: Alert, message_id: str, *, home: str, ui_url: str, now: datet
     url = ui_url.rstrip("/") + alert.path if alert.path else ui_url
     return {
         "text": _text(alert, url, now),
+        **fields_of(alert),
+        "home": home,
+        "url": url,
+        "message_id": message_id,
+    }
+
+
+def fields_of(alert: Alert) -> dict[str, Any]:
+    """Return what a message and `tamiyo alerts list --json` tell of an alert alike."""
+    return {
+        "alert_id": alert.alert_id,
         "state": alert.state,
         "severity": alert.severity,
         "asset": alert.asset,
@@ -28,10 +39,6 @@ def payload(alert: Alert, message_id: str, *, home: str, ui_url: str, now: datet
         "runs_are": alert.runs_are,
         "since": alert.since,
         "run_id": alert.run_id,
-        "home": home,
-        "url": url,
-        "alert_id": alert.alert_id,
-        "message_id": message_id,
     }
 
 

@@ -91,5 +91,5 @@ def build_host(spec: HostSpec) -> Host:
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         model = ARCHITECTURES[spec.architecture](spec, share.data, share.train.inputs[0])
     optimizer = make_optimizer(parameter_groups(model, spec), spec)
-    sites = model.sites()  # type: ignore[operator]
+    sites = model.sites()  # type: ignore[operator]  # to mypy any attribute of a Module is a Tensor or a Module
     return Host(spec, model, optimizer, share, sites)

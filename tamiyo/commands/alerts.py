@@ -8,7 +8,7 @@ import typer
 from lake.alert_outbox import AlertOutbox, history
 from lake.alerts.book import RESOLVED, Alert, Book
 from lake.alerts.transitions import overdue
-from lake.alerts.wording import runs_named, summary
+from lake.alerts.wording import fields_of, runs_named, summary
 from lake.settings import resolve
 from tamiyo.commands.options import Exit, Home, Result, fail, printing, reported
 from tamiyo.terminal import table
@@ -113,19 +113,7 @@ def _described(book: Book, alert: Alert) -> dict[str, Any]:
     said = [message.delivered for message in own if message.delivered is not None]
     newest = own[-1] if own else None
     return {
-        "alert_id": alert.alert_id,
-        "state": alert.state,
-        "severity": alert.severity,
-        "asset": alert.asset,
-        "check": alert.check,
-        "problem": alert.problem,
-        "what": alert.what,
-        "system": alert.system,
-        "runs": [*alert.runs],
-        "run_count": alert.run_count,
-        "runs_are": alert.runs_are,
-        "run_id": alert.run_id,
-        "since": alert.since,
+        **fields_of(alert),
         "last_said": max(said) if said else None,
         "attempts": newest.attempts if newest else 0,
         "waiting": sum(message.delivered is None for message in own),

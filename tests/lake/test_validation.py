@@ -7,19 +7,18 @@ import pytest
 
 from lake.accounting import Tally
 from lake.exports.folders import Exports
-from lake.ingest import intake
 from lake.ingest.commit import Commit, commit_rows
 from lake.ingest.ingest import Ingest
 from lake.ingest.staging import Staging
 from lake.store.table_store import TableStore
 from lake.store.validation import declaration
 from schemas.contracts import TABLES
-from schemas.decode import Decoded
 from schemas.derived.tables import DECLARED, DERIVED
 from schemas.errors import ContractError, StorageError
 from schemas.features import COVERAGE_KEYS
 from schemas.table_declaration import DeclaredTable
 from tests.declared import mutations, sound_rows, wrong_columns
+from tests.refused import refused_exports
 
 BY_KEY = DECLARED["coverage.by_key"]
 STATES = "tolaria.system_state"
@@ -125,23 +124,7 @@ def test_rows_that_were_merged_wrongly_are_refused(tmp_path: Path, monkeypatch: 
 def test_an_export_of_which_the_decoder_makes_bad_rows_is_rejected_and_its_neighbour_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "exports" / "tolaria" / "system_state"
-    folder.mkdir(parents=True)
-    for name in ("bad", "good"):
-        line = f'{{"training_run_id": "{name}", "packet_id": "p", "timestamp_ns": 1}}\n'
-        (folder / f"{name}.ndjson").write_text(line)
-    chunks = intake._chunks
-
-    def faulty(*arguments: object) -> list[Decoded]:
-        found = list(chunks(*arguments))  # type: ignore[arg-type]
-        for chunk in found:
-            rows = chunk.tables[STATES]
-            place = rows.schema.get_field_index("packet_id")
-            ids = [None if run == "bad" else "p" for run in rows.column("training_run_id").to_pylist()]
-            chunk.tables[STATES] = rows.set_column(place, rows.schema.field(place), pa.array(ids, pa.string()))
-        return found
-
-    monkeypatch.setattr(intake, "_chunks", faulty)
+    refused_exports(tmp_path / "exports", monkeypatch)
     home = tmp_path / "home"
     Ingest(home, Exports(tmp_path / "exports"), TableStore(home)).refresh()
     tables = TableStore(home)

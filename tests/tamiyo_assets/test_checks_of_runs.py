@@ -12,12 +12,10 @@ import pytest
 from gnn.bundle import bundle_path, serving
 from gnn.bundle.read import read_bundle
 from gnn.registry.refresh import load as load_registries
-from lake.ingest import intake
 from lake.settings import Settings
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
-from schemas.decode import Decoded
 from schemas.derived.tables import DECLARED, DERIVED
 from tamiyo.execution import Outcome
 from tamiyo_assets.assets import coverage as coverage_assets
@@ -29,6 +27,7 @@ from tamiyo_assets.checks import graphs
 from tamiyo_assets.definitions import build_definitions
 from tamiyo_assets.instance import open_instance
 from tests.exports import part_of
+from tests.refused import refused_exports
 from tests.tamiyo_assets.pipelines import run, settings
 
 pytestmark = pytest.mark.pipeline
@@ -167,22 +166,7 @@ def test_every_table_has_a_check_of_its_schema_and_it_is_evaluated(pipeline: Set
 def test_an_export_of_which_rows_were_refused_fails_its_table_until_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "exports" / "tolaria" / "system_state"
-    folder.mkdir(parents=True)
-    for name in ("bad", "good"):
-        (folder / f"{name}.ndjson").write_text(f'{{"training_run_id": "{name}", "packet_id": "p", "timestamp_ns": 1}}\n')
-    chunks = intake._chunks
-
-    def faulty(*arguments: object) -> list[Decoded]:
-        found = list(chunks(*arguments))  # type: ignore[arg-type]
-        for chunk in found:
-            rows = chunk.tables[STATES]
-            place = rows.schema.get_field_index("packet_id")
-            ids = [None if run == "bad" else "p" for run in rows.column("training_run_id").to_pylist()]
-            chunk.tables[STATES] = rows.set_column(place, rows.schema.field(place), pa.array(ids, pa.string()))
-        return found
-
-    monkeypatch.setattr(intake, "_chunks", faulty)
+    folder = refused_exports(tmp_path / "exports", monkeypatch)
     found = settings(tmp_path, tmp_path / "exports")
     first = run(found)
     key = ("tolaria/system_state", "schema")
