@@ -33,6 +33,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
 class Outcomes:
     """What came of many forged bundles; `wrong` says which did not end as they must."""
 
+    sound: Bundle
     wrong: list[str] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
@@ -41,7 +42,7 @@ class Outcomes:
 
 def attack(victim: Victim, place: Path, count: int, seed: int) -> Outcomes:
     """Try `count` forged bundles; what loads is written to `place` and preflighted there, as before it would serve."""
-    chance, found = random.Random(seed), Outcomes()
+    chance, found = random.Random(seed), Outcomes(bundle_of(victim.path, victim.members))
     write_members(place, victim.members)
     for number in range(count):
         label, members = forged(victim, chance)
@@ -80,10 +81,10 @@ def _try(victim: Victim, place: Path, members: Members, label: str, found: Outco
         found.refused[f"{label}, preflight"] += 1
         return
     found.answered[label] += 1
-    _use(victim, bundle)
+    _use(bundle, found.sound)
 
 
-def _use(victim: Victim, bundle: Bundle) -> None:
+def _use(bundle: Bundle, sound: Bundle) -> None:
     """All that is done with a bundle before it decides; its network is the one that the victim's weights make."""
     BundleFacts.of(bundle)
     assert bundle.calibration.temperature > 0
@@ -91,7 +92,6 @@ def _use(victim: Victim, bundle: Bundle) -> None:
     shown = BuildReport(bundle.path, bundle.manifest, judged, serving=False)
     assert len(shown.reasons) == sum(not gate.passed for gate in judged)
     assert all(isinstance(value, float) for value in shown.figures.values())
-    sound = bundle_of(victim.path, victim.members)
     state = sound.network.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in bundle.network.state_dict().items())
     assert differences(bundle.network, sound.golden, bundle.norms.priors) == {}
