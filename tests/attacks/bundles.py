@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gnn.bundle import BuildInputs, write_bundle
 from gnn.bundle.files import read_members
 from gnn.bundle.manifest import digest_of
 from gnn.bundle.members import LISTED, MANIFEST, MANIFEST_DIGEST, NORMS, REGISTRY_FILES, REGISTRY_INDEX, digest_line
+from gnn.bundle.read import bundle_of
 from gnn.model.experiment import train
 from gnn.norms import published as norms_files
 from gnn.registry.refresh import load, refresh
 from schemas.configuration import ModelConfig, TrainingConfig
+from schemas.errors import BundleRejected
 from tests.attacks.mutations import mutate
 from tests.gnn.model.store import problem
 
@@ -85,6 +89,14 @@ def sealed(members: Mapping[str, bytes], manifest: bytes | None = None) -> Membe
 def with_member(members: Mapping[str, bytes], name: str, data: bytes) -> Members:
     """The members with another one of that name, and digests that fit."""
     return sealed({**members, name: data})
+
+
+def refused(victim: Victim, members: Mapping[str, bytes], name: str) -> str:
+    """Why these members are refused; `name` must stand in it."""
+    with pytest.raises(BundleRejected) as found:
+        bundle_of(victim.path, members)
+    assert name in str(found.value)
+    return str(found.value)
 
 
 def write_members(directory: Path, members: Mapping[str, bytes]) -> None:

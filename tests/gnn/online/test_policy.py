@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
+from gnn.bundle import preflight
+from gnn.bundle.files import read_members
+from gnn.bundle.members import WEIGHTS
 from gnn.bundle.read import Bundle, read_bundle
 from gnn.coverage.signals import CoverageFigures
 from gnn.graph.scale import scale
@@ -16,12 +20,14 @@ from gnn.online import ServingConfig, TamiyoPolicy
 from gnn.online.compiling import companion, compile_status
 from gnn.online.constraints import Route
 from gnn.online.coverage import GraphCoverage
+from gnn.online.policy import RECENT
 from gnn.online.snapshot import Snapshot, SnapshotCache
 from schemas.configuration import BLENDING_METHODS
 from schemas.errors import BundleRejected, ContractError, ServingError
 from schemas.features import COVERAGE_KEYS, FAMILIES
 from schemas.kernels import KERNELS
 from schemas.leyline import leyline_pb2 as pb
+from tests.attacks.bundles import with_member, write_members
 from tests.gnn.bundle.conftest import Home, published  # noqa: F401 - a fixture
 from tests.gnn.online.conftest import START, metadata_tables, packet
 
@@ -427,3 +433,34 @@ def test_the_cache_refreshes_behind_the_decisions_and_survives_a_failed_read(bun
         assert len(calls) >= 3
     finally:
         cache.close()
+
+
+def test_a_swap_is_refused_if_a_recent_live_graph_is_not_answered(
+    bundle: Bundle, snapshot: Snapshot, tmp_path: Path
+) -> None:  # fmt: skip
+    """Weights that are sound on the golden graphs, and overflow at a layer type that live graphs have."""
+    policy = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
+    policy.decide(packet(0), snapshot)
+    live = int(policy._engine.recent[0].ids["layer"][0, 0])
+    for step in range(1, RECENT):  # it stays among the recent ones
+        policy.decide(packet(step), snapshot)
+    weights = safetensors.torch.load_file(bundle.path / WEIGHTS)
+    weights["encoders.layer.embedding.tables.layer_type.weight"][live] = 3e38
+    members = with_member(read_members(bundle.path), WEIGHTS, safetensors.torch.save(weights))
+    write_members(tmp_path / "sick", members)
+    assert preflight(tmp_path / "sick").clean
+    with pytest.raises(BundleRejected, match=r"live output \w+: expected finite numbers.*The serving bundle stays"):
+        policy.swap(tmp_path / "sick")
+    assert policy.decide(packet(RECENT), snapshot).build_id == bundle.build_id
+    fresh = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
+    fresh.swap(tmp_path / "sick")  # nothing live to say so yet
+
+
+def test_live_graphs_are_kept_across_a_swap_and_few_of_them(bundle: Bundle, snapshot: Snapshot) -> None:
+    policy = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
+    for step in range(RECENT + 3):
+        policy.decide(packet(step), snapshot)
+    before = list(policy._engine.recent)
+    assert len(before) == RECENT
+    policy.swap(bundle.path)
+    assert list(policy._engine.recent) == before
