@@ -53,10 +53,12 @@ class PreflightReport:
         }
 
 
-def preflight(path: Path, serving: Bundle | None = None, live: Sequence[GraphBatch] = ()) -> PreflightReport:
+def preflight(
+    path: Path, serving: Bundle | None = None, batch: GraphBatch | Sequence[GraphBatch] | None = None
+) -> PreflightReport:
     """Check the bundle at `path`: its bytes, the running code, and where given the serving bundle and live graphs.
 
-    `live` are unscaled graphs that were decided on of late.
+    `batch`: unscaled graphs that were decided on of late, in one batch or several.
     """
     try:
         bundle = read_bundle(path)
@@ -65,8 +67,8 @@ def preflight(path: Path, serving: Bundle | None = None, live: Sequence[GraphBat
     found = [*_against_code(bundle.manifest), *_golden(bundle)]
     if serving is not None:
         found += _against_serving(bundle, serving)
-    for batch in live:
-        found += _against_batch(bundle.manifest, batch) or _unanswered(bundle, batch)
+    for live in (batch,) if isinstance(batch, GraphBatch) else batch or ():
+        found += _against_batch(bundle.manifest, live) or _unanswered(bundle, live)
     return PreflightReport(path, bundle, tuple(dict.fromkeys(found)))
 
 
