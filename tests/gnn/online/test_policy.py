@@ -12,7 +12,9 @@ import torch
 
 from gnn.bundle import preflight
 from gnn.bundle.files import read_members
-from gnn.bundle.members import WEIGHTS
+from gnn.bundle.golden import write_golden
+from gnn.bundle.layout import blank_batch
+from gnn.bundle.members import GOLDEN, WEIGHTS
 from gnn.bundle.read import Bundle, read_bundle
 from gnn.coverage.signals import CoverageFigures
 from gnn.graph.scale import scale
@@ -438,16 +440,16 @@ def test_the_cache_refreshes_behind_the_decisions_and_survives_a_failed_read(bun
 def test_a_swap_is_refused_if_a_recent_live_graph_is_not_answered(
     bundle: Bundle, snapshot: Snapshot, tmp_path: Path
 ) -> None:  # fmt: skip
-    """Weights that are sound on the golden graphs, and overflow at a layer type that live graphs have."""
+    """A bundle whose golden graphs are empty, so that what its network can't answer shows on live graphs alone."""
     policy = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
-    policy.decide(packet(0), snapshot)
-    live = int(policy._engine.recent[0].ids["layer"][0, 0])
-    for step in range(1, RECENT):  # it stays among the recent ones
+    for step in range(RECENT):
         policy.decide(packet(step), snapshot)
-    weights = safetensors.torch.load_file(bundle.path / WEIGHTS)
-    weights["encoders.layer.embedding.tables.layer_type.weight"][live] = 3e38
-    members = with_member(read_members(bundle.path), WEIGHTS, safetensors.torch.save(weights))
-    write_members(tmp_path / "sick", members)
+    sick = read_bundle(bundle.path)
+    scale = sick.network.encoders["layer"].embedding.scale
+    scale.scale.zero_(), scale.center.zero_()  # 0 / 0 where a layer has no value
+    golden = write_golden(sick.network, [blank_batch()] * 2, torch.ones(32, dtype=torch.bool), sick.norms.priors)
+    members = read_members(bundle.path) | {GOLDEN: golden}
+    write_members(tmp_path / "sick", with_member(members, WEIGHTS, safetensors.torch.save(sick.network.state_dict())))
     assert preflight(tmp_path / "sick").clean
     with pytest.raises(BundleRejected, match=r"live output \w+: expected finite numbers.*The serving bundle stays"):
         policy.swap(tmp_path / "sick")
