@@ -41,7 +41,6 @@ from gnn.online import TamiyoPolicy
 from schemas.errors import BundleRejected
 from tests.attacks.bundles import Victim, refused, sealed, small_bundle, with_member, write_members
 
-WEIGHT = "seed_head.score.bias"
 FORBIDDEN = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "pandas"}
 LOADS = {"torch.load", "torch.jit.load", "torch.hub.load", "np.load", "numpy.load"}
 OWN_CHECKPOINT = Path("gnn/model/checkpoint.py")  # of an interrupted training; no part of a bundle

@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,6 @@ def test_hostile_entries_are_quarantined_by_reason_and_cost_no_neighbour(place: 
 
 def test_a_message_above_the_limit_is_not_decoded_and_not_kept_whole(place: Place, client: Any) -> None:  # noqa: F811
     found = Service(place, CONFIG, SECRET, Limits(record_bytes=100_000))
-    import threading
-
     thread = threading.Thread(target=found.run)
     thread.start()
     try:
@@ -235,8 +234,6 @@ def unread(client: Any) -> list[int]:  # noqa: F811
 
 
 def test_quarantine_is_told_by_an_alert_once(place: Place, client: Any, webhook: Webhook) -> None:  # noqa: F811
-    import threading
-
     found = Service(place, CONFIG, SECRET, alerts=AlertOutbox(place.home, webhook.address))
     thread = threading.Thread(target=found.run)
     service._ALERTS_EVERY_S, before = 0.05, service._ALERTS_EVERY_S  # type: ignore[misc]
@@ -260,8 +257,6 @@ def test_quarantine_is_told_by_an_alert_once(place: Place, client: Any, webhook:
 
 
 def test_a_webhook_that_hangs_holds_up_no_decision(place: Place, client: Any, webhook: Webhook) -> None:  # noqa: F811
-    import threading
-
     webhook.hangs = True
     found = Service(place, CONFIG, SECRET, alerts=AlertOutbox(place.home, webhook.address))
     thread = threading.Thread(target=found.run)
