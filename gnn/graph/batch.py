@@ -108,7 +108,7 @@ class GraphBatch:
         if found is None:
             nodes = {node.name: self.num_nodes(node.name) for node in NODE_TYPES}
             found = self._plans[directions.receivers] = message_plan(
-                nodes, self.edge_index, directions, rows_of_lot=rows_of_lot
+                nodes, self.edge_index, directions, reverse_order=self.reverse_order, rows_of_lot=rows_of_lot
             )
         return found
 

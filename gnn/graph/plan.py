@@ -20,6 +20,7 @@ Triple = tuple[str, str, str]
 ALL_TYPES: Final[tuple[str, ...]] = tuple(node.name for node in NODE_TYPES)
 _RELATIONS: Final[tuple[Triple, ...]] = tuple(relation.triple for relation in RELATIONS)
 _LOT_ROWS, _LOT_ROWS_ON_CUDA = 1 << 11, 1 << 17  # rows of a lot's table, where it holds more than one direction
+_FEW: Final = 64  # rows up to which a product costs what its weights cost, whatever its rows
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,12 @@ class Lot:
 
 @dataclass(frozen=True)
 class MessagePlan:
-    """E edges in order of lot, direction and receiver; nodes are numbered through all types.
+    """E edges in order of lot, direction and receiver; a slot is a receiver in one direction.
 
-    A slot is a receiver in one direction. `slot` int64 [E] numbers that of each edge, `slots` in all, `begins` int64
-    [slots + 1] is where its edges begin. `part` float32 [E] is 1 / (directions that reach the receiver's type), `share`
-    float32 [E] the same over the edges of the slot. `edge` int64 [E] is a row of the attributes of all relations. The other
-    rows are of tables of scores: `sender` and `receiver` int64 [E] where a node has a row for each direction that leaves its
-    type, then one for each that reaches it; `described` int64 [E] where an edge has one for each direction of its relation.
+    `slot` int64 [E] numbers that of each edge, `slots` in all, `begins` int64 [slots + 1] is where its edges begin. `part`
+    float32 [E] is 1 / (directions that reach the receiver's type), `share` float32 [E] the same over the edges of the slot.
+    `numbers` int64 [3, E] are each edge's sender and receiver, within their node types, and its own among those of all
+    relations; `scoring` int64 [6, directions] makes rows of scores of them, `repeats` is how many edges each direction has.
     """
 
     lots: tuple[Lot, ...]
@@ -108,10 +108,19 @@ class MessagePlan:
     begins: Tensor
     part: Tensor
     share: Tensor
-    edge: Tensor
-    sender: Tensor
-    receiver: Tensor
-    described: Tensor
+    numbers: Tensor
+    scoring: Tensor
+    repeats: Tensor
+
+    @cached_property
+    def scored(self) -> Tensor:
+        """Rows of scores of each edge's sender, its receiver and itself: int64 [3, E].
+
+        A node has a row for each direction that leaves its type, then one for each that reaches it; an edge has one for
+        each direction of its relation.
+        """
+        each = self.scoring.repeat_interleave(self.repeats, dim=1, output_size=len(self.slot))
+        return self.numbers * each[:3] + each[3:]
 
     @cached_property
     def slots_of(self) -> dict[Triple, slice]:
@@ -125,38 +134,59 @@ class MessagePlan:
 
 
 def message_plan(
-    nodes: Mapping[str, int], edge_index: Mapping[Triple, Tensor], directions: Directions, *, rows_of_lot: int | None = None
+    nodes: Mapping[str, int],
+    edge_index: Mapping[Triple, Tensor],
+    directions: Directions,
+    *,
+    reverse_order: Mapping[Triple, Tensor] | None = None,
+    rows_of_lot: int | None = None,
 ) -> MessagePlan:
     """Build the plan of `nodes` {node type: N} and `edge_index` {relation: int64 [2, E]}.
 
-    `rows_of_lot` bounds the table of a lot of more than one direction; None takes what is fast on the edges' device.
+    With `reverse_order` {relation: int64 [E]} edges are in order of their targets, and it puts them in order of their
+    sources; without it they are sorted. `rows_of_lot` bounds the table of a lot of more than one direction; None takes what
+    is fast on the edges' device.
     """
-    index = [edge_index[triple] for triple in _RELATIONS]
-    counts = {triple: part.shape[1] for triple, part in zip(_RELATIONS, index, strict=True)}
-    forward = torch.cat(index, dim=1)
-    device, size = forward.device, forward.shape[1]
-    limit = rows_of_lot or (_LOT_ROWS_ON_CUDA if forward.is_cuda else _LOT_ROWS)
-    lots = _lots(nodes, counts, directions, limit)
-    slots = sum(nodes[way.target] for lot in lots for way in lot)
-    table = torch.tensor(_constants(nodes, counts, directions, lots, slots), dtype=torch.int64, device=device).t()
-    repeats = torch.tensor([*counts.values()] * 2, device=device)
-    table = table.repeat_interleave(repeats, dim=1, output_size=2 * size)
-    source, target = torch.cat([forward, forward.flip(0)], dim=1)
-    edge = torch.arange(size, device=device).repeat(2)
-    rows = torch.stack([source, target, source, target, edge, edge]) * table[0:6] + table[6:12]
-    kept = sum(counts[way.relation] for lot in lots for way in lot)
-    order = torch.argsort(rows[1], stable=True)[:kept]  # edges of other directions have the last slots
-    row, slot, sender, receiver, described, edge = rows[:, order]
-    sizes = torch.bincount(slot, minlength=slots)
-    part = table[12][order].to(torch.float32).reciprocal()
+    counts = {triple: edge_index[triple].shape[1] for triple in _RELATIONS}
+    forward = torch.cat([edge_index[triple] for triple in _RELATIONS], dim=1)
+    device, at = forward.device, _starts(counts)
+    lots = _lots(nodes, counts, directions, rows_of_lot or (_LOT_ROWS_ON_CUDA if forward.is_cuda else _LOT_ROWS))
+    ways = [way for lot in lots for way in lot]
+    repeats = torch.tensor([counts[way.relation] for way in ways], dtype=torch.int64, device=device)
+    constants = torch.tensor(_constants(nodes, counts, directions, lots), dtype=torch.int64, device=device).view(-1, 10).t()
+    size, kept = forward.shape[1], sum(counts[way.relation] for way in ways)
+    first_row, first_slot, arriving, shift = constants[6:].repeat_interleave(repeats, dim=1, output_size=kept)
+    every = torch.arange(size, device=device)
+    edge = torch.cat([every[:0], *(_ordered(way, every, at, counts, reverse_order) for way in ways)])
+    sender, receiver = torch.cat([forward, forward.flip(0)], dim=1)[:, edge + shift]
+    numbers, slot = torch.stack([sender, receiver, edge]), receiver + first_slot
+    if reverse_order is None:
+        order = torch.argsort(slot, stable=True)
+        numbers, slot = numbers[:, order], slot[order]
+    sizes = torch.bincount(slot, minlength=sum(nodes[way.target] for way in ways))
     begins = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-    made = _made(nodes, counts, lots, row, begins)
-    return MessagePlan(made, slot, slots, begins, part, part / sizes[slot], edge, sender, receiver, described)
+    part = arriving.to(torch.float32).reciprocal()
+    made = _made(nodes, counts, lots, numbers[0] + first_row, begins)
+    return MessagePlan(made, slot, len(sizes), begins, part, part / sizes[slot], numbers, constants[:6], repeats)
 
 
 def products_first(senders: int, receivers: int) -> bool:
     """Whether a direction multiplies its senders, not the sums of its receivers."""
-    return senders < receivers
+    return senders <= max(receivers, _FEW)
+
+
+def _ordered(
+    way: Direction,
+    every: Tensor,
+    at: Mapping[Triple, int],
+    counts: Mapping[Triple, int],
+    reverse_order: Mapping[Triple, Tensor] | None,
+) -> Tensor:
+    """Numbers of a direction's edges among those of all relations; in order of its receivers if `reverse_order` is known."""
+    start = at[way.relation]
+    if reverse_order is None or way.triple == way.relation:
+        return every[start : start + counts[way.relation]]
+    return reverse_order[way.relation] + start
 
 
 def _lots(
@@ -179,41 +209,34 @@ def _lots(
 
 
 def _constants(
-    nodes: Mapping[str, int],
-    counts: Mapping[Triple, int],
-    directions: Directions,
-    lots: list[list[Direction]],
-    slots: int,
+    nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, lots: list[list[Direction]]
 ) -> list[tuple[int, ...]]:
-    """Six factors and six summands of each direction's row numbers, then how many directions reach its target."""
-    leaving, arriving = directions.leaving, directions.arriving
-    node_at = _starts(nodes)
+    """What makes row numbers of an edge's numbers, by direction.
+
+    Three factors and three summands of `MessagePlan.scored`; the first row in the lot's table; the first slot; how many
+    directions reach the target; what leads to the edge in the list of all edges followed by all reverses.
+    """
+    leaving, arriving, described = directions.leaving, directions.arriving, directions.described
+    node_at, edge_at, size = _starts(nodes), _starts(counts), sum(counts.values())
     score_at = _starts({name: nodes[name] * (leaving[name] + arriving[name]) for name in ALL_TYPES})
-    edge_at = _starts(counts)
-    described_at = _starts({triple: count * directions.described[triple] for triple, count in counts.items()})
-    found = {triple: (0,) * 7 + (slots,) + (0,) * 5 for relation in RELATIONS for triple in (relation.triple,)}
-    found |= {relation.reverse: found[relation.triple] for relation in RELATIONS}
-    slot = 0
+    described_at = _starts({triple: count * described[triple] for triple, count in counts.items()})
+    found, slot = [], 0
     for lot in lots:
         product = 0
         for way in lot:
             source, target, relation = way.source, way.target, way.relation
-            first = products_first(nodes[source], nodes[target])
-            of_source, of_target = leaving[source] + arriving[source], leaving[target] + arriving[target]
-            of_edge = directions.described[relation]
-            found[way.triple] = (
-                *(1, 1, of_source, of_target, of_edge, 1),
-                product if first else node_at[source],
-                slot,
+            factors = (leaving[source] + arriving[source], leaving[target] + arriving[target], described[relation])
+            summands = (
                 score_at[source] + way.leaving,
                 score_at[target] + leaving[target] + way.arriving,
-                described_at[relation] + way.described - edge_at[relation] * of_edge,
-                0,
-                arriving[target],
+                described_at[relation] + way.described - edge_at[relation] * described[relation],
             )
+            first_row = product if products_first(nodes[source], nodes[target]) else node_at[source]
+            shift = 0 if way.triple == relation else size
+            found.append((*factors, *summands, first_row, slot, arriving[target], shift))
             slot += nodes[target]
             product += nodes[source]
-    return [found[r.triple] for r in RELATIONS] + [found[r.reverse] for r in RELATIONS]
+    return found
 
 
 def _made(

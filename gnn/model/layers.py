@@ -41,7 +41,7 @@ class Described:
         plan = batch.plan(directions)
         width = max(part.shape[1] for part in attributes.values())
         table = torch.cat([functional.pad(part, (0, width - part.shape[1])) for part in attributes.values()])
-        mean = _bag(table, plan.edge, plan.begins, plan.share)
+        mean = _bag(table, plan.numbers[2], plan.begins, plan.share)
         means = {}
         for name, ways in directions.reached.items():
             rows, found = batch.num_nodes(name), []
@@ -189,7 +189,8 @@ class Attention(Messages):
             if count
         ]
         score, noticed = torch.cat(scores), torch.cat(described)
-        logits = score[plan.sender] + score[plan.receiver] + noticed[plan.described]
+        senders, receivers, edges = plan.scored
+        logits = score[senders] + score[receivers] + noticed[edges]
         return _softmax(logits, plan.slot, plan.slots) * (plan.part / self.heads).unsqueeze(1)
 
     def _vectors(self, name: str) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gnn.graph.batch import GraphBatch, Triple
 from gnn.graph.plan import ALL_TYPES
 from gnn.model.encoders import COMPILE_STATUS, GroupEmbedding, NodeEncoder
-from gnn.model.heads import LOG_VAR_RANGE, GraphHead, PairAnswers, PairHead
+from gnn.model.heads import LOG_VAR_RANGE, GraphHead, PairAnswers, PairHead, class_shares
 from gnn.model.kernel_vectors import kernel_descriptors
 from gnn.model.layers import Described, MessageRound, RoundShape, gat_round, own_round, parameter_key, sage_round
 from gnn.model.outputs import Outputs
@@ -167,7 +167,7 @@ def _from_seeds(batch: GraphBatch, pairs: PairAnswers, logits: Tensor) -> dict[s
     mean = segment_sum((share * pairs.value).sum(1, keepdim=True), graph_of, count)
     spread = pairs.log_var.exp() + (pairs.value - mean[graph_of]) ** 2
     variance = segment_sum((share * spread).sum(1, keepdim=True), graph_of, count)
-    classes = segment_sum((share.unsqueeze(2) * torch.softmax(pairs.risk, dim=2)).sum(1), graph_of, count)
+    classes = segment_sum((share.unsqueeze(2) * class_shares(pairs.risk)).sum(1), graph_of, count)
     risk = torch.log(classes.clamp(min=1e-12))
     harmless = torch.full_like(risk, MASKED_LOGIT).index_fill(1, torch.zeros(1, dtype=torch.int64, device=risk.device), 0.0)
     return {
