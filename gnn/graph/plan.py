@@ -20,7 +20,7 @@ Triple = tuple[str, str, str]
 ALL_TYPES: Final[tuple[str, ...]] = tuple(node.name for node in NODE_TYPES)
 _RELATIONS: Final[tuple[Triple, ...]] = tuple(relation.triple for relation in RELATIONS)
 _LOT_ROWS, _LOT_ROWS_ON_CUDA = 1 << 11, 1 << 17  # rows of a lot's table, where it holds more than one direction
-_FEW: Final = 64  # rows up to which a product costs what its weights cost, whatever its rows
+_FEW: Final = 32  # rows up to which a product costs what its weights cost, whatever its rows
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,11 @@ class Direction:
 
     relation: Triple
     triple: Triple
+    source: str
+    target: str
     leaving: int
     arriving: int
     described: int
-
-    @property
-    def source(self) -> str:
-        """Node type that sends."""
-        return self.triple[0]
-
-    @property
-    def target(self) -> str:
-        """Node type that receives."""
-        return self.triple[2]
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,8 @@ class Directions:
         for relation, triple in ways:
             source, _, target = triple
             if target in receivers:
-                each.append(Direction(relation, triple, leaving[source], arriving[target], described[relation]))
+                places = leaving[source], arriving[target], described[relation]
+                each.append(Direction(relation, triple, source, target, *places))
                 leaving[source] += 1
                 arriving[target] += 1
                 described[relation] += 1
@@ -116,8 +109,8 @@ class MessagePlan:
     def scored(self) -> Tensor:
         """Rows of scores of each edge's sender, its receiver and itself: int64 [3, E].
 
-        A node has a row for each direction that leaves its type, then one for each that reaches it; an edge has one for
-        each direction of its relation.
+        As a sender a node has a row for each direction that leaves its type, as a receiver for each that reaches it; an
+        edge has one for each direction of its relation.
         """
         each = self.scoring.repeat_interleave(self.repeats, dim=1, output_size=len(self.slot))
         return self.numbers * each[:3] + each[3:]
@@ -218,17 +211,18 @@ def _constants(
     """
     leaving, arriving, described = directions.leaving, directions.arriving, directions.described
     node_at, edge_at, size = _starts(nodes), _starts(counts), sum(counts.values())
-    score_at = _starts({name: nodes[name] * (leaving[name] + arriving[name]) for name in ALL_TYPES})
+    sender_at = _starts({name: nodes[name] * leaving[name] for name in ALL_TYPES})
+    receiver_at = _starts({name: nodes[name] * arriving[name] for name in ALL_TYPES})
     described_at = _starts({triple: count * described[triple] for triple, count in counts.items()})
     found, slot = [], 0
     for lot in lots:
         product = 0
         for way in lot:
             source, target, relation = way.source, way.target, way.relation
-            factors = (leaving[source] + arriving[source], leaving[target] + arriving[target], described[relation])
+            factors = (leaving[source], arriving[target], described[relation])
             summands = (
-                score_at[source] + way.leaving,
-                score_at[target] + leaving[target] + way.arriving,
+                sender_at[source] + way.leaving,
+                receiver_at[target] + way.arriving,
                 described_at[relation] + way.described - edge_at[relation] * described[relation],
             )
             first_row = product if products_first(nodes[source], nodes[target]) else node_at[source]

@@ -87,13 +87,16 @@ class MessageRound(nn.Module):
         totals = {name: self.own[name](states[name]) for name in self.receivers}
         if self.messages is not None and described is not None:
             self.messages(states, batch, described, totals)
-        return States({name: self._updated(name, states[name], totals[name]) for name in self.receivers})
+        normed = [self.norm[name](totals[name]) for name in self.receivers]
+        fresh = functional.gelu(torch.cat(normed)).split([len(part) for part in normed])  # a call has a cost of its own
+        return States({name: self._residual(name, states[name], part) for name, part in zip(self.receivers, fresh, strict=True)})
 
-    def _updated(self, name: str, state: Tensor, total: Tensor) -> Tensor:
-        fresh: Tensor = self.dropout(functional.gelu(self.norm[name](total)))
+    def _residual(self, name: str, state: Tensor, fresh: Tensor) -> Tensor:
+        if self.training:
+            fresh = self.dropout(fresh)
         if name in self.skip:
-            return fresh.addmm_(state, cast(nn.Linear, self.skip[name]).weight.t())
-        return fresh.add_(state)
+            return torch.addmm(fresh, state, cast(nn.Linear, self.skip[name]).weight.t())
+        return fresh + state
 
 
 class Messages(nn.Module):
@@ -118,21 +121,26 @@ class Messages(nn.Module):
         for name, ways in self.directions.reached.items():
             weight = torch.cat([describes[way.triple] for way in ways], dim=1)
             totals[name].addmm_(described.means[name], weight.t())
-        shares = self._shares(states, plan, described.attributes)
+        alone = len(plan.lots) == 1 and plan.lots[0].products_first
+        sent = self._sent(plan.lots[0], states, weights) if alone else None
+        shares = self._shares(states, plan, described.attributes, sent)
         for lot in plan.lots:
             if lot.products_first:
-                self._spread(lot, states, weights, shares[lot.edges], totals)
+                self._spread(lot, self._sent(lot, states, weights) if sent is None else sent, shares[lot.edges], totals)
             else:
                 self._gather(lot, states, weights, shares[lot.edges], totals)
 
-    def _spread(self, lot: Lot, states: States, weights: "Matrices", shares: Tensor, totals: Totals) -> None:
-        """Multiply the senders, then sum over edges and heads."""
+    def _sent(self, lot: Lot, states: States, weights: "Matrices") -> Tensor:
+        """Products of the senders of each direction, one after the other: [rows, heads * out]."""
         sent = [functional.linear(states[way.source], weights[way.triple].flatten(0, 1)) for way in lot.ways]
-        table = (sent[0] if len(sent) == 1 else torch.cat(sent)).view(-1, self.out)
+        return sent[0] if len(sent) == 1 else torch.cat(sent)
+
+    def _spread(self, lot: Lot, sent: Tensor, shares: Tensor, totals: Totals) -> None:
+        """Sum what is sent over edges and heads."""
         rows = lot.rows
         if self.heads > 1:
             rows = (rows.unsqueeze(1) * self.heads + torch.arange(self.heads, device=rows.device)).flatten()
-        summed = _bag(table, rows, lot.offsets * self.heads, shares.flatten())
+        summed = _bag(sent.view(-1, self.out), rows, lot.offsets * self.heads, shares.flatten())
         for way, part in zip(lot.ways, summed.split(lot.slots), strict=True):
             totals[way.target].add_(part)
 
@@ -144,8 +152,8 @@ class Messages(nn.Module):
                 weight = weights[way.triple][head]
                 totals[way.target].addmm_(part[:, : weight.shape[1]], weight.t())
 
-    def _shares(self, states: States, plan: MessagePlan, attributes: Attributes) -> Tensor:
-        """Weight of each edge and head, [E, heads]."""
+    def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
+        """Weight of each edge and head, [E, heads]; `sent` are the products of the plan's one lot, if it has but one."""
         return plan.share.unsqueeze(1)
 
     def sends(self) -> "Matrices":
@@ -181,27 +189,32 @@ class Attention(Messages):
             {parameter_key(t): (n, heads, shape.edge_widths[t]) for t, n in ways.described.items() if n}
         )
 
-    def _shares(self, states: States, plan: MessagePlan, attributes: Attributes) -> Tensor:
-        scores = [functional.linear(states[name], self._vectors(name)).view(-1, self.heads) for name in ALL_TYPES]
-        described = [
-            functional.linear(attributes[t], self.notice[parameter_key(t)]).view(-1, self.heads)
-            for t, count in self.directions.described.items()
-            if count
-        ]
-        score, noticed = torch.cat(scores), torch.cat(described)
+    def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
         senders, receivers, edges = plan.scored
-        logits = score[senders] + score[receivers] + noticed[edges]
-        return _softmax(logits, plan.slot, plan.slots) * (plan.part / self.heads).unsqueeze(1)
+        if sent is None:
+            ours = self._scores({name: states[name] for name in self.send}, self._folded())[senders]
+        else:
+            ours = self._scores_of(sent, plan.lots[0], states)[plan.lots[0].rows]
+        theirs = self._scores({name: states[name] for name in self.receive}, self.receive)
+        noticed = self._scores({key: attributes[t] for t in attributes if (key := parameter_key(t)) in self.notice}, self.notice)
+        return _softmax(ours + theirs[receivers] + noticed[edges], plan.slot, plan.slots) * (plan.part / self.heads).unsqueeze(1)
 
-    def _vectors(self, name: str) -> Tensor:
-        """What a state of that type is multiplied by for its scores as sender, then as receiver: [directions * heads, in]."""
-        found = []
-        if name in self.send:
-            weight = self.send[name].view(-1, self.out, self.send[name].shape[1])
-            found.append(torch.bmm(self.attend[name].view(-1, 1, self.out), weight).squeeze(1))
-        if name in self.receive:
-            found.append(self.receive[name])
-        return torch.cat(found)
+    def _scores(self, rows: Mapping[str, Tensor], vectors: Mapping[str, Tensor] | nn.ParameterDict) -> Tensor:
+        """Products of rows with vectors [directions * heads, in], by key, one after the other: [rows * directions, heads]."""
+        return torch.cat([functional.linear(part, vectors[key]).view(-1, self.heads) for key, part in rows.items()])
+
+    def _folded(self) -> dict[str, Tensor]:
+        """a · W of the directions that leave a type: [leaving * heads, in]."""
+        weights = {name: weight.view(-1, self.out, weight.shape[1]) for name, weight in self.send.items()}
+        return {t: torch.bmm(self.attend[t].view(-1, 1, self.out), weight).squeeze(1) for t, weight in weights.items()}
+
+    def _scores_of(self, sent: Tensor, lot: Lot, states: States) -> Tensor:
+        """The same of what is sent: [rows, heads]. In small batches reading W twice would cost more."""
+        each = {name: attend.unbind(0) for name, attend in self.attend.items()}
+        attend = torch.stack([each[way.source][way.leaving] for way in lot.ways])
+        rows = torch.tensor([len(states[way.source]) for way in lot.ways], device=sent.device)
+        attend = attend.repeat_interleave(rows, dim=0, output_size=len(sent))
+        return (sent.view(-1, self.heads, self.out) * attend).sum(2)
 
 
 def sage_round(shape: RoundShape) -> MessageRound:
