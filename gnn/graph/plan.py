@@ -5,7 +5,7 @@ sender, or after it, with a row a receiver: the plan takes the side that has few
 summed together, in one lot, because on small batches the number of calls is the cost.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -182,9 +182,7 @@ def _ordered(
     return reverse_order[way.relation] + start
 
 
-def _lots(
-    nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, limit: int
-) -> list[list[Direction]]:
+def _lots(nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, limit: int) -> list[list[Direction]]:
     """Directions that have edges, lot by lot."""
     lots: list[list[Direction]] = []
     for first in (True, False):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnn.graph.batch import GraphBatch
-from gnn.graph.plan import ALL_TYPES, Direction, Directions, Lot, MessagePlan, Triple
+from gnn.graph.plan import ALL_TYPES, Directions, Lot, MessagePlan, Triple
 from gnn.model.states import States
 
 Attributes = Mapping[Triple, Tensor]
@@ -89,7 +89,9 @@ class MessageRound(nn.Module):
             self.messages(states, batch, described, totals)
         normed = [self.norm[name](totals[name]) for name in self.receivers]
         fresh = functional.gelu(torch.cat(normed)).split([len(part) for part in normed])  # a call has a cost of its own
-        return States({name: self._residual(name, states[name], part) for name, part in zip(self.receivers, fresh, strict=True)})
+        return States(
+            {name: self._residual(name, states[name], part) for name, part in zip(self.receivers, fresh, strict=True)}
+        )
 
     def _residual(self, name: str, state: Tensor, fresh: Tensor) -> Tensor:
         if self.training:
@@ -185,9 +187,7 @@ class Attention(Messages):
         self.attend = _weights({name: (ways.leaving[name], heads, shape.out) for name in self.send}, flat=False)
         arriving = {name: count for name, count in ways.arriving.items() if count}
         self.receive = _weights({name: (count, heads, widths[name]) for name, count in arriving.items()})
-        self.notice = _weights(
-            {parameter_key(t): (n, heads, shape.edge_widths[t]) for t, n in ways.described.items() if n}
-        )
+        self.notice = _weights({parameter_key(t): (n, heads, shape.edge_widths[t]) for t, n in ways.described.items() if n})
 
     def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
         senders, receivers, edges = plan.scored
@@ -196,8 +196,12 @@ class Attention(Messages):
         else:
             ours = self._scores_of(sent, plan.lots[0], states)[plan.lots[0].rows]
         theirs = self._scores({name: states[name] for name in self.receive}, self.receive)
-        noticed = self._scores({key: attributes[t] for t in attributes if (key := parameter_key(t)) in self.notice}, self.notice)
-        return _softmax(ours + theirs[receivers] + noticed[edges], plan.slot, plan.slots) * (plan.part / self.heads).unsqueeze(1)
+        noticed = self._scores(
+            {key: attributes[t] for t in attributes if (key := parameter_key(t)) in self.notice}, self.notice
+        )
+        return _softmax(ours + theirs[receivers] + noticed[edges], plan.slot, plan.slots) * (plan.part / self.heads).unsqueeze(
+            1
+        )
 
     def _scores(self, rows: Mapping[str, Tensor], vectors: Mapping[str, Tensor] | nn.ParameterDict) -> Tensor:
         """Products of rows with vectors [directions * heads, in], by key, one after the other: [rows * directions, heads]."""

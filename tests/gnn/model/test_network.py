@@ -108,9 +108,10 @@ def test_every_parameter_gets_the_same_gradient_however_directions_are_summed(ki
 
 
 @pytest.mark.filterwarnings("ignore:There exist node types")
-def test_the_whole_network_answers_as_its_stock_twin_does() -> None:
+@pytest.mark.parametrize("pruned", [False, True])
+def test_the_whole_network_answers_as_its_stock_twin_does(*, pruned: bool) -> None:
     ours = small()
-    twin = stock_network(ours).eval()
+    twin = stock_network(ours, pruned=pruned).eval()
     for batch in (random_batch(3), random_batch(2, sizes=EMPTY)):
         theirs = twin(batch).tensors()
         for name, tensor in ours(batch).tensors().items():
