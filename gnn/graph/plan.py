@@ -212,7 +212,8 @@ def _constants(
     sender_at = _starts({name: nodes[name] * leaving[name] for name in ALL_TYPES})
     receiver_at = _starts({name: nodes[name] * arriving[name] for name in ALL_TYPES})
     described_at = _starts({triple: count * described[triple] for triple, count in counts.items()})
-    found, slot = [], 0
+    found: list[tuple[int, ...]] = []
+    slot = 0
     for lot in lots:
         product = 0
         for way in lot:

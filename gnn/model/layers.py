@@ -89,9 +89,8 @@ class MessageRound(nn.Module):
             self.messages(states, batch, described, totals)
         normed = [self.norm[name](totals[name]) for name in self.receivers]
         fresh = functional.gelu(torch.cat(normed)).split([len(part) for part in normed])  # a call has a cost of its own
-        return States(
-            {name: self._residual(name, states[name], part) for name, part in zip(self.receivers, fresh, strict=True)}
-        )
+        parts = dict(zip(self.receivers, fresh, strict=True))
+        return States({name: self._residual(name, states[name], part) for name, part in parts.items()})
 
     def _residual(self, name: str, state: Tensor, fresh: Tensor) -> Tensor:
         if self.training:
@@ -196,12 +195,10 @@ class Attention(Messages):
         else:
             ours = self._scores_of(sent, plan.lots[0], states)[plan.lots[0].rows]
         theirs = self._scores({name: states[name] for name in self.receive}, self.receive)
-        noticed = self._scores(
-            {key: attributes[t] for t in attributes if (key := parameter_key(t)) in self.notice}, self.notice
-        )
-        return _softmax(ours + theirs[receivers] + noticed[edges], plan.slot, plan.slots) * (plan.part / self.heads).unsqueeze(
-            1
-        )
+        described = {parameter_key(triple): part for triple, part in attributes.items()}
+        noticed = self._scores({key: described[key] for key in self.notice}, self.notice)
+        attention = _softmax(ours + theirs[receivers] + noticed[edges], plan.slot, plan.slots)
+        return attention * (plan.part / self.heads).unsqueeze(1)
 
     def _scores(self, rows: Mapping[str, Tensor], vectors: Mapping[str, Tensor] | nn.ParameterDict) -> Tensor:
         """Products of rows with vectors [directions * heads, in], by key, one after the other: [rows * directions, heads]."""
