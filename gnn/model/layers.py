@@ -2,9 +2,8 @@
 
 The function is that of PyG's HeteroConv(mean) over SAGEConv, or GATConv, plus in each direction a linear map of the mean of
 the edges' attributes. Its sums are taken in another order, so that it agrees to rounding: means of attributes are taken once
-a batch, attention vectors are folded into the weights ((W x) . a = x . (W^T a)), and each direction is multiplied on the
-side, senders or receivers, that has fewer rows (see `gnn.graph.plan`). Tried and not worth it: leaving out nodes without
-edges in a direction, which costs a gather for what it saves in products.
+a batch, attention vectors are folded into the weights ((W x) · a = x · (Wᵀ a)), and each direction is multiplied on the
+side, senders or receivers, that has fewer rows (see `gnn.graph.plan`).
 """
 
 from collections.abc import Mapping
