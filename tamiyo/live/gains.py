@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnn.model.bootstrap import HostBootstrap, Interval
+from gnn.model.examples import uplift
 
 ISSUER: Final = "tamiyo"
 DIVERGED: Final = -1.0  # nats that a graft counts whose loss is no longer finite
@@ -47,9 +48,9 @@ def gains(commands: pa.Table, reports: pa.Table, horizon: int) -> Mapping[str, G
     build_of = dict(zip(own["command_id"].to_pylist(), builds, strict=True))
     steps = pc.map_lookup(reports["metrics"], pa.scalar("horizon_steps"), "first")
     at = reports.filter(pc.fill_null(pc.equal(steps, float(horizon)), False))
-    terms = [
-        at[name].cast(pa.float64()).fill_null(np.nan).to_numpy() for name in ("base_loss", "control_delta", "treated_delta")
-    ]
+    names = ("base_loss", "control_delta", "treated_delta")
+    base, control, treated = (at[name].cast(pa.float64()).fill_null(np.nan).to_numpy() for name in names)
+    u = uplift(base, control, treated).tolist()
     by_command: dict[str, list[float]] = {}
     host_of: dict[str, str] = {}
     rows = zip(at["command_id"].to_pylist(), at["training_run_id"].to_pylist(), u, strict=True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import BinaryIO, Final
 
 from schemas.errors import ServingError
@@ -31,12 +31,11 @@ class Children:
         *,
         quiet: bool = False,
         output: BinaryIO | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] = MappingProxyType({}),
     ) -> "subprocess.Popen[bytes]":
         """Start one; `quiet` drops what it prints, `output` takes it, `env` is added to our environment."""
-        found = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL if quiet else output, start_new_session=True, env=os.environ | env
-        )
+        out = subprocess.DEVNULL if quiet else output
+        found = subprocess.Popen(command, stdout=out, start_new_session=True, env=os.environ | dict(env))
         self._running.append(found)
         return found
 
