@@ -1,8 +1,8 @@
-"""Packet bytes to signed command, on one core: `python -m benchmarks.online --home HOME [--exports DIR] [--packets N] [--json]`.
+"""Packet bytes to signed command, on one core: `python -m benchmarks.online --home HOME [--exports DIR] [--packets N]`.
 
-HOME is one with a bundle that serves, as `tamiyo run` leaves it; packets are those of DIR, the committed sample by default, in
-the order of each run. CPU milliseconds, which a shared machine spoils least, and wall milliseconds beside them; the share of
-each step is of CPU time. A packet goes through the decider's thread as in `tamiyo serve`; what Redis and the disk take is not in it.
+HOME is one with a bundle that serves, as `tamiyo run` leaves it; packets are those of DIR, the committed sample by default,
+run by run. CPU milliseconds, which a shared machine spoils least, and wall milliseconds beside them; the share of each step is
+of CPU time. A packet goes through the decider's thread as in `tamiyo serve`, without what Redis and the disk take.
 """
 
 import argparse
