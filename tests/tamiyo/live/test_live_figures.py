@@ -1,4 +1,4 @@
-"""The service at its pace: a real bundle on a real Redis, 25 packets a second; one minute in `make test`, ten in `make soak`."""
+"""The service at its pace: a real bundle on a real Redis, 25 packets a second; a minute in `make test`, ten in `make soak`."""
 
 import threading
 import time

@@ -1,5 +1,8 @@
 """Hosts that train with a Tamiyo on the other end of Oona: what they send, what they obey, what they refuse and tell."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -161,3 +164,24 @@ def test_nobody_listens_is_told(tmp_path: Path) -> None:
     session = Obedience(small(tmp_path), "redis://127.0.0.1:1", SECRET)
     with pytest.raises(ServingError, match="expected a Redis that can be read"):
         session.train()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "secret", "expected"),
+    [
+        ([], "secret", "expected --oona URL with it"),
+        (["--oona", "redis://127.0.0.1:1"], "", "unsigned commands are not obeyed"),
+    ],
+)
+def test_what_can_not_obey_is_refused(tmp_path: Path, arguments: list[str], secret: str, expected: str) -> None:
+    command = [sys.executable, "-m", "tamiyo", "record", "--obey", "--hosts", "1", "--exports", str(tmp_path), *arguments]
+    env = os.environ | {bus.SECRET: secret, "COLUMNS": "300"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert expected in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_url_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ServingError, match="expected a URL like redis://"):
+        Obedience(small(tmp_path), "nonsense", SECRET)
