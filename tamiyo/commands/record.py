@@ -140,6 +140,8 @@ def _live(plan: "RecordPlan", url: str | None, rate: float, at_once: int, consol
     from tamiyo.live.obedience import Obedience
 
     secret = secret_of()
+    if plan.hosts is None and plan.minutes is not None:
+        fail("--obey: expected --hosts N, found --minutes alone; a run that is cut short tells nothing", Exit.USAGE)
     if url is None:
         fail("--obey: expected --oona URL with it, found none; say where packets go and commands come from", Exit.USAGE)
     if secret is None:

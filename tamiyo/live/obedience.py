@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 _URZA: Final = "urza/blueprint"
 _ANNOUNCED: Final = frozenset({_URZA, "urabrask/bsds", "tezzeret/kernel"})
 _LAST_WORD_MS: Final = 500
+_LONGEST_WAIT_S: Final = 1.0  # well under the bus's own patience
 _KEPT: Final = 20_000  # entries that wait for a bus that is away
 _COMMAND: Final = pb.BUS_MESSAGE_TYPE_ADAPTATION_COMMAND
 Entry = tuple[str, dict[str, bytes | str]]
@@ -107,11 +108,12 @@ class Obedience:
                 self._send()
                 told += 1
                 self._told(f"{host.run.spec.blueprint_id} announced")
-        if written:
-            name = f"live-s{self._plan.seed}-{len(known):06d}.ndjson"
-            write_whole(self._plan.exports / _URZA / name, encode(written[_URZA], "ndjson"))
+        self._oona.close()
         if self._outgoing:
             raise ServingError("Oona: expected a Redis that takes messages, found none; start it first")
+        if written:  # last: who finds it takes the hosts for announced
+            name = f"live-s{self._plan.seed}-{len(known):06d}.ndjson"
+            write_whole(self._plan.exports / _URZA / name, encode(written[_URZA], "ndjson"))
         return told
 
     def train(self) -> Counts:
@@ -175,7 +177,7 @@ class Obedience:
         due = started + self._turns / self._rate if self._rate else 0.0
         self._listen(0)
         while (left := due - time.monotonic()) > 0:
-            self._listen(max(1, int(left * 1000)))
+            self._listen(max(1, int(min(left, _LONGEST_WAIT_S) * 1000)))
 
     def _listen(self, block_ms: int) -> None:
         try:

@@ -170,7 +170,7 @@ def test_nobody_listens_is_told(tmp_path: Path) -> None:
     ("arguments", "secret", "expected"),
     [
         ([], "secret", "expected --oona URL with it"),
-        (["--oona", "redis://127.0.0.1:1"], "", "unsigned commands are not obeyed"),
+        (["--oona", "redis://127.0.0.1:1"], "", "a command that nobody signed is not obeyed"),
     ],
 )
 def test_what_can_not_obey_is_refused(tmp_path: Path, arguments: list[str], secret: str, expected: str) -> None:
@@ -180,6 +180,15 @@ def test_what_can_not_obey_is_refused(tmp_path: Path, arguments: list[str], secr
     assert done.returncode == 2
     assert expected in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_hosts_that_nobody_heard_of_are_announced_again(oona: RedisServer, client: Any, tmp_path: Path) -> None:
+    oona.stop()
+    with pytest.raises(ServingError, match="expected a Redis that takes messages"):
+        Obedience(small(tmp_path, hosts=1), oona.url, SECRET).announce()
+    assert not list(tmp_path.rglob("*.ndjson"))
+    oona.start()
+    assert Obedience(small(tmp_path, hosts=1), oona.url, SECRET).announce() == 1
 
 
 def test_a_url_that_is_none_is_refused(tmp_path: Path) -> None:
