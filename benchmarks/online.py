@@ -110,7 +110,7 @@ def measure(home: Path, raws: Sequence[bytes]) -> dict[str, Any]:
         if number < _WARM:
             continue
         engine = policy._engine
-        nodes.append(sum(len(x) for x in engine.last.x.values()) if engine.last is not None else 0)
+        nodes.append(sum(len(x) for x in engine.recent[-1].x.values()) if engine.recent else 0)
         routes[f"{answer.route} {answer.reason}"] += 1
         walls.append(wall * 1e3)
         cpus.append(cpu * 1e3)
