@@ -65,8 +65,8 @@ class Home:
         """How many runs were joined, counted and encoded."""
         versions = Versions(self.home, self.tables)
         joined = [*FeatureBuild(self.tables, versions).refresh()]
-        counted = [*refresh_coverage(self.tables, versions)]
-        build = GraphBuild(self.home, self.tables, versions, self.registries or load(self.home / "registries"))
+        counted = [*refresh_coverage(self.tables)]
+        build = GraphBuild(self.home, self.tables, self.registries or load(self.home / "registries"))
         list(build.refresh())
         return {
             "joined": joined[-1][1] if joined else 0,
