@@ -17,7 +17,7 @@ import psutil
 from dagster import ResourceParam
 
 from lake.settings import Settings
-from lake.writes import BOOT_ID, HOST, PID, PROCESS_OF, STARTED, WRITES_TAGS, boot_id, started
+from lake.writes import BOOT_ID, HOST, PID, PROCESS_OF, STARTED, WRITERS, WRITES, boot_id, started
 
 _INTERVAL_SECONDS: Final = 10
 _WAITING: Final = [
@@ -32,8 +32,8 @@ _WATCHED: Final = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED,
 
 
 def unfinished(instance: dg.DagsterInstance) -> str | None:
-    """Return the id of a run that writes and is queued or running; None if there is none."""
-    runs = instance.get_runs(filters=dg.RunsFilter(statuses=_WAITING, tags=dict(WRITES_TAGS)), limit=1)
+    """Return the id of a run that writes, to the whole home or a bucket, and is queued or running; None if there is none."""
+    runs = instance.get_runs(filters=dg.RunsFilter(statuses=_WAITING, tags={WRITES: [*WRITERS]}), limit=1)
     return runs[0].run_id if runs else None
 
 

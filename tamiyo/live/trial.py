@@ -10,11 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from gnn.bundle.promote import CURRENT
 from lake.settings import SAMPLE
@@ -27,15 +27,23 @@ _RATE: Final = "10"
 PORT: Final = "9310"
 
 
-class _Children:
+class Children:
     """Processes in sessions of their own, so that Ctrl-C reaches us alone and they end in order: the last one first."""
 
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self, command: Sequence[str], *, quiet: bool = False, **env: str) -> "subprocess.Popen[bytes]":
-        out = subprocess.DEVNULL if quiet else None
-        found = subprocess.Popen(command, stdout=out, start_new_session=True, env=os.environ | env)
+        """Start a command with variables of its own; `quiet`: without what it prints."""
+        return self.add(subprocess.Popen(command, stdout=subprocess.DEVNULL if quiet else None, **self.apart(env)))
+
+    @staticmethod
+    def apart(env: Mapping[str, str]) -> dict[str, Any]:
+        """Return the arguments of a process that is to be ended with the others."""
+        return {"start_new_session": True, "env": os.environ | env}
+
+    def add(self, found: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
+        """Take a process that was started `apart`."""
         self._running.append(found)
         return found
 
@@ -52,8 +60,9 @@ class _Children:
 
 
 @contextmanager
-def _children() -> Iterator[_Children]:
-    found = _Children()
+def child_processes() -> Iterator[Children]:
+    """Yield what starts processes, and end them all."""
+    found = Children()
     try:
         yield found
     finally:
@@ -69,8 +78,8 @@ def trial(place: Path, exports: Path) -> None:
         raise ServingError("make serve: expected redis-server on PATH, found none; install Redis")
     home, redis = place.absolute(), place.absolute() / "redis"
     redis.mkdir(parents=True, exist_ok=True)
-    url = f"redis://127.0.0.1:{_free_port()}"
-    with _children() as children:
+    url = f"redis://127.0.0.1:{free_port()}"
+    with child_processes() as children:
         if not (home / CURRENT).is_symlink():
             write_line(f"{home} has no bundle: building one from {exports}; this takes some minutes, once")
             _finish(children.start([*_TAMIYO, "run", "--home", str(home), "--exports", str(exports)]), "tamiyo run")
@@ -97,7 +106,8 @@ def _finish(process: "subprocess.Popen[bytes]", what: str) -> None:
         raise ServingError(f"make serve: expected `{what}` to succeed, found status {process.returncode}; see above")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
         return port
@@ -114,14 +124,15 @@ def _reachable(url: str, process: "subprocess.Popen[bytes]") -> None:
     raise ServingError(f"make serve: expected redis-server to start on port {port}, found status {process.returncode}")
 
 
-def _stop(signum: int, _: FrameType | None) -> None:
+def stop(signum: int, _: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, as a handler of signals."""
     raise KeyboardInterrupt(signum)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status 130 after Ctrl-C or SIGTERM, 1 if something ended by itself."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
         trial(Path(arguments[0]), Path(arguments[1]) if len(arguments) > 1 else SAMPLE)
     except KeyboardInterrupt:
