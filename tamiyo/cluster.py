@@ -51,12 +51,12 @@ def cluster(place: Path, exports: Path | None) -> None:
         raise StorageError("make cluster: expected redis-server on PATH, found none; install Redis")
     place.mkdir(parents=True, exist_ok=True)
     (place / "shared").mkdir(exist_ok=True)
-    postgres, url, user = _postgres(place)
+    server, url, user = postgres(place)
     broker = {"port": str(free_port()), "password": secrets.token_urlsafe(24)}
     port = os.environ.get("PORT") or str(free_port())
     environment = _environment(place, exports, url, f"redis://:{broker['password']}@127.0.0.1:{broker['port']}/0")
     services = [
-        _Service("postgres", postgres, user=user),
+        _Service("postgres", server, user=user),
         _Service("redis", (redis, "-"), _redis(place, **broker)),
         *(_Service(f"worker-{number}", _worker(number)) for number in range(1, WORKERS + 1)),
         _Service("daemon", (*_RUN, "dagster._daemon", "run", "--workspace", str(DEPLOY / "workspace.yaml"))),
@@ -71,7 +71,7 @@ def cluster(place: Path, exports: Path | None) -> None:
         for service in services:
             _start(children, service, logs, environment)
             if service.name == "postgres":
-                _database(url)
+                await_database(url)
             if service.name == "redis":
                 _instance(place, environment)
         _note(place, environment, services)
@@ -91,10 +91,9 @@ def _start(children: Children, service: _Service, logs: Path, environment: Mappi
             f"make cluster: expected {service.name} to go on, found {_STARTS} ends; see {logs / service.name}.log"
         )
     service.starts += 1
-    given = TemporaryFile()
-    given.write(service.given)
-    given.seek(0)
-    with given, (logs / f"{service.name}.log").open("ab") as log:
+    with TemporaryFile() as given, (logs / f"{service.name}.log").open("ab") as log:
+        given.write(service.given)
+        given.seek(0)
         process = subprocess.Popen(
             service.command, stdin=given, stdout=log, stderr=log, **service.user, **children.apart(environment)
         )
@@ -137,7 +136,7 @@ def _redis(place: Path, *, port: str, password: str) -> bytes:
     return f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {folder}\nsave ""\nappendonly yes\n'.encode()
 
 
-def _postgres(place: Path) -> tuple[tuple[str, ...], str, dict[str, Any]]:
+def postgres(place: Path) -> tuple[tuple[str, ...], str, dict[str, Any]]:
     """Make a database cluster if there is none; return the server's command, the URL and the user that it runs as."""
     folder, password = place / "postgres", place / "postgres.password"
     user = _unprivileged()
@@ -186,7 +185,7 @@ def _unprivileged() -> dict[str, Any]:
     )
 
 
-def _database(url: str) -> None:
+def await_database(url: str) -> None:
     """Wait until PostgreSQL answers."""
     from lake.durable.locks import DatabaseLock
 

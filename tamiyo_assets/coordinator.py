@@ -10,7 +10,7 @@ import dagster as dg
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
 from dagster._core.storage.dagster_run import DagsterRun
-from dagster._core.storage.tags import PARTITION_NAME_TAG
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, PARTITION_NAME_TAG
 
 from lake.writes import WRITES, WRITES_TAGS, bucket_tags
 
@@ -33,7 +33,6 @@ class OneWriterCoordinator(QueuedRunCoordinator):
 
 def _writes(run: DagsterRun) -> Mapping[str, str]:
     """The tag of what a run writes to: one bucket of a backfill, or the whole home."""
-    bucket = run.tags.get(PARTITION_NAME_TAG)
-    if run.asset_selection == {BY_BUCKET} and bucket is not None:
-        return bucket_tags(int(bucket))
-    return WRITES_TAGS
+    first, last = (run.tags.get(tag) for tag in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG))
+    bucket = run.tags.get(PARTITION_NAME_TAG) or (first if first == last else None)
+    return bucket_tags(int(bucket)) if bucket and run.asset_selection == {BY_BUCKET} else WRITES_TAGS

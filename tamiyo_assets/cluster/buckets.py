@@ -44,16 +44,16 @@ def buckets(
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
 ) -> dg.MaterializeResult[None]:
-    """Join, count and encode what changed in the bucket."""
-    bucket = [int(context.partition_key)]
+    """Join, count and encode what changed in the buckets of the run."""
+    chosen = [int(key) for key in context.partition_keys]
     done = {"joined": 0, "counted": 0}
     for what, steps in (
-        ("joined", FeatureBuild(tables, versions, bucket).refresh()),
-        ("counted", refresh_coverage(tables, bucket)),
+        ("joined", FeatureBuild(tables, versions, chosen).refresh()),
+        ("counted", refresh_coverage(tables, chosen)),
     ):
         for done[what], of in steps:
             context.log.info(f"{done[what]} of {of} training runs {what}")
-    graphs = GraphBuild(settings.home, tables, load_registries(registries_directory(settings.home)), bucket)
+    graphs = GraphBuild(settings.home, tables, load_registries(registries_directory(settings.home)), chosen)
     for _, encoded, copied in graphs.refresh():
         context.log.info(f"{encoded} training runs encoded, {copied} copied")
     return dg.MaterializeResult(metadata={**done, "encoded": graphs.encoded})
