@@ -92,7 +92,7 @@ def _trains(run: DagsterRun) -> bool:
 def _served() -> Celery:
     broker = os.environ.get(BROKER)
     if not broker:
-        raise StorageError(f"{BROKER}: expected the URL of a Redis, found nothing; set it as `deploy/README.md` says")
+        raise StorageError(f"{BROKER}: expected the URL of a Redis, found nothing; set it as docs/operations/cluster.md says")
     found = application(broker)
     create_execute_job_task(found)
     return found
