@@ -38,7 +38,6 @@ serve: $(STAMP)
 	@$(BIN)/python -m tamiyo.live.trial $(or $(DIR),var/serve) $(ARGS)
 
 cluster: $(STAMP)
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[cluster]'
 	@$(BIN)/python -m tamiyo.cluster $(or $(DIR),var/cluster) $(ARGS)
 
 test: $(STAMP)
