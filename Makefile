@@ -1,4 +1,4 @@
-# make install | run | serve | cluster | test | ui | lint | proto | soak | clean.  A second call of any of them starts at once. `clean` keeps var, the state.
+# make install | run | serve | loop | cluster | test | ui | lint | proto | soak | clean.  A second call of any of them starts at once. `clean` keeps var, the state.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ SOUND_VENV := $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info[:2] !
 export DAGSTER_HOME ?= $(CURDIR)/var/dagster
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install run serve cluster test ui lint proto soak clean
+.PHONY: install run serve loop cluster test ui lint proto soak clean
 
 install: $(STAMP)
 	@$(NAMED_PYTHON)
@@ -39,6 +39,9 @@ serve: $(STAMP)
 
 cluster: $(STAMP)
 	@$(BIN)/python -m tamiyo.cluster $(or $(DIR),var/cluster) $(ARGS)
+
+loop: $(STAMP)
+	@$(BIN)/python -m tamiyo.live.loop $(or $(DIR),var/loop) $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not soak' -n $(TEST_WORKERS) --dist loadfile $(ARGS)

@@ -8,7 +8,6 @@ import os
 import pwd
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from typing import Any, Final
 
 from lake.durable.publish import publish_file
 from schemas.errors import StorageError, TamiyoError
-from tamiyo.live.trial import Children, child_processes, free_port, stop
+from tamiyo.live.processes import Children, children, free_port, stop_by_signal
 from tamiyo.terminal import write_line
 
 DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
@@ -65,11 +64,11 @@ def cluster(place: Path, exports: Path | None) -> None:
             (*_RUN, "dagster_webserver", "--workspace", str(DEPLOY / "workspace.yaml"), "--port", port, "--host", "127.0.0.1"),
         ),
     ]
-    with child_processes() as children:
+    with children() as started:
         logs = place / "logs"
         logs.mkdir(exist_ok=True)
         for service in services:
-            _start(children, service, logs, environment)
+            _start(started, service, logs, environment)
             if service.name == "postgres":
                 await_database(url)
             if service.name == "redis":
@@ -81,11 +80,11 @@ def cluster(place: Path, exports: Path | None) -> None:
             for service in services:
                 if service.process is not None and service.process.poll() is not None:
                     write_line(f"{service.name} ended with status {service.process.returncode}; it is started again")
-                    _start(children, service, logs, environment)
+                    _start(started, service, logs, environment)
                     _note(place, environment, services)
 
 
-def _start(children: Children, service: _Service, logs: Path, environment: Mapping[str, str]) -> None:
+def _start(started: Children, service: _Service, logs: Path, environment: Mapping[str, str]) -> None:
     if service.starts == _STARTS:
         raise StorageError(
             f"make cluster: expected {service.name} to go on, found {_STARTS} ends; see {logs / service.name}.log"
@@ -95,9 +94,15 @@ def _start(children: Children, service: _Service, logs: Path, environment: Mappi
         given.write(service.given)
         given.seek(0)
         process = subprocess.Popen(
-            service.command, stdin=given, stdout=log, stderr=log, **service.user, **children.apart(environment)
+            service.command,
+            stdin=given,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | dict(environment),
+            **service.user,
         )
-    service.process = children.add(process)
+    service.process = started.add(process)
 
 
 def _worker(number: int) -> tuple[str, ...]:
@@ -211,8 +216,7 @@ def _instance(place: Path, environment: Mapping[str, str]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit status 130 after Ctrl-C or SIGTERM, 1 if something did not stay."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    stop_by_signal()
     try:
         cluster(Path(arguments[0]), Path(arguments[1]) if len(arguments) > 1 else None)
     except KeyboardInterrupt:
