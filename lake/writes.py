@@ -1,10 +1,10 @@
 """One writer at a time: the run tag `tamiyo/writes`, and the lock that a run holds from its first step to its last.
 
 The tag makes the run queue start one such run at a time; the lock covers what the queue does not see, runs of `tamiyo run` and
-of another Dagster instance. The kernel frees the lock when its holder dies.
+of another Dagster instance. It is freed when its holder dies. Runs of a backfill write to one run bucket each: these share the
+lock of the home, and hold one of their bucket.
 """
 
-import fcntl
 import json
 import os
 import socket
@@ -18,7 +18,9 @@ from typing import Final
 
 import psutil
 
+from lake.durable.locks import PathLock, is_free
 from lake.durable.publish import ensure_dir
+from schemas.buckets import BUCKETS
 
 LOCK: Final = ".writes.lock"
 WRITES: Final = "tamiyo/writes"
@@ -31,6 +33,8 @@ STARTED: Final = "tamiyo/process_started"
 PROCESS_OF: Final = "tamiyo/process_of"
 
 WRITES_TAGS: Final[Mapping[str, str]] = {WRITES: "true"}
+# values of the tag: the whole home, or one run bucket of it
+WRITERS: Final = ("true", *(f"bucket-{bucket}" for bucket in range(BUCKETS)))
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _STARTTIME = 19  # field of /proc/<pid>/stat, counted from the first one after the name
@@ -54,6 +58,17 @@ class Holder:
 def run_tags(home: Path, exports: Path) -> dict[str, str]:
     """Return the tags of a run that reads `exports` and writes to `home`."""
     return {**WRITES_TAGS, HOME: str(home), EXPORTS: str(exports)}
+
+
+def bucket_tags(bucket: int) -> dict[str, str]:
+    """Return the tags of a run that writes to one run bucket alone."""
+    return {WRITES: f"bucket-{bucket}"}
+
+
+def bucket_in(tags: Mapping[str, str]) -> int | None:
+    """Return the one run bucket that a run with these tags writes to; None: it writes to the whole home."""
+    name, _, number = tags.get(WRITES, "").partition("-")
+    return int(number) if name == "bucket" else None
 
 
 def process_tags(run_id: str) -> dict[str, str]:
@@ -86,51 +101,47 @@ def boot_id() -> str:
 
 
 @contextmanager
-def hold_writes(home: Path, what: str, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of `home` while the body runs.
+def hold_writes(home: Path, what: str, waiting: Callable[[str], None], *, bucket: int | None = None) -> Iterator[None]:
+    """Hold the right to write to `home`, or to what belongs to one run bucket of it, while the body runs.
 
-    While another process holds it, `waiting` is called with a sentence that names the holder, at once and every minute.
+    Holders of several buckets go on beside each other. While another process is in the way, `waiting` is called with a sentence
+    that names it, at once and every minute.
     """
-    path = home / LOCK
     ensure_dir(home)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    whole = PathLock(home / LOCK, shared=bucket is not None)
+    locks = [whole] if bucket is None else [whole, PathLock(bucket_lock(home, bucket))]
     try:
         said = -_SAY_AGAIN_SECONDS
-        while not _taken(descriptor):
-            if time.monotonic() - said >= _SAY_AGAIN_SECONDS:
-                waiting(f"Waiting for {_holder(path) or 'another process'}, which writes to {home}.")
-                said = time.monotonic()
-            time.sleep(_POLL_SECONDS)
+        for held in locks:
+            while not held.take_if_free():
+                if time.monotonic() - said >= _SAY_AGAIN_SECONDS:
+                    waiting(f"Waiting for {writer_of(home) or 'another process'}, which writes to {home}.")
+                    said = time.monotonic()
+                time.sleep(_POLL_SECONDS)
         holder = Holder(os.getpid(), socket.gethostname(), what, datetime.now(UTC).isoformat(timespec="seconds"))
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
+        file = locks[-1].descriptor
+        os.ftruncate(file, 0)
+        os.pwrite(file, json.dumps(asdict(holder)).encode(), 0)
         try:
             yield
         finally:
-            os.ftruncate(descriptor, 0)  # who comes next must not be told the name of one who has left
+            os.ftruncate(file, 0)  # who comes next must not be told the name of one who has left
     finally:
-        os.close(descriptor)
+        for held in reversed(locks):
+            held.close()
+
+
+def bucket_lock(home: Path, bucket: int) -> Path:
+    """Return the file that who writes to one run bucket holds locked."""
+    return home / f"{LOCK}.{bucket}"
 
 
 def writer_of(home: Path) -> Holder | None:
-    """Return who holds the lock of `home`; None if nobody does or the holder has not said its name yet."""
-    path = home / LOCK
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return None if _taken(descriptor, fcntl.LOCK_SH) else _holder(path)
-    finally:
-        os.close(descriptor)
-
-
-def _taken(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    """Return who writes to `home` or to a bucket of it; None if nobody does or the holder has not said its name yet."""
+    for path in (home / LOCK, *(bucket_lock(home, bucket) for bucket in range(BUCKETS))):
+        if path.exists() and not is_free(path):
+            return _holder(path)
+    return None
 
 
 def _holder(path: Path) -> Holder | None:

@@ -8,6 +8,7 @@ import typer
 
 from tamiyo.commands import (
     alerts,
+    backfill,
     bundles,
     coverage,
     doctor,
@@ -46,6 +47,7 @@ _COMMANDS = (
     doctor,
     serve,
     export_peer,
+    backfill,
 )
 for command in _COMMANDS:
     command.register(app)

@@ -4,7 +4,7 @@ Where things are is resolved when a run or a tick begins, not when this module i
 started finds exports that arrive later. torch is not imported by this module or by anything that it imports.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
@@ -36,12 +36,14 @@ SYSTEM: Final = "tamiyo/system"
 def build_definitions(
     settings: Settings | None = None,
     *,
+    assets: Sequence[dg.AssetsDefinition] = (),
     resources: Mapping[str, Any] | None = None,
     loggers: Mapping[str, dg.LoggerDefinition] | None = None,
 ) -> dg.Definitions:
     """Return the definitions: of the given settings, or of those that each run and tick resolves.
 
-    `resources` replaces resources by name, `loggers` adds loggers; tests and `tamiyo run` use both.
+    `assets` are more of them, as a cluster has. `resources` replaces resources by name, `loggers` adds loggers; tests and
+    `tamiyo run` use both.
     """
     return dg.Definitions(
         assets=_tagged(
@@ -56,6 +58,7 @@ def build_definitions(
             *BUNDLE_ASSETS,
             *TELEMETRY_ASSETS,
             *PANEL_ASSETS,
+            *assets,
         ),
         asset_checks=[*CHECKS],
         jobs=[*JOBS, maintenance_job],

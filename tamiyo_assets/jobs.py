@@ -15,19 +15,21 @@ from tamiyo_assets.assets.panel import PANEL
 from tamiyo_assets.assets.reports import key_of
 from tamiyo_assets.assets.telemetry import WAREHOUSE
 
+BACKFILL: Final = "backfill"
 _TAGS: Final = {**WRITES_TAGS, "dagster/retry_strategy": "ALL_STEPS"}
+_ALL: Final = dg.AssetSelection.all() - dg.AssetSelection.groups(BACKFILL)  # a cluster's backfill has a run a bucket
 _TRAINED: Final = dg.AssetSelection.assets(*(key_of(name) for name in RESULTS), BUNDLE, PROMOTION)
 
 everything_job = dg.define_asset_job(
     "everything",
-    selection=dg.AssetSelection.all(),
+    selection=_ALL,
     tags=_TAGS,
     description="Every asset and check, training included.",
 )
 
 rebuild_job = dg.define_asset_job(
     "rebuild",
-    selection=dg.AssetSelection.all() - _TRAINED,
+    selection=_ALL - _TRAINED,
     tags=_TAGS,
     description="Ingests every pending export and brings all that depends on exports up to date, but trains nothing.",
 )

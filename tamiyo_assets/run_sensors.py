@@ -15,9 +15,10 @@ from typing import Final
 import dagster as dg
 import psutil
 from dagster import ResourceParam
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
 from lake.settings import Settings
-from lake.writes import BOOT_ID, HOST, PID, PROCESS_OF, STARTED, WRITES_TAGS, boot_id, started
+from lake.writes import BOOT_ID, HOST, PID, PROCESS_OF, STARTED, WRITERS, WRITES, boot_id, started
 
 _INTERVAL_SECONDS: Final = 10
 _WAITING: Final = [
@@ -27,13 +28,18 @@ _WAITING: Final = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_FAILURES_LOOKED_AT: Final = 20
+_RETRIED_WITHIN: Final = timedelta(seconds=30)
+_GIVEN_UP_AFTER: Final = timedelta(minutes=5)  # what the daemon refuses to retry, it refuses again
+# where the daemon that tries runs again has its place in the event log
+RETRY_CURSOR: Final = f"EVENT_LOG_CONSUMER_CURSOR-{dg.DagsterEventType.RUN_FAILURE.value}"
 # NOT_STARTED: created by a process that was killed before it began the run; nobody else would ever end it
 _WATCHED: Final = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 def unfinished(instance: dg.DagsterInstance) -> str | None:
-    """Return the id of a run that writes and is queued or running; None if there is none."""
-    runs = instance.get_runs(filters=dg.RunsFilter(statuses=_WAITING, tags=dict(WRITES_TAGS)), limit=1)
+    """Return the id of a run that writes, to the whole home or a bucket, and is queued or running; None if there is none."""
+    runs = instance.get_runs(filters=dg.RunsFilter(statuses=_WAITING, tags={WRITES: [*WRITERS]}), limit=1)
     return runs[0].run_id if runs else None
 
 
@@ -44,8 +50,8 @@ def unfinished(instance: dg.DagsterInstance) -> str | None:
     description="Fails runs whose process is gone or that have written nothing for `max_silence`, and ends their processes.",
 )
 def stuck_run_sensor(context: dg.SensorEvaluationContext, settings: ResourceParam[Settings]) -> dg.SkipReason:
-    """Look at every run that is under way."""
-    said = [*fail_stuck_runs(context.instance, settings.max_silence)]
+    """Look at every run that is under way, and at those that failed and are to be tried again."""
+    said = [*fail_stuck_runs(context.instance, settings.max_silence), *recall_retries(context.instance, datetime.now(UTC))]
     for line in said:
         context.log.warning(line)
     return dg.SkipReason(" ".join(said) or "No run is stuck.")
@@ -75,6 +81,27 @@ def fail_stuck_runs(instance: dg.DagsterInstance, max_silence: timedelta) -> Ite
         rest = ", and its lock is free" if free else "; its process can't be ended from here and may go on"
         instance.report_run_failed(run, f"Run {run.run_id} is stuck: {reason}. It was failed{rest}.")
         yield f"Run {run.run_id[:8]} of {run.job_name} was failed: {reason}."
+
+
+def recall_retries(instance: dg.DagsterInstance, now: datetime) -> Iterator[str]:
+    """Have Dagster look again at failures that it should have tried again and did not; yields a sentence for each.
+
+    Its daemon reads the event of a failure once. If that is before the run's status is written, some milliseconds later, it
+    takes the run for one that goes on, and a backfill waits for the retry for ever.
+    """
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "true"})
+    forgotten = set()
+    for record in instance.get_run_records(filters=filters, limit=_FAILURES_LOOKED_AT):
+        age = now - datetime.fromtimestamp(record.end_time or 0.0, UTC)
+        if AUTO_RETRY_RUN_ID_TAG not in record.dagster_run.tags and _RETRIED_WITHIN < age < _GIVEN_UP_AFTER:
+            forgotten.add(record.dagster_run.run_id)
+            yield f"Run {record.dagster_run.run_id[:8]} was to be tried again and was not; Dagster is told again."
+    if forgotten:
+        failures = instance.event_log_storage.get_logs_for_all_runs_by_log_id(
+            after_cursor=-1, dagster_event_type={dg.DagsterEventType.RUN_FAILURE}
+        )
+        first = min(number for number, event in failures.items() if event.run_id in forgotten)
+        instance.daemon_cursor_storage.set_cursor_values({RETRY_CURSOR: str(first - 1)})
 
 
 def process_of(tags: Mapping[str, str]) -> psutil.Process | None:

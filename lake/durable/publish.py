@@ -5,7 +5,6 @@ change ends in a function of `os`, so that a fault injector can stop each of the
 Unfinished leftovers have names that start with `.` and end in `.tmp`; `sweep` removes them.
 """
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lake.durable.locks import PathLock
 from schemas.errors import StorageError
 
 TEMPORARY = ".tmp"
@@ -20,14 +20,14 @@ TEMPORARY = ".tmp"
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive `flock` on `path` (made if absent, never deleted); the kernel frees it when the process dies."""
+    """Hold an exclusive lock on `path` (made if absent, never deleted); it is freed when the process dies."""
     ensure_dir(path.parent)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    found = PathLock(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        found.take()
         yield
     finally:
-        os.close(descriptor)
+        found.close()
 
 
 def fsync_dir(path: Path) -> None:

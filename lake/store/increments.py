@@ -1,46 +1,66 @@
 """What each training run of a derived stage was made from: the record that the next increment compares.
 
-It lies beside the tables of the stage and is written after they are committed, so that a run whose commit was interrupted is
-made again. A table that was removed and built anew has another identity, and then nothing of the record counts.
+It lies beside the tables of the stage, a file a run bucket, and is written after they are committed, so that a run whose commit
+was interrupted is made again. A table that was removed and built anew has another identity, and then nothing of the record
+counts.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lake.durable.publish import publish_file
 from lake.store.table_store import TableStore
+from schemas.buckets import BUCKETS, bucket_of
+
+ALL_BUCKETS: Final = tuple(range(BUCKETS))
 
 
 @dataclass(frozen=True)
 class Increments:
-    """The record of one stage: training run -> what it was made from, for the given tables."""
+    """The record of one stage: training run -> what it was made from, for the given tables and run buckets."""
 
     stage: str
     tables: TableStore
     names: Sequence[str]
+    buckets: Collection[int] = ALL_BUCKETS
 
-    @property
-    def path(self) -> Path:
-        """The file of the record."""
-        return self.tables.home / "digests" / f"{self.stage}.increments.json"
+    def path(self, bucket: int) -> Path:
+        """The file of a bucket's record."""
+        return self.tables.home / "digests" / f"{self.stage}.increments" / f"{bucket}.json"
 
     def load(self) -> dict[str, Any]:
-        """Return what each run was made from; {} if that is unknown, damaged, or of tables that are no more."""
+        """Return what each run was made from; without buckets whose record is damaged or of tables that are no more."""
+        identities, found = self._identities(), dict[str, Any]()
+        for bucket in self.buckets:
+            found |= self._noted(bucket, identities)
+        return found
+
+    def save(self, runs: Mapping[str, Any], changed: Collection[str] | None = None) -> None:
+        """Publish what each run was made from: the record of every bucket, or of those that runs `changed` in."""
+        identities = self._identities()
+        written = set(self.buckets) if changed is None else {bucket_of(run) for run in changed}
+        parts: dict[int, dict[str, Any]] = {bucket: {} for bucket in sorted(written)}
+        for run, made in runs.items():
+            bucket = bucket_of(run)
+            if bucket in parts:
+                parts[bucket][run] = made
+        for bucket, part in parts.items():
+            path = self.path(bucket)
+            if part or path.exists():
+                publish_file(path, json.dumps({"tables": identities, "runs": part}).encode())
+
+    def _noted(self, bucket: int, identities: Sequence[str | None]) -> dict[str, Any]:
         try:
-            noted = json.loads(self.path.read_bytes())
+            noted = json.loads(self.path(bucket).read_bytes())
         except (FileNotFoundError, ValueError):
             return {}
-        if not isinstance(noted, dict) or noted.get("tables") != self._identities():
+        if not isinstance(noted, dict) or noted.get("tables") != identities:
             return {}
         runs = noted.get("runs")
         return runs if isinstance(runs, dict) else {}
-
-    def save(self, runs: Mapping[str, Any]) -> None:
-        """Publish what each run was made from."""
-        publish_file(self.path, json.dumps({"tables": self._identities(), "runs": runs}).encode())
 
     def _identities(self) -> list[str | None]:
         commits = (self.tables.commit(name) for name in self.names)

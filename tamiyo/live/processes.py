@@ -35,7 +35,10 @@ class Children:
     ) -> "subprocess.Popen[bytes]":
         """Start one; `quiet` drops what it prints, `output` takes it, `env` is added to our environment."""
         out = subprocess.DEVNULL if quiet else output
-        found = subprocess.Popen(command, stdout=out, start_new_session=True, env=os.environ | dict(env))
+        return self.add(subprocess.Popen(command, stdout=out, start_new_session=True, env=os.environ | dict(env)))
+
+    def add(self, found: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
+        """Take one that was started in a session of its own."""
         self._running.append(found)
         return found
 

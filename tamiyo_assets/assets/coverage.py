@@ -1,7 +1,7 @@
 """Coverage: how much of what the graphs are made of was measured, counted from the masks of the feature tables."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import dagster as dg
@@ -10,7 +10,7 @@ from dagster import ResourceParam
 
 from gnn.coverage.ratios import coverage_figures, ratios
 from lake.settings import Settings
-from lake.store.increments import Increments, batches_of
+from lake.store.increments import ALL_BUCKETS, Increments, batches_of
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.derived.features import DANGLING_TABLE, PACKET
@@ -65,7 +65,7 @@ def coverage(
     """Count the runs whose features changed; the other runs' rows stay as they are."""
     reporter = Reporter(context, versions)
     try:
-        for done, of in refresh_coverage(tables, versions):
+        for done, of in refresh_coverage(tables):
             context.log.info(f"{done} of {of} training runs counted")
         if key_of(HISTORY) in context.selected_asset_keys:
             note_history(tables, context.run.run_id)
@@ -80,36 +80,35 @@ def coverage(
         yield from reporter.schema(name)
 
 
-def refresh_coverage(tables: TableStore, versions: Versions) -> Iterator[tuple[int, int]]:
+def refresh_coverage(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS) -> Iterator[tuple[int, int]]:
     """Count what changed, a batch of runs at a time; yield how many runs are done, of how many, after each."""
-    increments = _increments(tables)
+    increments = _increments(tables, buckets)
     known = _known(increments)
-    now = {run: made["inputs"] for run, made in feature_increments(tables).load().items()}
+    features = feature_increments(tables, buckets).load()
+    now = {run: made["inputs"] for run, made in features.items()}
     for name in _TABLES:
         if not tables.exists(name):
-            tables.write(name, DERIVED[name].empty_table())
+            tables.write(name, DERIVED[name].empty_table(), append=True)  # beside another bucket's first rows
     gone = [run for run in known if run not in now]
     if gone:
         for name in COVERAGE_TABLES:
             tables.write(name, DERIVED[name].empty_table(), runs=gone)
         known = {run: made for run, made in known.items() if run in now}
-        increments.save(known)
+        increments.save(known, gone)
     stale = sorted(run for run, inputs in now.items() if run not in known or known[run]["inputs"] != inputs)
-    found = {group.table: versions.of(group.table) for group in GROUPS}
-    size = {run: sum(version.run(run).rows for version in found.values()) for run in stale}
     done = 0
-    for batch in batches_of(stale, size, BATCH_ROWS):
+    for batch in batches_of(stale, {run: features[run]["rows"] for run in stale}, BATCH_ROWS):
         for name, rows in _counted(tables, batch).items():
             tables.write(name, rows, runs=batch)
         known |= {run: {"inputs": now[run], "in_history": False} for run in batch}
-        increments.save(known)
+        increments.save(known, batch)
         done += len(batch)
         yield done, len(stale)
 
 
-def _increments(tables: TableStore) -> Increments:
+def _increments(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS) -> Increments:
     """What each run was counted from, and whether `coverage.history` has that count."""
-    return Increments("coverage", tables, COVERAGE_TABLES)
+    return Increments("coverage", tables, COVERAGE_TABLES, buckets)
 
 
 def _known(increments: Increments) -> dict[str, dict[str, Any]]:
@@ -131,7 +130,7 @@ def note_history(tables: TableStore, rebuild: str) -> None:
     noted = tables.read(HISTORY, columns=["rebuild_run_id"]).column(0).unique().to_pylist()
     if counts.num_rows and rebuild not in noted:
         tables.write(HISTORY, history_rows(counts, rebuild, time.time_ns()), append=True)
-    increments.save({run: made | {"in_history": True} for run, made in known.items()})
+    increments.save({run: made | {"in_history": True} for run, made in known.items()}, touched)
 
 
 def _counted(tables: TableStore, batch: list[str]) -> dict[str, pa.Table]:

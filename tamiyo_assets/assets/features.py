@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -12,9 +13,10 @@ from dagster import ResourceParam
 
 from gnn.code_version import code_version
 from lake.retirement import retired_runs
-from lake.store.increments import Increments, batches_of
+from lake.store.increments import ALL_BUCKETS, Increments, batches_of
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
+from schemas.buckets import bucket_of
 from schemas.derived.features import DANGLING_TABLE
 from schemas.derived.tables import DERIVED
 from schemas.errors import RowsRefused
@@ -84,25 +86,25 @@ def features(
         yield from reporter.schema(name)
 
 
-def feature_increments(tables: TableStore) -> Increments:
-    """The record of which inputs each run's features were made from."""
-    return Increments("features", tables, FEATURE_TABLES)
+def feature_increments(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS) -> Increments:
+    """The record of which inputs each run's features were made from, and how many rows of groups it has."""
+    return Increments("features", tables, FEATURE_TABLES, buckets)
 
 
 class FeatureBuild:
-    """The increment of the feature tables of one home."""
+    """The increment of the feature tables of one home, of all its training runs or those of some run buckets."""
 
-    def __init__(self, tables: TableStore, versions: Versions) -> None:
+    def __init__(self, tables: TableStore, versions: Versions, buckets: Collection[int] = ALL_BUCKETS) -> None:
         """Read which runs there are, what they were made from, and what other systems' rows say now."""
         from gnn.join.inputs import OF_RUN, TIMED, TimedRows
 
         self._tables = tables
         self._own = {name: versions.of(name) for name in OF_RUN}
         retired = retired_runs(tables)
-        self._runs = [run for run in self._own[STATES].runs if run not in retired]
+        self._runs = [run for run in self._own[STATES].runs if run not in retired and bucket_of(run) in buckets]
         self._others = {name: _timed(tables, name) for name in TIMED}
         self._timed: TimedRows = TimedRows(self._others)
-        self._increments = feature_increments(tables)
+        self._increments = feature_increments(tables, buckets)
 
     def refresh(self) -> Iterator[tuple[int, int]]:
         """Join what changed, a batch at a time; yield how many runs are done, of how many, after each."""
@@ -114,7 +116,7 @@ class FeatureBuild:
         size = {run: sum(version.run(run).rows for version in self._own.values()) for run in stale}
         for batch in batches_of(stale, size, BATCH_ROWS):
             known |= self._join(batch)
-            self._increments.save(known)
+            self._increments.save(known, batch)
             done += len(batch)
             yield done, len(stale)
 
@@ -147,12 +149,17 @@ class FeatureBuild:
         named = pa.concat_arrays([_named(rows[STATES]), _named(rows["kasmina.seed_state"])]).unique()
         metadata = Metadata({name: _of_blueprints(t, named) for name, t in self._others.items()}, self._timed.placeholders)
         joined, _ = join(metadata, Sources(rows), {})
+        rows_of: Counter[str] = Counter()
         for name, table in feature_tables(joined).items():
             self._tables.write(name, table, runs=batch)
+            if name != DANGLING_TABLE:
+                counted = pc.value_counts(table.column("training_run_id"))
+                rows_of.update(dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True)))
         # a run whose packets are completion markers alone has no graph: it reaches nothing, and is not joined again for that
         reaches = dict.fromkeys(batch, Reach((), 0, 0, False)) | reach_of(joined)
         digests = self._digests(batch, [reaches[run] for run in batch])
-        return {run: vars(reaches[run]) | {"inputs": digest} for run, digest in zip(batch, digests, strict=True)}
+        made = zip(batch, digests, strict=True)
+        return {run: vars(reaches[run]) | {"inputs": digest, "rows": rows_of[run]} for run, digest in made}
 
     def _without_gone(self, known: dict[str, Any], gone: list[str]) -> dict[str, Any]:
         """What is left of the record once the rows of runs that are gone are removed."""
@@ -161,14 +168,14 @@ class FeatureBuild:
         for name in FEATURE_TABLES:
             self._tables.write(name, DERIVED[name].empty_table(), runs=gone)
         left = {run: entry for run, entry in known.items() if run not in gone}
-        self._increments.save(left)
+        self._increments.save(left, gone)
         return left
 
     def _make_tables(self) -> None:
         """Tables that were never written are made without rows, for readers to find."""
         for name in FEATURE_TABLES:
             if not self._tables.exists(name):
-                self._tables.write(name, DERIVED[name].empty_table())
+                self._tables.write(name, DERIVED[name].empty_table(), append=True)  # beside another bucket's first rows
 
 
 def _timed(tables: TableStore, name: str) -> pa.Table:

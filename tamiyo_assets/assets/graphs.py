@@ -3,13 +3,16 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 from dagster import ResourceParam
 
 from gnn.code_version import code_version
@@ -18,7 +21,7 @@ from gnn.registry.refresh import load as load_registries
 from lake.builds import pinned_graphs
 from lake.durable.publish import ensure_dir, lock, publish_file
 from lake.settings import Settings
-from lake.store.increments import batches_of
+from lake.store.increments import ALL_BUCKETS, batches_of
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from gnn.graph.dataset import Shard
 
 DATASET: Final = key_of("graphs.dataset")
-HELD: Final = "held.arrow"
+MADE: Final = "made"
 
 
 @dg.asset(
@@ -56,7 +59,7 @@ def dataset(
     from gnn.graph.dataset import GraphDataset, current_shards
 
     home = settings.home
-    build = GraphBuild(home, tables, versions, load_registries(registries_directory(home)))
+    build = GraphBuild(home, tables, load_registries(registries_directory(home)))
     for bucket, encoded, copied in build.refresh():
         context.log.info(f"bucket {bucket}: {encoded} training runs encoded, {copied} copied")
     graphs = GraphDataset.open(home)
@@ -78,53 +81,66 @@ def dataset(
 
 
 class GraphBuild:
-    """The increment of the graph dataset of one home."""
+    """The increment of the graph dataset of one home, of all its run buckets or some."""
 
-    def __init__(self, home: Path, tables: TableStore, versions: Versions, registries: Registries) -> None:
+    def __init__(self, home: Path, tables: TableStore, registries: Registries, buckets: Collection[int] = ALL_BUCKETS) -> None:
         """Encode with `registries` what the feature tables hold."""
         self._home, self._tables, self._registries = home, tables.held(), registries
-        self._found = [versions.of(group.table) for group in GROUPS]
+        self._buckets = [str(bucket) for bucket in sorted(buckets)]
+        self._features: Mapping[str, Any] = feature_increments(self._tables, buckets).load()
         self._graphs = home / "graphs"
         self.encoded = 0
 
     def refresh(self) -> Iterator[tuple[int, int, int]]:
         """Write the shards of buckets that changed and publish the set; yield bucket, runs encoded and runs copied."""
-        from gnn.graph.dataset import CURRENT, current_shards
+        from gnn.encode.held import HELD
+        from gnn.graph.dataset import current_shards
 
         ensure_dir(self._graphs)
-        with lock(self._graphs / ".lock"):
-            features = feature_increments(self._tables).load()
-            wanted = {run: made["inputs"] for run, made in features.items() if made["last_ns"]}
-            known = self._known()
-            stale = self._stale(wanted, known)
-            current = current_shards(self._home)
-            buckets: dict[str, list[str]] = {}
-            for run in wanted:
-                buckets.setdefault(str(bucket_of(run)), []).append(run)
-            chosen: dict[str, str] = {}
-            held: list[pa.Table] = []
-            for bucket, runs in sorted(buckets.items(), key=lambda item: int(item[0])):
-                changed = [run for run in runs if run in stale]
-                if not changed and self._holds(bucket, current.get(bucket), runs):
+        with ExitStack() as held:
+            for bucket in self._buckets:
+                held.enter_context(lock(self._graphs / f".lock.{bucket}"))
+            wanted: dict[str, dict[str, str]] = {bucket: {} for bucket in self._buckets}
+            for run, made in self._features.items():
+                if made["last_ns"]:
+                    wanted[str(bucket_of(run))][run] = made["inputs"]
+            current, chosen, records = current_shards(self._home), {}, []
+            for bucket, runs in wanted.items():
+                record = _Record.read(self._graphs, bucket)
+                stale = self._stale(runs, record)
+                keys = HELD.empty_table()
+                if stale or not self._holds(bucket, current.get(bucket), [*runs]):
+                    if not runs:
+                        continue
+                    chosen[bucket], encoded, keys = self._shard(bucket, current.get(bucket), sorted(runs), stale)
+                    self.encoded += encoded
+                    yield int(bucket), encoded, len(runs) - encoded
+                elif runs:
                     chosen[bucket] = current[bucket]
-                    continue
-                chosen[bucket], encoded, keys = self._shard(bucket, current.get(bucket), sorted(runs), stale)
-                held.append(keys)
-                self.encoded += encoded
-                yield int(bucket), encoded, len(runs) - encoded
-            if chosen != current:
-                publish_file(self._graphs / CURRENT, (json.dumps(chosen, sort_keys=True) + "\n").encode("ascii"))
-            self._note(wanted, held, stale)
+                if stale or record.inputs.keys() != runs.keys():
+                    records.append(self._renewed(record, runs, keys, stale))
+            self._publish(chosen)
+            for record in records:
+                record.write(self._graphs)
+
+    def _publish(self, chosen: Mapping[str, str]) -> None:
+        """Name the current shards of these buckets, and remove their older ones."""
+        from gnn.graph.dataset import CURRENT, current_shards
+
+        with lock(self._graphs / ".lock"):
+            current = current_shards(self._home)
+            now = {**{bucket: digest for bucket, digest in current.items() if bucket not in self._buckets}, **chosen}
+            if now != current:
+                publish_file(self._graphs / CURRENT, (json.dumps(now, sort_keys=True) + "\n").encode("ascii"))
             self._drop_older(chosen)
 
-    def _stale(self, wanted: Mapping[str, str], known: Mapping[str, str]) -> set[str]:
+    def _stale(self, wanted: Mapping[str, str], record: "_Record") -> set[str]:
         """Runs whose features, registry indices or code differ from those that they were encoded with."""
         from gnn.encode.held import index_digests
 
-        self._held = self._read_held()
-        indices = index_digests(self._held, self._registries)
+        indices = index_digests(record.held, self._registries)
         now = {run: self._inputs(features, indices.get(run, "")) for run, features in wanted.items()}
-        return {run for run, inputs in now.items() if known.get(run) != inputs}
+        return {run for run, inputs in now.items() if record.inputs.get(run) != inputs}
 
     def _inputs(self, features: str, indices: str) -> str:
         return hashlib.sha256(f"{code_version()} {features} {indices}".encode()).hexdigest()
@@ -147,12 +163,12 @@ class GraphBuild:
 
     def _shard(self, bucket: str, digest: str | None, runs: list[str], stale: set[str]) -> tuple[str, int, pa.Table]:
         """Write the shard of a bucket: stretches of unchanged runs copied, the others encoded in batches."""
-        from gnn.encode.held import HELD as SCHEMA
+        from gnn.encode.held import HELD
         from gnn.graph.files import ShardWriter
 
         old = self._open(bucket, digest)
         place = {run: number for number, run in enumerate(old.run_ids)} if old is not None else {}
-        writer, held, encoded = ShardWriter(self._graphs / bucket), [SCHEMA.empty_table()], 0
+        writer, held, encoded = ShardWriter(self._graphs / bucket), [HELD.empty_table()], 0
         try:
             for copied, stretch in _stretches(runs, {run for run in place if run not in stale}):
                 if copied and old is not None:
@@ -175,59 +191,63 @@ class GraphBuild:
         from gnn.encode.held import held_keys
         from gnn.join.tables import join_of, value_columns
 
-        size = {run: sum(version.run(run).rows for version in self._found) for run in runs}
-        for batch in batches_of(runs, size, BATCH_ROWS):
+        for batch in batches_of(runs, {run: self._features[run]["rows"] for run in runs}, BATCH_ROWS):
             rows = {g.table: self._tables.read(g.table, runs=batch, columns=value_columns(g)) for g in GROUPS}
             joined = join_of(rows)
             yield encode_all(joined, Vocabularies(self._registries)), held_keys(joined)
 
-    def _known(self) -> dict[str, str]:
-        """What each run was encoded with, as of the last build of this dataset."""
-        try:
-            found = json.loads((self._graphs / "inputs.json").read_bytes())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    def _read_held(self) -> pa.Table:
-        from gnn.encode.held import HELD as SCHEMA
-
-        try:
-            with pa.memory_map(str(self._graphs / HELD)) as source, pa.ipc.open_file(source) as reader:
-                return reader.read_all()
-        except (FileNotFoundError, pa.ArrowInvalid):
-            return SCHEMA.empty_table()
-
-    def _note(self, wanted: Mapping[str, str], held: list[pa.Table], stale: set[str]) -> None:
-        """Remember what the shards were made with, once they are published."""
-        import pyarrow.compute as pc
-
+    def _renewed(self, record: "_Record", runs: Mapping[str, str], keys: pa.Table, stale: set[str]) -> "_Record":
+        """What a bucket's shard was made with; `keys`: those of the runs that were encoded now."""
         from gnn.encode.held import index_digests
 
-        if not stale and self._known().keys() == wanted.keys():
-            return
         # runs of a damaged shard were encoded again too, without being stale
-        encoded = {run for keys in held for run in keys.column("training_run_id").unique().to_pylist()}
-        kept = pa.array(sorted(wanted.keys() - stale - encoded), pa.string())
-        old = self._held.filter(pc.is_in(self._held.column("training_run_id"), value_set=kept))
-        whole = pa.concat_tables([old, *held])
+        encoded = set(keys.column("training_run_id").unique().to_pylist())
+        kept = pa.array(sorted(runs.keys() - stale - encoded), pa.string())
+        old = record.held.filter(pc.is_in(record.held.column("training_run_id"), value_set=kept))
+        whole = pa.concat_tables([old, keys])
         indices = index_digests(whole, self._registries)
-        buffer = pa.BufferOutputStream()
-        with pa.ipc.new_file(buffer, whole.schema) as writer:
-            writer.write_table(whole.combine_chunks())
-        publish_file(self._graphs / HELD, bytes(buffer.getvalue()))
-        made = {run: self._inputs(features, indices.get(run, "")) for run, features in wanted.items()}
-        publish_file(self._graphs / "inputs.json", json.dumps(made).encode())
+        inputs = {run: self._inputs(features, indices.get(run, "")) for run, features in runs.items()}
+        return _Record(record.bucket, inputs, whole)
 
     def _drop_older(self, chosen: Mapping[str, str]) -> None:
-        """Remove shards that are neither current nor a build's, and what killed builds left; the caller holds the lock.
+        """Remove shards that are neither current nor a build's, and what killed builds left; the caller holds the locks.
 
         A shard that is open stays readable until it is closed.
         """
         kept = {(bucket, digest) for pin in (chosen, *pinned_graphs(self._home)) for bucket, digest in pin.items()}
-        for path in self._graphs.glob("*/*"):
+        for path in (path for bucket in self._buckets for path in self._graphs.glob(f"{bucket}/*")):
             if path.is_dir() and (path.parent.name, path.name) not in kept:
                 shutil.rmtree(path)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a bucket's shard was made with: the inputs of each run, and the registry keys that its graphs hold."""
+
+    bucket: str
+    inputs: Mapping[str, str]
+    held: pa.Table
+
+    @classmethod
+    def read(cls, graphs: Path, bucket: str) -> "_Record":
+        """The record as of the last build; an empty one if there is none or it is damaged, and then all is encoded anew."""
+        from gnn.encode.held import HELD
+
+        try:
+            found = json.loads((graphs / MADE / f"{bucket}.json").read_bytes())
+            with pa.memory_map(str(graphs / MADE / f"{bucket}.arrow")) as source, pa.ipc.open_file(source) as reader:
+                held = reader.read_all()
+        except (FileNotFoundError, ValueError):  # ArrowInvalid is a ValueError
+            return cls(bucket, {}, HELD.empty_table())
+        return cls(bucket, found if isinstance(found, dict) else {}, held)
+
+    def write(self, graphs: Path) -> None:
+        """Publish the record; the inputs last, without which the keys count for nothing."""
+        buffer = pa.BufferOutputStream()
+        with pa.ipc.new_file(buffer, self.held.schema) as writer:
+            writer.write_table(self.held.combine_chunks())
+        publish_file(graphs / MADE / f"{self.bucket}.arrow", bytes(buffer.getvalue()))
+        publish_file(graphs / MADE / f"{self.bucket}.json", json.dumps(self.inputs).encode())
 
 
 def _stretches(runs: Sequence[str], sound: set[str]) -> Iterator[tuple[bool, list[str]]]:

@@ -12,12 +12,13 @@ from typing import Any, Final
 import dagster as dg
 
 from lake.alert_outbox import AlertOutbox
+from lake.durable.locks import alive
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.settings import Settings, note_origin, require_home, resolve
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
-from lake.writes import EXPORTS, HOME, hold_writes, process_tags, run_tags
+from lake.writes import EXPORTS, HOME, bucket_in, bucket_tags, hold_writes, process_tags, run_tags
 from schemas.derived.tables import DERIVED
 
 # what reads or writes the home of a run waits for the run's turn
@@ -61,13 +62,17 @@ def _settings(context: dg.InitResourceContext) -> Settings:
 
 
 def _turn(context: dg.InitResourceContext, settings: Settings) -> Iterator[None]:
-    """Tag the run with its home and process, then hold the lock of the home until the run ends."""
+    """Tag the run with its home and process, then hold the lock of what it writes to until the run ends."""
     run, instance, log = context.run, context.instance, context.log
     if run is None or instance is None or log is None:
         yield None
         return
     require_home(settings)
-    instance.add_run_tags(run.run_id, run_tags(settings.home, settings.exports) | process_tags(run.run_id))
-    with hold_writes(settings.home, f"run {run.run_id[:8]} of {run.job_name}", log.info):
-        note_origin(settings)
-        yield None
+    bucket = bucket_in(run.tags)
+    written = {} if bucket is None else bucket_tags(bucket)
+    with alive(run.run_id):
+        instance.add_run_tags(run.run_id, run_tags(settings.home, settings.exports) | written | process_tags(run.run_id))
+        with hold_writes(settings.home, f"run {run.run_id[:8]} of {run.job_name}", log.info, bucket=bucket):
+            if bucket is None:
+                note_origin(settings)
+            yield None

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,23 @@ import psutil
 import pytest
 
 from lake import writes
-from lake.writes import BOOT_ID, HOST, LOCK, PID, PROCESS_OF, STARTED, hold_writes, process_tags, started, writer_of
+from lake.writes import (
+    BOOT_ID,
+    HOST,
+    LOCK,
+    PID,
+    PROCESS_OF,
+    STARTED,
+    WRITERS,
+    WRITES,
+    WRITES_TAGS,
+    bucket_in,
+    bucket_tags,
+    hold_writes,
+    process_tags,
+    started,
+    writer_of,
+)
 
 HOLD = """
 import sys
@@ -145,3 +161,40 @@ def test_the_boot_id_is_stable_and_has_a_substitute(tmp_path: Path, monkeypatch:
     assert writes.boot_id() == writes.boot_id() == process_tags("r")[BOOT_ID] != ""
     monkeypatch.setattr(writes, "_BOOT_ID", tmp_path / "absent")
     assert writes.boot_id() == str(int(psutil.boot_time()))
+
+
+def test_buckets_are_written_beside_each_other_and_never_beside_the_whole_home(tmp_path: Path) -> None:
+    told: list[str] = []
+    with (
+        hold_writes(tmp_path, "third bucket", pytest.fail, bucket=3),
+        hold_writes(tmp_path, "fifth bucket", pytest.fail, bucket=5),
+    ):
+        for bucket, named in ((3, "third"), (None, "third")):
+            with pytest.raises(Waited), hold_writes(tmp_path, "late", _give_up(told), bucket=bucket):
+                pytest.fail("two writers at once")
+            assert told[-1].startswith(f"Waiting for {named} bucket (process {os.getpid()} ")
+    assert writer_of(tmp_path) is None
+    with hold_writes(tmp_path, "whole", pytest.fail):
+        with pytest.raises(Waited), hold_writes(tmp_path, "late", _give_up(told), bucket=5):
+            pytest.fail("a bucket beside the whole home")
+        assert told[-1].startswith("Waiting for whole ")
+    with hold_writes(tmp_path, "fifth bucket", pytest.fail, bucket=5):
+        holder = writer_of(tmp_path)
+        assert holder is not None and holder.what == "fifth bucket"
+
+
+class Waited(Exception):
+    """Raised in place of waiting."""
+
+
+def _give_up(told: list[str]) -> Callable[[str], None]:
+    def waiting(text: str) -> None:
+        told.append(text)
+        raise Waited
+
+    return waiting
+
+
+def test_tags_of_a_bucket_tell_which_one() -> None:
+    assert [bucket_in(tags) for tags in (bucket_tags(0), bucket_tags(15), WRITES_TAGS, {})] == [0, 15, None, None]
+    assert {bucket_tags(bucket)[WRITES] for bucket in range(16)} | {WRITES_TAGS[WRITES]} == {*WRITERS}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +18,19 @@ from gnn.registry.keys import observed_keys, source_columns, source_tables
 from gnn.registry.refresh import Registries, Registry, load, refresh
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
+from lake.retirement import Retirements
 from lake.settings import SAMPLE
 from lake.store.contracts import read_contracts
+from lake.store.increments import ALL_BUCKETS
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import registry_digest
+from schemas.buckets import BUCKETS, bucket_of
 from schemas.derived.tables import DERIVED
 from tamiyo_assets.assets import coverage as coverage_assets
 from tamiyo_assets.assets import features as feature_assets
 from tamiyo_assets.assets.coverage import COVERAGE_TABLES, refresh_coverage
-from tamiyo_assets.assets.features import FEATURE_TABLES, FeatureBuild
+from tamiyo_assets.assets.features import FEATURE_TABLES, FeatureBuild, feature_increments
 from tamiyo_assets.assets.graphs import DATASET, GraphBuild
 from tamiyo_assets.assets.reports import key_of
 from tamiyo_assets.definitions import build_definitions
@@ -61,12 +65,12 @@ class Home:
         contracts = read_contracts(self.tables, {name: source_columns(name) for name in source_tables()})
         refresh(self.home / "registries", observed_keys(contracts), self.tables.read("simic.registry_snapshot"))
 
-    def rebuild(self) -> dict[str, int]:
+    def rebuild(self, buckets: Collection[int] = ALL_BUCKETS) -> dict[str, int]:
         """How many runs were joined, counted and encoded."""
         versions = Versions(self.home, self.tables)
-        joined = [*FeatureBuild(self.tables, versions).refresh()]
-        counted = [*refresh_coverage(self.tables, versions)]
-        build = GraphBuild(self.home, self.tables, versions, self.registries or load(self.home / "registries"))
+        joined = [*FeatureBuild(self.tables, versions, buckets).refresh()]
+        counted = [*refresh_coverage(self.tables, buckets)]
+        build = GraphBuild(self.home, self.tables, self.registries or load(self.home / "registries"), buckets)
         list(build.refresh())
         return {
             "joined": joined[-1][1] if joined else 0,
@@ -99,6 +103,30 @@ def test_what_has_not_changed_is_not_made_again(built: Home) -> None:
     before = built.digests()
     assert built.rebuild() == {"joined": 0, "counted": 0, "encoded": 0}
     assert built.digests() == before
+
+
+def test_a_bucket_at_a_time_ends_as_one_go(built: Home, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    put(home.root, "first", range(12))
+    home.ingest()
+    parts = [home.rebuild([bucket]) for bucket in range(BUCKETS)]
+    assert {what: sum(part[what] for part in parts) for what in parts[0]} == {"joined": 12, "counted": 12, "encoded": 12}
+    assert max(part["joined"] for part in parts) < 12
+    assert home.digests() == built.digests()
+    assert home.rebuild() == {"joined": 0, "counted": 0, "encoded": 0}
+
+
+def test_a_bucket_leaves_what_changed_in_the_others(built: Home, tmp_path: Path) -> None:
+    home = copied(built, tmp_path)
+    runs = [run for run in feature_increments(home.tables).load() if "s7-" in run]
+    Retirements(home.home).retire(runs[:2], "a test", "me", 1)
+    home.tables.write("operations.retired", Retirements(home.home).rows())
+    ours = {bucket_of(runs[0])}
+    home.rebuild(ours)
+    left = feature_increments(home.tables).load()
+    assert runs[0] not in left and (runs[1] in left) is (bucket_of(runs[1]) not in ours)
+    home.rebuild()
+    assert runs[1] not in feature_increments(home.tables).load()
 
 
 def test_one_more_run_touches_no_other_and_ends_as_one_go(built: Home, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Checks that need a whole run: refused rows, registries, drift against what serves; and what the event log holds of them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def _rebuild(pipeline: Settings) -> None:
     tables = TableStore(pipeline.home, DERIVED)
     versions = Versions(pipeline.home, tables)
     list(FeatureBuild(tables, versions).refresh())
-    list(GraphBuild(pipeline.home, tables, versions, load_registries(pipeline.home / "registries")).refresh())
+    list(GraphBuild(pipeline.home, tables, load_registries(pipeline.home / "registries")).refresh())
 
 
 def test_refused_rows_fail_their_check_and_their_step_and_stop_no_neighbour(
@@ -141,7 +142,7 @@ def test_refused_rows_fail_their_check_and_their_step_and_stop_no_neighbour(
         place = rows.schema.get_field_index("ratio")
         return found | {"coverage.by_key": rows.set_column(place, rows.schema.field(place), pa.array([7.0] * rows.num_rows))}
 
-    (pipeline.home / "digests" / "coverage.increments.json").unlink()
+    shutil.rmtree(pipeline.home / "digests" / "coverage.increments")
     with monkeypatch.context() as patch:
         patch.setattr(coverage_assets, "_counted", faulty)
         refused = run(pipeline)

@@ -11,7 +11,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from lake.writes import WRITES, WRITES_TAGS
-from tamiyo_assets.coordinator import OneWriterCoordinator
+from tamiyo_assets.coordinator import BY_BUCKET, OneWriterCoordinator
 from tamiyo_assets.instance import open_instance
 from tamiyo_assets.jobs import JOBS
 from tamiyo_assets.run_sensors import unfinished
@@ -97,3 +97,26 @@ def test_a_queued_run_waits_for_a_run_that_was_not_queued(instance: dg.DagsterIn
 def test_every_job_is_tagged_as_a_writer_however_it_is_launched() -> None:
     assert [job.name for job in (*JOBS, maintenance_job) if (job.tags or {}).get(WRITES) != "true"] == []
     assert [job.name for job in JOBS if (job.tags or {}).get("dagster/retry_strategy") != "ALL_STEPS"] == []
+
+
+@pytest.mark.parametrize(
+    ("selection", "tags", "writes"),
+    [
+        ([BY_BUCKET], {"dagster/partition": "7"}, "bucket-7"),
+        ([BY_BUCKET], {"dagster/asset_partition_range_start": "0", "dagster/asset_partition_range_end": "0"}, "bucket-0"),
+        ([BY_BUCKET], {"dagster/asset_partition_range_start": "0", "dagster/asset_partition_range_end": "3"}, "true"),
+        ([BY_BUCKET], {}, "true"),
+        ([BY_BUCKET, dg.AssetKey("another")], {"dagster/partition": "7"}, "true"),
+        ([dg.AssetKey("another")], {"dagster/partition": "7"}, "true"),
+    ],
+)
+def test_a_run_of_one_bucket_is_tagged_with_it(
+    instance: dg.DagsterInstance, selection: list[dg.AssetKey], tags: dict[str, str], writes: str
+) -> None:
+    run = instance.create_run_for_job(nothing, tags=tags, remote_job_origin=ORIGIN)
+    run = run._replace(asset_selection=frozenset(selection))
+    assert isinstance(instance.run_coordinator, OneWriterCoordinator)
+    instance.run_coordinator.submit_run(SubmitRunContext(run, None))  # type: ignore[arg-type]
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None and found.tags[WRITES] == writes
+    assert unfinished(instance) == run.run_id, "sensors wait for it too"

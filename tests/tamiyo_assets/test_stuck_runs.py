@@ -5,16 +5,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import psutil
 import pytest
+from dagster._daemon.auto_run_reexecution.event_log_consumer import _create_cursor_key
 
 from lake.writes import PROCESS_OF, STARTED, WRITES_TAGS, hold_writes, writer_of
 from tamiyo_assets.instance import open_instance
-from tamiyo_assets.run_sensors import fail_stuck_runs, stuck_run_sensor, unfinished
+from tamiyo_assets.run_sensors import RETRY_CURSOR, fail_stuck_runs, recall_retries, stuck_run_sensor, unfinished
 from tests.tamiyo_assets.pipelines import settings
 
 STARTED_RUN, FAILURE = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
@@ -228,3 +229,33 @@ def test_the_sensor_says_what_it_did(instance: dg.DagsterInstance, hung: Hung, t
         with dg.build_sensor_context(instance=instance, resources={"settings": found}) as context:
             result = stuck_run_sensor.evaluate_tick(context)
         assert result.skip_message is not None and expected in result.skip_message
+
+
+def test_a_failure_that_dagster_saw_too_early_is_tried_again(instance: dg.DagsterInstance) -> None:
+    """Its daemon takes a run whose failure is in the event log before its status is written for one that goes on."""
+    run = under_way(instance, {})
+    instance.report_run_failed(run, "its process is gone")
+    numbers = instance.event_log_storage.get_logs_for_all_runs_by_log_id(
+        after_cursor=-1, dagster_event_type={dg.DagsterEventType.RUN_FAILURE}
+    )
+    (number,) = numbers
+    instance.daemon_cursor_storage.set_cursor_values({RETRY_CURSOR: str(number)})  # has read it, and does nothing
+    at = datetime.now(UTC)
+    assert [*recall_retries(instance, at)] == [], "it may just be about to"
+    assert [*recall_retries(instance, at + timedelta(hours=1))] == [], "it refused"
+    (said,) = recall_retries(instance, at + timedelta(minutes=1))
+    assert run.run_id[:8] in said
+    cursor = int(instance.daemon_cursor_storage.get_cursor_values({RETRY_CURSOR})[RETRY_CURSOR])
+    assert [event.run_id for event in _after(instance, cursor)] == [run.run_id], "the daemon reads it once more"
+    instance.add_run_tags(run.run_id, {"dagster/auto_retry_run_id": "another"})
+    assert [*recall_retries(instance, at + timedelta(minutes=1))] == []
+
+
+def test_the_place_that_is_wound_back_is_the_one_of_dagsters_daemon() -> None:
+    assert _create_cursor_key(dg.DagsterEventType.RUN_FAILURE) == RETRY_CURSOR
+
+
+def _after(instance: dg.DagsterInstance, cursor: int) -> list[dg.EventLogEntry]:
+    kinds = {dg.DagsterEventType.RUN_FAILURE}
+    found = instance.event_log_storage.get_logs_for_all_runs_by_log_id(after_cursor=cursor, dagster_event_type=kinds)
+    return [*found.values()]
