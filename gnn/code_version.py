@@ -1,4 +1,4 @@
-"""The code version: a digest of what the sources of `schemas` and `gnn` do."""
+"""Compute the code version: a digest of what the sources of `schemas` and `gnn` do, without docstrings and comments."""
 
 import ast
 import hashlib

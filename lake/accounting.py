@@ -1,4 +1,4 @@
-"""Conservation of records: rows read = rows kept + duplicates + rejects, each side counted in a place of its own.
+"""Check that no record is lost: rows read = rows kept + duplicates + rejects, each counted independently.
 
 That what was read is all that lies in the exports is counted apart, by a reader of its own (`audit`).
 """

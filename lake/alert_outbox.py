@@ -1,4 +1,4 @@
-"""The outbox of alerts `$TAMIYO_HOME/alerts.ndjson`: each transition is written there, fsynced, before it is posted.
+"""Keep the outbox of alerts `$TAMIYO_HOME/alerts.ndjson`: each transition is written and fsynced before it is posted.
 
 The file is append-only until it has grown long. Then what still matters is written anew, and what does not (alerts that were
 resolved long ago, messages that were delivered) goes to `alerts.history.ndjson`; so reading it costs the same for ever.

@@ -1,4 +1,4 @@
-"""The builds of a home: `builds/<build_id>.json`, the table versions that a build read and the exports their rows came from.
+"""Record builds in `builds/<build_id>.json`: the table versions that a build read and the exports behind their rows.
 
 That file is the pin too: no vacuum takes the files of a version that stands there. A version that can't be kept is null. Homes
 of earlier versions have pins in `pins/<build_id>.json`; these hold until they are taken over into the records of their builds.

@@ -1,4 +1,4 @@
-"""Rejected records, counted; and exports of which no row was kept, because some break their table's schema."""
+"""Count rejected records, and list exports of which no row was kept because some break their table's schema."""
 
 import re
 from pathlib import Path

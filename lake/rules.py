@@ -1,4 +1,4 @@
-"""Kept rows against their table's declaration: which rules are broken, by how many rows, for example by which."""
+"""Check kept rows against their table's declaration: which rules are broken, by how many rows, with examples."""
 
 import hashlib
 import json

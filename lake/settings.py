@@ -1,4 +1,4 @@
-"""Where things are and how strict the checks are: resolved for every command, run and sensor tick, never at import."""
+"""Resolve settings: where things are and how strict the checks are; at each command, run and tick, never at import."""
 
 import json
 import math

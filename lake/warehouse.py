@@ -1,4 +1,4 @@
-"""`warehouse.duckdb`: the current tables as views, for people with SQL. Built beside, then put in place in one step.
+"""Build `warehouse.duckdb`: the current tables as views, for people with SQL, put in place in one step.
 
 `python -m lake.warehouse HOME` publishes it in a process of its own: DuckDB's Python types outlive a process that
 has trained a model, and it then ends with pages of leak warnings.

@@ -1,4 +1,4 @@
-"""Formats that the pipeline publishes: registries with their `index.json`, and `gnn_norms.json`.
+"""Declare the formats that the pipeline publishes: registries with their `index.json`, and `gnn_norms.json`.
 
 A registry maps category -> index: 0 means missing, 1..capacity-2 are entries, capacity-1 means unknown. Everything a
 reader outside needs is here as data (`REGISTRIES`) and as pydantic models, whose JSON Schemas stand in

@@ -1,4 +1,4 @@
-"""Run buckets: what belongs to a training run lies in the bucket of its id."""
+"""Assign training runs to buckets by a digest of their id."""
 
 import hashlib
 from typing import Final

@@ -1,4 +1,4 @@
-"""The reference page of the contracts, derived from their declarations: `python -m schemas.contract_reference`."""
+"""Write the reference page of the contracts from their declarations: `python -m schemas.contract_reference`."""
 
 from collections.abc import Iterator
 from pathlib import Path

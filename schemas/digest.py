@@ -1,4 +1,4 @@
-"""Content digests: of single rows (to break ties between records of one key) and of whole tables (data versions).
+"""Digest content: single rows (to break ties between records of one key) and whole tables (data versions).
 
 Both are over the content alone: `export_digest`, `position` and `arrival` say where a row came from and take no part.
 """

@@ -1,4 +1,4 @@
-"""The node types of the graph and their features, in tensor order."""
+"""Declare the node types of the graph and their features, in tensor order."""
 
 from typing import Final
 

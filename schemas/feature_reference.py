@@ -1,4 +1,4 @@
-"""`docs/reference/features.md`, written from the declaration: `python -m schemas.feature_reference`.
+"""Write `docs/reference/features.md` from the declaration: `python -m schemas.feature_reference`.
 
 A test compares the page with what this module writes, so the page is never older than the declaration.
 """

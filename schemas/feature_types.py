@@ -1,4 +1,4 @@
-"""What the feature declaration is made of: kinds, transforms, features, node types and relations, and the tensor layout.
+"""Define what features are declared with: kinds, transforms, features, node types and relations, tensor layout.
 
 `schemas.features` declares with these; nothing here knows a single feature.
 """

@@ -1,4 +1,4 @@
-"""The feature declaration: every node feature, relation and edge attribute of the graph, declared once, as data.
+"""Declare the graph: every node feature, relation and edge attribute, once, as data.
 
 The tensor layout, the masks, the manifest, the coverage keys, the feature tables, the reference page and the tests all
 derive from `NODE_TYPES` and `RELATIONS`. Adding a feature is adding one row, and a function in `gnn.join.derived` if it is

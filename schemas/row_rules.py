@@ -1,4 +1,4 @@
-"""What rows of a declared table are held to before they are committed, as a pandera (polars) schema and rule by rule.
+"""Derive the rules that rows must meet before a commit from a table's declaration, as a pandera (polars) schema.
 
 Rules are polars expressions. Rows to commit cost one pass: one query of one pandera check evaluates all rules. A check for each
 column and rule, as `pandera_schema` has them, costs ten times that in a table of fifty columns. If the pass finds something,

@@ -1,4 +1,4 @@
-"""Which fold a host belongs to: by host, never by row, so that a later host never moves an earlier one.
+"""Assign hosts to folds: by host, never by row, so that a later host never moves an earlier one.
 
 Hosts fall into ten buckets, two to a fold. Figures come from networks that never saw the host's fold; the published weights are
 trained on all buckets but one. One data set is kept out whole, whatever the buckets of its hosts.

@@ -1,4 +1,4 @@
-"""One pass over everything, in this process: every asset is materialized once and every check evaluated."""
+"""Materialize every asset and evaluate every check once, in this process."""
 
 import logging
 from collections.abc import Callable, Mapping

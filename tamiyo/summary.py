@@ -1,4 +1,4 @@
-"""What a run found, read back from the published tables: the closing summary of `tamiyo run` as data."""
+"""Read what a run found from the published tables: the closing summary of `tamiyo run` as data."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The closing summary on a terminal."""
+"""Print the closing summary on a terminal."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The run queue of `dagster.yaml`: every run of this code location, however it was launched, is one of the writers.
+"""Queue runs for `dagster.yaml`: every run of this code location, however launched, counts as a writer.
 
 Dagster puts no tags on a run that the UI launches for an asset selection, so a limit on a tag alone would not hold for it.
 """

@@ -1,4 +1,4 @@
-"""The code location: assets, checks, jobs, sensors and schedules wired to resources. Nothing is computed here.
+"""Wire the code location: assets, checks, jobs, sensors and schedules with their resources. Nothing is computed here.
 
 Where things are is resolved when a run or a tick begins, not when this module is imported, so that a code location that has
 started finds exports that arrive later. torch is not imported by this module or by anything that it imports.

@@ -1,4 +1,4 @@
-"""Retention of runs and their events: a run goes when it is old and nothing that is shown now comes from it.
+"""Delete old runs and their events, if nothing that is shown now comes from them.
 
 Dagster deletes ticks by itself (`retention:` in dagster.yaml), runs never. `DagsterInstance.delete_run` leaves a run's tags,
 its rows of check executions, its captured logs, and on SQLite its database file behind; all of these go here too. Which run

@@ -1,4 +1,4 @@
-"""The sensor of stuck runs: a run whose process is gone, or that is silent for too long, is failed and its lock freed.
+"""Fail stuck runs by a sensor: a run whose process is gone or that is silent for too long; its lock is freed.
 
 Dagster's run monitoring fails a run that was launched and whose process never started; it does not look at one that was created
 and never launched. Of one that started it asks the run launcher, and that of plain processes does not answer; a run of

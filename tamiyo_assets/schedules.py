@@ -1,4 +1,4 @@
-"""Schedules: what runs by the clock. Their runs take the settings of the moment in which they begin."""
+"""Define schedules: what runs by the clock, with the settings of the moment in which it begins."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Coverage: for each key, measured elements of all elements that it applies to, per graph and per run.
+"""Count measured elements per coverage key, per graph and per training run.
 
 It is counted from the masks of the `features.*` tables, or from a join that was not stored.
 """

@@ -1,4 +1,4 @@
-"""`coverage.gaps`: what is missing, since when, why, and which system should have sent it."""
+"""Build `coverage.gaps`: what is missing, since when, why, and which system should have sent it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final

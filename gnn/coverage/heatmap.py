@@ -1,4 +1,4 @@
-"""Coverage as pictures, PNG: every key against every training run, and each family from run to run."""
+"""Draw coverage as PNG: every key against every training run, and each family from run to run."""
 
 import io
 import math

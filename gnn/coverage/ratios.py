@@ -1,4 +1,4 @@
-"""Coverage counts summed over training runs: by key, by family, and against a threshold."""
+"""Sum coverage counts over training runs: by key, by family, and against a threshold."""
 
 from typing import Any
 

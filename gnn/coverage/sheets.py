@@ -1,4 +1,4 @@
-"""Which blueprints of graphs have no safety sheet in time, and which have one that lacks fields.
+"""Find blueprints of graphs that have no safety sheet in time, or one that lacks fields.
 
 A sheet counts for a graph if the join finds it for the graph's packet: the newest that was issued not after it.
 """

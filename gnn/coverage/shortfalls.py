@@ -1,4 +1,4 @@
-"""What is measured too little: keys and families below a threshold in some run, optional keys that new runs lack, falls.
+"""Find shortfalls: keys and families below a threshold in some run, optional keys that new runs lack, falls.
 
 Each is judged run by run or rebuild by rebuild: a bad run is not diluted by many good ones.
 """

@@ -1,4 +1,4 @@
-"""Signals of coverage, the same offline and online: means over keys, missing and partial sheets, degraded inputs.
+"""Compute coverage signals, the same offline and online: means over keys, missing and partial sheets, degraded inputs.
 
 They follow from counts alone, so that the same counts give the same signals wherever they come from.
 """

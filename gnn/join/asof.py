@@ -1,4 +1,4 @@
-"""As-of joins: per group, the newest row that is not newer than the asking time."""
+"""Join as of a time: per group, find the newest row that is not newer than the time asked for."""
 
 import numpy as np
 from numpy.typing import NDArray

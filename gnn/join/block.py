@@ -1,4 +1,4 @@
-"""A block of packets with everything that their graphs are made of, joined as of each packet's time.
+"""Hold a block of packets with everything that their graphs are made of, joined as of each packet's time.
 
 One packet online and all packets of many runs offline are blocks of the same kind and take the same code.
 """

@@ -1,4 +1,4 @@
-"""Urza's graphs, compiled once: the elements of every record and the links between them, as arrays with offsets.
+"""Compile Urza's graphs once: the elements of every record and the links between them, as arrays with offsets.
 
 A record is what Urza exported of a blueprint at one time; a packet sees the newest one that is not newer than itself.
 """

@@ -1,4 +1,4 @@
-"""Raw columns of one node type or relation, gathered from the tables that its elements are joined with.
+"""Gather the raw columns of one node type or relation from the tables that describe its elements.
 
 A view is a table and, for each element, the row of it that describes the element (-1: none). A feature's sources say where
 to look; the first view with a value wins. Values of derived features are given by name.

@@ -1,4 +1,4 @@
-"""Values that are derived from several measurements: `Feature.derive` names a function of this module.
+"""Derive values from several measurements: `Feature.derive` names a function of this module.
 
 Every definition is the one of features.md. Arrays that describe a table's rows have one row more, which stands for "no row"
 (see `gnn.join.rows`).

@@ -1,4 +1,4 @@
-"""The edges of every packet's graph, from real topology only: who is linked with whom, and which rows describe the link.
+"""Find the edges of every packet's graph from real topology: who is linked with whom, and which rows describe the link.
 
 References that name nothing in their packet's graph make no edge; they are kept as `Dangling`.
 """

@@ -1,4 +1,4 @@
-"""The raw columns of every node type and relation of a block: which tables describe its elements, and what is derived."""
+"""Build the raw columns of every node type and relation of a block: their tables, and what is derived from them."""
 
 from collections.abc import Callable, Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a training run's features really read, as digests: an increment rebuilds the runs whose digest has changed.
+"""Digest what a training run's features really read: an increment rebuilds the runs whose digest has changed.
 
 A run reads its own rows, and of other systems' rows those that its packets select: as of some time between its first and its
 last packet. Another host's record, or a sheet issued after the last packet, changes no digest.

@@ -1,4 +1,4 @@
-"""Contract rows -> raw features: joins every table as of each packet's time."""
+"""Join contract rows as of each packet's time into raw features with masks."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

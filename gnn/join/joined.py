@@ -1,4 +1,4 @@
-"""What a join gives: training states in order, and the raw columns of every node and edge of their graphs.
+"""Hold the result of a join: training states in order, and the raw columns of every node and edge of their graphs.
 
 `gnn.join.join` makes it from contract rows, `gnn.join.tables` from the `features.*` tables; encoding and coverage take either.
 """

@@ -1,4 +1,4 @@
-"""The metadata snapshot: everything that is not a run's own, compiled once and never changed afterwards.
+"""Hold the metadata snapshot: everything that does not belong to one training run, compiled once and immutable.
 
 Urza's catalogue, BSDS, kernels and health as arrays that are searched by blueprint and time. Offline it is compiled from the
 tables, online from a cache that is refreshed in the background.

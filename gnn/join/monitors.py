@@ -1,4 +1,4 @@
-"""What Urza's records say of seeds: which layers each monitors, and at which threshold it should act.
+"""Read from Urza's records which layers each seed monitors, and at which threshold it should act.
 
 A seed stands there under its id, or under its position among the host's seeds in decimal; the id is looked for first.
 """

@@ -1,4 +1,4 @@
-"""Which nodes each packet's graph has, and which rows describe them.
+"""Find the nodes of each packet's graph and the rows that describe them.
 
 Layers, activations and parameters are the host's own: those of its Urza graph, else the ones that the packet's telemetry
 names. A node knows its packet, its row of `Elements` and its telemetry row (-1 where it has none).

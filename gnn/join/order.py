@@ -1,4 +1,4 @@
-"""The topological order of the layers of a graph: producers before consumers, by index if the connections leave it open."""
+"""Sort the layers of a graph topologically: producers before consumers, then by index."""
 
 import heapq
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Training states: the rows of `tolaria.system_state` in order, their step metrics, and which telemetry row is whose."""
+"""Read training states: rows of `tolaria.system_state` in order, their step metrics, and their telemetry rows."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property

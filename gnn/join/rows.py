@@ -1,4 +1,4 @@
-"""Columns of Arrow tables as NumPy arrays with one more row at the end that stands for "no row".
+"""Read columns of Arrow tables as NumPy arrays with one more row at the end, which stands for "no row".
 
 A join that finds nothing gives row -1, and NumPy's index -1 picks that last row: NaN, code -1, an all-zero multi-hot. So
 one packet and a million are read by the same few array operations, without a data frame and without a branch.

@@ -1,4 +1,4 @@
-"""Where the seeds of a graph sit: among its layers, and among each other."""
+"""Find where the seeds of a graph sit: among its layers, and among each other."""
 
 from dataclasses import dataclass
 from functools import cached_property

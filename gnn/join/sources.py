@@ -1,4 +1,4 @@
-"""Contract tables by name, as features are made from them: every declared column there, typed, also where rows are none."""
+"""Give contract tables by name with every declared column, typed, even if a table has no rows."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""What the builder must remember of a run between two packets: EWMA states, losses, and the seed states that still count.
+"""Keep what the builder must remember of a training run between two packets: EWMA states, losses, seed states.
 
 Everything is plain data, can be saved as bytes and restored, and is never changed in place.
 """

@@ -1,4 +1,4 @@
-"""The `features.*` tables: written from a join, and read back as one.
+"""Write the `features.*` tables from a join, and read them back as one.
 
 One row an element and packet, in order of packet and `ordinal`: each feature's raw value (NULL where missing) and its mask (1
 measured, 0 missing, NULL not applicable). `features.dangling` holds the references that name nothing.

@@ -1,4 +1,4 @@
-"""The rolling mean and variance of a run's metrics (features.md, EWMA), vectorized with its state carried.
+"""Compute the rolling mean and variance of a run's metrics (features.md, EWMA), vectorized, with state carried over.
 
 For an observation x with state (m, v): z = (x - m) / sqrt(v + epsilon), then d = x - m, m' = m + alpha d,
 v' = (1 - alpha)(v + alpha d^2). Both recurrences are first-order filters, so that a run is two calls of

@@ -1,4 +1,4 @@
-"""Pictures of registries and norms for the metadata of their assets: PNG bytes, the same for the same data."""
+"""Draw registries and norms for the metadata of their assets: PNG bytes, the same for the same data."""
 
 import io
 from typing import TYPE_CHECKING, Final

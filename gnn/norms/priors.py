@@ -1,4 +1,4 @@
-"""Norm priors fitted on the Urza catalogue (features.md, `log_z`): mean and variance of four blueprint numbers.
+"""Fit norm priors on the Urza catalogue (features.md, `log_z`): mean and variance of four blueprint numbers.
 
 With fewer than two distinct values, or a standard deviation below a tenth of the default's, the default is used.
 """

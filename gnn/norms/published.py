@@ -1,4 +1,4 @@
-"""`gnn_norms.json`: the published normalization file, flat and strict, every version kept beside it.
+"""Publish and read `gnn_norms.json`: flat, strict, with every version kept beside it.
 
 For each EWMA metric it holds the state after the newest observation over all runs (ties: the lowest run id), for each
 catalogue number the fitted prior. It is for readers outside: no run of ours ever starts from its states.

@@ -1,4 +1,4 @@
-"""From the network's answers to one decision: which kernel at which seed by which method, or what else, and why."""
+"""Choose from the network's answers: which kernel at which seed by which method, or what else, and why."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The AdaptationCommand of one decision, with its annotations."""
+"""Build the AdaptationCommand of one decision, with its annotations."""
 
 import uuid
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""torch.compile where it works: tried at load, its outcome kept per build and device, and eager answers without it.
+"""Try torch.compile at load, keep the outcome per build and device, and answer eagerly without it.
 
 Every graph is called together with a small companion graph, so that no dimension is ever 0 or 1, for which the compiler would
 specialise: the shapes that are tried at load then cover all that come. Compiled code is called so that it may not compile

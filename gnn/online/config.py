@@ -1,4 +1,4 @@
-"""How the policy serves: device, precision, compilation, thresholds of a decision, and limits of the process around it."""
+"""Configure serving: device, precision, compilation, thresholds of a decision, limits of the process around it."""
 
 import os
 import tomllib

@@ -1,4 +1,4 @@
-"""Every constraint that a decision obeys, in one table: what it looks at, what happens, the reason and priority that it gives.
+"""Declare every constraint on a decision in one table: what it looks at, what happens, its reason and priority.
 
 `docs/serving.md` shows these rows, and a test removes each and expects another decision. The order counts: of several rows
 that apply the first one speaks. A hit is a boolean that broadcasts to [S, K, M]: seeds, kernels, blending methods.

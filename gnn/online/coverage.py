@@ -1,4 +1,4 @@
-"""Coverage of the graph that is decided on, and its blueprints without a safety sheet."""
+"""Compute the coverage of the graph that is decided on, and find its blueprints without a safety sheet."""
 
 import json
 from collections.abc import Iterable

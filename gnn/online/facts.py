@@ -1,4 +1,4 @@
-"""What the constraints of one decision look at: the graph's seeds and capabilities, sheets, coverage, as plain arrays."""
+"""Collect what the constraints of one decision look at: seeds, capabilities, sheets and coverage, as plain arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Outputs that a decision may show: those of heads that were trained. What nothing trained is not offered."""
+"""Offer the outputs of trained heads alone; an untrained one is missing, with its reason."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""TamiyoPolicy: online, a packet in, outputs and a command out; the same builder and bundle as offline, and no I/O."""
+"""Answer a packet with outputs and a command, by the builder and bundle that offline uses; no I/O (`TamiyoPolicy`)."""
 
 import threading
 import time

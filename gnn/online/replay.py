@@ -1,4 +1,4 @@
-"""Measured outcomes against what a bundle answers: packets replayed, run by run, through the graph builder that serves."""
+"""Replay packets through the serving graph builder and compare a bundle's answers with measured outcomes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

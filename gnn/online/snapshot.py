@@ -1,4 +1,4 @@
-"""Metadata snapshots: what Urza, Urabrask, Tezzeret and Weatherlight have said, immutable, refreshed in the background."""
+"""Keep immutable snapshots of what Urza, Urabrask, Tezzeret and Weatherlight sent, refreshed in the background."""
 
 import logging
 import threading

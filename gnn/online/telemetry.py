@@ -1,4 +1,4 @@
-"""Telemetry of decisions: packets in a bounded queue, handed out once each."""
+"""Queue telemetry of decisions, bounded; each packet is handed out once."""
 
 import threading
 import uuid

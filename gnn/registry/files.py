@@ -1,4 +1,4 @@
-"""Registry files: reading them strictly, and publishing a whole set of them in one step.
+"""Read registry files strictly, and publish a whole set of them in one step.
 
 `current` is a link to the newest of `generations/<n>/`, which holds `index.json` and every `<name>_registry.json`; the
 files of the same names beside `current` are links through it. So one rename moves all of them at once, and a reader of

@@ -1,4 +1,4 @@
-"""Which categories upstream names now: the keys that a refresh of the registries appends or retires.
+"""Collect the categories that upstream names now: what a refresh of the registries appends or retires.
 
 Placeholders (`guard_tensor` layers and their activations) give no key. Enum registries take none: they are closed.
 """

@@ -1,4 +1,4 @@
-"""A plain copy of registries and norms for the existing system, which writes into the files that it loads.
+"""Copy registries and norms for the existing system, which writes into the files that it loads.
 
 It adds `unknown` and the ids that it meets, through links too; a hole in the indices makes it hand out an index twice; and it
 takes a bounded number of seeds and blueprints. So it gets files of its own, without links, or the reason why not.

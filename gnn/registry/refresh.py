@@ -1,4 +1,4 @@
-"""Registries: category -> index, append-only, published as one set (`registry_files`) by the rules of `registry_rules`."""
+"""Refresh the registries: append new keys by the rules (`registry.rules`) and publish one set (`registry.files`)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Finding damage in a registry directory, and putting the last good set back from what is kept twice.
+"""Find damage in a registry directory, and restore the last good set from what is kept twice.
 
 Every version is kept as a file, and `index.json` says what each one added: either can be rebuilt from the other, and the
 flat files from both. Nothing is guessed: what is rebuilt has the digest that the index names, or the file itself gives.

@@ -1,4 +1,4 @@
-"""How a registry grows: the pure rules, without files.
+"""Decide how a registry grows: pure rules, without files.
 
 First refresh: the seeds, then the newest Simic snapshot at Simic's indices, then new keys sorted. Later ones: Simic,
 then new keys sorted. A new key takes the lowest index never used. Indices are never changed, freed or reused.

@@ -1,4 +1,4 @@
-"""The book of alerts: evaluations that come in, alerts and messages as the records of the outbox leave them.
+"""Keep the book of alerts: read evaluations, and fold the records of the outbox into alerts and messages.
 
 An alert is a problem of a scope, and a scope is an asset with a check. Times are ISO 8601 texts in UTC with microseconds: their
 order as texts is their order in time.

@@ -1,4 +1,4 @@
-"""The post of a message to a webhook, and when to try again."""
+"""Post a message to a webhook, and decide when to try again."""
 
 import hashlib
 import json

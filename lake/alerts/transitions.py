@@ -1,4 +1,4 @@
-"""Transitions of alerts: which records an evaluation, the clock or an operator adds to a book. Nothing is written here.
+"""Decide which records an evaluation, the clock or an operator adds to a book. Nothing is written here.
 
 The newest evaluation of a scope decides, by the time at which it was made, in whatever order evaluations are seen: one that is
 older than what is known changes nothing, and one that is seen again changes nothing.

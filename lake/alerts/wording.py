@@ -1,4 +1,4 @@
-"""What an alert's message says: the text for people, and the same as fields."""
+"""Word an alert's message: text for people, and the same as fields."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

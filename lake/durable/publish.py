@@ -1,4 +1,4 @@
-"""Publishing of what can't be rebuilt: a reader sees the old file or the new one, also after a kill or power loss.
+"""Publish what can't be rebuilt: a reader sees the old file or the new one, also after a kill or power loss.
 
 Each publication is written beside its destination, fsynced, renamed over it, and the directory fsynced. Every file-system
 change ends in a function of `os`, so that a fault injector can stop each of them.

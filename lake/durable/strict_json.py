@@ -1,4 +1,4 @@
-"""Strict JSON of published files: UTF-8, one object, no repeated key, no NaN; what is wrong is named with its place."""
+"""Parse published JSON strictly: UTF-8, one object, no repeated key, no NaN; errors name the place."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Digests of export files that were hashed before: hashing all of them again would make each refresh cost the whole root.
+"""Remember digests of exports, so that a refresh hashes only files that are new or changed.
 
 An export's identity is the digest of its bytes; this is a cache of it, `$TAMIYO_HOME/export_digests.json`, that may be removed
 at any time. A file whose size, times of modification and of change, and inode are what they were has the digest that it had;

@@ -1,4 +1,4 @@
-"""The exports root: which finished export files lie in which contract folder, each known by the SHA-256 of its bytes."""
+"""Scan the exports root: finished files by contract folder, each known by the SHA-256 of its bytes."""
 
 import os
 import stat

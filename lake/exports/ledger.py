@@ -1,4 +1,4 @@
-"""The ledger of arrivals: `$TAMIYO_HOME/exports.ndjson`, fsynced, append-only, one line an event.
+"""Keep the ledger of arrivals `$TAMIYO_HOME/exports.ndjson`: fsynced, append-only, one event a line.
 
 An export arrives when its digest is in a folder now and was not at the scan of that folder before: A, then B in its place,
 then A again are three arrivals. All arrivals of one scan have the same arrival number, the scan's; `seq` counts lines.

@@ -1,4 +1,4 @@
-"""Which exports some table does not hold yet, from the ledger of arrivals and the transactions in the tables' own commits."""
+"""Find exports that some table does not hold yet, from the ledger and the transactions in each table's commits."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

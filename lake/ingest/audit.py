@@ -1,4 +1,4 @@
-"""Whether every record of an export became rows or a reject: places of both, against what lies in the file itself."""
+"""Check that every record of an export became rows or a reject, by position."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""One commit of one table: staged rows merged with the stored ones of the same runs, in bounded memory."""
+"""Commit one table: merge staged rows with the stored ones of the same runs, in bounded memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How many records lie in an export file, by a reader that shares nothing with the decoder.
+"""Count the records of an export file with a reader that shares nothing with the decoder.
 
 It looks at lengths of frames, ends of lines, members of a JSON object and the footer of a Parquet file, and at no value.
 """

@@ -1,4 +1,4 @@
-"""From exports to contract tables, exactly once per (export, table), whatever stops it and whenever it is called again.
+"""Ingest exports exactly once per (export, table), after any interruption and however often it is called.
 
 Each commit of a table carries, as app transactions, the exports that it holds, how far the ledger has been followed, and
 the cumulative counts. Rejects are committed first. A refresh with nothing new writes nothing.

@@ -1,4 +1,4 @@
-"""A batch of exports: decoded to disk, counted apart from the decoder, and committed table by table, the rejects first.
+"""Take in a batch of exports: decode to disk, count independently, commit table by table, rejects first.
 
 Imported when there is something to read: the decoders and polars take their time.
 """

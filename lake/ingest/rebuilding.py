@@ -1,4 +1,4 @@
-"""Tables that can't be read any more: removed, so that the next ingest builds them again from the exports."""
+"""Remove tables that can't be read any more, so that the next ingest builds them again from the exports."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What a replay will change, durable before anything is changed: whatever stops it, the next ingest brings it to its end.
+"""Write down what a replay will change before anything is changed, so that an interrupted replay is completed.
 
 `$TAMIYO_HOME/replay/` appears whole, by one rename. Each table is then written in one commit, which carries the number of the
 replay, so that doing it again does nothing; last of all the directory is removed.

@@ -1,4 +1,4 @@
-"""Rows between decoding and committing: in memory up to a bound, the rest on disk, so that exports of any size pass through.
+"""Stage rows between decoding and committing: in memory up to a bound, then on disk, for exports of any size.
 
 They are hashed, counted and packed by a thread of their own, since Arrow and polars do that while Python decodes what is next.
 """

@@ -1,4 +1,4 @@
-"""What decoding chosen records again gives, gathered on disk: rows, rejects, and how each table's counts change."""
+"""Gather on disk what decoding chosen records again gives: rows, rejects, and how each table's counts change."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""`replay`: rejected records decoded again by the code and the limits of today, in one step."""
+"""Replay rejected records with the code and limits of today, in one step."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which rejected records are decoded again, and what was known of them before."""
+"""Select the rejected records to decode again, with what was known of them before."""
 
 from collections import Counter
 from collections.abc import Iterator

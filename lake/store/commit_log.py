@@ -1,4 +1,4 @@
-"""The newest commit of a Delta table, read from its log without opening the table."""
+"""Read the newest commit of a Delta table from its log, without opening the table."""
 
 import json
 import os

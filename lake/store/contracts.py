@@ -1,4 +1,4 @@
-"""Contract tables as the pure packages read them, and what is derived from them before any feature."""
+"""Read contract tables for the pure packages, with the columns that are derived before any feature."""
 
 from collections.abc import Mapping, Sequence
 

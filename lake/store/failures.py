@@ -1,4 +1,4 @@
-"""What fails when something is stored, as one sentence: a damaged table, or a full disk, in the words of each library."""
+"""Word storage failures in one sentence: a damaged table, or a full disk, from each library's errors."""
 
 import errno
 import shutil

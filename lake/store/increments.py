@@ -1,4 +1,4 @@
-"""What each training run of a derived stage was made from: the record that the next increment compares.
+"""Record what each training run of a derived stage was made from, for the next increment to compare.
 
 It lies beside the tables of the stage and is written after they are committed, so that a run whose commit was interrupted is
 made again. A table that was removed and built anew has another identity, and then nothing of the record counts.

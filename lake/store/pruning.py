@@ -1,4 +1,4 @@
-"""Which files of a table hold rows of which training runs, by the statistics in its log as far as these tell."""
+"""Find the files of a table that hold rows of given training runs, from the statistics in its log."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence

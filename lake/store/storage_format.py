@@ -1,4 +1,4 @@
-"""How the files of a table are written: its Parquet files, and its log."""
+"""Configure how a table is written: its Parquet files and its log."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final

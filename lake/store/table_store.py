@@ -1,4 +1,4 @@
-"""The Delta tables under `$TAMIYO_HOME/tables/<schema>/<table>`: one atomic commit a write, a run's rows replaced by predicate.
+"""Read and write Delta tables under `$TAMIYO_HOME/tables/<schema>/<table>`, one atomic commit a write.
 
 Tables are derived state: one that is damaged is removed and built again from the exports. App transactions in a commit say
 which exports it holds; cumulative counts travel as transactions too, since these outlive the commit log.

@@ -1,4 +1,4 @@
-"""Rows against their table's declaration before they are committed: what breaks it is refused, by the names of its rows."""
+"""Validate rows against their table's declaration before a commit; refuse what breaks it, naming the rows."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager

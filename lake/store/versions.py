@@ -1,4 +1,4 @@
-"""Content digests of tables: the data versions that Dagster shows, and each training run's own digest.
+"""Digest the content of tables: the data versions that Dagster shows, and each training run's own digest.
 
 A digest depends on the rows alone, never on files, order or commits. It is kept beside the tables per Delta version, so
 that an untouched table is not read again.

@@ -1,4 +1,4 @@
-"""What a data set is to the recorder: tensors, a task, a source and a licence; and a host's own share of it."""
+"""Declare a data set: tensors, task, source and licence; and draw a host's own share of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

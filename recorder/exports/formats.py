@@ -1,4 +1,4 @@
-"""Exports in the contracts' formats: records encoded, files written whole or not at all, contract tables read back."""
+"""Encode records in the contracts' formats, write files whole or not at all, and read contract tables back."""
 
 import gzip
 import json

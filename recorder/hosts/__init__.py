@@ -1,4 +1,4 @@
-"""Hosts: real networks of varied shape and training, each made from its specification alone."""
+"""Build hosts: real networks of varied shape and training, each from its specification alone."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Feed-forward hosts, class logits [B, classes]: a multilayer perceptron, a convolutional and a residual network."""
+"""Define feed-forward hosts with class logits [B, classes]: a multilayer perceptron, a convolutional and a residual network."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""Parts that hosts share: the way in for images and tokens, activations by name, initialization with the host's gain."""
+"""Define what hosts share: inputs for images and tokens, activations by name, initialization with the host's gain."""
 
 from typing import Final
 

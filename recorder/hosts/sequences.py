@@ -1,4 +1,4 @@
-"""Hosts over sequences, tokens or an image's rows; class logits [B, classes]: a recurrent network and a transformer."""
+"""Define hosts over tokens or an image's rows, with class logits [B, classes]: a recurrent network and a transformer."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""The policy's 32 kernels as PyTorch modules, in the order of `schemas.kernels.KERNELS`."""
+"""Define the policy's 32 kernels as PyTorch modules, in the order of `schemas.kernels.KERNELS`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Kernels with a gate: SwiGLU, gated residual, highway, squeeze-and-excite."""
+"""Define kernels with a gate: SwiGLU, gated residual, highway, squeeze-and-excite."""
 
 from typing import Final
 

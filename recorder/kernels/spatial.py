@@ -1,4 +1,4 @@
-"""Kernels that mix positions: convolutions, token mixing, attention, pooling. For sequences and images only."""
+"""Define kernels that mix positions, for sequences and images only: convolutions, token mixing, attention, pooling."""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,4 +1,4 @@
-"""Urza's records: a host's or kernel's graph as it was found and measured, with its descriptor and optimizer."""
+"""Make Urza's records: the measured graph of a host or kernel, with its descriptor and optimizer."""
 
 import math
 from collections.abc import Mapping, Sequence

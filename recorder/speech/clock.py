@@ -1,4 +1,4 @@
-"""Event times: UTC nanoseconds that never repeat within a process, and their protobuf and RFC 3339 forms."""
+"""Give event times, UTC nanoseconds that never repeat within a process, and their protobuf and RFC 3339 forms."""
 
 import time
 from datetime import UTC, datetime

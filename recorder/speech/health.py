@@ -1,4 +1,4 @@
-"""Weatherlight's and Tamiyo's telemetry, measured from the recorder's own process and machine."""
+"""Make Weatherlight's and Tamiyo's telemetry, measured from the recorder's own process and machine."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Tamiyo's commands and field reports: what was tried in which state, and what came of it."""
+"""Make Tamiyo's commands and field reports: what was tried in which state, and the outcome."""
 
 import math
 import statistics

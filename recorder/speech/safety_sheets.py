@@ -1,4 +1,4 @@
-"""Urabrask's safety data sheets: kernels' from measured outcomes on training hosts, a host's own from its warm-up."""
+"""Make Urabrask's safety sheets: of kernels from outcomes on training hosts, of a host from its warm-up."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a graft came to: the losses with and without it, their log ratio u (the uplift), and the risk class of one outcome."""
+"""Score a graft: the losses with and without it, the uplift (their log ratio u), and the risk class of one outcome."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Simic's registry snapshots: the vocabularies that the recorder speaks, at fixed indices that are only ever appended to."""
+"""Make Simic's registry snapshots: the recorder's vocabularies at fixed indices, only ever appended to."""
 
 from types import MappingProxyType
 from typing import Final

@@ -1,4 +1,4 @@
-"""Activation functions: their names, the modules and functions that are one, and where each is saturated.
+"""Recognize activation functions: their names, modules and functions, and where each one saturates.
 
 An activation is a node of its own in the graph, fed by the layer whose output it transforms; it is not a layer.
 """

@@ -1,4 +1,4 @@
-"""What watching could not do: noted where it happens, told once, and never raised into the loop that is watched."""
+"""Collect what watching could not do: warn once, and never raise into the loop that is watched."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a model holds now, and whether that is still so: modules and parameters come, go and are replaced while it trains."""
+"""List a model's modules and parameters, and notice when they are added, removed or replaced."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain

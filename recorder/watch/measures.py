@@ -1,4 +1,4 @@
-"""The formulas behind every measured number, on small slices of tensors.
+"""Compute every measured number, on small slices of tensors.
 
 All inputs are detached float tensors; results are Python floats. Non-finite values pass
 through: a contract table makes them missing and names them.

@@ -1,4 +1,4 @@
-"""From the hooks of one step to the numbers of the contracts: layers, activations, parameter groups, connections, the step.
+"""Turn the hooks of one step into the contracts' numbers: layers, activations, parameter groups, connections, the step.
 
 Definitions (contracts.md section 4 names the fields; `measures.py` holds the formulas):
 

@@ -1,4 +1,4 @@
-"""Which layers a tensor is made of, carried from torch function to torch function by a `TorchFunctionMode`."""
+"""Carry from torch function to torch function which layers a tensor is made of, by a `TorchFunctionMode`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A model and its optimizers under watch: the modules, parameters and groups that are there now, and what is known of them."""
+"""Hold a watched model and its optimizers: present modules, parameters and groups, and what is known of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tensors wherever they are: in nested arguments and outputs, and such as have no shape yet."""
+"""Find tensors in nested arguments and outputs, also those that have no shape yet."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass

@@ -1,4 +1,4 @@
-"""What a model is made of: leaf layers, the activations that follow them, and who feeds whom (`tracing.py` finds it)."""
+"""Describe a model: leaf layers, the activations that follow them, and which layer feeds which."""
 
 from collections.abc import Set
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Finds the topology of any torch module in one forward pass, without a change to it.
+"""Find the topology of any torch module in one forward pass, without changing the module.
 
 Leaf modules have a stand-in for their call during that pass (`wrapping.py`); between them, tensors carry the layers that they
 are made of (`provenance.py`). Where only parts of the model are called, they show their layers, and the connections over which

@@ -1,4 +1,4 @@
-"""Gradients, weights and updates of one measured step: a hook a parameter, then a handful of operations over all of them."""
+"""Measure gradients, weights and updates of one step: a hook per parameter, then a few operations over all of them."""
 
 import math
 import time

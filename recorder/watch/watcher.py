@@ -1,4 +1,4 @@
-"""`watch`: a context manager that records any torch module while it trains, without changing a bit of the training.
+"""Record any torch module while it trains, without changing a bit of the training (`watch`).
 
 Every k-th step is looked at (`probe.py`); in the others only version counters are compared. The topology shows in the first
 forward pass of the training itself: no pass is added, so nothing that a model counts or keeps is counted twice. Nothing is

@@ -1,4 +1,4 @@
-"""Stand-ins for the calls of modules.
+"""Stand in for the calls of modules.
 
 A stand-in lies where `nn.Module.compile` keeps its code, in the attribute `_compiled_call_impl`: torch asks for it first when
 a module is called, and leaves it out of every copy and pickle, so that what is copied, saved, scripted, traced or exported

@@ -1,4 +1,4 @@
-"""Leyline's enums under their short names: `TRAINING` for `SEED_STAGE_TRAINING`, derived from the generated module."""
+"""Give Leyline's enums their short names: `TRAINING` for `SEED_STAGE_TRAINING`, derived from the generated module."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The contract lock: what consumers may rely on, and which changes of it are additive and which break them.
+"""Lock the contracts: what consumers may rely on, and which changes are additive and which break them.
 
 `contracts.lock.json` is committed. A change of the declarations without a change of the lock fails a test; an additive
 change is taken by `python -m schemas.contracts.lock`, a breaking one only with a new major version.

@@ -1,4 +1,4 @@
-"""What other tools read of a contract table: a pandera (polars) schema and a JSON Schema, derived from the declaration."""
+"""Derive for other tools a pandera (polars) schema and a JSON Schema from a contract table's declaration."""
 
 from typing import Any, Final
 

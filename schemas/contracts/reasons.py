@@ -1,4 +1,4 @@
-"""Why a record is rejected: the documented reason codes, and the schema of every rejects table."""
+"""Declare why records are rejected: reason codes, and the schema of every rejects table."""
 
 from enum import StrEnum
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a contract table, its columns and its export folder are. Everything else about a contract derives from these values."""
+"""Define contract tables, columns and export folders; everything else about a contract derives from these values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

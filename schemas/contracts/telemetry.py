@@ -1,4 +1,4 @@
-"""Telemetry of every system: metrics, events, spans; and Weatherlight's health, which is read out of them."""
+"""Declare telemetry of every system: metrics, events, spans, and Weatherlight's health, which is read from them."""
 
 from typing import Final
 

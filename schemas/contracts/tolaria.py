@@ -1,4 +1,4 @@
-"""Tolaria: one packet a training step, and the telemetry of the layers, activations, parameters and connections inside it."""
+"""Declare Tolaria's tables: packets of training steps, and the telemetry of layers, activations and so on inside them."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Urza: blueprints, their descriptors, and the graphs of their layers, activations and parameters."""
+"""Declare Urza's tables: blueprints, their descriptors, and the graphs of their layers, activations and parameters."""
 
 from typing import Final
 

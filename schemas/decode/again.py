@@ -1,4 +1,4 @@
-"""Rejected records, decoded again from the bytes that were kept of them, by the code and the limits of today."""
+"""Decode rejected records again from their kept bytes, with the code and limits of today."""
 
 import json
 import tempfile

@@ -1,4 +1,4 @@
-"""One export file -> a stream of decoded chunks: the format by its extension, the contract by its folder."""
+"""Decode one export file as a stream of chunks: the format by its extension, the contract by its folder."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

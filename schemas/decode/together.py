@@ -1,4 +1,4 @@
-"""Many small exports of one folder, decoded as if one by one but at the cost of one: most work is per batch, not per row.
+"""Decode many small exports of one folder at the cost of one, with the result of decoding each alone.
 
 Their records are decoded together under their running number; where each came from is put in afterwards. Only sound records
 take part: an export with anything to reject is decoded by itself, so that rejects and mending never see a neighbour's bytes.

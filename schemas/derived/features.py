@@ -1,4 +1,4 @@
-"""The tables `features.*`: identity, order, then each feature's raw value and mask; light to import."""
+"""Declare the tables `features.*`: identity, order, then each feature's raw value and mask; light to import."""
 
 from typing import Final
 

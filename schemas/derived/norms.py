@@ -1,4 +1,4 @@
-"""The tables `norms.*` and `registries.*`; light to import."""
+"""Declare the tables `norms.*` and `registries.*`; light to import."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The tables `training.*`; light to import."""
+"""Declare the tables `training.*`; light to import."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""`tamiyo alerts`: what is wrong and since when, whether the webhook knows, a test of it, and silence for what is known."""
+"""Define `tamiyo alerts`: list what is wrong, test the webhook, silence reminders."""
 
 from collections.abc import Callable
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""`tamiyo preflight`, `promote` and `rollback`: check a bundle, make it serve, serve an older one again."""
+"""Define `tamiyo preflight`, `promote` and `rollback`: check a bundle, serve it, serve an older one again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""`tamiyo coverage`: every feature with how much of it was measured, worst first, with the system to ask."""
+"""Define `tamiyo coverage`: print every feature's coverage, worst first, with the system to ask."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any

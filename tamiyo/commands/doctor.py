@@ -1,4 +1,4 @@
-"""`tamiyo doctor`: check every digest, version and link of the home; `tamiyo lineage`: what a bundle was made of."""
+"""Define `tamiyo doctor`, which checks and repairs a home, and `tamiyo lineage`, which lists what a bundle was made of."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""`tamiyo evaluate`: what a bundle's answers are worth on measured outcomes that it was not trained on."""
+"""Define `tamiyo evaluate`: judge a bundle on measured outcomes that it was not trained on."""
 
 import math
 from collections.abc import Iterator, Mapping

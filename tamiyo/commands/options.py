@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command ends."""
+"""Define options that several commands share, and how a command ends."""
 
 import json
 import os

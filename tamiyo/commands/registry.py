@@ -1,4 +1,4 @@
-"""`tamiyo registry list | show | diff | retire`: the vocabularies and how they grew."""
+"""Define `tamiyo registry list | show | diff | retire`: read the vocabularies and how they grew."""
 
 from collections.abc import Callable
 from typing import Annotated, Any

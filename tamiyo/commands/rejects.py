@@ -1,4 +1,4 @@
-"""`tamiyo rejects`: what was not kept of the exports and why, its bytes, and decoding it again after a fix."""
+"""Define `tamiyo rejects`: list what was not kept and why, save its bytes, decode it again after a fix."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice

@@ -1,4 +1,4 @@
-"""`tamiyo serve`: answer the packets of a live system and land everything that it says as exports."""
+"""Define `tamiyo serve`: answer the packets of a live system and land its messages as exports."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""`tamiyo doctor`: check every digest, version and link of a home, and repair what can be, saying what was done."""
+"""Check every digest, version and link of a home, and repair what can be repaired (`tamiyo doctor`)."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`tamiyo doctor --prune-instance`: make an older, bloated event log small.
+"""Shrink an older, bloated event log (`tamiyo doctor --prune-instance`).
 
 Until pictures became files, each event of an asset held its picture as base64, once a training run and partition, in the run's
 database and in the index: 400 MB a rebuild. Each step here can be interrupted and repeated: what is read by a later step (the

@@ -1,4 +1,4 @@
-"""Registries, norms, bundles and the warehouse: what outside readers open."""
+"""Check what outside readers open: registries, norms, bundles and the warehouse."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is stored of exports: the ledger of arrivals, retirements, noted digests, Delta tables, and the pins of builds."""
+"""Check what is stored of exports: the ledger, retirements, noted digests, Delta tables, pins of builds."""
 
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""The sensor that queues what checks, runs, sensors and schedules say while runs go on, and delivers by the clock."""
+"""Queue and deliver alerts while runs go on: a sensor over checks, runs, sensors and schedules."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What the event log says of checks and runs, as evaluations: of a run that has ended, or all that is new since a cursor.
+"""Read evaluations from the event log: of a run that has ended, or all that is new since a cursor.
 
 A check names its problems in its metadata, so that two of them are two alerts: `problems`, a list of short texts without
 figures; with them `system` (whom to ask) and `runs` (the training runs of the one problem: a list, or a text with the first and

@@ -1,4 +1,4 @@
-"""Alerts at a run's end: its checks and how it ended are queued, whatever was seen of them while it ran."""
+"""Queue alerts at a run's end: its checks and how it ended, whatever was seen while it ran."""
 
 import dagster as dg
 from dagster import ResourceParam

@@ -1,4 +1,4 @@
-"""Promotion: the newest bundle serves where preflight is clean and the quality gates pass; else it says why not."""
+"""Promote the newest bundle if preflight is clean and the quality gates pass; else say why not."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

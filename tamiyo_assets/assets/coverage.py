@@ -1,4 +1,4 @@
-"""Coverage: how much of what the graphs are made of was measured, counted from the masks of the feature tables."""
+"""Count coverage: how much of what the graphs are made of was measured, from the masks of the feature tables."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Feature tables: every table joined as of each packet's time, for the training runs whose inputs have changed."""
+"""Build the feature tables: join as of each packet's time, for training runs whose inputs have changed."""
 
 import hashlib
 import json

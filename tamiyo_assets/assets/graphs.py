@@ -1,4 +1,4 @@
-"""The graph dataset: every training state as a typed graph, one memory-mapped shard a run bucket."""
+"""Encode the graph dataset: every training state as a typed graph, one memory-mapped shard per bucket."""
 
 import hashlib
 import json

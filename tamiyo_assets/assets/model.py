@@ -1,4 +1,4 @@
-"""Training: examples from measured outcomes, then one training with its evaluation and the bundle that holds it."""
+"""Train: make examples from measured outcomes, train and evaluate once, and write the bundle."""
 
 import shutil
 import time

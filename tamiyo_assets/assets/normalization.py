@@ -1,4 +1,4 @@
-"""Norms: the fitted priors and the EWMA states, published as `gnn_norms.json` and as tables."""
+"""Fit the norms, priors and EWMA states, and publish them as `gnn_norms.json` and as tables."""
 
 from collections.abc import Iterator
 

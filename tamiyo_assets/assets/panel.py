@@ -1,4 +1,4 @@
-"""The panel as an asset: the last step of every run writes the page, the metrics, and what only the instance knows.
+"""Write the panel, the metrics and what only the instance knows, as the last step of every run.
 
 It depends on no asset, so that it is written also when a step failed; the lowest priority makes it the last step.
 """

@@ -1,4 +1,4 @@
-"""Pictures of assets: files under `$TAMIYO_HOME/pictures`, which events link to, so that the event log stays small.
+"""Write pictures of assets to `$TAMIYO_HOME/pictures` and link to them, so that the event log stays small.
 
 An event is stored for ever, so the picture itself is not in it: a path, and a thumbnail where the UI would show one.
 """

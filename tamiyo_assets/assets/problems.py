@@ -1,4 +1,4 @@
-"""Results of checks: each problem by a name that stays the same for as long as it lasts, the system to ask, runs, since when.
+"""Report check results: problems under lasting names, with the system to ask, the runs, and since when.
 
 Alerts tell problems apart by (asset, check, name): a name holds no run, no count and no figure. These stand in the text.
 """

@@ -1,4 +1,4 @@
-"""Registries: one asset each, refreshed together from what upstream says now and from the newest Simic snapshot."""
+"""Refresh the registries, one asset each, from what upstream says now and from the newest Simic snapshot."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""What every asset reports of its table: column schema, rows, whether it changed, and for how many training runs."""
+"""Report an asset's table: column schema, rows, whether it changed, and for how many training runs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

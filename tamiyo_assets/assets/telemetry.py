@@ -1,4 +1,4 @@
-"""What the pipeline says of itself: coverage by its published telemetry names, table versions, the warehouse."""
+"""Publish what the pipeline says of itself: coverage under its telemetry names, table versions, the warehouse."""
 
 import hashlib
 import json

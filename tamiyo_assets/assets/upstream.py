@@ -1,4 +1,4 @@
-"""Contract tables: what the upstream systems sent. Nothing is derived here; decoding is in `schemas`, storing in `ingest`."""
+"""Ingest the contract tables: what the upstream systems sent, with nothing derived."""
 
 import hashlib
 import time

@@ -1,4 +1,4 @@
-"""Checks of what was sent: files that nothing reads, rules of the contracts, conservation of records."""
+"""Check what was sent: files that nothing reads, rules of the contracts, conservation of records."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -1,4 +1,4 @@
-"""Checks of coverage: run by run and rebuild by rebuild, so that one bad run is not diluted by many good ones."""
+"""Check coverage run by run and rebuild by rebuild, so that one bad run is not diluted by many good ones."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final

@@ -1,4 +1,4 @@
-"""Checks of what the model is fed with: norms that divide, masks that agree with coverage, values like those trained on."""
+"""Check the model's inputs: norms that divide, masks that agree with coverage, values like those trained on."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Checks of Urabrask's safety sheets: blueprints of graphs without one, and those for which none could be made since."""
+"""Check Urabrask's safety sheets: blueprints of graphs without one, or for which making one failed."""
 
 from typing import Final
 

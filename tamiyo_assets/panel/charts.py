@@ -1,4 +1,4 @@
-"""Charts of the panel as inline SVG. Every text in them is escaped; colours are the page's CSS variables."""
+"""Draw the panel's charts as inline SVG. Every text is escaped; colours are the page's CSS variables."""
 
 from collections.abc import Sequence
 from dataclasses import replace

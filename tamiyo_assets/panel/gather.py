@@ -1,4 +1,4 @@
-"""Gathers what the panel and the metrics show from a home alone: published files and tables. Nothing is written.
+"""Gather the facts of the panel and the metrics from a home alone: published files and tables. Writes nothing.
 
 A part that is damaged is named in `unreadable` and left empty: the page that a person needs at night is never refused for it.
 """

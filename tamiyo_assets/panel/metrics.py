@@ -1,4 +1,4 @@
-"""The facts of the panel as Prometheus metrics: `$TAMIYO_HOME/metrics.prom`, and what `/metrics` of a service shows.
+"""Show the panel's facts as Prometheus metrics: `$TAMIYO_HOME/metrics.prom`, and `/metrics` of a service.
 
 Times are seconds since 1970, so that an alert rule computes ages itself: a text file grows old. Every metric is always
 declared, with HELP and TYPE, and has no sample if nothing is known.

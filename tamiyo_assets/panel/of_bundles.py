@@ -1,4 +1,4 @@
-"""What serves, why the newest bundle does not, and the figures of every build, from the published bundles and promotions."""
+"""Gather what serves, why the newest bundle does not, and the figures of every build."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the coverage tables say, for the panel: gaps by system to ask, keys, training runs, and the history of rebuilds."""
+"""Gather coverage for the panel: gaps by system to ask, keys, training runs, and the history of rebuilds."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime

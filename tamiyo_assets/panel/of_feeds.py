@@ -1,4 +1,4 @@
-"""What each upstream system sent and when, from the ledger of arrivals and the contract tables."""
+"""Gather what each upstream system sent and when, from the ledger of arrivals and the contract tables."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta

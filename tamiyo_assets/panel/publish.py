@@ -1,4 +1,4 @@
-"""Publishes the panel and the metrics of a home."""
+"""Publish the panel and the metrics of a home."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Renders the panel: one HTML page that needs no network. Whatever comes from data is escaped, control characters included."""
+"""Render the panel: one HTML page that needs no network. All data are escaped, control characters included."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What is wrong, since when, and whom to ask: judged from the gathered facts, worst first."""
+"""Judge the gathered facts: what is wrong, since when, and whom to ask, worst first."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

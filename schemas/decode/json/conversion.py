@@ -1,4 +1,4 @@
-"""Arrow columns of parsed JSON -> the batch that the same messages give as protobuf.
+"""Convert Arrow columns of parsed JSON into the batch that the same messages give as protobuf.
 
 Rows that only the careful path can judge (unknown enum names, numbers that are no float32, odd integers and times) are
 marked as suspects; their values here mean nothing.

@@ -1,4 +1,4 @@
-"""JSON messages, a chunk of lines at once: the fast path. Lines that it can't read exactly go one by one (`records.py`)."""
+"""Decode JSON messages a chunk of lines at once; lines that can't be read exactly go one by one (`records.py`)."""
 
 from collections.abc import Callable, Sequence
 from typing import Final

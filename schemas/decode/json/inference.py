@@ -1,4 +1,4 @@
-"""What the JSON of one producer looks like: spelling of keys, numbers or strings, keys of maps. Learned from sample lines.
+"""Learn from sample lines how one producer writes JSON: spelling of keys, numbers or strings, keys of maps.
 
 Arrow's JSON reader is exact about types and refuses keys that its schema does not name, so a chunk of lines that it reads under
 a learned schema holds nothing else. What it refuses is learned from, or goes line by line (`records.py`).

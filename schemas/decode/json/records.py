@@ -1,4 +1,4 @@
-"""JSON lines -> protobuf bytes, record by record: the careful path, which says what is wrong with a line."""
+"""Convert JSON lines to protobuf bytes one record at a time, and say what is wrong with a line."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Chunks of protobuf records: which message each is, what bus envelopes carry, and what is done if some are damaged."""
+"""Decode chunks of protobuf records: find each one's message, unwrap bus envelopes, set damaged ones apart."""
 
 from collections.abc import Sequence
 from typing import Final

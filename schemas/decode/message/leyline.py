@@ -1,4 +1,4 @@
-"""One function per Leyline message: an Arrow batch of it -> rows of its contract tables (contracts.md section 5)."""
+"""Map Leyline messages to contract rows: one function per message, from an Arrow batch (contracts.md section 5)."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Seed states: fields first, then the metrics map of older exports."""
+"""Map seed states to rows: fields first, then the metrics map of older exports."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""Simic's registry snapshots: `<name>_registry.json`, one flat object {key: index}."""
+"""Decode Simic's registry snapshots: `<name>_registry.json`, one flat object {key: index}."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Telemetry packets of every system: metrics, events, spans, Weatherlight's health, Tezzeret's compile events."""
+"""Map telemetry packets to rows: metrics, events, spans, Weatherlight's health, Tezzeret's compile events."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase

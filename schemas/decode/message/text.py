@@ -1,4 +1,4 @@
-"""Chunks of JSON lines: Urza's plain records, and messages in the canonical protobuf JSON mapping."""
+"""Decode chunks of JSON lines: Urza's plain records, and messages in the canonical protobuf JSON mapping."""
 
 from collections.abc import Sequence
 from typing import Any

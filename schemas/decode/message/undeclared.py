@@ -1,4 +1,4 @@
-"""Undeclared fields that producers send: counted in all messages at the top, in a sample of them inside nested messages."""
+"""Count undeclared fields: at the top of every message, and inside nested messages of a sample."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Urza records: plain JSON around a descriptor, an optimizer, a graph and a BSDS (contracts.md section 6)."""
+"""Decode Urza records: plain JSON around a descriptor, an optimizer, a graph and a BSDS (contracts.md section 6)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The graph inside an Urza record: its layers, activations, parameters, connections and influences as plain rows."""
+"""Decode the graph inside an Urza record: layers, activations, parameters, connections and influences as plain rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

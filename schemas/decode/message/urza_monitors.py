@@ -1,4 +1,4 @@
-"""What an Urza graph says of seeds: which layer each monitors, with which weight and threshold, and its capabilities."""
+"""Decode what an Urza graph says about seeds: monitored layers with weight and threshold, and capabilities."""
 
 from collections.abc import Iterator
 from typing import Any

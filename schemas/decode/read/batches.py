@@ -1,4 +1,4 @@
-"""Protobuf bytes -> Arrow record batches, at the speed of parsing, and messages that do not parse set apart."""
+"""Parse protobuf bytes into Arrow record batches, and set messages apart that do not parse."""
 
 from collections.abc import Sequence
 from functools import lru_cache

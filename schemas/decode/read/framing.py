@@ -1,4 +1,4 @@
-"""Splitting a binary export into records: varint-delimited `.binpb`, little-endian u32-delimited `.wal`."""
+"""Split a binary export into records: varint-delimited `.binpb`, little-endian u32-delimited `.wal`."""
 
 import mmap
 import re

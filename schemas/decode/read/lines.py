@@ -1,4 +1,4 @@
-"""Lines of a text export, plain or compressed, bounded in length, unpacked size and compression ratio."""
+"""Read lines of a text export, plain or compressed, bounded in length, unpacked size and compression ratio."""
 
 import codecs
 import mmap

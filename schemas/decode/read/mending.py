@@ -1,4 +1,4 @@
-"""Good records that a damaged length prefix hides: where records of a chunk are bad, their bytes are searched for others."""
+"""Recover good records that a damaged length prefix hides, by searching the bytes of bad ones."""
 
 from collections.abc import Callable
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""Parquet exports: the contract table's own columns, under the same rules of presence and range as every other format."""
+"""Read Parquet exports: the contract table's own columns, under the same rules of presence and range as other formats."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace

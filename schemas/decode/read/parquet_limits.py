@@ -1,4 +1,4 @@
-"""Bounds on what a Parquet file unpacks to: a few bytes can stand for gigabytes, by compression and by dictionaries."""
+"""Bound what a Parquet file unpacks to: by compression and dictionaries, a few bytes can stand for gigabytes."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What lies in a Parquet file: its columns by name, and its row groups a batch of rows at a time, as far as they are sound."""
+"""Read a Parquet file's columns by name and its row groups in batches, as far as they are sound."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Unpacked bytes of a `.gz` or `.zst` file: all up to a damage, and on from the next whole member or frame after it."""
+"""Unpack a `.gz` or `.zst` file: all bytes up to damage, and on from the next whole member or frame."""
 
 import mmap
 import zlib

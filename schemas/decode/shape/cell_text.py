@@ -1,4 +1,4 @@
-"""Any value of a Parquet file as JSON can hold it: times of every year, texts that are no Unicode, types that nobody knows."""
+"""Write any Parquet value as JSON: times of any year, text that is not Unicode, unknown types."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Cells of a Parquet column -> values of the contract's type. A bad cell costs its row; a column of another type its file."""
+"""Convert Parquet cells to the contract's type. A bad cell costs its row; a column of another type its file."""
 
 from collections.abc import Callable
 from typing import Any, Final

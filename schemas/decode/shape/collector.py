@@ -1,4 +1,4 @@
-"""What decoding one chunk of one export gives: rows, rejects and counts, by table."""
+"""Collect what decoding one chunk of an export gives: rows, rejects and counts, by table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

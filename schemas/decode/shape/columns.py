@@ -1,4 +1,4 @@
-"""One raw Arrow column -> one contract column: presence, NaN, enums, 64-bit limits, maps (contracts.md sections 1 and 2).
+"""Convert one raw Arrow column to a contract column: presence, NaN, enums, 64-bit limits, maps (contracts.md 1 and 2).
 
 Every function works on whole columns. A raw column comes from a protobuf batch (no NULLs, enums as numbers, u64) or from a
 Parquet file (NULLs, enums as short names); both take the same path.

@@ -1,4 +1,4 @@
-"""Entries of columns of maps: which row each is of, which key it has, and in which order they stand."""
+"""Read entries of map columns: the row and key of each, and their order."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""Among records of one key, the winner (contracts.md section 1); independent of order, grouping and repetition."""
+"""Pick the winner among records of one key (contracts.md section 1), independent of order, grouping and repetition."""
 
 from dataclasses import dataclass
 

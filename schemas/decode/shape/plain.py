@@ -1,4 +1,4 @@
-"""Reading of plain JSON (Urza's graphs): a key that is written is present, also zero; what is not declared is counted."""
+"""Read plain JSON (Urza's graphs): a key that is written is present, also zero; undeclared ones are counted."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Shaping of whole tables: raw columns -> contract rows and rejects, driven by the declaration."""
+"""Shape whole tables from raw columns into contract rows and rejects, driven by the declaration."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final

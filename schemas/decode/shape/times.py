@@ -1,4 +1,4 @@
-"""Times as text: the one reading of them, for every format (contracts.md section 1)."""
+"""Parse times written as text, the same way for every format (contracts.md section 1)."""
 
 import re
 from datetime import date
