@@ -170,7 +170,7 @@ class AlertOutbox:
         return None
 
     def _changes(self, book: Book, evaluations: list[Evaluation]) -> list[Record]:
-        """The records that follow from evaluations; the book is brought up to date with them.
+        """Return the records that follow from evaluations; the book is brought up to date with them.
 
         A look is written after what followed from it, and before what follows from the next: if a crash tears the write, what
         was lost of it follows again from the same evaluations, and nothing else does.
@@ -219,7 +219,7 @@ class AlertOutbox:
         publish_file(self.path, (head + data).encode("ascii"))
 
     def _needed_bytes(self) -> int:
-        """Bytes that were needed when the file was last written anew; 0 if it never was."""
+        """Return bytes that were needed when the file was last written anew; 0 if it never was."""
         with self.path.open("rb") as file:
             try:
                 return int(json.loads(file.readline())["bytes"])
@@ -243,7 +243,7 @@ def history(home: Path) -> list[Alert]:
 
 
 def _split(book: Book, oldest: str) -> tuple[list[Record], list[Record]]:
-    """What a book still needs, and what it does not: alerts resolved before `oldest`, messages that others followed."""
+    """Return what a book still needs, and what it does not: alerts resolved before `oldest`, messages that others followed."""
     waiting = {message.alert_id for message in book.undelivered()}
     last = {message.alert_id: message.message_id for message in book.messages.values()}
     over = {i for i, a in book.alerts.items() if a.state == RESOLVED and a.said < oldest and i not in waiting}

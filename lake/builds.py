@@ -145,7 +145,7 @@ def _write(home: Path, build_id: str, sources: Sources, graphs: Mapping[str, str
 
 
 def _exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
-    """Digests of the exports that rows of a table's version came from; none of a derived table."""
+    """Return digests of the exports that rows of a table's version came from; none of a derived table."""
     if EXPORT_DIGEST not in tables.schema(name).names:
         return ()
     digests = pc.unique(tables.read(name, version=version, columns=[EXPORT_DIGEST]).column(EXPORT_DIGEST)).to_pylist()
@@ -153,7 +153,7 @@ def _exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
 
 
 def _readable_exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
-    """The same; none if the version can't be read."""
+    """Return the same; none if the version can't be read."""
     try:
         return _exports(tables, name, version)
     except StorageError:
@@ -170,7 +170,7 @@ def export_files(home: Path, digests: Iterable[str]) -> dict[str, list[str]]:
 
 
 def manifest_inputs(home: Path, build_id: str) -> dict[str, Any]:
-    """The inputs in a bundle's manifest, checked against its build id; StorageError where they do not give it."""
+    """Return the inputs in a bundle's manifest, checked against its build id; StorageError if they do not give it."""
     path = home / "bundles" / build_id / "manifest.json"
     parsed: Any = read_object(path, StorageError)
     inputs = parsed.get("inputs")

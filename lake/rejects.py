@@ -28,7 +28,7 @@ class Rejected(BaseModel):
 
 
 def reject_names(tables: TableStore) -> list[str]:
-    """The rejects tables that were written."""
+    """Return the rejects tables that were written."""
     return [name for name in tables.names() if name.startswith("rejects.")]
 
 

@@ -58,7 +58,7 @@ class RegistrySpec:
         return f"{self.name}_registry.json"
 
     def normal(self, key: str) -> str:
-        """The key as the registry holds it."""
+        """Return the key as the registry holds it."""
         return key.lower() if self.lower_case else key
 
 
@@ -182,9 +182,9 @@ class NormsFile(_Published):
     gradient_variance: PriorNorm
 
     def metrics(self) -> dict[str, MetricNorm]:
-        """The EWMA metrics by name."""
+        """Return the EWMA metrics by name."""
         return {name: getattr(self, name) for name in EWMA_METRICS}
 
     def priors(self) -> dict[str, PriorNorm]:
-        """The fitted priors by name."""
+        """Return the fitted priors by name."""
         return {name: getattr(self, name) for name in PRIOR_METRICS}

@@ -19,7 +19,7 @@ _MISSING: Final = "~"
 
 
 def content(rows: pa.Table) -> pa.Table:
-    """The columns that take part in equality, in the order of their names."""
+    """Return the columns that take part in equality, in the order of their names."""
     return rows.select(sorted(name for name in rows.column_names if name not in PROVENANCE))
 
 
@@ -51,12 +51,12 @@ def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:
 
 
 def can_hash(schema: pa.Schema) -> bool:
-    """Whether `hashed_runs` takes rows of this schema: columns of plain values and of lists of texts."""
+    """Return whether `hashed_runs` takes rows of this schema: columns of plain values and of lists of texts."""
     return all(not pa.types.is_nested(one.type) or one.type == pa.list_(pa.string()) for one in schema)
 
 
 def hashed_runs(rows: pa.Table, column: str) -> dict[str, tuple[str, int]]:
-    """Digest (hex) and number of the rows of each value of `column`, whatever order they stand in, in order of value.
+    """Return digest (hex) and number of the rows of each value of `column`, whatever order they stand in, in order of value.
 
     Rows are hashed to 128 bits by polars: 20 times as fast as `table_digest`, but no digest against an adversary, and another
     one with another version of that library. It is for derived tables, which are made again then.
@@ -92,7 +92,7 @@ def ordered_digest(rows: pa.Table) -> str:
 
 
 def _array(column: Any) -> pa.Array:
-    """One array of a column that may be chunked or dictionary-encoded."""
+    """Return one array of a column that may be chunked or dictionary-encoded."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
@@ -100,7 +100,7 @@ def _array(column: Any) -> pa.Array:
 
 
 def _lengths(array: pa.Array) -> tuple[npt.NDArray[np.int64], list[pa.Array]]:
-    """Entries per row (0 where NULL) of a list or map, and its flat children."""
+    """Entries per row (0 if NULL) of a list or map, and its flat children."""
     offsets = np.asarray(array.offsets, np.int64)
     lengths = np.diff(offsets)
     children = [array.keys, array.items] if pa.types.is_map(array.type) else [array.values]
@@ -152,7 +152,7 @@ def _joined(words: list[pa.Array]) -> pa.Array:
 
 
 def _bytes(array: pa.Array) -> memoryview:
-    """The bytes of a large_binary column without NULLs, one value after the other."""
+    """Return the bytes of a large_binary column without NULLs, one value after the other."""
     _, offsets, data = array.buffers()
     if data is None or not len(array):
         return memoryview(b"")

@@ -175,10 +175,10 @@ PRIOR_METRICS: Final[tuple[str, ...]] = ("parameter_count", "learning_rate", "mo
 
 
 def node_type(name: str) -> NodeType:
-    """The node type of that name; KeyError where there is none."""
+    """Return the node type of that name; KeyError if there is none."""
     return {n.name: n for n in NODE_TYPES}[name]
 
 
 def relation(short: str) -> Relation:
-    """The relation of that short name (`layer_connects`, `context_seed`); KeyError where there is none."""
+    """Return the relation of that short name (`layer_connects`, `context_seed`); KeyError if there is none."""
     return {r.short: r for r in RELATIONS}[short]

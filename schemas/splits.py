@@ -33,7 +33,7 @@ def split_of(host_blueprint_id: str, data_set: str | None = None, held_out: str 
 
 
 def is_published_on(host_blueprint_id: str) -> bool:
-    """Whether the published weights may be trained on a host, if its data set is not kept out."""
+    """Return whether the published weights may be trained on a host, if its data set is not kept out."""
     return split_bucket(host_blueprint_id) != CHECK_BUCKET
 
 
@@ -43,5 +43,5 @@ def host_digest(host_blueprint_id: str) -> str:
 
 
 def data_set_of(experiment_name: str | None) -> str | None:
-    """The data set of an experiment, which is named `<data set>/<architecture>`; None where it has no name."""
+    """Return the data set of an experiment, which is named `<data set>/<architecture>`; None if it has no name."""
     return experiment_name.partition("/")[0] or None if experiment_name else None

@@ -66,7 +66,7 @@ class _Progress(logging.Handler):
         self.total = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by Dagster for every event of the run."""
+        """Handle an event of the run; Dagster calls it for each."""
         event = getattr(record, "dagster_meta", {}).get("dagster_event")
         if event is None or not event.step_key or not event.event_type_value.startswith("STEP_"):
             return
@@ -81,7 +81,7 @@ def run_everything(settings: Settings, step: Step) -> Outcome:
         result = _execute(settings, instance, step)
         failed_steps = _failed_steps(result)
         if not _metadata(result, WAREHOUSE) and _BEFORE_STEPS not in failed_steps:
-            # a step failed before it: what was committed is shown all the same
+            # a step failed before it: what was committed is shown anyway
             publish_warehouse(settings.home, TableStore(settings.home))
         failed = [check for check in checks_of_run(instance, result.run_id) if check.problems]
         queue_run(instance, result.run_id, AlertOutbox(settings.home, settings.alert_webhook, settings.ui_url))
@@ -139,7 +139,7 @@ def _failed_steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:
 
 
 def _told(error: SerializableErrorInfo | None) -> str:
-    """What an error says at its root, without Dagster's own words around it."""
+    """Return what an error says at its root, without Dagster's own words around it."""
     while error is not None and error.cause is not None:
         error = error.cause
     return error.message.strip() if error is not None else ""

@@ -73,7 +73,7 @@ def configuration() -> str:
 
 
 def _leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """All commands that do something, with their full names."""
+    """Yield all commands that do something, with their full names."""
     found: dict[str, Any] = getattr(command, "commands", {})
     if not found:
         yield path, command
@@ -82,7 +82,7 @@ def _leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
 
 
 def _help(command: Any) -> Iterator[str]:
-    """The help text, with its examples as a block of code."""
+    """Yield the help text, with its examples as a block of code."""
     text = inspect.cleandoc(command.help or "").replace("\b", "").rstrip()
     before, _, examples = text.partition("Examples:")
     yield from (line.rstrip() for line in before.strip().splitlines())
@@ -92,7 +92,7 @@ def _help(command: Any) -> Iterator[str]:
 
 
 def _parameters(command: Any) -> Iterator[str]:
-    """A table of arguments and options."""
+    """Yield a table of arguments and options."""
     rows = []
     for parameter in command.params:
         if parameter.name in ("help", "as_json"):
@@ -107,7 +107,7 @@ def _parameters(command: Any) -> Iterator[str]:
 
 
 def _fields(model: type[BaseModel]) -> list[str]:
-    """A table of a model's plain fields; without the column of meanings if none has one."""
+    """Return a table of a model's plain fields; without the column of meanings if none has one."""
     plain = {name: field for name, field in model.model_fields.items() if not isinstance(field.default, BaseModel)}
     described = any(field.description for field in plain.values())
     rows = ["| field | default | meaning |", "|---|---|---|"] if described else ["| field | default |", "|---|---|"]

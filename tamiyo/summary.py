@@ -146,7 +146,7 @@ def _families(by_key: pa.Table | None) -> list[Family]:
 
 
 def _build(settings: Settings, outcome: Outcome) -> Build | None:
-    """The bundle of this run, with the reasons that keep it from serving; None where none was built."""
+    """Return the bundle of this run, with the reasons that keep it from serving; None if none was built."""
     if outcome.build_id is None:
         return None
     from gnn.bundle.report import build_report

@@ -68,7 +68,7 @@ def build_definitions(
 
 
 def _tagged(*assets: dg.AssetsDefinition | dg.AssetSpec) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """The assets, each tagged with the system that answers for it: the UI and selections filter by it."""
+    """Return the assets, each tagged with the system that answers for it: the UI and selections filter by it."""
 
     def tagged(spec: dg.AssetSpec) -> dg.AssetSpec:
         table = TABLES.get(table_of(spec.key))

@@ -70,7 +70,7 @@ def prune(instance: dg.DagsterInstance, days: int = DAYS, *, most: int = MOST, n
 
 
 def sql_events(instance: dg.DagsterInstance) -> SqlEventLogStorage:
-    """The event log of an instance; StorageError if it is not kept in SQL."""
+    """Return the event log of an instance; StorageError if it is not kept in SQL."""
     events = instance.event_log_storage
     if not isinstance(events, SqlEventLogStorage):
         raise StorageError(f"event log: expected a SQL storage, found {type(events).__name__}; prune it by its own means")
@@ -89,7 +89,7 @@ def kept_runs(events: SqlEventLogStorage) -> set[str]:
 
 
 def newest_events() -> Any:
-    """A query of the ids of the newest event of each type, asset and partition, and of the last event of all."""
+    """Return a query of the ids of the newest execution of each check; with `evaluated`, of the newest with a result."""
     per_asset = (
         db.select(db.func.max(_EVENTS.id))
         .where(_EVENTS.asset_key.is_not(None))
@@ -99,7 +99,8 @@ def newest_events() -> Any:
 
 
 def newest_checks(*, evaluated: bool = False) -> Any:
-    """A query of the ids of the newest execution of each check; with `evaluated`, of the newest one that has a result."""
+    """Return a query of the ids of the newest execution of each check; with `evaluated`, of the newest one that has a
+    result."""
     query = db.select(db.func.max(_CHECKS.id)).group_by(_CHECKS.asset_key, _CHECKS.check_name, _CHECKS.partition)
     return query.where(_CHECKS.execution_status.in_(("SUCCEEDED", "FAILED"))) if evaluated else query
 
@@ -114,7 +115,7 @@ def database_files(events: SqlEventLogStorage) -> list[Path]:
 
 
 def _left_behind(instance: dg.DagsterInstance, events: SqlEventLogStorage, cutoff: datetime) -> list[str]:
-    """Runs that are gone but for their database file, untouched since `cutoff`: a pruning was killed between the two."""
+    """Return runs of which only the database file is left, untouched since `cutoff`: a pruning was killed in between."""
     if not isinstance(events, SqliteEventLogStorage):
         return []
     files = {run_id: Path(events.path_for_shard(run_id)) for run_id in events.get_all_run_ids()}
@@ -164,12 +165,12 @@ def _delete_superseded(connection: "Connection", cutoff: datetime) -> int:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode that waits for other writers as long as Dagster's own do."""
+    """Return a connection in autocommit mode that waits for other writers as long as Dagster's own do."""
     return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a database with its log."""
+    """Return bytes of a database with its log."""
     files = (path, path.with_name(path.name + "-wal"))
     return sum(file.stat().st_size for file in files if file.exists())
 

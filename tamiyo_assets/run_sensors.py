@@ -104,12 +104,12 @@ def _end(process: psutil.Process) -> bool:
     for one in family:
         try:
             os.kill(one.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # another user's is told of, the other runs are looked at all the same
+        except (ProcessLookupError, PermissionError):  # another user's is told of, the other runs are looked at anyway
             continue
     return not psutil.wait_procs(family, timeout=5)[1]
 
 
 def _ended(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether the run ended by itself meanwhile."""
+    """Return whether the run ended by itself meanwhile."""
     run = instance.get_run_by_id(run_id)
     return run is None or run.is_finished

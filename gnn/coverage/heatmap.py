@@ -63,7 +63,7 @@ def _font() -> Any:
 
 
 def _label(name: str) -> str:
-    """The name on one line, cut to a width, control characters escaped."""
+    """Return the name on one line, cut to a width, control characters escaped."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 

@@ -63,7 +63,7 @@ def _low(rows: pa.Table, name: str, threshold: float) -> list[Shortfall]:
 
 
 def _grouped(rows: Iterable[dict[str, Any]], name: str) -> list[Shortfall]:
-    """Rows with a run, a name and a ratio, as one shortfall a name, worst first."""
+    """Return rows with a run, a name and a ratio, as one shortfall a name, worst first."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault(row[name], []).append(row)

@@ -110,7 +110,7 @@ def degraded_level(mandatory_mean: float, warning_under: float = WARNING_UNDER, 
 
 
 def rows_of(signals: Iterable[Signal]) -> pa.Table:
-    """The signals as rows of `telemetry.feature_coverage`."""
+    """Return the signals as rows of `telemetry.feature_coverage`."""
     return pa.Table.from_pylist(
         [
             {

@@ -53,7 +53,7 @@ class Elements:
         self._keys = keys[self._order]
 
     def counts(self, records: Ints) -> Ints:
-        """Number of elements of each record; 0 for record -1."""
+        """Return the number of elements of each record; 0 for record -1."""
         return np.asarray(self._counts[records])
 
     def first(self, records: Ints) -> Ints:
@@ -102,7 +102,7 @@ class Links:
         return np.append(self.ptr[:-1], 0)
 
     def counts(self, records: Ints) -> Ints:
-        """Number of edges of each record; 0 for record -1."""
+        """Return the number of edges of each record; 0 for record -1."""
         return np.asarray(self._counts[records])
 
     def first(self, records: Ints) -> Ints:
@@ -219,7 +219,7 @@ class Catalogue:
         return topological_positions(self.elements["layer"].ptr, connects.source, connects.target, connects.ptr)
 
     def connection(self, source: Ints, target: Ints) -> Ints:
-        """Number of the `layer_connects` link between two layer rows; -1 where there is none."""
+        """Return the number of the `layer_connects` link between two layer rows; -1 where there is none."""
         layers = len(self.elements["layer"].owner) + 1
         wanted = np.where((source >= 0) & (target >= 0), source * layers + target, -1)
         return find_sorted(self._connection_keys, self._connection_order, wanted)
@@ -246,7 +246,7 @@ class Catalogue:
         return _links(activations.owner, layer, everyone, self.records.size, names)
 
     def _affects(self, connects: Links, activates: Links) -> Links:
-        """Each activation reaches its layer's successors in `connects`, or that layer where it has none."""
+        """Return each activation reaches its layer's successors in `connects`, or that layer where it has none."""
         by_source = np.argsort(connects.source, kind="stable")
         first = np.searchsorted(connects.source[by_source], activates.source, side="left")
         last = np.searchsorted(connects.source[by_source], activates.source, side="right")
@@ -280,7 +280,7 @@ class Catalogue:
 
 
 def _reversed(links: Links, records: int) -> Links:
-    """The same edges the other way round."""
+    """Return the same edges the other way round."""
     owner = np.repeat(np.arange(len(links.ptr) - 1), np.diff(links.ptr))
     turned = _links(owner, links.target, links.source, records)
     return Links(turned.source, turned.target, links.attributes[turned.attributes], turned.ptr, links.dangling)

@@ -46,7 +46,7 @@ def _edges(
 
 
 def declared(block: Block, short: str, source: str, target: str) -> Edges:
-    """The links of each packet's host between its nodes of types `source` and `target`.
+    """Return the links of each packet's host between its nodes of types `source` and `target`.
 
     `rows["link"]` numbers the link, `rows["attributes"]` the row of the table that describes it.
     """
@@ -139,7 +139,7 @@ def _arrows(source: Labels, target: Labels) -> tuple[str, ...]:
 
 
 def targets(block: Block) -> Edges:
-    """Each of Urza's parameters to its host's blueprint node."""
+    """Return each of Urza's parameters to its host's blueprint node."""
     nodes = block.nodes["parameter"]
     source = np.flatnonzero(nodes.static >= 0)
     packet = nodes.packet[source]
@@ -149,13 +149,13 @@ def targets(block: Block) -> Edges:
 
 
 def broadcast(block: Block, ptr: Ints) -> Edges:
-    """The context node of each packet to each of the nodes that `ptr` (int64 [P + 1]) counts."""
+    """Return the context node of each packet to each of the nodes that `ptr` (int64 [P + 1]) counts."""
     packet = np.arange(block.packets.size).repeat(lengths(ptr))
     return Edges(packet, packet, np.arange(len(packet)), ptr, {})
 
 
 def monitors(block: Block) -> Edges:
-    """Each seed to the layers that Kasmina says it monitors, else to those that Urza's monitors say.
+    """Return each seed to the layers that Kasmina says it monitors, else to those that Urza's monitors say.
 
     `rows["seed"]` is the seed node.
     """
@@ -192,7 +192,7 @@ def _urza_monitors(block: Block, silent: np.ndarray) -> tuple[Ints, Labels]:
 
 
 def allowed(block: Block, families: Labels) -> Edges:
-    """Each seed whose capabilities are known and admit the parameter's optimizer family, to that parameter.
+    """Return each seed whose capabilities are known and admit the parameter's optimizer family, to that parameter.
 
     `families` [parameter nodes] names the families; case does not matter. `rows["seed"]` is the seed node.
     """

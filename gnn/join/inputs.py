@@ -55,7 +55,7 @@ class Reach:
 
 
 def reach_of(joined: Joined) -> dict[str, Reach]:
-    """The reach of every run of a join."""
+    """Return the reach of every run of a join."""
     states, nodes = joined.states, joined.nodes["blueprint"]
     names = nodes.names
     found = {}
@@ -78,7 +78,7 @@ class TimedRows:
         self.placeholders = {name: _placeholders(tables[f"urza.{name}"]) for name in ("layer", "activation")}
 
     def digests(self, reaches: Sequence[Reach]) -> list[str]:
-        """One digest (hex) a reach: of the rows that are the newest of their kind at some time within it."""
+        """Return one digest (hex) a reach: of the rows that are the newest of their kind at some time within it."""
         sums = np.zeros((len(reaches), 2 * len(self._tables)), dtype=np.uint64)
         first = np.array([reach.first_ns for reach in reaches], dtype=np.int64)
         last = np.array([reach.last_ns for reach in reaches], dtype=np.int64)
@@ -141,7 +141,7 @@ class _Timed:
 
 
 def _words(table: pa.Table, times: Ints) -> Words:
-    """The first 128 bits of each row's digest; rows without a time compete by arrival, which then counts too."""
+    """Return the first 128 bits of each row's digest; rows without a time compete by arrival, which then counts too."""
     undated = times == _FIRST
     if "arrival" in table.column_names and undated.any():
         arrival = pc.if_else(pa.array(undated), table.column("arrival"), None)

@@ -38,7 +38,7 @@ class TrainingStates:
         return len(self.times)
 
     def table(self) -> pa.Table:
-        """One row a state: training_run_id, packet_id, timestamp_ns, blueprint_id (of the host, or NULL)."""
+        """Return one row a state: training_run_id, packet_id, timestamp_ns, blueprint_id (of the host, or NULL)."""
         names = np.asarray([*self.runs, None], dtype=object)[self.run]
         return pa.table(
             {

@@ -76,5 +76,5 @@ class Metadata:
         return self._health.newest(np.zeros(len(times), dtype=np.int64), times)
 
     def conservative(self, times: Ints) -> Floats:
-        """The conservative mode at each time (1, 0, NaN where nobody has said): the newest of both who say it."""
+        """Return the conservative mode at each time (1, 0, NaN if nobody has said): the newest of both who say it."""
         return self._modes[self._conservative.newest(np.zeros(len(times), dtype=np.int64), times)]

@@ -54,7 +54,7 @@ class SeedNotes:
         return find_sorted(self._keys, self._order, wanted)
 
     def counts(self, entries: Ints) -> Ints:
-        """Number of layers of each entry; 0 for -1."""
+        """Return the number of layers of each entry; 0 for -1."""
         return np.asarray(self._counts[entries])
 
     def first(self, entries: Ints) -> Ints:
@@ -63,7 +63,7 @@ class SeedNotes:
 
 
 def _said(table: pa.Table) -> tuple[list[Any], list[Any]]:
-    """The two columns as Python values, None where the record says nothing."""
+    """Return the two columns as Python values, None if the record says nothing."""
     found = []
     for name in ("monitors", "monitor_thresholds"):
         found.append(table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows)

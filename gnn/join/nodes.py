@@ -31,7 +31,7 @@ class Dangling:
 
 
 def merge_dangling(found: Iterable[Dangling]) -> tuple[Dangling, ...]:
-    """One object a family and kind, in order of packet and reference."""
+    """Return one object a family and kind, in order of packet and reference."""
     parts: dict[tuple[str, int], list[tuple[int, str]]] = {}
     for one in found:
         parts.setdefault((one.family, one.placeholders), []).extend(zip(one.packet.tolist(), one.names, strict=True))
@@ -67,7 +67,7 @@ class Nodes:
         self.dangling = (owner[unmatched], tuple(self._labels.words[code] for code in self._labels.codes[unmatched].tolist()))
 
     def _unique(self, rows: Ints, owner: Ints) -> Ints:
-        """Rows ordered by packet and id, the first row of each."""
+        """Return rows ordered by packet and id, the first row of each."""
         if not len(rows):
             return rows
         order = rows[np.lexsort((rows, self._labels.ranks()[rows], owner[rows]))]

@@ -30,7 +30,7 @@ class PacketRows(Rows):
         return self.metric(name)
 
     def metric(self, name: str) -> Floats:
-        """float64 [size + 1] of one entry of `training_metrics`, NaN where the map lacks it."""
+        """float64 [size + 1] of one entry of `training_metrics`, NaN if the map lacks it."""
         rows, names, values = self._metrics
         found = np.full(self.size + 1, np.nan)
         code = names.words.index(name) if name in names.words else None
@@ -127,7 +127,7 @@ class Packets:
         run = self.run_codes(rows.labels("training_run_id"))[:-1]
         packet = rows.labels("packet_id").translate(self._packet_codes)[:-1]
         if self.size == 1:
-            # nothing to search for: with one packet both codes are 0 where they are its own
+            # nothing to search for: with one packet both codes are 0 if they are its own
             return np.where((run == 0) & (packet == 0) & (rows.times("timestamp_ns") == self.times[0]), 0, -1)
         group = np.where((run >= 0) & (packet >= 0), run * self._span + packet, -1)
         return self._index.exact(group, rows.times("timestamp_ns"))

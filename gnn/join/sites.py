@@ -50,7 +50,7 @@ class Sites:
         return self._exceeding(-self.depth)
 
     def _exceeding(self, depth: Floats) -> Floats:
-        """How many seeds of its graph each exceeds in `depth`."""
+        """Return how many seeds of its graph each exceeds in `depth`."""
         found = np.full(len(depth), np.nan)
         order = np.lexsort((depth, self.packet))
         order = order[np.isfinite(depth[order])]

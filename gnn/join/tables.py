@@ -1,6 +1,6 @@
 """Write the `features.*` tables from a join, and read them back as one.
 
-One row an element and packet, in order of packet and `ordinal`: each feature's raw value (NULL where missing) and its mask (1
+One row an element and packet, in order of packet and `ordinal`: each feature's raw value (NULL if missing) and its mask (1
 measured, 0 missing, NULL not applicable). `features.dangling` holds the references that name nothing.
 """
 
@@ -62,7 +62,7 @@ def _within(numbers: Ints, ptr: Ints, packet: Ints) -> pa.Array:
 
 
 def _state_columns(joined: Joined) -> dict[str, pa.Array]:
-    """What `features.context` has beside its features: host, order among equal times, EWMA states before the packet."""
+    """Return what `features.context` has beside its features: host, order among equal times, EWMA states before the packet."""
     states = joined.states
     everyone = np.arange(states.size)
     fresh = np.ones(states.size, dtype=np.bool_)
@@ -101,13 +101,13 @@ def _dangling_table(joined: Joined, packets: pa.Table) -> pa.Table:
 
 
 def value_columns(group: NodeType | Relation) -> list[str]:
-    """Columns of a group's feature table that `join_of` reads: all but masks and the ids of an edge's ends."""
+    """Return columns of a group's feature table that `join_of` reads: all but masks and the ids of an edge's ends."""
     left_out = {"source_id", "target_id"} | {f"{feature.name}__mask" for feature in group.features}
     return [name for name in feature_schema(group).names if name not in left_out]
 
 
 def join_of(tables: Mapping[str, pa.Table]) -> Joined:
-    """The join that feature tables were written from; of their columns it needs `value_columns` only.
+    """Return the join that feature tables were written from; of their columns it needs `value_columns` only.
 
     Tables hold all rows of any number of training runs, in any order; `features.dangling` may be absent. Raises FeatureError
     if an element's packet is not in `features.context`.
@@ -143,7 +143,7 @@ class PacketIndex:
         self._index = AsOf(run * self._span + ids.codes[:-1], times)
 
     def traces(self) -> dict[str, EwmaTrace]:
-        """The EWMA state of each metric before each packet."""
+        """Return the EWMA state of each metric before each packet."""
         return {
             metric: EwmaTrace(
                 self._rows.numbers(f"{metric}__mean")[:-1],
@@ -168,7 +168,7 @@ class PacketIndex:
         return found
 
     def placed(self, table: pa.Table) -> tuple[Rows, Ints]:
-        """The rows in order of packet and `ordinal`, and the packet number (int64 [n]) of each."""
+        """Return the rows in order of packet and `ordinal`, and the packet number (int64 [n]) of each."""
         rows = Rows(table)
         packet, ordinal = self.locate(rows), rows.times("ordinal")
         place = packet * (int(ordinal.max(initial=0)) + 1) + ordinal
@@ -178,7 +178,7 @@ class PacketIndex:
         return rows, packet
 
     def dangling(self, table: pa.Table) -> tuple[Dangling, ...]:
-        """The references of `features.dangling`, one object a family and kind."""
+        """Return the references of `features.dangling`, one object a family and kind."""
         rows = Rows(table)
         packet, names = self.locate(rows), table.column("reference").to_pylist()
         families, counts = table.column("family").to_pylist(), rows.times("placeholders").tolist()

@@ -28,7 +28,7 @@ class EwmaState:
 
     @classmethod
     def start(cls, metric: str) -> "EwmaState":
-        """The state before a run's first observation: the metric's prior mean and squared standard deviation."""
+        """Return the state before a run's first observation: the metric's prior mean and squared standard deviation."""
         mean, deviation = EWMA_PRIORS[metric]
         return cls(mean, deviation**2)
 

@@ -34,7 +34,7 @@ def growth(name: str, record: RegistryRecord) -> bytes:
 
 
 def bands(rows: pa.Table) -> bytes:
-    """Mean and one standard deviation of each EWMA metric after each run's last packet (`norms.ewma`), beside the prior.
+    """Return mean and one standard deviation of each EWMA metric after each run's last packet (`norms.ewma`), beside the prior.
 
     The newest runs by their last observation; runs without one of a metric are left out of its panel.
     """

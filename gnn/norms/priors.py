@@ -39,7 +39,7 @@ def _values(table: pa.Table, column: str, hosts: Collection[str] | None) -> Floa
 
 
 def fit_prior(metric: str, values: Floats) -> PriorNorm:
-    """The prior of one metric from catalogue values (float64, NaN = missing), whatever their order."""
+    """Return the prior of one metric from catalogue values (float64, NaN = missing), whatever their order."""
     default = DEFAULT_PRIORS[metric]
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.log1p(values) if default.transform == "log1p" else values

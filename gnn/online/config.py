@@ -87,7 +87,7 @@ def _from_file(home: Path | None) -> dict[str, Any]:
 
 
 def torch_device(config: ServingConfig) -> torch.device:
-    """The device to serve on; ServingError where CUDA is asked for and there is none. Sets the TF32 mode on CUDA."""
+    """Return the device to serve on; ServingError if CUDA is asked for and there is none. Sets the TF32 mode on CUDA."""
     present = torch.cuda.is_available()
     if config.device == "cuda" and not present:
         raise ServingError("device: expected CUDA as configured, found none; configure device `cpu` or `auto`")

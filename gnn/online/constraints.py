@@ -207,7 +207,7 @@ def candidates(facts: Facts, constraints: Sequence[Constraint] = CONSTRAINTS) ->
 
 
 def ruling(facts: Facts, seed: int, kernel: int, method: int, constraints: Sequence[Constraint] = CONSTRAINTS) -> Ruling:
-    """What is done with the chosen seed, kernel and method."""
+    """Return what is done with the chosen seed, kernel and method."""
 
     def first(scope: Scope) -> Constraint | None:
         rows = (row for row in constraints if row.scope is scope)

@@ -63,7 +63,7 @@ def graph_coverage(features: FeatureSet, snapshot: Snapshot) -> GraphCoverage:
 
 
 def _lowest(ratios: dict[str, float]) -> str:
-    """The keys with the lowest ratios, by name among equals, as many as fit."""
+    """Return the keys with the lowest ratios, by name among equals, as many as fit."""
     kept: list[tuple[str, float]] = []
     size = len("{}")
     for name, ratio in sorted(ratios.items(), key=lambda pair: (pair[1], pair[0])):

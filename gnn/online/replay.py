@@ -82,7 +82,7 @@ class Replayed:
         return len(self.seeds)
 
     def index_of(self, run: str, packet: str) -> int:
-        """Number of that packet; KeyError if it was not replayed."""
+        """Return the number of that packet; KeyError if it was not replayed."""
         return self.numbers[run, packet]
 
     def element_ids(self, node_type: str, index: int) -> list[str]:
@@ -143,7 +143,7 @@ def _answers(bundle: Bundle, replayed: Replayed, labels: Labels) -> Answers:
 
 
 def _constant(outcomes: Outcomes) -> Answers:
-    """The mean reward of each kernel on all other hosts, drawn to their overall mean."""
+    """Return the mean reward of each kernel on all other hosts, drawn to their overall mean."""
     host, kernel = np.unique(outcomes.hosts, return_inverse=True)[1], outcomes.labels.kernel
     reward = np.nan_to_num(outcomes.reward)
     count = np.zeros((int(host.max(initial=-1)) + 1, NUM_KERNELS))

@@ -39,12 +39,12 @@ PLACEHOLDER: Final = "is_placeholder"
 
 
 def source_tables() -> tuple[str, ...]:
-    """Names of the contract tables that `observed_keys` reads, sorted."""
+    """Return names of the contract tables that `observed_keys` reads, sorted."""
     return tuple(sorted({table for sources in SOURCES.values() for table, _ in sources}))
 
 
 def source_columns(table: str) -> tuple[str, ...]:
-    """Columns of contract table `table` that name keys, sorted; where it has placeholders, their flag too."""
+    """Return columns of contract table `table` that name keys, sorted; where it has placeholders, their flag too."""
     named = {column for sources in SOURCES.values() for name, column in sources if name == table}
     return tuple(sorted(named | ({PLACEHOLDER} if table in ("urza.layer", "urza.activation") else set())))
 

@@ -84,7 +84,7 @@ def _rebuilt(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, Regi
 
 
 def _current_index(directory: Path) -> dict[str, RegistryRecord] | None:
-    """Records of the current set from its index or the spare one; None where neither can be read."""
+    """Return records of the current set from its index or the spare one; None if neither can be read."""
     for name in (INDEX, SPARE_INDEX):
         try:
             return read_index(resolve(directory) / name)
@@ -94,7 +94,7 @@ def _current_index(directory: Path) -> dict[str, RegistryRecord] | None:
 
 
 def _older_index(directory: Path) -> Mapping[str, RegistryRecord]:
-    """Records of the newest readable index among older generations; none where none is."""
+    """Return records of the newest readable index among older generations; none if none is."""
     folder = directory / GENERATIONS
     numbers = sorted((int(p.name) for p in folder.iterdir() if p.name.isdigit()), reverse=True) if folder.is_dir() else []
     for number in numbers:
@@ -106,7 +106,7 @@ def _older_index(directory: Path) -> Mapping[str, RegistryRecord]:
 
 
 def cumulative(record: RegistryRecord, version: int) -> dict[str, int]:
-    """Entries of one version, from what each version added; RegistryError where they have not the digest of it."""
+    """Entries of one version, from what each version added; RegistryError if they have not the digest of it."""
     entries: dict[str, int] = {}
     for step in record.versions[:version]:
         entries |= step.added
@@ -128,7 +128,7 @@ def _history(directory: Path, name: str) -> list[dict[str, int]]:
 
 
 def _record(name: str, history: list[dict[str, int]], known: RegistryRecord | None) -> RegistryRecord:
-    """A record from all kept versions; who is retired is taken from the last index that could be read."""
+    """Return a record from all kept versions; who is retired is taken from the last index that could be read."""
     before: dict[str, int] = {}
     versions = []
     for number, entries in enumerate(history, start=1):

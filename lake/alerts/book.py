@@ -192,7 +192,7 @@ class Book:
             self.alerts[alert.alert_id] = replace(alert, said=max(alert.said, at))
 
     def _add_older(self, record: Mapping[str, Any]) -> None:
-        """An alert of the earlier format, whose identity held the run: those of a check are one problem here, told once."""
+        """Take in an alert of the earlier format, whose identity held the run: those of a check become one problem."""
         older = record["alert"]
         alert_id = identity(older["asset"], older["check"], older["check"])
         known = self.alerts.get(alert_id)
@@ -232,6 +232,6 @@ def recorded(value: Alert | Message) -> dict[str, Any]:
 
 
 def _loaded(kind: Any, values: Mapping[str, Any]) -> Any:
-    """What a later version added is left out."""
+    """Return what a later version added is left out."""
     known = {each.name for each in fields(kind)}
     return kind(**{name: value for name, value in values.items() if name in known})

@@ -45,7 +45,7 @@ class Place:
 
 
 def is_news(book: Book, evaluation: Evaluation, now: datetime) -> bool:
-    """Whether an evaluation is newer than what is known of its scope."""
+    """Return whether an evaluation is newer than what is known of its scope."""
     looks = book.looks.get(evaluation.scope, ())
     if evaluation.look in looks:
         return False
@@ -112,7 +112,7 @@ def _opened(evaluation: Evaluation, problem: str, now: datetime) -> Alert:
 
 
 def _seen(alert: Alert, problem: Problem, evaluation: Evaluation) -> Alert:
-    """The alert with what an evaluation says of its problem."""
+    """Return the alert with what an evaluation says of its problem."""
     found = replace(
         alert,
         severity=evaluation.severity,
@@ -129,7 +129,7 @@ def _seen(alert: Alert, problem: Problem, evaluation: Evaluation) -> Alert:
 
 
 def _said(event: str, alert: Alert, look: tuple[str, str], place: Place, now: datetime) -> Record:
-    """The record of a transition: the alert as it is now, and the message that tells of it.
+    """Return the record of a transition: the alert as it is now, and the message that tells of it.
 
     The id of the message is the same for ever, and no other transition of any home has it.
     """

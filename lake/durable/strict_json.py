@@ -27,7 +27,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def parse_object(data: bytes, source: Path, error: type[TamiyoError]) -> dict[str, object]:
-    """The object in `data`; `source` and the place of the damage are named in the `error` that is raised otherwise."""
+    """Return the object in `data`; `source` and the place of the damage are named in the `error` that is raised otherwise."""
     try:
         parsed = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except UnicodeDecodeError as damage:
@@ -45,7 +45,7 @@ def parse_object(data: bytes, source: Path, error: type[TamiyoError]) -> dict[st
 
 
 def read_object(path: Path, error: type[TamiyoError]) -> dict[str, object]:
-    """The object in the file `path`; `error` names the file and the place where it is damaged or absent."""
+    """Return the object in the file `path`; `error` names the file and the place where it is damaged or absent."""
     try:
         data = path.read_bytes()
     except OSError as failure:

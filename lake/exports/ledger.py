@@ -69,7 +69,7 @@ class Ledger:
         return entries
 
     def record(self, scan: Scan) -> list[Entry]:
-        """All events, after appending what arrived and what is gone since the scan before; where that is nothing, none is."""
+        """Append what arrived and what is gone since the scan before, if anything, and return all events."""
         entries = self.entries()
         before = present(entries, scan.folders)
         now: dict[tuple[str, str], Export] = {}
@@ -98,7 +98,7 @@ def note_rebuilt(home: Path, retired: str = "") -> None:
 
 
 def is_rebuilt(home: Path, entries: Iterable[Entry], retired: str = "") -> bool:
-    """Whether every arrival among `entries` and the retirements of digest `retired` have gone through a whole rebuild.
+    """Return whether every arrival among `entries` and the retirements of digest `retired` have gone through a whole rebuild.
 
     One that was killed or failed does not count.
     """

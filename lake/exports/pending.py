@@ -72,7 +72,7 @@ def _plan(tables: TableStore, folder: Folder, arrivals: Sequence[_Arrival]) -> l
 
 
 def _known(tables: TableStore, name: str, folder: Folder, one: _Arrival, mark: int | None) -> int | None:
-    """The arrival of an export that a table holds; None where it holds none."""
+    """Return the arrival of an export that a table holds; None if it holds none."""
     if mark is not None and one.first > mark:
         # a commit that holds an export follows the ledger at least up to one of its arrivals
         return None

@@ -51,7 +51,7 @@ class Lines:
 
 
 def count_line_ends(path: Path, size: int) -> int | None:
-    """Lines of a plain text export of `size` bytes, blank ones too; None if the last has no end, or the text is not UTF-8."""
+    """Count lines of a plain text export of `size` bytes, blank ones too; None if the last is open, or text is not UTF-8."""
     if size <= _CACHED:
         small = path.read_bytes()
         return None if small.startswith(_WIDE) or not small.endswith(b"\n") else small.count(b"\n")
@@ -68,7 +68,7 @@ def count_line_ends(path: Path, size: int) -> int | None:
 
 
 def count_lines(path: Path, extension: str, most: int) -> Lines:
-    """Lines of a text export, of a damaged one those before the damage; at most about `most` bytes of them are read."""
+    """Return lines of a text export, of a damaged one those before the damage; at most about `most` bytes of them are read."""
     found: list[Ints] = []
     before, size, whole = 0, 0, True
     pending = b""
@@ -163,7 +163,7 @@ def frame_ends(path: Path, extension: str, positions: Ints) -> Ints:
 
 
 def _bytes(mapped: mmap.mmap, at: Ints) -> npt.NDArray[np.uint8]:
-    """The bytes at some sorted offsets, zero beyond the end."""
+    """Return the bytes at some sorted offsets, zero beyond the end."""
     data = np.frombuffer(mapped, np.uint8)
     inside = len(at) if at[-1] < len(data) else int(np.searchsorted(at, len(data)))
     found = data[at[:inside]]
@@ -200,7 +200,7 @@ def count_frames(path: Path, extension: str, first: int, last: int) -> int:
 
 
 def is_zero(path: Path, first: int, last: int) -> bool:
-    """Whether there is nothing but zeros between two offsets."""
+    """Return whether there is nothing but zeros between two offsets."""
     with path.open("rb") as stream:
         stream.seek(first)
         while first < last and (block := stream.read(min(_BLOCK, last - first))):
@@ -223,7 +223,7 @@ def count_members(path: Path) -> int:
 
 
 def count_rows(path: Path) -> int | None:
-    """Rows of a Parquet file by its footer; None if it has none that can be read."""
+    """Return rows of a Parquet file by its footer; None if it has none that can be read."""
     try:
         footer = pq.read_metadata(path)
         groups = [min(max(int(footer.row_group(index).num_rows), 0), _MOST) for index in range(footer.num_row_groups)]

@@ -57,7 +57,7 @@ def migrate(home: Path, tables: TableStore) -> dict[str, str]:
 
 
 def is_derived(name: str) -> bool:
-    """Whether a table is made of others, not of exports."""
+    """Return whether a table is made of others, not of exports."""
     return name not in TABLES and not name.startswith("rejects.")
 
 
@@ -86,7 +86,7 @@ def remove_broken(home: Path, tables: TableStore, *, derived: bool) -> dict[str,
 
 
 def with_rejects(tables: TableStore, names: set[str]) -> set[str]:
-    """A contract table and its rejects are counted together, so they are built again together."""
+    """Return a contract table and its rejects are counted together, so they are built again together."""
     found = set(names)
     for name in TABLES:
         group = {name, *reject_tables(name)}
@@ -113,7 +113,7 @@ def remove_table(home: Path, tables: TableStore, name: str) -> str:
 
 
 def _exports_gone(home: Path, name: str) -> bool:
-    """Whether exports that fed a contract table once are not there any more."""
+    """Return whether exports that fed a contract table once are not there any more."""
     if name not in TABLES:
         return False
     folders = {folder.path for folder in FOLDERS.values() if name in feeds(folder)}

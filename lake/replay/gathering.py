@@ -155,7 +155,7 @@ class Outcomes:
 
 
 def _healed(old: Counter[str], new: Counter[str], count: int) -> Counter[str]:
-    """Which `count` of the old reasons are healed: first those that are not there any more."""
+    """Return which `count` of the old reasons are healed: first those that are not there any more."""
     found: Counter[str] = Counter()
     for reasons in (old - new, old & new):
         for reason, number in reasons.items():
@@ -180,6 +180,6 @@ def _positions(decoded: Decoded) -> set[int]:
 
 
 def _at(rows: pa.Table, positions: Iterable[int]) -> pa.Table:
-    """The rows of some positions."""
+    """Return the rows of some positions."""
     mask = np.isin(np.asarray(rows.column("position"), np.int64), np.fromiter(positions, np.int64))
     return rows.filter(pa.array(mask))

@@ -16,7 +16,7 @@ _NUMBERS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def disk_full(failure: BaseException, place: Path) -> StorageError | None:
-    """The error to raise for `failure` if its cause is that nothing more fits on the disk of `place`; None for others."""
+    """Return the error to raise for `failure` if the disk of `place` is full; None for others."""
     cause: BaseException | None = failure
     while cause is not None:
         if (isinstance(cause, OSError) and cause.errno in _NUMBERS) or any(words in str(cause) for words in _WORDS):

@@ -23,7 +23,7 @@ _UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hard
 def configuration(schema: pa.Schema) -> dict[str, str]:
     """Properties of a new table.
 
-    A pinned version needs its commit log: `maintenance` cleans logs, and only where no pin is older. Opening a table reads the
+    A pinned version needs its commit log: `maintenance` cleans logs, and only if no pin is older. Opening a table reads the
     commits since the newest checkpoint one by one, and many small exports are many commits. It reads the statistics of every
     file too: only those of the training run tell which files to read.
     """
@@ -34,7 +34,8 @@ def configuration(schema: pa.Schema) -> dict[str, str]:
 
 
 def layout(schema: pa.Schema) -> "WriterProperties":
-    """How Parquet files are written: texts by dictionary, since they repeat; numbers plainly, since measured ones do not.
+    """Return how Parquet files are written: texts by dictionary, since they repeat; numbers plainly, since measured ones do
+    not.
 
     A dictionary of measured numbers costs half of the whole write and is given up when it is full.
     """
@@ -50,17 +51,17 @@ def layout(schema: pa.Schema) -> "WriterProperties":
 
 
 def file_bytes(table: "DeltaTable | None", rows: int) -> int:
-    """The size at which a new file begins, for a table that gets `rows` rows more."""
+    """Return the size at which a new file begins, for a table that gets `rows` rows more."""
     return max(SMALLEST, (stored_bytes(table) + rows * _ROW_BYTES) // FILES)
 
 
 def stored_bytes(table: "DeltaTable | None") -> int:
-    """Bytes of a table's files."""
+    """Return bytes of a table's files."""
     return 0 if table is None else sum(pa.table(table.get_add_actions()).column("size_bytes").to_pylist())
 
 
 def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
-    """Paths of the Parquet leaves below a column that hold text."""
+    """Yield paths of the Parquet leaves below a column that hold text."""
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
         yield path
     elif pa.types.is_map(kind):
@@ -74,7 +75,7 @@ def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
 
 
 def with_buckets(rows: pa.Table) -> pa.Table:
-    """The rows with the bucket of their training run as a column more."""
+    """Return the rows with the bucket of their training run as a column more."""
     runs = pc.fill_null(rows.column(SCOPE), "").combine_chunks().dictionary_encode()
     of_words = np.array([0, *(bucket_of(run) for run in runs.dictionary.to_pylist())], dtype=np.int32)
     return rows.append_column(BUCKET_COLUMN, pa.array(of_words[runs.indices.to_numpy() + 1]))

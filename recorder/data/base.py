@@ -27,7 +27,7 @@ class Examples:
         return len(self.targets)
 
     def take(self, index: Tensor) -> "Examples":
-        """The examples at these positions."""
+        """Return the examples at these positions."""
         return Examples(self.inputs[index], self.targets[index])
 
 
@@ -72,6 +72,6 @@ def share_of(data: DataSet, *, samples: int, held: int, generator: torch.Generat
 
 
 def standardized(inputs: Tensor) -> Tensor:
-    """Inputs with mean 0 and standard deviation 1 over all elements, float32."""
+    """Scale inputs to mean 0 and standard deviation 1 over all elements, float32."""
     values = inputs.to(torch.float32)
     return (values - values.mean()) / values.std()

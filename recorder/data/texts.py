@@ -31,7 +31,7 @@ def _topics() -> Examples:
 
 @cache
 def _names() -> Examples:
-    """Every k-th character of each category, at most 600, so that categories weigh alike and scripts mix."""
+    """Return every k-th character of each category, at most 600, so that categories weigh alike and scripts mix."""
     rows, targets = [], []
     for number, category in enumerate(_CATEGORIES):
         found = [chr(c) for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)) == category]

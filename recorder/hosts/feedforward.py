@@ -8,7 +8,7 @@ from recorder.hosts.spec import HostSpec
 
 
 def _linear_block(inputs: int, spec: HostSpec) -> nn.Sequential:
-    """One block from `inputs` features to the host's width."""
+    """Return one block from `inputs` features to the host's width."""
     linear = initialize(nn.Linear(inputs, spec.width), spec.init_gain)
     parts = [("linear", linear), *norm_of(spec, spec.width, image=False), ("activation", activation_of(spec))]
     if spec.dropout:
@@ -35,7 +35,7 @@ class MLP(nn.Module):
         return logits
 
     def sites(self) -> tuple[str, ...]:
-        """Paths of the blocks after which a kernel can be grafted."""
+        """Return paths of the blocks after which a kernel can be grafted."""
         return numbered(len(self.blocks))
 
 
@@ -71,7 +71,7 @@ class CNN(nn.Module):
         return logits
 
     def sites(self) -> tuple[str, ...]:
-        """Paths of the blocks after which a kernel can be grafted."""
+        """Return paths of the blocks after which a kernel can be grafted."""
         return numbered(len(self.blocks))
 
 
@@ -119,5 +119,5 @@ class Residual(nn.Module):
         return logits
 
     def sites(self) -> tuple[str, ...]:
-        """Paths of the blocks after which a kernel can be grafted."""
+        """Return paths of the blocks after which a kernel can be grafted."""
         return numbered(len(self.blocks))

@@ -42,7 +42,7 @@ class Recurrent(nn.Module):
         return logits
 
     def sites(self) -> tuple[str, ...]:
-        """Paths of the blocks after which a kernel can be grafted."""
+        """Return paths of the blocks after which a kernel can be grafted."""
         return numbered(len(self.blocks))
 
 
@@ -80,5 +80,5 @@ class Transformer(nn.Module):
         return logits
 
     def sites(self) -> tuple[str, ...]:
-        """Paths of the blocks after which a kernel can be grafted."""
+        """Return paths of the blocks after which a kernel can be grafted."""
         return numbered(len(self.blocks))

@@ -22,7 +22,7 @@ def fitting(layout: Layout) -> tuple[Kernel, ...]:
 
 
 def site_of(output: Tensor) -> Site:
-    """The site that a block's output tensor makes: [B, C], [B, T, C] or [B, C, H, W]."""
+    """Return the site that a block's output tensor makes: [B, C], [B, T, C] or [B, C, H, W]."""
     if output.ndim == 2:
         return Site(Layout.VECTOR, output.shape[1])
     if output.ndim == 3:

@@ -25,7 +25,7 @@ class Machine:
         self.cpu_percent = 0.0
 
     def hardware(self) -> pb.HardwareContext:
-        """The CPU as a HardwareContext; what the machine does not tell (a temperature in a container) is left out."""
+        """Return the CPU as a HardwareContext; what the machine does not tell (a temperature in a container) is left out."""
         memory = psutil.virtual_memory()
         self.cpu_percent = psutil.cpu_percent(None) or self.cpu_percent
         context = pb.HardwareContext(
@@ -63,7 +63,7 @@ class Health:
         self._spans.append(span)
 
     def observe_latency(self, hook_latency_ms: float) -> None:
-        """A measured step that cost more than its budget is a breach of the recorder's own service level."""
+        """Count a breach of the recorder's own service level if a measured step cost more than its budget."""
         self.breaches += hook_latency_ms > LATENCY_BUDGET_MS
 
     def _indicators(self, losses_finite: bool) -> Mapping[str, str]:
@@ -76,7 +76,7 @@ class Health:
         }
 
     def weatherlight(self, run_id: str, now_ns: int, *, losses_finite: bool) -> pb.TelemetryPacket:
-        """One health report of the recorder's process."""
+        """Return one health report of the recorder's process."""
         self._count += 1
         self._machine.hardware()
         indicators = self._indicators(losses_finite)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 def log_ratio(control: float, treated: float) -> float:
-    """ln(control / treated): positive where the graft helped; NaN where either is not a positive finite number."""
+    """ln(control / treated): positive where the graft helped; NaN if either is not a positive finite number."""
     usable = math.isfinite(control) and math.isfinite(treated) and control > 0 and treated > 0
     return math.log(control / treated) if usable else math.nan
 
@@ -26,7 +26,7 @@ class Outcome:
 
     @property
     def uplift(self) -> float:
-        """u = ln(control loss / treated loss) on the validation split; NaN where the treated one is not finite."""
+        """u = ln(control loss / treated loss) on the validation split; NaN if the treated one is not finite."""
         return log_ratio(self.control_loss, self.treated_loss)
 
 

@@ -43,5 +43,5 @@ SNAPSHOTS: Final = MappingProxyType(
 
 
 def snapshot(name: str) -> dict[str, int]:
-    """The registry `name` as `{key: index}` from index 1."""
+    """Return the registry `name` as `{key: index}` from index 1."""
     return {key: index for index, key in enumerate(SNAPSHOTS[name], start=1)}

@@ -42,7 +42,7 @@ _BY_SUFFIX: Final[Mapping[str, str]] = {  # Hugging Face wraps these functions i
 
 
 def module_activation(module: nn.Module) -> str | None:
-    """Name of the activation that this module is, or None where it is not one."""
+    """Name of the activation that this module is, or None if it is not one."""
     return MODULES.get(type(module)) or _BY_SUFFIX.get(type(module).__name__)
 
 

@@ -41,7 +41,7 @@ Own = TypeVar("Own", bound=_Noting)
 
 
 def guarded(method: Callable[Concatenate[Own, Arguments], Result]) -> Callable[Concatenate[Own, Arguments], Result | None]:
-    """A method that runs inside of the user's loop: what it raises is noted in `self.faults`, and it returns None."""
+    """Return a method that runs inside of the user's loop: what it raises is noted in `self.faults`, and it returns None."""
 
     @wraps(method)
     def safe(self: Own, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result | None:

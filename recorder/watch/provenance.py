@@ -37,7 +37,7 @@ class Trace:
     inside: int = 0
 
     def call(self, path: str, sources: dict[str, bool]) -> None:
-        """A layer is called with what these sources made."""
+        """Note that a layer is called with what these sources made."""
         for source, residual in sources.items():
             self.edges[source, path] = self.edges.get((source, path), True) and residual
         if path not in self.calls:
@@ -121,7 +121,7 @@ class Provenance(TorchFunctionMode):
 
 
 def fresh(trace: Trace, output: Any) -> Any:
-    """A layer that returns its input itself (dropout in eval mode) gets a view, so that the input keeps its own origins.
+    """Return a layer that returns its input itself (dropout in eval mode) gets a view, so that the input keeps its own origins.
 
     Not where a view is another thing to work with: without gradients (it may not be written to later), sparse, a subclass.
     """

@@ -37,7 +37,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation and the layer that feeds it (None where it acts on the model's input)."""
+    """An activation and the layer that feeds it (None if it acts on the model's input)."""
 
     activation_id: str
     type: str
@@ -63,7 +63,7 @@ class Topology:
     connections: tuple[Connection, ...]
 
     def joined(self, earlier: "Topology", same: Set[str]) -> "Topology":
-        """This topology, and what an earlier one knows besides: of the modules `same`, which are still the ones that it saw."""
+        """Join this topology with an earlier one, as far as that saw the modules `same`, which are still there."""
         new, edges = {layer.layer_id for layer in self.layers}, {(e.source, e.target) for e in self.connections}
         layers = self.layers + tuple(e for e in earlier.layers if e.layer_id in same and e.layer_id not in new)
         known, ids = {layer.layer_id for layer in layers}, {a.activation_id for a in self.activations}
@@ -74,7 +74,7 @@ class Topology:
 
 
 def is_code(module: nn.Module) -> bool:
-    """Whether a call of this module runs what `torch.compile` made."""
+    """Return whether a call of this module runs what `torch.compile` made."""
     return isinstance(module, OptimizedModule) or is_compiled(module)
 
 

@@ -25,7 +25,7 @@ class Numbers(NamedTuple):
 
 
 def total_norm(values: Mapping[int, float], keys: Iterable[int]) -> float | None:
-    """L2 norm over those of `keys` that are known; None where none is."""
+    """L2 norm over those of `keys` that are known; None if none is."""
     total = None
     for key in keys:
         value = values.get(key)
@@ -55,7 +55,7 @@ def norms(tensors: Sequence[Tensor]) -> list[float]:
 
 
 def _dense(gradient: Tensor) -> Tensor:
-    """The values of a sparse gradient (summed where an index repeats), or the gradient itself."""
+    """Return the values of a sparse gradient (summed where an index repeats), or the gradient itself."""
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
@@ -72,7 +72,7 @@ class Sampler:
         self._before, self._now = self._buffers(), self._buffers()
 
     def fits(self, parameters: Sequence[Tensor]) -> bool:
-        """Whether this sampler still reads these very parameters, in the memory where they lie now."""
+        """Return whether this sampler still reads these very parameters, in the memory where they lie now."""
         there = [p for p in parameters if p.numel()]
         return list(map(id, there)) == self.ids and [p.data_ptr() for p in there] == self._pointers
 
@@ -106,7 +106,7 @@ class Sampler:
         return self._now[:count]
 
     def gradients(self) -> list[Tensor | None]:
-        """Per parameter: the same elements of its gradient; None where it has none, or a sparse one."""
+        """Per parameter: the same elements of its gradient; None if it has none, or a sparse one."""
         pairs = zip(self.parameters, self.strides, strict=True)
         return [None if p.grad is None or p.grad.is_sparse else p.grad.reshape(-1)[::stride].clone() for p, stride in pairs]
 
@@ -115,7 +115,7 @@ Parameters = tuple[list[Tensor], list[Tensor]]
 
 
 class _UntrainedNorms:
-    """Norms of weights that no optimizer moves, computed again only where they were written to.
+    """Norms of weights that no optimizer moves, computed again only if they were written to.
 
     A version counter shows that, but for writes past autograd (`p.data.mul_`): those show in sampled elements.
     """
@@ -234,7 +234,7 @@ class Updates:
         self.cost_ns += time.perf_counter_ns() - started
 
     def numbers(self) -> Numbers:
-        """The step's norms, once the optimizer is done. Without a backward, only the weights of others are known."""
+        """Return the step's norms, once the optimizer is done. Without a backward, only the weights of others are known."""
         trained, others = (self._trained, self._others) if self._taken else self._weights_now()
         unmoved = self._untrained_norms.norms(others)
         if not self._taken:

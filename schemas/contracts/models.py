@@ -13,7 +13,7 @@ _JSON_TYPES: Final = ((pa.types.is_boolean, "boolean"), (pa.types.is_integer, "i
 
 
 def pandera_schema(table: Table) -> Any:
-    """Schema of a `polars_frame` of stored rows: types, nullability, ranges, one row a key. Collect a LazyFrame first."""
+    """Return the schema of a `polars_frame` of stored rows: types, nullability, ranges, one row a key. Not for a LazyFrame."""
     return schema_of(table.declared)
 
 

@@ -65,5 +65,5 @@ REJECT_SCHEMA: Final[pa.Schema] = pa.schema([(column.name, column.type) for colu
 
 
 def declared_rejects(name: str) -> DeclaredTable:
-    """The declaration of the rejects table `name`; one record may be rejected for several reasons."""
+    """Return the declaration of the rejects table `name`; one record may be rejected for several reasons."""
     return DeclaredTable(name, REJECT_COLUMNS, shown=("file", "position"))

@@ -22,7 +22,7 @@ from schemas.errors import ContractError
 
 
 def extension_of(name: str, folder: Folder) -> str:
-    """The extension that says a file's format. Raises ContractError where the folder does not take it."""
+    """Return the extension that says a file's format. Raises ContractError if the folder does not take it."""
     found = folder.extension(name)
     if found is None:
         raise ContractError(f"{name}: {folder.path} expects one of {', '.join(folder.extensions)}; rename or move the file")
@@ -101,7 +101,7 @@ def _decode_parts(fresh: Callable[[], Collector], decode: Callable[[Collector, C
 def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:
     """Contract rows of serialized SystemStatePackets, as offline but with export_digest and position NULL.
 
-    Raises ContractError where a packet is bad.
+    Raises ContractError if a packet is bad.
     """
     collector = Collector(FOLDERS["tolaria/system_state"], "", "")
     origin = Origin(np.arange(len(packets), dtype=np.int64), packets)

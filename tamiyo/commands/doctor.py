@@ -97,7 +97,7 @@ def _prune(dagster_home: Path, keep_days: int) -> Result:
 
 
 def lineage(build_id: BuildId = None, home: Home = None) -> Result:
-    """The chain from export files to a bundle."""
+    """Return the chain from export files to a bundle."""
     from lake.builds import builds, chain, whole_build_id
 
     where = resolve(home=home).home

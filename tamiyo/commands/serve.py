@@ -80,7 +80,7 @@ def serve(
 
 
 def _landing_root(settings: Settings) -> Path:
-    """The exports root to land in: never the committed sample."""
+    """Return the exports root to land in: never the committed sample."""
     if settings.exports_are_sample:
         return DEFAULT_EXPORTS.absolute()
     if settings.exports.resolve() == SAMPLE.resolve():

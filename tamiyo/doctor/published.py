@@ -98,7 +98,7 @@ def _bundle_damage(path: Path) -> str | None:
 
 
 def examine_warehouse(home: Path, tables: TableStore, *, repair: bool) -> Iterator[Finding]:
-    """Views that can't be read any more: files gone, or the home moved."""
+    """Report views that can't be read any more: files gone, or the home moved."""
     path = home / warehouse.WAREHOUSE
     if not path.exists():
         return
@@ -111,7 +111,7 @@ def examine_warehouse(home: Path, tables: TableStore, *, repair: bool) -> Iterat
 
 
 def _unreadable(path: Path) -> str | None:
-    """What a reader of the warehouse runs into, or None."""
+    """Return what a reader of the warehouse runs into, or None."""
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
             rows = connection.execute("SELECT table_schema, table_name FROM information_schema.tables").fetchall()

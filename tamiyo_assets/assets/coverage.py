@@ -108,12 +108,12 @@ def refresh_coverage(tables: TableStore, versions: Versions) -> Iterator[tuple[i
 
 
 def _increments(tables: TableStore) -> Increments:
-    """What each run was counted from, and whether `coverage.history` has that count."""
+    """Return what each run was counted from, and whether `coverage.history` has that count."""
     return Increments("coverage", tables, COVERAGE_TABLES)
 
 
 def _known(increments: Increments) -> dict[str, dict[str, Any]]:
-    """The record of each run; one of an earlier version, which says nothing of history, is none."""
+    """Return the record of each run; one of an earlier version, which says nothing of history, is none."""
     return {run: made for run, made in increments.load().items() if isinstance(made, dict)}
 
 
@@ -135,7 +135,7 @@ def note_history(tables: TableStore, rebuild: str) -> None:
 
 
 def _counted(tables: TableStore, batch: list[str]) -> dict[str, pa.Table]:
-    """The coverage tables of some runs."""
+    """Return the coverage tables of some runs."""
     from gnn.coverage.counts import by_family, by_key, marks_in, mask_columns
     from gnn.coverage.gaps import gaps
     from gnn.join.tables import PacketIndex

@@ -85,7 +85,7 @@ def features(
 
 
 def feature_increments(tables: TableStore) -> Increments:
-    """The record of which inputs each run's features were made from."""
+    """Return the record of which inputs each run's features were made from."""
     return Increments("features", tables, FEATURE_TABLES)
 
 
@@ -119,7 +119,7 @@ class FeatureBuild:
             yield done, len(stale)
 
     def _stale(self, known: Mapping[str, Any]) -> list[str]:
-        """Runs whose inputs are not those that are known."""
+        """Return runs whose inputs are not those that are known."""
         from gnn.join.inputs import Reach
 
         runs = [run for run in self._runs if run in known]
@@ -128,7 +128,7 @@ class FeatureBuild:
         return [run for run in self._runs if run not in now or now[run] != known[run]["inputs"]]
 
     def _digests(self, runs: Sequence[str], reaches: Sequence["Reach"]) -> list[str]:
-        """One digest (hex) a run of all that its features read: own rows, other systems' rows, code."""
+        """Return one digest (hex) a run of all that its features read: own rows, other systems' rows, code."""
         found = []
         for run, others in zip(runs, self._timed.digests(reaches), strict=True):
             own = {name: version.run(run).digest for name, version in self._own.items()}
@@ -155,7 +155,7 @@ class FeatureBuild:
         return {run: vars(reaches[run]) | {"inputs": digest} for run, digest in zip(batch, digests, strict=True)}
 
     def _without_gone(self, known: dict[str, Any], gone: list[str]) -> dict[str, Any]:
-        """What is left of the record once the rows of runs that are gone are removed."""
+        """Return what is left of the record once the rows of runs that are gone are removed."""
         if not gone:
             return known
         for name in FEATURE_TABLES:
@@ -172,7 +172,7 @@ class FeatureBuild:
 
 
 def _timed(tables: TableStore, name: str) -> pa.Table:
-    """A table of another system; of metrics, the one that the join reads."""
+    """Return a table of another system; of metrics, the one that the join reads."""
     if name != "telemetry.metric":
         return tables.read(name)
     from gnn.join.derived import CONSERVATIVE

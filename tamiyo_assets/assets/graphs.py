@@ -118,7 +118,7 @@ class GraphBuild:
             self._drop_older(chosen)
 
     def _stale(self, wanted: Mapping[str, str], known: Mapping[str, str]) -> set[str]:
-        """Runs whose features, registry indices or code differ from those that they were encoded with."""
+        """Return runs whose features, registry indices or code differ from those that they were encoded with."""
         from gnn.encode.held import index_digests
 
         self._held = self._read_held()
@@ -130,7 +130,7 @@ class GraphBuild:
         return hashlib.sha256(f"{code_version()} {features} {indices}".encode()).hexdigest()
 
     def _holds(self, bucket: str, digest: str | None, runs: Sequence[str]) -> bool:
-        """Whether the current shard of a bucket is sound and holds exactly those runs."""
+        """Return whether the current shard of a bucket is sound and holds exactly those runs."""
         shard = self._open(bucket, digest)
         return shard is not None and shard.run_ids == sorted(runs)
 
@@ -182,7 +182,7 @@ class GraphBuild:
             yield encode_all(joined, Vocabularies(self._registries)), held_keys(joined)
 
     def _known(self) -> dict[str, str]:
-        """What each run was encoded with, as of the last build of this dataset."""
+        """Return what each run was encoded with, as of the last build of this dataset."""
         try:
             found = json.loads((self._graphs / "inputs.json").read_bytes())
         except (FileNotFoundError, ValueError):
@@ -231,7 +231,7 @@ class GraphBuild:
 
 
 def _stretches(runs: Sequence[str], sound: set[str]) -> Iterator[tuple[bool, list[str]]]:
-    """Runs cut where they change between sound ones, which can be copied, and others."""
+    """Cut runs into stretches that are sound, which can be copied, and others."""
     stretch: list[str] = []
     for run in runs:
         if stretch and (run in sound) != (stretch[-1] in sound):
@@ -254,7 +254,7 @@ def _consecutive(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _newest(home: Path, digest: str) -> dict[str, dg.MetadataValue]:
-    """A picture of the newest packet's graph."""
+    """Return a picture of the newest packet's graph."""
     from gnn.graph.dataset import GraphDataset
     from gnn.graph.picture import picture_of
 

@@ -43,7 +43,7 @@ def picture_metadata(
 
 
 def _digest_of(path: Path) -> str | None:
-    """The digest that a published picture was drawn from; None if there is no readable picture."""
+    """Return the digest that a published picture was drawn from; None if there is no readable picture."""
     from PIL import Image
 
     try:
@@ -55,14 +55,14 @@ def _digest_of(path: Path) -> str | None:
 
 
 def _with_text(png: bytes, key: str, value: str) -> bytes:
-    """The PNG with a text chunk behind its header."""
+    """Return the PNG with a text chunk behind its header."""
     chunk = b"tEXt" + key.encode("latin-1") + b"\0" + value.encode("latin-1")
     framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     return png[:_SIGNATURE_AND_HEADER] + framed + png[_SIGNATURE_AND_HEADER:]
 
 
 def _thumbnail(path: Path) -> str | None:
-    """The widest copy of a picture that stays under the bound, in few colours, as base64; None if none does."""
+    """Return the widest copy of a picture that stays under the bound, in few colours, as base64; None if none does."""
     from PIL import Image
 
     with Image.open(path) as opened:

@@ -61,11 +61,11 @@ def check_result(
 
 
 def named_runs(runs: Sequence[str]) -> str:
-    """The first runs by name, and how many there are."""
+    """Return the first runs by name, and how many there are."""
     more = f" and {len(runs) - _RUNS_NAMED} more" if len(runs) > _RUNS_NAMED else ""
     return ", ".join(runs[:_RUNS_NAMED]) + more
 
 
 def time_of(nanoseconds: int) -> str:
-    """A time in ns since 1970 as UTC in ISO 8601, to the second."""
+    """Return a time in ns since 1970 as UTC in ISO 8601, to the second."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="seconds")

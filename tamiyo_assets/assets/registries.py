@@ -131,7 +131,7 @@ def registries_directory(home: Path) -> Path:
 
 
 def registry_rows(current: Registries, name: str) -> pa.Table:
-    """The registry as rows (key, index, retired), by index."""
+    """Return the registry as rows (key, index, retired), by index."""
     registry = current[name]
     retired = set(registry.retired)
     ordered = sorted(registry.entries.items(), key=lambda entry: entry[1])

@@ -106,7 +106,7 @@ class Reporter:
         self._versions = versions
 
     def table(self, version: TableVersion, metadata: Mapping[str, Any] | None = None) -> dg.MaterializeResult[None]:
-        """The result of a table: rows, and which training runs changed since the versions were last published."""
+        """Return the result of a table: rows, and which training runs changed since the versions were last published."""
         found: dict[str, Any] = {ROWS: version.rows}
         if version.runs:
             changed = self._versions.changed_runs(version)
@@ -138,7 +138,7 @@ class Reporter:
         yield from self.schema(name)
 
     def asset(self, key: dg.AssetKey, data_version: str, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
-        """The result of an asset whose content has that data version.
+        """Return the result of an asset whose content has that data version.
 
         Metadata of a result is stored with the step's output and with the materialization; given to the context, only there.
         """

@@ -76,7 +76,7 @@ def optional_gaps(settings: ResourceParam[Settings], tables: ResourceParam[Table
 
 
 def _shortfalls(tables: TableStore, low: Sequence["Shortfall"], how: str) -> list[Problem]:
-    """One problem for each key or family, with the systems that should have sent it and since when it is missing."""
+    """Return one problem for each key or family, with the systems that should have sent it and since when it is missing."""
     from gnn.coverage.shortfalls import explained
 
     if not low:

@@ -83,7 +83,7 @@ def freshness_hours() -> float:
 
 
 def holds_sample(home: Path) -> bool:
-    """Whether what arrived in a home is the committed sample."""
+    """Return whether what arrived in a home is the committed sample."""
     path = home / ORIGIN
     return path.exists() and read_object(path, StorageError).get("sample") is True
 
@@ -118,7 +118,7 @@ def _told(home: Path) -> tuple[OpenAlert, ...]:
 
 
 def _alert(check: CheckState) -> OpenAlert:
-    """A failed check as an alert."""
+    """Return a failed check as an alert."""
     system = check.system or check.asset.partition("/")[0]
     return OpenAlert(
         asset=check.asset,
@@ -153,7 +153,7 @@ def _norms(home: Path) -> tuple[Norm, ...]:
 
 
 def _signals(tables: TableStore) -> tuple[tuple[str, float, dict[str, str]], ...]:
-    """Published telemetry: name, value, and attributes with the level of an event."""
+    """Return published telemetry: name, value, and attributes with the level of an event."""
     name = "telemetry.feature_coverage"
     rows = tables.read(name).to_pylist() if tables.exists(name) else []
     return tuple(

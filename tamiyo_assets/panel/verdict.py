@@ -92,7 +92,7 @@ def _of_runs(data: PanelData) -> Iterator[Problem]:
 
 
 def _of_gaps(gaps: Iterable[Gap], runs: int) -> Iterator[Problem]:
-    """One problem for all mandatory keys that one system leaves out in one way."""
+    """Yield one problem for all mandatory keys that one system leaves out in one way."""
     grouped: dict[tuple[str, str], list[Gap]] = {}
     for gap in gaps:
         kind = gap.reason.partition(":")[0]

@@ -37,7 +37,7 @@ class Reading:
 
     @classmethod
     def of(cls, count: int) -> "Reading":
-        """That of a chunk of `count` rows before any is looked at."""
+        """Return that of a chunk of `count` rows before any is looked at."""
         return cls(np.zeros(count, np.bool_), np.zeros(count, np.bool_))
 
     def suspect(self, rows: Rows, mask: Mask) -> None:
@@ -51,13 +51,13 @@ class Reading:
             self.doubts[rows[mask]] = True
 
     def drift(self) -> dict[str, int]:
-        """Times that each undeclared key occurs in rows that are no suspects."""
+        """Count how often each undeclared key occurs in rows that are not suspect."""
         counts = {name: sum(int((~self.suspects[rows]).sum()) for rows in found) for name, found in self.extras.items()}
         return {name: count for name, count in counts.items() if count}
 
 
 def to_record_batch(inferred: InferredSchema, table: pa.Table, reading: Reading) -> pa.RecordBatch:
-    """The batch of the messages in `table`, one a row."""
+    """Return the batch of the messages in `table`, one a row."""
     rows = np.arange(table.num_rows, dtype=np.int64)
     columns = {name: _one_chunk(table.column(name)) for name in table.column_names}
     arrays = _fields(inferred, columns, rows, reading)
@@ -97,7 +97,7 @@ def _fields(inferred: InferredSchema, columns: dict[str, pa.Array], rows: Rows, 
 def _field(
     inferred: InferredSchema, one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading
 ) -> pa.Array:
-    """One field: a map, a nested message, a list of either or of strings, or a scalar with its default where it is absent."""
+    """Return one field: a map, a nested message, a list of either or of strings, or a scalar with its default if absent."""
     if one.name in inferred.maps:
         return _map(one, kind, array, rows, reading)
     if one.name in inferred.nested:
@@ -137,7 +137,7 @@ def _messages(inner: InferredSchema, kind: pa.DataType, array: pa.Array, rows: R
 
 
 def _map(one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """An object with the keys that were learned as a map, entries in order of their keys."""
+    """Return an object with the keys that were learned as a map, entries in order of their keys."""
     names = [child.name for child in array.type]
     size = len(array)
     valid = np.zeros((size, len(names)), np.bool_)
@@ -154,7 +154,7 @@ def _map(one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, r
 
 
 def _map_items(value: FieldDescriptor, array: pa.Array, valid: Mask, owners: Rows, reading: Reading) -> pa.Array:
-    """Values of the entries in order of (row, key)."""
+    """Return values of the entries in order of (row, key)."""
     count = valid.shape[1]
     if value.type == FieldDescriptor.TYPE_STRING:
         flat = pa.concat_arrays([array.field(index) for index in range(count)]) if count else pa.array([], pa.string())

@@ -70,7 +70,7 @@ class JsonReader:
                 continue
 
     def _parse(self, origin: Origin, rows: Rows, text: bytes) -> pa.Table | None:
-        """The lines under the learned schema, learning once more where that fails; None where they don't fit."""
+        """Return the lines under the learned schema, learning once more where that fails; None if they don't fit."""
         lines = origin.raws
         if len(rows) < len(origin.raws):
             lines = [origin.raw(int(row)) for row in rows]

@@ -21,12 +21,12 @@ _STRUCT: Final = "google.protobuf.Struct"
 
 
 def is_map(one: FieldDescriptor) -> bool:
-    """Whether the field is a map."""
+    """Return whether the field is a map."""
     return one.message_type is not None and bool(one.message_type.GetOptions().map_entry)
 
 
 def is_nested(one: FieldDescriptor) -> bool:
-    """Whether the field is a message of ours, or a list of them."""
+    """Return whether the field is a message of ours, or a list of them."""
     return one.message_type is not None and not is_map(one) and one.message_type.full_name not in (TIMESTAMP, _STRUCT)
 
 
@@ -64,7 +64,7 @@ class InferredSchema:
         return one.message_type is not None and one.message_type.full_name == _STRUCT
 
     def key(self, name: str) -> str:
-        """The JSON key under which the field is expected."""
+        """Return the JSON key under which the field is expected."""
         return str(self.fields[name].json_name) if self.camel else name
 
     def learn(self, value: Any) -> None:

@@ -109,7 +109,8 @@ def _command(collector: Collector, batch: pa.RecordBatch, origin: Origin, payloa
 
 
 def _rollback(payload: bytes) -> tuple[str, bool]:
-    """The command's rollback Struct as canonical JSON, and whether it held numbers that are not finite; these are left out.
+    """Return the command's rollback Struct as canonical JSON, and whether it held numbers that are not finite; these are left
+    out.
 
     A Struct is the one message that Arrow can't hold.
     """
@@ -119,7 +120,7 @@ def _rollback(payload: bytes) -> tuple[str, bool]:
 
 
 def _plain(value: Any, non_finite: list[float]) -> Any:
-    """A Struct, a list or a value of one in plain Python."""
+    """Return a Struct, a list or a value of one in plain Python."""
     if isinstance(value, Struct):
         items = {key: _plain(item, non_finite) for key, item in value.fields.items()}
         return {key: items[key] for key in items if not _is_non_finite(value.fields[key])}

@@ -12,7 +12,7 @@ Monitor = dict[str, Any]
 
 
 def monitor_columns(graph: Plain) -> tuple[dict[str, Any], list[BadRecord]]:
-    """Columns `monitors`, `monitor_thresholds` and the capabilities of urza.blueprint, and the entries that are bad.
+    """Return columns `monitors`, `monitor_thresholds` and the capabilities of urza.blueprint, and the entries that are bad.
 
     A seed is given by its id or, where the record says by_seed_index, by its index in decimal.
     """

@@ -66,7 +66,7 @@ def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | 
 
 
 def _damaged(message: str, payloads: Sequence[bytes], rows: Sequence[int]) -> dict[int, str]:
-    """The rows that do not parse on their own, which costs far less than a batch for each."""
+    """Return the rows that do not parse on their own, which costs far less than a batch for each."""
     found: dict[int, str] = {}
     parse = message_class(message).FromString
     for row in rows:

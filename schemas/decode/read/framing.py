@@ -66,7 +66,7 @@ def prefix_of(extension: str) -> Prefix:
 
 
 def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts, likely: Accepts | None = None) -> Iterator[Chunk]:
-    """Records of the file in chunks bounded in number and bytes.
+    """Yield records of the file in chunks bounded in number and bytes.
 
     Where a length prefix leads nowhere, reading goes on at the next place from which two records in a row, or the file's last,
     are accepted; what lies between is one bad piece.
@@ -141,7 +141,7 @@ def _zeros(data: Buffer, position: int, after: int) -> Frame:
 
 
 def _broken(data: mmap.mmap, position: int, length: int, start: int) -> Frame:
-    """The rest of the file from a record that it does not hold whole; at most 1 MiB of it is kept."""
+    """Return the rest of the file from a record that it does not hold whole; at most 1 MiB of it is kept."""
     rest = len(data) - position
     kept = "" if rest <= TAIL_KEPT else f"; the first {TAIL_KEPT} of {rest} bytes are kept"
     raw = data[position : position + TAIL_KEPT]
@@ -166,7 +166,7 @@ def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accep
 def find_record(
     data: Buffer, first: int, end: int, prefix: Prefix, limits: Limits, accepts: Accepts, likely: Accepts | None = None
 ) -> int | None:
-    """Offset in first..end of the next record that is accepted and followed by another, or by `end`; None where there is none.
+    """Offset in first..end of the next record that is accepted and followed by another, or by `end`; None if there is none.
 
     `likely`: what is enough of the record that follows (None: that it is accepted too). Looks at `limits.resync_bytes` offsets
     at most, and parses at most 16 times that many bytes.

@@ -39,7 +39,7 @@ class UnreadableText(ValueError):
 
 
 def read_lines(path: Path, extension: str, limits: Limits) -> Iterator[Chunk]:
-    """Lines that are not blank, numbered from 1, in chunks.
+    """Yield lines that are not blank, numbered from 1, in chunks.
 
     A line that is too long, zeros beside a record, and a stretch that can't be unpacked are bad pieces; such a stretch counts
     as one line. A byte order mark at the start of a line is dropped.
@@ -133,7 +133,7 @@ class _Splitter:
             self.size += len(line)
 
     def _without_zeros(self, line: bytes) -> bytes:
-        """A line without the zeros before and after its record: the unused part of a preallocated file, which is one piece."""
+        """Return a line without the zeros around its record: the unused part of a preallocated file, in one piece."""
         inner = line.strip(b"\0")
         message = f"expected text, found {len(line) - len(inner)} zero bytes"
         zeros = line[: len(line) - len(line.lstrip(b"\0"))] or line[len(line.rstrip(b"\0")) :]
@@ -147,7 +147,7 @@ class _Splitter:
         self.chunk.bad.append(Frame(self.number, b"", reason, message))
 
     def close(self) -> None:
-        """The last line, which may lack its newline."""
+        """Yield the last line, which may lack its newline."""
         if self.skipped:
             self._finish_skip()
         elif self.pending:
@@ -180,7 +180,7 @@ def _plain(path: Path) -> Iterator[bytes | Damage]:
 
 
 def _unpacked(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Damage]:
-    """Unpacked pieces, gathered into blocks. Raises UnreadableText where they become too much."""
+    """Unpacked pieces, gathered into blocks. Raises UnreadableText if they become too much."""
     packed, total = path.stat().st_size, 0
     if not packed:
         return
@@ -215,7 +215,7 @@ def _check_unpacked(total: int, packed: int, limits: Limits) -> None:
 
 
 def _not_text(error: UnicodeError) -> tuple[str, int]:
-    """What stands for bytes that are no character."""
+    """Return what stands for bytes that are no character."""
     return _NO_TEXT, error.end if isinstance(error, UnicodeDecodeError) else 0
 
 

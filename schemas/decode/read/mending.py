@@ -19,7 +19,8 @@ _MESSAGE: Final = "expected a record, found bytes that are none; good records fo
 
 @lru_cache(maxsize=64)
 def acceptor(folder: Folder, with_key: bool = True) -> Callable[[bytes], bool]:
-    """Whether bytes are surely a record of the folder: they parse, have its key, and hold nothing undeclared at any depth.
+    """Return whether bytes are surely a record of the folder: they parse, have its key, and hold nothing undeclared at any
+    depth.
 
     Without its key they may still be one, beside another.
     """
@@ -43,7 +44,7 @@ def acceptor(folder: Folder, with_key: bool = True) -> Callable[[bytes], bool]:
 
 
 def _accepts_envelope(raw: bytes) -> bool:
-    """Whether bytes are an envelope around a record of the contract that its message type names."""
+    """Return whether bytes are an envelope around a record of the contract that its message type names."""
     try:
         envelope = message_class(ENVELOPE).FromString(raw)
     except DecodeError:
@@ -71,7 +72,7 @@ def _is_set(message: Any, field: str) -> bool:
 
 
 def mend(chunk: Chunk, errors: dict[int, str], folder: Folder, extension: str, limits: Limits) -> Chunk | None:
-    """The chunk with the records that hide in its bad stretches; None where there are none to be found."""
+    """Return the chunk with the records that hide in its bad stretches; None if there are none to be found."""
     accepts = acceptor(folder)
     likely = acceptor(folder, with_key=False)
     stretches = _stretches(chunk, set(errors), accepts)
@@ -127,7 +128,7 @@ class _Search:
         self._limits, self._accepts, self._budget = limits, accepts, limits.resync_bytes
 
     def recover(self, chunk: Chunk, first: int, last: int, tail: Frame | None, mended: Chunk) -> bool:
-        """Add to `mended` what hides in rows first..last and the broken piece after them; False where nothing does.
+        """Add to `mended` what hides in rows first..last and the broken piece after them; False if nothing does.
 
         A record that lost bytes took as many from the one after it: the search begins shortly before the stretch.
         """

@@ -105,7 +105,7 @@ def _gzip_member(data: Buffer, start: int) -> Pieces:
 
 
 def _salvaged(inflate: "zlib._Decompress", pending: bytes) -> bytes:
-    """What the packed bytes give before the place at which they are damaged."""
+    """Return what the packed bytes give before the place at which they are damaged."""
     found = bytearray()
     try:
         while not inflate.eof and len(found) < _UNPACKED:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 def cell_text(value: pa.Scalar) -> str:
-    """A value as text, of one line."""
+    """Return a value as text, of one line."""
     plain = cell_json(value)
     return plain if isinstance(plain, str) else json.dumps(plain)
 
@@ -55,7 +55,7 @@ def _plain(value: pa.Scalar) -> Any:
 
 
 def _time(value: pa.Scalar, kind: pa.DataType) -> str:
-    """A time of any year in ISO 8601, a span or a time of a day with its unit."""
+    """Return a time of any year in ISO 8601, a span or a time of a day with its unit."""
     if pa.types.is_interval(kind):
         return str(value.as_py())
     number = int(value.value)

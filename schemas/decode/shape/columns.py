@@ -41,7 +41,7 @@ class Findings:
             self.non_finite.append((rows, names))
 
     def non_finite_lists(self) -> pa.Array:
-        """LIST<string> per row, names sorted; empty where everything was finite."""
+        """LIST<string> per row, names sorted; empty if everything was finite."""
         if not self.non_finite:
             return pa.ListArray.from_arrays(pa.array(np.zeros(self.rows + 1, np.int32)), pa.array([], pa.string()))
         rows = np.concatenate([r for r, _ in self.non_finite])
@@ -52,13 +52,13 @@ class Findings:
 
 
 def truth(mask: Any) -> Mask:
-    """A boolean Arrow array as NumPy, NULL as False."""
+    """Return a boolean Arrow array as NumPy, NULL as False."""
     known = pc.fill_null(mask, False) if mask.null_count else mask
     return np.asarray(known.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def null_where(array: pa.Array, mask: Mask) -> pa.Array:
-    """`array` with NULL where `mask` is set."""
+    """`array` with NULL if `mask` is set."""
     marked = np.count_nonzero(mask)
     if not marked:
         return array
@@ -68,7 +68,7 @@ def null_where(array: pa.Array, mask: Mask) -> pa.Array:
 
 
 def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """The contract column of `raw`, of the declared type; what does not fit is noted in `found`."""
+    """Return the contract column of `raw`, of the declared type; what does not fit is noted in `found`."""
     if raw.null_count == len(raw) and column.presence is not Presence.ZERO_OK:
         return nulls(len(raw), column.type)
     if column.enum_spec is not None:
@@ -88,7 +88,7 @@ def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def _lengths(text: pa.Array) -> npt.NDArray[np.int32]:
-    """Bytes of each string; what a NULL has does not matter."""
+    """Return bytes of each string; what a NULL has does not matter."""
     buffer = text.buffers()[1]
     if buffer is None or not len(text):
         return np.zeros(len(text), np.int32)
@@ -96,7 +96,7 @@ def _lengths(text: pa.Array) -> npt.NDArray[np.int32]:
 
 
 def _float(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """NaN and infinities become NULL and are named; zero is missing where the field has no presence; ranges are checked."""
+    """NaN and infinities become NULL and are named; zero is missing if the field has no presence; ranges are checked."""
     values = raw.cast(column.type, safe=False)
     numbers = values.to_numpy(zero_copy_only=False)
     missing = ~np.isfinite(numbers)
@@ -149,7 +149,7 @@ def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def _fitting(column: Column, values: pa.Array, bad: Mask, found: Findings) -> pa.Array:
-    """The values without those that do not fit, which are faults."""
+    """Return the values without those that do not fit, which are faults."""
     if column.is_time:
         message = f"{column.name}: expected nanoseconds since 1970 within 64 bits, found a time before or beyond"
         found.fault(bad, Reason.TIME_OUT_OF_RANGE, message)
@@ -176,7 +176,7 @@ def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.
 
 
 def _list(column: Column, raw: pa.Array) -> pa.Array:
-    """A bare list that is empty is missing; one inside a message that was sent is known, also when it is empty."""
+    """Return a bare list that is empty is missing; one inside a message that was sent is known, also when it is empty."""
     values = raw.cast(column.type)
     if column.presence is Presence.IMPLICIT:
         values = null_where(values, truth(pc.equal(pc.list_value_length(values), 0)))

@@ -48,7 +48,7 @@ def entry_order(rows: Ints, keys: pa.Array) -> Ints | None:
 
 
 def _alike(rows: Ints) -> bool:
-    """Whether each line of a matrix of sorted rows holds all entries of one map."""
+    """Return whether each line of a matrix of sorted rows holds all entries of one map."""
     first, last = rows[:, 0], rows[:, -1]
     return bool((first == last).all() and (first[1:] > first[:-1]).all())
 
@@ -67,7 +67,7 @@ def key_codes(rows: Ints, keys: pa.Array) -> tuple[npt.NDArray[Any], pa.Array]:
 
 
 def _width(rows: Ints, keys: pa.Array) -> int:
-    """Number of keys after which the same ones come again in the same order, up to the end; 0 if they do not.
+    """Return the number of keys after which the same ones come again in the same order, up to the end; 0 if they do not.
 
     Maps of one producer mostly have the same keys in the same order. To see this costs a tenth of encoding them all.
     """

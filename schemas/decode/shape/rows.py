@@ -20,7 +20,7 @@ _TIMES: Final = "_ns"
 
 
 def field_of(struct: Any) -> RawColumn:
-    """Reader of dotted proto paths in a record batch or a struct array; NULL where a parent message was not sent."""
+    """Reader of dotted proto paths in a record batch or a struct array; NULL if a parent message was not sent."""
 
     def read(path: str) -> pa.Array | None:
         head, _, rest = path.partition(".")
@@ -33,7 +33,7 @@ def field_of(struct: Any) -> RawColumn:
 
 
 def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, pa.Array]) -> tuple[dict[str, Any], Findings]:
-    """Every column of `table`: `derived` ones as given, the others read through `raw` and shaped."""
+    """Return every column of `table`: `derived` ones as given, the others read through `raw` and shaped."""
     found = Findings(rows)
     columns: dict[str, Any] = {}
     for column in table.columns:
