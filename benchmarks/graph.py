@@ -35,6 +35,7 @@ from schemas.features import GROUPS, NODE_TYPES, RELATIONS
 
 GOALS = {
     "offline_graphs_per_s": ("at least", 3000.0),
+    "stored_graphs_per_s": ("at least", 16000.0),
     "online_known_p50_ms": ("at most", 3.0),
     "online_new_p50_ms": ("at most", 10.0),
     "large_graph_ms": ("at most", 100.0),
@@ -82,11 +83,14 @@ def stored() -> dict[str, float]:
     whole = feature_tables(joined)
     tables = {group.table: whole[group.table].select(value_columns(group)) for group in GROUPS}
 
-    def write() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            write_shard(Path(folder), encode_all(join_of(tables), vocabularies))
+    def write(folder: str) -> None:
+        write_shard(Path(folder), encode_all(join_of(tables), vocabularies))
 
-    wall, cpu = middle([clocked(write) for _ in range(5)])
+    def written() -> tuple[float, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            return clocked(lambda: write(folder))
+
+    wall, cpu = middle([written() for _ in range(5)])
     return {"stored_graphs_per_s": joined.size / cpu, "stored_graphs_per_s_wall": joined.size / wall}
 
 

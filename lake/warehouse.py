@@ -76,7 +76,7 @@ def view_sql(connection: duckdb.DuckDBPyConnection, tables: TableStore, name: st
     files = tables.files(name)
     if files:
         paths = ", ".join(_text(str(file.resolve())) for file in files)
-        source = f"SELECT * FROM read_parquet([{paths}], union_by_name = true)"
+        source = f"SELECT * FROM read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
     else:
         columns = DERIVED[name] if name in DERIVED and not tables.exists(name) else tables.schema(name)
         empty = connection.from_arrow(columns.empty_table())

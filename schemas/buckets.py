@@ -5,7 +5,8 @@ from typing import Final
 
 BUCKETS: Final = 16
 BUCKET_COLUMN: Final = "run_bucket"
-BUCKETED: Final = frozenset({"features", "coverage"})  # schemas whose tables are laid out by it, a folder a bucket
+# schemas of derived tables that are laid out by it, a folder a bucket; so are all contract tables of training runs
+BUCKETED: Final = frozenset({"features", "coverage"})
 
 
 def bucket_of(training_run_id: str, buckets: int = BUCKETS) -> int:

@@ -13,7 +13,7 @@ from gnn.norms.ewma import EwmaTrace
 from schemas.features import GROUPS, Feature, FeatureGroup, Kind, Transform
 
 OUTPUT_CLASSES: Final = "output_classes"
-_LARGEST: Final = float(np.finfo(np.float32).max)
+_LARGEST: Final = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Layout:
         self.columns = np.array([starts[f] for f in self.numbers], dtype=np.int64)
         self.masks = np.array([masks[f] for f in self.numbers], dtype=np.int64)
         self.wide = {f: (slice(starts[f], starts[f] + f.width), masks[f]) for f in (*self.sets, *self.shares)}
-        self.neutral = np.array([[f.neutral] for f in self.numbers])
+        self.neutral = np.array([[f.neutral] for f in self.numbers], dtype=np.float32)
         kinds = [f.transform for f in self.numbers]
         self.unary = [
             (transform, slice(kinds.index(transform), kinds.index(transform) + kinds.count(transform)))
@@ -118,24 +118,20 @@ def _relative(feature: Feature, values: Floats, columns: Columns, scale: Scale) 
     return transforms.ewma(values, trace.mean[scale.packet], trace.var[scale.packet])
 
 
+_TOGETHER: Final = 8192  # elements that are encoded at once, so that what lies between raw value and channel stays in the cache
+
+
 def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: Scale) -> Encoded:
     """Encode the raw columns of one group; `log_z` features get log1p(x) (momentum x), for `gnn.graph.scale` to centre."""
     size = columns.size
     x = np.zeros((size, layout.width), dtype=np.float32)
-    if size and layout.numbers:
-        raw = np.empty((len(layout.numbers), size))
-        for place, feature in enumerate(layout.numbers):
-            raw[place] = columns.numbers[feature.name]
-        channels = _channels(layout, raw, columns, scale)
-        missing = np.isnan(raw)
-        np.minimum(channels, _LARGEST, out=channels)
-        np.maximum(channels, -_LARGEST, out=channels)
-        np.copyto(channels, layout.neutral, where=missing)
-        x[:, layout.columns] = channels.T
-        x[:, layout.masks] = ~missing.T
+    if layout.numbers:
+        relative = {row: _relative(f, columns.numbers[f.name], columns, scale) for row, f in layout.relative} if size else {}
+        for first in range(0, size, _TOGETHER):
+            _encode_numbers(x, slice(first, first + _TOGETHER), layout, columns, relative)
     for feature in layout.sets:
         (channel, mask), sets = layout.wide[feature], columns.sets[feature.name]
-        x[:, channel] = sets.multi_hot(vocabularies.registry(feature), feature.width)
+        sets.multi_hot(vocabularies.registry(feature), x[:, channel])
         x[:, mask] = sets.known
     for feature in layout.shares:
         (channel, mask), mix = layout.wide[feature], columns.shares[feature.name]
@@ -148,11 +144,18 @@ def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: 
     return Encoded(x, ids)
 
 
-def _channels(layout: Layout, raw: Floats, columns: Columns, scale: Scale) -> Floats:
-    """Transformed values, float64 [numbers, N]; NaN where missing."""
-    channels = raw.copy()
-    for transform, rows in layout.unary:
-        channels[rows] = transforms.unary(transform, raw[rows])
-    for row, feature in layout.relative:
-        channels[row] = _relative(feature, raw[row], columns, scale)
-    return channels
+def _encode_numbers(x: Singles, rows: slice, layout: Layout, columns: Columns, relative: Mapping[int, Floats]) -> None:
+    """Fill channels and masks of the numbers of some elements; `relative` holds transformed values of all elements by place."""
+    raw = np.stack([columns.numbers[feature.name][rows] for feature in layout.numbers])
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes its largest value
+        channels = raw.astype(np.float32)
+        for transform, places in layout.unary:
+            channels[places] = transforms.unary(transform, raw[places])
+        for place, values in relative.items():
+            channels[place] = values[rows]
+    missing = np.isnan(raw)
+    np.minimum(channels, _LARGEST, out=channels)
+    np.maximum(channels, -_LARGEST, out=channels)
+    np.copyto(channels, layout.neutral, where=missing)
+    x[rows, layout.columns] = channels.T
+    x[rows, layout.masks] = ~missing.T

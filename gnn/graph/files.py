@@ -21,10 +21,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gnn.coverage.counts import per_packet
 from gnn.encode.build import Featured, FeatureSet
 from gnn.graph import layout
-from gnn.join.rows import Ints, expand, offsets
+from gnn.join.rows import Bools, Ints, expand, lengths, offsets
 from lake.durable.publish import publish_dir
 from schemas.errors import FeatureError
 from schemas.features import GROUPS, NODE_TYPES, Kind, NodeType
@@ -185,9 +184,9 @@ class ShardWriter:
         if isinstance(declaration, NodeType) or edges is None:
             return names.codes[declaration.family]
         if block.name == "order":
-            return _local(np.lexsort((edges.source, edges.packet)), edges.packet, edges.ptr)
+            return _local(np.lexsort((edges.source, edges.packet)), edges.ptr, edges.ptr)
         end, node_type = (edges.source, declaration.source) if block.name == "source" else (edges.target, declaration.target)
-        return _local(end, edges.packet, features.nodes[node_type].group.ptr)
+        return _local(end, features.nodes[node_type].group.ptr, edges.ptr)
 
     def finish(self) -> tuple[Path, Header]:
         """Publish the shard as the directory of its digest, all of it or nothing; a sound one that is there already stays."""
@@ -247,9 +246,9 @@ def _raw(array: Any) -> bytes | memoryview:
     return array.data.cast("B") if array.size else b""
 
 
-def _local(numbers: Ints, packet: Ints, ptr: Ints) -> Ints:
-    """Numbers that run through the block, counted from the first of each packet's own."""
-    return numbers - ptr[packet]
+def _local(numbers: Ints, ptr: Ints, edge_ptr: Ints) -> Ints:
+    """Numbers of each packet's edges, which run through the block's `ptr`, counted from the first of the packet's own."""
+    return numbers - ptr[:-1].repeat(lengths(edge_ptr))
 
 
 def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: str) -> Iterator[Any]:
@@ -260,10 +259,10 @@ def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: s
     for begin, end in pairwise([0, *fresh.tolist(), len(counts)] if len(counts) else [0]):
         for first in range(begin, end, _TOGETHER):
             last = min(first + _TOGETHER, end)
-            lengths = counts[first, group] * width
-            stream = np.empty((last - first, int(lengths.sum())), dtype=dtype)
-            places = zip(parts, ptr[first, group].tolist(), ptr[last, group].tolist(), offsets(lengths).tolist(), strict=False)
-            for (part, top, bottom, place), length in zip(places, lengths.tolist(), strict=True):
+            values = counts[first, group] * width
+            stream = np.empty((last - first, int(values.sum())), dtype=dtype)
+            places = zip(parts, ptr[first, group].tolist(), ptr[last, group].tolist(), offsets(values).tolist(), strict=False)
+            for (part, top, bottom, place), length in zip(places, values.tolist(), strict=True):
                 if length:
                     stream[:, place : place + length] = part[top:bottom].reshape(last - first, length)
             yield stream
@@ -331,9 +330,19 @@ def _measured(features: FeatureSet) -> NDArray[Any]:
     """Elements per run and coverage key whose mask channel or id says that they are measured: int64 [R, keys]."""
     found, run_ptr = [], features.joined.states.run_ptr
     for featured in features.groups:
-        group, x, ids = featured.declaration, featured.encoded.x, featured.encoded.ids
-        channels = iter(x[:, group.value_width :].T), iter(ids.T)
-        marks = [next(channels[f.kind is Kind.CATEGORICAL]) != 0 for f in group.features]
-        if marks:
-            found.append(per_packet(np.stack(marks), featured.group.ptr[run_ptr]))
-    return np.concatenate(found).T
+        group, encoded, ptr = featured.declaration, featured.encoded, featured.group.ptr[run_ptr]
+        sums = [
+            iter(_sums(encoded.x[:, group.value_width :] != 0, ptr)),
+            iter(_sums(encoded.ids != 0, ptr)),
+        ]
+        found += [next(sums[feature.kind is Kind.CATEGORICAL]) for feature in group.features]
+    return np.stack(found, axis=1)
+
+
+def _sums(marks: Bools, ptr: Ints) -> Ints:
+    """How many of each run's elements are marked, of bool [N, keys]: int64 [keys, R]."""
+    total = np.zeros((marks.shape[1], len(ptr) - 1), dtype=np.int64)
+    filled = np.flatnonzero(lengths(ptr))
+    if len(filled) and len(total):
+        total[:, filled] = np.add.reduceat(marks, ptr[filled], axis=0, dtype=np.int64).T
+    return total

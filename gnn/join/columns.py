@@ -33,20 +33,27 @@ class View:
 
 @dataclass(frozen=True)
 class Sets:
-    """One list of strings per element: row `rows[i]` (int64 [N]) of a list column, missing if that row is."""
+    """One list of strings per element: row `rows[i]` (int64 [N]) of a list column, missing where that row is.
+
+    `own`: the elements are the rows of `source`, one after the other.
+    """
 
     source: Rows
     column: str
     rows: Ints
+    own: bool = False
 
     @property
     def known(self) -> Bools:
         """bool [N]: a list was sent."""
         return self.source.lists(self.column).known[self.rows]
 
-    def multi_hot(self, registry: Vocabulary, width: int) -> Singles:
-        """float32 [N, width], all zero if missing."""
-        return self.source.multi_hot(self.column, registry, width)[self.rows]
+    def multi_hot(self, registry: Vocabulary, out: Singles) -> None:
+        """Set the channels of each element's entries in `out` (float32 [N, width], all zero before)."""
+        if self.own:
+            self.source.lists(self.column).multi_hot(registry, out)
+        else:
+            out[:] = self.source.multi_hot(self.column, registry, out.shape[1])[self.rows]
 
     def arrow(self) -> pa.Array:
         """Return the lists, NULL if missing."""
@@ -183,7 +190,7 @@ def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: D
     if placeholder.any():
         numbers = {name: np.where(placeholder, np.nan, values) for name, values in numbers.items()}
         labels = {name: values.only(~placeholder) for name, values in labels.items()}
-        sets = {name: replace(values, rows=np.where(placeholder, -1, values.rows)) for name, values in sets.items()}
+        sets = {name: replace(values, rows=np.where(placeholder, -1, values.rows), own=False) for name, values in sets.items()}
     return Columns(size, numbers, labels, sets, _inapplicable(numbers, labels, views), shares)
 
 

@@ -90,14 +90,14 @@ class Lists:
     items: Labels
     arrow: pa.Array
 
-    def multi_hot(self, registry: Vocabulary, width: int) -> Singles:
-        """float32 [n, width]: channel id-1 for an entry, the last channel for all that do not fit or are unknown."""
-        hots = np.zeros((len(self.known), width), dtype=np.float32)
+    def multi_hot(self, registry: Vocabulary, out: Singles) -> None:
+        """Set channel id-1 of each entry in `out`, float32 [n or n - 1, width]; unknown ids and large ones share the last."""
         ids = self.items.ids(registry)
-        rows = np.repeat(np.arange(len(self.known)), lengths(self.ptr))
-        said = ids > 0
-        hots[rows[said], np.minimum(ids[said] - 1, width - 1)] = 1.0
-        return hots
+        rows = np.arange(len(self.known)).repeat(lengths(self.ptr))
+        known = ids > 0
+        if not known.all():
+            rows, ids = rows[known], ids[known]
+        out[rows, np.minimum(ids - 1, out.shape[1] - 1)] = 1.0
 
 
 def offsets(counts: Ints) -> Ints:
@@ -216,7 +216,8 @@ class Rows:
         """float32 [size + 1, width] of a list column; a table is read with one registry per column only."""
         found = self._hots.get((name, width))
         if found is None:
-            found = self._hots[name, width] = self.lists(name).multi_hot(registry, width)
+            found = self._hots[name, width] = np.zeros((self.size + 1, width), dtype=np.float32)
+            self.lists(name).multi_hot(registry, found)
         return found
 
     def times(self, name: str) -> Ints:
@@ -232,12 +233,14 @@ class Rows:
             self._singles = self._read_singles()
         if name in self._singles:
             return self._singles[name]
-        values = np.full(self.size + 1, np.nan)
         array = self.array(name)
-        if array is not None and array.null_count < self.size:
-            if pa.types.is_boolean(array.type) and array.null_count:
-                array = array.cast(pa.uint8())
-            values[:-1] = array.to_numpy(zero_copy_only=False)
+        if array is None or array.null_count == self.size:
+            return np.full(self.size + 1, np.nan)
+        if pa.types.is_boolean(array.type) and array.null_count:
+            array = array.cast(pa.uint8())
+        values = np.empty(self.size + 1)
+        values[:-1] = array.to_numpy(zero_copy_only=False)
+        values[-1] = np.nan
         return values
 
     def _read_singles(self) -> dict[str, Floats]:

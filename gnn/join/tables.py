@@ -5,9 +5,11 @@ measured, 0 missing, NULL not applicable). `features.dangling` holds the referen
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gnn.join.asof import AsOf
 from gnn.join.columns import Columns, Mix, Sets
@@ -120,6 +122,21 @@ def join_of(tables: Mapping[str, pa.Table]) -> Joined:
     return Joined(packets.states, packets.traces(), nodes, edges, () if dangling is None else packets.dangling(dangling))
 
 
+_PACKET: Final = [name for name, _ in PACKET]
+
+
+def _changes(rows: Rows) -> Ints:
+    """First row (int64 [s]) of each stretch of rows of one packet."""
+    times = rows.times("timestamp_ns")
+    fresh = np.ones(rows.size, dtype=np.bool_)
+    fresh[1:] = times[1:] != times[:-1]
+    for name in ("training_run_id", "packet_id"):
+        ids = rows.array(name)
+        if ids is not None and len(ids):
+            fresh[1:] |= pc.not_equal(ids[1:], ids[:-1]).fill_null(True).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(fresh)
+
+
 class PacketIndex:
     """The packets of `features.context` in order, and which of them each row of another feature table belongs to."""
 
@@ -156,23 +173,26 @@ class PacketIndex:
 
     def locate(self, rows: Rows) -> Ints:
         """Packet number (int64 [n]) of each row; FeatureError names the first row whose packet is not there."""
-        runs, ids = rows.labels("training_run_id"), rows.labels("packet_id")
+        # rows of one packet mostly stand together: one question a stretch of them
+        first = _changes(rows)
+        heads = rows if len(first) == rows.size else Rows(rows.table.select(_PACKET).take(pa.array(first)))
+        runs, ids = heads.labels("training_run_id"), heads.labels("packet_id")
         run, packet = (labels.translate(codes)[:-1] for labels, codes in zip((runs, ids), self._codes_of, strict=True))
         group = np.where((run >= 0) & (packet >= 0), run * self._span + packet, -1)
-        found = self._index.exact(group, rows.times("timestamp_ns"))
+        found = self._index.exact(group, heads.times("timestamp_ns"))
         if len(found) and found.min() < 0:
-            lost = rows.table.slice(int(np.argmin(found)), 1).select([name for name, _ in PACKET]).to_pylist()[0]
+            lost = heads.table.slice(int(np.argmin(found)), 1).select(_PACKET).to_pylist()[0]
             raise FeatureError(
                 f"feature tables: expected a row of {CONTEXT.table} for {lost}, found none; materialize them again"
             )
-        return found
+        return found.repeat(np.diff(first, append=rows.size))
 
     def placed(self, table: pa.Table) -> tuple[Rows, Ints]:
         """Return the rows in order of packet and `ordinal`, and the packet number (int64 [n]) of each."""
         rows = Rows(table)
         packet, ordinal = self.locate(rows), rows.times("ordinal")
         place = packet * (int(ordinal.max(initial=0)) + 1) + ordinal
-        if len(place) > 1 and (np.diff(place) < 0).any():
+        if (place[1:] < place[:-1]).any():
             order = np.argsort(place, kind="stable")
             return Rows(table.take(pa.array(order))), packet[order]
         return rows, packet
@@ -193,7 +213,7 @@ def _columns(group: FeatureGroup, rows: Rows) -> Columns:
         if feature.kind is Kind.CATEGORICAL:
             labels[feature.name] = rows.labels(feature.name).take(everyone)
         elif feature.kind is Kind.MULTI_HOT:
-            sets[feature.name] = Sets(rows, feature.name, everyone)
+            sets[feature.name] = Sets(rows, feature.name, everyone, own=True)
         elif feature.kind is Kind.SHARE:
             lists = rows.lists(feature.name)
             shares[feature.name] = Mix(lists.items, lists.ptr[:-1])

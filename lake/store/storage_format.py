@@ -13,6 +13,7 @@ from schemas.buckets import BUCKET_COLUMN, bucket_of
 if TYPE_CHECKING:
     from deltalake import DeltaTable, WriterProperties
 
+_BUCKET: Final = pa.field(BUCKET_COLUMN, pa.int32())
 # files that a large table of training runs is cut into: replacing one run rewrites those that hold rows of it
 FILES: Final = 64
 SMALLEST: Final = 1 << 20  # bytes, as the writer estimates them, that are never cut
@@ -74,8 +75,20 @@ def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
             yield from _texts(f"{path}.{one.name}", one.type)
 
 
-def with_buckets(rows: pa.Table) -> pa.Table:
-    """Return the rows with the bucket of their training run as a column more."""
-    runs = pc.fill_null(rows.column(SCOPE), "").combine_chunks().dictionary_encode()
-    of_words = np.array([0, *(bucket_of(run) for run in runs.dictionary.to_pylist())], dtype=np.int32)
-    return rows.append_column(BUCKET_COLUMN, pa.array(of_words[runs.indices.to_numpy() + 1]))
+def with_buckets(rows: pa.Table | pa.RecordBatchReader) -> pa.Table | pa.RecordBatchReader:
+    """The rows with the bucket of their training run as a column more."""
+    if isinstance(rows, pa.Table):
+        return rows.append_column(_BUCKET, buckets_of(rows.column(SCOPE).combine_chunks()))
+    return pa.RecordBatchReader.from_batches(rows.schema.append(_BUCKET), _batches_with_buckets(rows))
+
+
+def _batches_with_buckets(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    for batch in rows:
+        yield batch.append_column(_BUCKET, buckets_of(batch.column(SCOPE)))
+
+
+def buckets_of(runs: pa.Array) -> pa.Array:
+    """Bucket (int32 [n]) of each of n training runs, 0 if it has no name."""
+    coded = pc.fill_null(runs, "").dictionary_encode()
+    of_words = np.array([0, *(bucket_of(run) for run in coded.dictionary.to_pylist())], dtype=np.int32)
+    return pa.array(of_words[coded.indices.to_numpy() + 1])

@@ -263,7 +263,7 @@ class TableStore:
             )
             common: dict[str, Any] = {"count": count, "properties": properties}
             table = self.open(name)
-            if isinstance(rows, pa.Table) and _is_bucketed(name, rows.schema, table):
+            if _is_bucketed(name, rows.schema, table):
                 rows = with_buckets(rows)
             if table is None:
                 # two first commits at once would both define the table
@@ -371,10 +371,10 @@ class HeldTables(TableStore):
 
 
 def _is_bucketed(name: str, schema: pa.Schema, table: "DeltaTable | None") -> bool:
-    """Return whether a table is laid out in run buckets: a derived one of training runs, unless it was made without them."""
+    """Whether a table is laid out in run buckets: one of training runs, unless it was made without them."""
     if table is not None:
         return is_bucketed(table)
-    return name.partition(".")[0] in BUCKETED and SCOPE in schema.names
+    return SCOPE in schema.names and (name in TABLES or name.partition(".")[0] in BUCKETED)
 
 
 def _stored_schema(table: "DeltaTable") -> pa.Schema:

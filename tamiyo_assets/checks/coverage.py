@@ -89,7 +89,9 @@ def _shortfalls(tables: TableStore, low: Sequence["Shortfall"], how: str) -> lis
 def _text(one: "Shortfall", how: str) -> str:
     since = f", since {time_of(one.since_ns)}" if one.since_ns is not None else ""
     ask = f", ask {' and '.join(one.systems)}" if one.systems else ""
-    return f"{one.name} {how}, {one.worst:.3f} at worst, in {len(one.runs)} runs ({named_runs(one.runs)}){ask}{since}"
+    worst = f", {one.worst:.3f} at worst," if one.worst > 0 else ""
+    count = "1 run" if len(one.runs) == 1 else f"{len(one.runs)} runs"
+    return f"{one.name} {how}{worst} in {count} ({named_runs(one.runs)}){ask}{since}"
 
 
 @dg.asset_check(asset=key_of(HISTORY), description="No key fell since the rebuilds before.")

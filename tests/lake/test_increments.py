@@ -15,6 +15,7 @@ from lake.store.commit_log import newest_version
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from lake.upkeep import SMALL_FILES, maintain
+from schemas.buckets import bucket_of
 from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import StorageError
 from tests.lake.test_ingest import Site, packet
@@ -110,7 +111,8 @@ def test_a_held_table_follows_its_own_commits_and_finds_compaction(store: TableS
     held = store.held()
     assert held.count(STATES) == SMALL_FILES
     (done,) = maintain(store)
-    assert done.merged == SMALL_FILES
+    in_bucket = Counter(bucket_of(f"r{number:02d}") for number in range(SMALL_FILES))
+    assert done.merged == sum(files for files in in_bucket.values() if files > 1)
     assert (held.version(STATES), store.version(STATES)) == (SMALL_FILES - 1, SMALL_FILES)
     held.renew(STATES)
     held.write(STATES, states("r03", 1, 2), runs=["r03"], transactions={"seen": 7})

@@ -48,7 +48,9 @@ def test_views_show_the_current_version_with_maps(store: TableStore) -> None:
     publish(store.home, store)
     with duckdb.connect(str(publish(store.home, store)), read_only=True) as connection:
         found = connection.execute("SELECT timestamp_ns, training_metrics['loss'] FROM tolaria.system_state").fetchall()
+        columns = connection.sql("SELECT * FROM tolaria.system_state").columns
     assert found == [(2**62, 0.5)]
+    assert columns == schema.names  # not the bucket that the files are laid out by
     assert not list(store.home.glob(".warehouse*.tmp*"))
 
 
