@@ -33,7 +33,7 @@ class View:
 
 @dataclass(frozen=True)
 class Sets:
-    """One list of strings per element: row `rows[i]` (int64 [N]) of a list column, missing where that row is.
+    """One list of strings per element: row `rows[i]` (int64 [N]) of a list column, missing if that row is.
 
     `own`: the elements are the rows of `source`, one after the other.
     """

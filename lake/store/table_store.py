@@ -371,7 +371,7 @@ class HeldTables(TableStore):
 
 
 def _is_bucketed(name: str, schema: pa.Schema, table: "DeltaTable | None") -> bool:
-    """Whether a table is laid out in run buckets: one of training runs, unless it was made without them."""
+    """Return whether a table is laid out in run buckets: one of training runs, unless it was made without them."""
     if table is not None:
         return is_bucketed(table)
     return SCOPE in schema.names and (name in TABLES or name.partition(".")[0] in BUCKETED)
