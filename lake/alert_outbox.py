@@ -100,7 +100,7 @@ class AlertOutbox:
         """Record which problems of a scope hold at this moment; return how many alerts were opened or resolved.
 
         For troubles that no asset check tells of. The caller calls it at each look, with all problems that hold: those that are
-        new are told, those that are gone are resolved, and what stays the same is neither told nor written. A text that differs
+        new are told, those that are gone are resolved, and unchanged ones are neither reported nor written. A text that differs
         between looks, such as one with the age of something, stays as it was when the problem came up.
         """
         found = Evaluation(asset, check, self.clock(), tuple(problems), severity, path=path, standing=True)
@@ -134,7 +134,7 @@ class AlertOutbox:
         return Delivery(len(waiting) - left, left, fault)
 
     def test(self) -> Fault | None:
-        """Post a message that is no alert; return why it failed. Raises ValueError without a webhook."""
+        """Post a message that is not an alert; return why it failed. Raises ValueError without a webhook."""
         if self.webhook is None:
             raise ValueError("no webhook")
         message_id = secrets.token_hex(16)

@@ -195,7 +195,7 @@ def chain(home: Path, build_id: str) -> dict[str, Any]:
 
 
 def whole_build_id(home: Path, start: str) -> str:
-    """Return the id of the published bundle whose id starts with `start`; `start` itself if none does, or several do."""
+    """Return the id of the published bundle whose id starts with `start`; return `start` itself if no id or several ids do."""
     bundles = home / "bundles"
     found = [path.name for path in bundles.iterdir() if path.name.startswith(start)] if start and bundles.is_dir() else []
     return found[0] if len(found) == 1 else start

@@ -65,7 +65,7 @@ class _Gaps:
     def _expected_but_empty(self, group: Marks) -> list[str | None]:
         """Per run: None if the node type or relation has elements or need not have any, else the system to ask.
 
-        A run without seeds is no gap, nor is a seed's relation there. Where an end of a relation has no nodes, the system that
+        A run without seeds is not a gap, nor is a seed relation there. If an end of a relation has no nodes, the system that
         should have sent those is asked; elsewhere Urza, whose graphs hold the links inside a host, or for a seed's relation "",
         which stands for each attribute's own system.
         """

@@ -219,7 +219,7 @@ class Catalogue:
         return topological_positions(self.elements["layer"].ptr, connects.source, connects.target, connects.ptr)
 
     def connection(self, source: Ints, target: Ints) -> Ints:
-        """Return the number of the `layer_connects` link between two layer rows; -1 where there is none."""
+        """Return the number of the `layer_connects` link between two layer rows; -1 if there is none."""
         layers = len(self.elements["layer"].owner) + 1
         wanted = np.where((source >= 0) & (target >= 0), source * layers + target, -1)
         return find_sorted(self._connection_keys, self._connection_order, wanted)

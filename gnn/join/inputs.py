@@ -132,7 +132,7 @@ class _Timed:
         end = np.searchsorted(self._keys, self._key(code, last), side="right")
         newest = np.searchsorted(self._keys, self._key(code, first), side="right") - 1
         begin = self._ptr[code]
-        # all rows of the time that is the newest at `first` count, and where there is none, those from the owner's first on
+        # all rows of the time that is the newest at `first` count, and if there is none, those from the owner's first on
         same = np.searchsorted(self._keys, self._keys[np.maximum(newest, 0)], side="left")
         begin = np.where(newest >= begin, same, begin)
         found = self._sums[np.maximum(end, begin)] - self._sums[begin]

@@ -21,7 +21,7 @@ TELEMETRY: Final = {name: f"tolaria.{name}_telemetry" for name in ELEMENT_TABLES
 class Dangling:
     """References of one family that name nothing in their packet's graph: packet numbers [n] and what they name.
 
-    `placeholders` > 0: what is named is no reference but that many guard tensors, which stand for missing elements.
+    `placeholders` > 0: what is named is not a reference but that many guard tensors, which stand for missing elements.
     """
 
     family: str

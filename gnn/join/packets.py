@@ -15,7 +15,7 @@ STATE: Final = "tolaria.system_state"
 
 
 class PacketRows(Rows):
-    """Columns of packets; what is no column is a step metric of that name (contracts.md section 7).
+    """Columns of packets; what is not a column is a step metric of that name (contracts.md section 7).
 
     `loss` is the metric, else training_loss, else validation_loss; `gpu_utilisation` and `cpu_utilisation` (percent) are
     the hardware context's where it speaks of such a device, else the metrics.

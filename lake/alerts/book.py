@@ -129,7 +129,7 @@ class Book:
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> "Book":
-        """Return the book that the records of an outbox make. Raises KeyError or TypeError for one that is none of ours."""
+        """Return the book that the records of an outbox make. Raises KeyError or TypeError for a record that is not ours."""
         book = cls()
         for record in records:
             book.add(record)

@@ -43,7 +43,7 @@ def fields_of(alert: Alert) -> dict[str, Any]:
 
 
 def trial_payload(message_id: str, *, home: str, ui_url: str, now: datetime) -> dict[str, Any]:
-    """Return the body that `tamiyo alerts test` posts: the fields of an alert that is none."""
+    """Return the body that `tamiyo alerts test` posts: the fields of an alert, with an invented problem."""
     at = now.astimezone(UTC).isoformat(timespec="microseconds")
     alert = Alert("test", "tamiyo", "test", "test", "INFO", "This is a test of the alerts of a pipeline.", at, at, state="test")
     fields = payload(alert, message_id, home=home, ui_url=ui_url, now=now)

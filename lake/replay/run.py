@@ -41,7 +41,7 @@ class Replay(BaseModel):
 
     @property
     def healed(self) -> int:
-        """Rejects that are none any more."""
+        """Rejects that have become rows."""
         return sum(one.healed for one in self.rejects)
 
 

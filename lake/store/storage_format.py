@@ -76,7 +76,7 @@ def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
 
 
 def with_buckets(rows: pa.Table | pa.RecordBatchReader) -> pa.Table | pa.RecordBatchReader:
-    """Return the rows with the bucket of their training run as a column more."""
+    """Return the rows with the bucket of their training run as one more column."""
     if isinstance(rows, pa.Table):
         return rows.append_column(_BUCKET, buckets_of(rows.column(SCOPE).combine_chunks()))
     return pa.RecordBatchReader.from_batches(rows.schema.append(_BUCKET), _batches_with_buckets(rows))

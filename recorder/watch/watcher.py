@@ -236,7 +236,7 @@ def watch(
     Three lines give a recording: `with watch(model, optimizer, sink=...) as seen:` around the loop, and
     `seen.step(loss, len(batch))` after `optimizer.step()`.
 
-    Raises RecordingError if `model` is no module, an optimizer has no `param_groups`, or `every` is under 1. Once inside, it
+    Raises RecordingError if `model` is not a module, an optimizer has no `param_groups`, or `every` is under 1. Once inside, it
     raises nothing into the loop: what can't be measured is missing, and reported once as a WatchWarning.
     """
     if not isinstance(model, nn.Module):

@@ -48,7 +48,7 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
                 group_name="features",
                 kinds=kinds_of(key_of(group.table), "deltalake"),
                 owners=_OWNER,
-                description=f"{group.doc} Raw values, NULL where missing, each with its mask.",
+                description=f"{group.doc} Raw values, NULL if missing, each with its mask.",
                 metadata={COLUMNS: derived_columns(group.table)},
             )
             for group in GROUPS

@@ -62,7 +62,7 @@ def _with_text(png: bytes, key: str, value: str) -> bytes:
 
 
 def _thumbnail(path: Path) -> str | None:
-    """Return the widest copy of a picture that stays under the bound, in few colours, as base64; None if none does."""
+    """Return the widest copy of a picture that stays under the bound, in few colours, as base64; None if there is none."""
     from PIL import Image
 
     with Image.open(path) as opened:

@@ -66,6 +66,11 @@ def named_runs(runs: Sequence[str]) -> str:
     return ", ".join(runs[:_RUNS_NAMED]) + more
 
 
+def counted_runs(runs: Sequence[str]) -> str:
+    """Return how many runs there are, with the first by name: `1 run (a)`, `7 runs (a, b, c and 4 more)`."""
+    return f"{len(runs)} run{'s' if len(runs) != 1 else ''} ({named_runs(runs)})"
+
+
 def time_of(nanoseconds: int) -> str:
     """Return a time in ns since 1970 as UTC in ISO 8601, to the second."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="seconds")

@@ -196,7 +196,7 @@ def _scalar(
 
 
 def _enum(one: FieldDescriptor, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """Numbers of enums given by name or number; a name that is none of this version's is a suspect."""
+    """Numbers of enums given by name or number; names that this version lacks are suspects."""
     if not pa.types.is_string(array.type):
         return array
     encoded = pc.dictionary_encode(array)

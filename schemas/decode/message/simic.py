@@ -67,7 +67,7 @@ def _words(data: bytes) -> tuple[str, int]:
 
 
 def _members(text: str) -> tuple["_Pairs | None", str]:
-    """Return the entries of an object, as many as come before any damage, and what is wrong; None if it is no object."""
+    """Return the entries of an object, as many as come before any damage, and what is wrong; None if it is not an object."""
     try:
         found = json.loads(text, object_pairs_hook=_Pairs)
     except RecursionError as error:

@@ -59,7 +59,7 @@ class GraphRows:
 
 
 def graph_rows(graph: Plain) -> Iterator[GraphRows]:
-    """Yield rows of every table of the graph. Raises BadRecord if one of its lists is no list."""
+    """Yield rows of every table of the graph. Raises BadRecord if one of its lists is not a list."""
     graph.count_others(_GRAPH)
     layers = _elements(graph, "layers", "urza.layer", _layer)
     guards = {row["layer_id"] for row in layers.rows if row["is_placeholder"]}

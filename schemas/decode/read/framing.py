@@ -23,7 +23,7 @@ Accepts = Callable[[bytes], bool]
 
 @dataclass(frozen=True)
 class Frame:
-    """A piece of a file that is no record, and why. `position` is its byte offset or line.
+    """A piece of a file that is not a record, and why. `position` is its byte offset or line.
 
     `ends`: whether it is known where the piece ends, though its reason is one of framing.
     """

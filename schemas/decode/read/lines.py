@@ -27,7 +27,7 @@ WIDE: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_NO_TEXT: Final = "\udcff"  # what is no character, which makes the line that holds it no UTF-8
+_NO_TEXT: Final = "\udcff"  # what is not a character, which makes the line that holds it no UTF-8
 
 
 class UnreadableText(ValueError):
@@ -205,7 +205,7 @@ def _unpacked(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Da
 
 
 def _check_unpacked(total: int, packed: int, limits: Limits) -> None:
-    """Raise UnreadableText where a bound on unpacked bytes is exceeded."""
+    """Raise UnreadableText if a bound on unpacked bytes is exceeded."""
     if total > limits.unpacked_bytes:
         message = f"unpacked_bytes: expected at most {limits.unpacked_bytes}, found more"
         raise UnreadableText(Reason.LIMIT_EXCEEDED, message)
@@ -223,7 +223,7 @@ codecs.register_error("tamiyo.not_text", _not_text)
 
 
 def _transcoded(first: bytes, pieces: Iterator[bytes | Damage], encoding: str) -> Iterator[bytes | Damage]:
-    """UTF-16 or UTF-32 as UTF-8; a line with what is no character becomes one that is no UTF-8, and so a reject."""
+    """UTF-16 or UTF-32 as UTF-8; a line with what is not a character becomes one that is no UTF-8, and so a reject."""
     decoder = codecs.getincrementaldecoder(encoding)("tamiyo.not_text")
     for piece in chain([first], pieces):
         if isinstance(piece, Damage):

@@ -14,7 +14,7 @@ from schemas.decode.read.batches import descriptor, message_class
 from schemas.decode.read.framing import Chunk, Frame, find_record, prefix_of
 
 _LEAD: Final = 32  # bytes of the record before a bad stretch that are searched too
-_MESSAGE: Final = "expected a record, found bytes that are none; good records follow"
+_MESSAGE: Final = "expected a record, found other bytes; good records follow"
 
 
 @lru_cache(maxsize=64)
@@ -152,7 +152,7 @@ class _Search:
             start = self._consume(region, at, base, mended)
             at = self._next(region, start + 1)
         if start < len(region):
-            rest = Frame(base + start, region[start:], Reason.INVALID_PROTOBUF, "expected a record, found bytes that are none")
+            rest = Frame(base + start, region[start:], Reason.INVALID_PROTOBUF, "expected a record, found other bytes")
             mended.bad.append(rest)
         return True
 

@@ -18,7 +18,7 @@ _ISO: Final = re.compile(
 
 
 class BadTime(ContractError):
-    """A text that is no time, or one that does not fit."""
+    """A text that is not a time, or one that does not fit."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
