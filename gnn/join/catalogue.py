@@ -246,7 +246,7 @@ class Catalogue:
         return _links(activations.owner, layer, everyone, self.records.size, names)
 
     def _affects(self, connects: Links, activates: Links) -> Links:
-        """Return each activation reaches its layer's successors in `connects`, or that layer where it has none."""
+        """Link each activation to its layer's successors in `connects`, or to that layer if it has none."""
         by_source = np.argsort(connects.source, kind="stable")
         first = np.searchsorted(connects.source[by_source], activates.source, side="left")
         last = np.searchsorted(connects.source[by_source], activates.source, side="right")

@@ -139,7 +139,7 @@ def _arrows(source: Labels, target: Labels) -> tuple[str, ...]:
 
 
 def targets(block: Block) -> Edges:
-    """Return each of Urza's parameters to its host's blueprint node."""
+    """Link each of Urza's parameters to its host's blueprint node."""
     nodes = block.nodes["parameter"]
     source = np.flatnonzero(nodes.static >= 0)
     packet = nodes.packet[source]
@@ -149,13 +149,13 @@ def targets(block: Block) -> Edges:
 
 
 def broadcast(block: Block, ptr: Ints) -> Edges:
-    """Return the context node of each packet to each of the nodes that `ptr` (int64 [P + 1]) counts."""
+    """Link the context node of each packet to each of the nodes that `ptr` (int64 [P + 1]) counts."""
     packet = np.arange(block.packets.size).repeat(lengths(ptr))
     return Edges(packet, packet, np.arange(len(packet)), ptr, {})
 
 
 def monitors(block: Block) -> Edges:
-    """Return each seed to the layers that Kasmina says it monitors, else to those that Urza's monitors say.
+    """Link each seed to the layers that Kasmina says it monitors, else to those that Urza's monitors say.
 
     `rows["seed"]` is the seed node.
     """
@@ -192,7 +192,7 @@ def _urza_monitors(block: Block, silent: np.ndarray) -> tuple[Ints, Labels]:
 
 
 def allowed(block: Block, families: Labels) -> Edges:
-    """Return each seed whose capabilities are known and admit the parameter's optimizer family, to that parameter.
+    """Link each seed whose capabilities are known and admit the parameter's optimizer family, to that parameter.
 
     `families` [parameter nodes] names the families; case does not matter. `rows["seed"]` is the seed node.
     """

@@ -126,7 +126,7 @@ def _is_counting(positions: Ints) -> bool:
 
 
 def _judge_frames(export: Export, extension: str, place: _Places) -> Counted:
-    """Return every byte lies in a frame or in a rejected piece that begins where the one before it ends."""
+    """Check that every byte lies in a frame or in a rejected piece that begins where the one before it ends."""
     positions = place.positions()
     nexts = np.append(positions[1:], export.size)
     lost = (

@@ -86,7 +86,7 @@ def remove_broken(home: Path, tables: TableStore, *, derived: bool) -> dict[str,
 
 
 def with_rejects(tables: TableStore, names: set[str]) -> set[str]:
-    """Return a contract table and its rejects are counted together, so they are built again together."""
+    """Return a contract table with its rejects table: they are counted together, so they are built again together."""
     found = set(names)
     for name in TABLES:
         group = {name, *reject_tables(name)}

@@ -112,7 +112,7 @@ def _description(feature: Feature) -> str:
 
 
 def _table(group: NodeType | Relation) -> DeclaredTable:
-    """Return a packet's elements are told apart by `ordinal`; it has one context."""
+    """Return the keys of rows: `ordinal` separates a packet's elements; a packet has one context."""
     identity = _ELEMENT if isinstance(group, NodeType) else _EDGE
     columns = (*_PACKET, *identity, *_PLACE, *(_CONTEXT if group is CONTEXT else ()))
     features = (column for feature in group.features for column in _feature(feature))

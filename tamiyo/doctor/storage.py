@@ -26,7 +26,7 @@ from tamiyo.doctor.finding import Finding
 
 
 def examine_ledger(home: Path) -> Iterator[Finding]:
-    """Yield a damaged ledger; nothing can rebuild the order in which exports came."""
+    """Report a damaged ledger; nothing can rebuild the order in which exports came."""
     try:
         Ledger(home).entries()
     except StorageError as error:
@@ -123,7 +123,7 @@ def _rebuild(home: Path, tables: TableStore, exports: Exports | None) -> str:
 
 
 def examine_pins(home: Path, tables: TableStore, *, repair: bool) -> Iterator[Finding]:
-    """Yield records of builds that can't be read, and pinned versions whose files are gone."""
+    """Report records of builds that can't be read, and pinned versions whose files are gone."""
     for path in pin_files(home):
         try:
             versions = pinned(path)

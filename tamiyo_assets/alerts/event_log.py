@@ -193,7 +193,7 @@ def _upstream() -> frozenset[str]:
 
 
 def _of_end(instance: dg.DagsterInstance, entry: dg.EventLogEntry) -> Evaluation:
-    """Return a success resolves what is open of its job; a failure adds to it what no failed check has told."""
+    """Return what a run's end means: a success resolves what is open of its job, a failure adds what no failed check reported."""
     job = entry.get_dagster_event().job_name or "?"
     failed = entry.dagster_event_type is _FAILED
     problems = tuple(_failures(instance, entry, job)) if failed else ()

@@ -162,7 +162,7 @@ def _activation(index: int, item: Plain) -> Row:
 
 
 def _parameter(index: int, item: Plain) -> Row:
-    """Return a parameter is known by its id, else by its name: the existing system sends names only."""
+    """Return a parameter's id, else its name: the existing system sends names only."""
     item.count_others(_PARAMETER)
     return {
         "index": index,
