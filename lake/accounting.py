@@ -75,7 +75,7 @@ def feeds(folder: Folder) -> tuple[str, ...]:
 
 
 def export_key(folder: Folder, identity: str) -> str:
-    """App transaction of one export in one folder; its version is the number of the export's newest arrival."""
+    """Return the App transaction of one export in one folder; its version is the number of the export's newest arrival."""
     return f"{folder.path}:{identity}"
 
 
@@ -133,12 +133,12 @@ def counted_in(tables: TableStore, folder: Folder) -> Counted:
 
 
 def _counted_keys(folder: Folder) -> tuple[str, str]:
-    """Two folders may share a rejects table."""
+    """Return whether two folders may share a rejects table."""
     return f"tamiyo.records:{folder.path}", f"tamiyo.lost:{folder.path}"
 
 
 def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Sum of counts by name."""
+    """Return the sum of counts by name."""
     found: dict[str, int] = {}
     for count in counts:
         for name, number in count.items():

@@ -161,7 +161,7 @@ def _readable_exports(tables: TableStore, name: str, version: int) -> tuple[str,
 
 
 def export_files(home: Path, digests: Iterable[str]) -> dict[str, list[str]]:
-    """Export digest -> the files under which it came, from the ledger; one that the ledger does not know has none."""
+    """Return export digest -> the files under which it came, from the ledger; one that the ledger does not know has none."""
     names: dict[str, set[str]] = {digest: set() for digest in digests}
     for entry in Ledger(home).entries():
         if entry.digest in names:
@@ -182,7 +182,7 @@ def manifest_inputs(home: Path, build_id: str) -> dict[str, Any]:
 
 
 def chain(home: Path, build_id: str) -> dict[str, Any]:
-    """Everything behind a bundle, for `tamiyo lineage`: digests of its parts, versions here, down to export files."""
+    """Return everything behind a bundle, for `tamiyo lineage`: digests of its parts, versions here, down to export files."""
     sources = load(home, build_id)
     inputs = manifest_inputs(home, build_id)
     files = export_files(home, {digest for source in sources.values() for digest in source.exports})

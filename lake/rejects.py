@@ -33,7 +33,7 @@ def reject_names(tables: TableStore) -> list[str]:
 
 
 def rejects_by_reason(tables: TableStore) -> list[Rejected]:
-    """Rejected records per rejects table and reason, most first."""
+    """Return rejected records per rejects table and reason, most first."""
     found = []
     for name in reject_names(tables):
         rejects = tables.read(name, columns=["reason", "records"])

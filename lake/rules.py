@@ -93,7 +93,7 @@ def _referring(table: Table) -> set[str]:
 
 
 def _added_up(files: Iterable[list[Any]]) -> list[BrokenRule]:
-    """Broken rules of several files: cases added, the first examples kept."""
+    """Return broken rules of several files: cases added, the first examples kept."""
     whole: dict[tuple[str, str], tuple[int, list[str]]] = {}
     for entry in files:
         for rule, severity, cases, examples in entry:
@@ -111,7 +111,7 @@ def broken_rules(table: Table, rows: pa.Table, known: References | None = None) 
 
 
 def _errors(table: Table, rows: pa.Table) -> Iterator[BrokenRule]:
-    """Types, nullability, ranges and the key, by the table's pandera schema."""
+    """Yield types, nullability, ranges and the key, by the table's pandera schema."""
     from schemas.row_rules import breaches, wrong_columns
 
     wrong = wrong_columns(table.declared, rows.schema)

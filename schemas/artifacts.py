@@ -101,7 +101,7 @@ REGISTRIES: Final[dict[str, RegistrySpec]] = {spec.name: spec for spec in _SPECS
 
 
 def registry_digest(entries: Mapping[str, int]) -> str:
-    """SHA-256 (hex) of the JSON of the [key, index] pairs sorted by key: separators `,` and `:`, ASCII-escaped."""
+    """Return the SHA-256 (hex) of the JSON of the [key, index] pairs sorted by key: separators `,` and `:`, ASCII-escaped."""
     pairs = [[key, entries[key]] for key in sorted(entries)]
     return hashlib.sha256(json.dumps(pairs, separators=(",", ":")).encode("ascii")).hexdigest()
 

@@ -24,7 +24,8 @@ def content(rows: pa.Table) -> pa.Table:
 
 
 def row_digests(rows: pa.Table) -> list[str]:
-    """Hex SHA-256 of each row's canonical text: one line a column, by name; floats by their bits, text by length and bytes."""
+    """Return the hex SHA-256 of each row's canonical text: one line a column, by name; floats by their bits, text by length and
+    bytes."""
     if rows.num_rows == 0:
         return []
     chosen = content(rows)
@@ -34,7 +35,7 @@ def row_digests(rows: pa.Table) -> list[str]:
 
 
 def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:
-    """Hex SHA-256 of the rows in order of their key, whatever order they are stored in.
+    """Return the hex SHA-256 of the rows in order of their key, whatever order they are stored in.
 
     `table` is the contract table, or the names of the key columns. The key must be unique, as it is after `merge`.
     """
@@ -82,7 +83,7 @@ def hashed_runs(rows: pa.Table, column: str) -> dict[str, tuple[str, int]]:
 
 
 def ordered_digest(rows: pa.Table) -> str:
-    """Hex SHA-256 of all columns in the order in which the rows stand: cheap, but equal rows in another order differ."""
+    """Return the hex SHA-256 of all columns in the order in which the rows stand: cheap, but equal rows in another order differ."""
     digest = hashlib.sha256(f"{rows.num_rows}\n".encode())
     for name in rows.column_names:
         array = _array(rows.column(name))
@@ -100,7 +101,7 @@ def _array(column: Any) -> pa.Array:
 
 
 def _lengths(array: pa.Array) -> tuple[npt.NDArray[np.int64], list[pa.Array]]:
-    """Entries per row (0 if NULL) of a list or map, and its flat children."""
+    """Return entries per row (0 if NULL) of a list or map, and its flat children."""
     offsets = np.asarray(array.offsets, np.int64)
     lengths = np.diff(offsets)
     children = [array.keys, array.items] if pa.types.is_map(array.type) else [array.values]

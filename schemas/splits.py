@@ -17,13 +17,13 @@ SPLITS: Final[tuple[str, ...]] = (*FOLD_NAMES, HELD_OUT)
 
 
 def split_bucket(host_blueprint_id: str) -> int:
-    """Bucket 0..9 of a host: SHA-256 of its UTF-8 blueprint id as a big-endian integer, modulo 10."""
+    """Return the bucket 0..9 of a host: SHA-256 of its UTF-8 blueprint id as a big-endian integer, modulo 10."""
     digest = hashlib.sha256(host_blueprint_id.encode("utf-8")).digest()
     return int.from_bytes(digest, "big") % BUCKETS
 
 
 def fold_of(host_blueprint_id: str) -> int:
-    """Fold 0..4 of a host: its bucket // 2."""
+    """Return the fold 0..4 of a host: its bucket // 2."""
     return split_bucket(host_blueprint_id) // 2
 
 
@@ -38,7 +38,7 @@ def is_published_on(host_blueprint_id: str) -> bool:
 
 
 def host_digest(host_blueprint_id: str) -> str:
-    """SHA-256 (hex) of a host's UTF-8 blueprint id: how a manifest names the hosts that a bundle was trained on."""
+    """Return the SHA-256 (hex) of a host's UTF-8 blueprint id: how a manifest names the hosts that a bundle was trained on."""
     return hashlib.sha256(host_blueprint_id.encode("utf-8")).hexdigest()
 
 

@@ -98,7 +98,7 @@ def run_everything(settings: Settings, step: Step) -> Outcome:
 
 
 def _metadata(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str, Any]:
-    """Metadata of the asset's materialization in the run; empty if it was not materialized."""
+    """Return the metadata of the asset's materialization in the run; empty if it was not materialized."""
     for event in result.get_asset_materialization_events():
         if event.asset_key == key:
             return {name: value.value for name, value in event.materialization.metadata.items()}

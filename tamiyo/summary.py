@@ -126,7 +126,7 @@ def _mandatory_under(by_key: pa.Table | None, threshold: float) -> dict[str, flo
 
 
 def _families(by_key: pa.Table | None) -> list[Family]:
-    """Families worst first; the missing elements of each are counted by the system that should have sent them."""
+    """Return families worst first; the missing elements of each are counted by the system that should have sent them."""
     if by_key is None:
         return []
     missing: dict[str, dict[str, int]] = {}

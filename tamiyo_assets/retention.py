@@ -78,7 +78,8 @@ def sql_events(instance: dg.DagsterInstance) -> SqlEventLogStorage:
 
 
 def kept_runs(events: SqlEventLogStorage) -> set[str]:
-    """Runs that hold the newest event of some type of an asset (and partition), the newest execution of a check, or the last
+    """Return runs that hold the newest event of some type of an asset (and partition), the newest execution of a check, or the
+    last
     event of all: SQLite gives its number again if it is deleted, and a sensor whose cursor it is would miss what comes next.
     """
     of_assets = db.select(_EVENTS.run_id).where(_EVENTS.id.in_(newest_events()))
@@ -106,7 +107,7 @@ def newest_checks(*, evaluated: bool = False) -> Any:
 
 
 def database_files(events: SqlEventLogStorage) -> list[Path]:
-    """SQLite files of an instance that are shared by its runs; [] for another database."""
+    """Return SQLite files of an instance that are shared by its runs; [] for another database."""
     if not isinstance(events, SqliteEventLogStorage):
         return []
     index = Path(events.path_for_shard("index"))

@@ -128,7 +128,7 @@ def rows_of(signals: Iterable[Signal]) -> pa.Table:
 
 
 def _families(counts: KeyCounts) -> dict[str, float]:
-    """Ratio of each family that has elements, weighted by counts."""
+    """Return the ratio of each family that has elements, weighted by counts."""
     found = {}
     for group in GROUPS:
         pairs = [counts.get(group.key(feature), (0, 0)) for feature in group.features]

@@ -26,11 +26,11 @@ class AsOf:
         self._when = ordered
 
     def newest(self, groups: Ints, times: Ints) -> Ints:
-        """Row number (int64 [m]) of the newest row of each group not newer than each time; -1 if there is none."""
+        """Return the row number (int64 [m]) of the newest row of each group not newer than each time; -1 if there is none."""
         return self._find(groups, times, exact=False)
 
     def exact(self, groups: Ints, times: Ints) -> Ints:
-        """Row number (int64 [m]) of the row of each group at exactly each time; -1 if there is none."""
+        """Return the row number (int64 [m]) of the row of each group at exactly each time; -1 if there is none."""
         return self._find(groups, times, exact=True)
 
     def _find(self, groups: Ints, times: Ints, *, exact: bool) -> Ints:

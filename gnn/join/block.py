@@ -61,7 +61,7 @@ class Seeds:
         return rows, self._run[rows]
 
     def newest_times(self, rows: Ints) -> dict[str, int]:
-        """Newest time of each seed among those rows."""
+        """Return the newest time of each seed among those rows."""
         labels = self.rows.labels("seed_id")
         found: dict[str, int] = {}
         for code, time in zip(labels.codes[rows].tolist(), self._times[rows].tolist(), strict=True):

@@ -57,7 +57,7 @@ class Elements:
         return np.asarray(self._counts[records])
 
     def first(self, records: Ints) -> Ints:
-        """First row of each record; 0 for record -1."""
+        """Return the first row of each record; 0 for record -1."""
         return np.asarray(self._first[records])
 
     def find(self, records: Ints, names: Ints) -> Ints:
@@ -67,7 +67,7 @@ class Elements:
 
 
 def _first_of_each(keys: Ints) -> Ints:
-    """Places (ascending) of the first occurrence of each key."""
+    """Return places (ascending) of the first occurrence of each key."""
     return np.sort(np.unique(keys, return_index=True)[1])
 
 
@@ -106,12 +106,13 @@ class Links:
         return np.asarray(self._counts[records])
 
     def first(self, records: Ints) -> Ints:
-        """First edge of each record; 0 for record -1."""
+        """Return the first edge of each record; 0 for record -1."""
         return np.asarray(self._first[records])
 
 
 def _links(owner: Ints, source: Ints, target: Ints, records: int, references: list[str] | None = None) -> Links:
-    """Links from n references; an end of -1 makes it a dangling one, named by `references[i]` where that is not empty."""
+    """Return links from n references; an end of -1 makes it a dangling one, named by `references[i]` where that is not
+    empty."""
     sound = (source >= 0) & (target >= 0)
     order = np.lexsort((source, target, owner))
     order = order[sound[order]]
@@ -164,7 +165,7 @@ class Records:
         return self._owners(rows), rows.times("exported_at_ns")
 
     def _keys(self, owners: Ints, times: Ints) -> Ints:
-        """Key of a blueprint and time: records of one blueprint are one stretch, in order of time."""
+        """Return the key of a blueprint and time: records of one blueprint are one stretch, in order of time."""
         return owners * (len(self._times) + 1) + self._times.searchsorted(times, side="right")
 
     def _find(self, keys: Ints) -> Ints:
@@ -176,7 +177,7 @@ class Records:
         return self._find(np.where(owners >= 0, self._keys(owners, np.where(np.isin(owners, self._bare), _UNDATED, times)), -1))
 
     def newest(self, blueprints: Ints, times: Ints) -> Ints:
-        """Newest record (int64 [n]) of each blueprint code that is not newer than each time; -1 for none."""
+        """Return the newest record (int64 [n]) of each blueprint code that is not newer than each time; -1 for none."""
         if not self.size:
             return np.full(len(blueprints), -1, dtype=np.int64)
         place = self._unique.searchsorted(self._keys(blueprints, times), side="right") - 1

@@ -205,7 +205,8 @@ def within_domain(feature: Feature, values: Floats) -> Floats:
 
 
 def _inapplicable(numbers: Mapping[str, Floats], labels: Mapping[str, Labels], views: Mapping[str, View]) -> dict[str, Bools]:
-    """Elements without a value that cannot have one: momentum of an optimizer without it, weights of a layer without any."""
+    """Return elements without a value that cannot have one: momentum of an optimizer without it, weights of a layer without
+    any."""
     found: dict[str, Bools] = {}
     if "momentum" in numbers and "optimizer_family" in labels:
         family = labels["optimizer_family"]

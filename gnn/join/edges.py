@@ -35,7 +35,7 @@ class Edges:
 def _edges(
     packets: int, packet: Ints, source: Ints, target: Ints, rows: Mapping[str, Ints], dangling: tuple[Dangling, ...] = ()
 ) -> Edges:
-    """Edges put in order; of several between the same two nodes the first counts."""
+    """Return edges put in order; of several between the same two nodes the first counts."""
     order = np.lexsort((source, target, packet))
     fresh = np.ones(len(order), dtype=np.bool_)
     fresh[1:] = (np.diff(target[order]) != 0) | (np.diff(source[order]) != 0)
@@ -72,7 +72,7 @@ def _declared(block: Block, short: str, source: str, target: str) -> Edges:
 
 
 def connects(block: Block) -> Edges:
-    """Urza's connections; where the packet's telemetry names the layers, the connections that it names."""
+    """Return Urza's connections; where the packet's telemetry names the layers, the connections that it names."""
     edges = declared(block, "layer_connects", "layer", "layer")
     rows = block.connections
     owner = block.packets.find(rows)
@@ -183,7 +183,7 @@ def _joined(first: Labels, second: Labels) -> Labels:
 
 
 def _urza_monitors(block: Block, silent: np.ndarray) -> tuple[Ints, Labels]:
-    """Seed node and layer name of each of Urza's monitors for seeds that name no layers themselves."""
+    """Return the seed node and layer name of each of Urza's monitors for seeds that name no layers themselves."""
     notes = block.metadata.seed_notes
     seed = np.flatnonzero(silent)
     entry = block.seed_entries[seed]

@@ -173,7 +173,7 @@ def _of_activation(block: Block, relation: Relation, nodes: Mapping[str, Group])
 
 
 def _of_element(block: Block, relation: Relation, edges: Edges, name: str, node: Ints) -> Group:
-    """Edges whose attributes are measured on one of their ends, an element."""
+    """Return edges whose attributes are measured on one of their ends, an element."""
     nodes = block.nodes[name]
     views = _element_views(block, name, edges.packet, nodes.static[node], nodes.telemetry[node])
     return _group(relation, edges, views, placeholder=nodes.placeholder[node])

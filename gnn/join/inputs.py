@@ -123,7 +123,7 @@ class _Timed:
         return owner * (len(self._ranks) + 1) + np.searchsorted(self._ranks, times, side="right")
 
     def sums(self, owners: Sequence[str], first: Ints, last: Ints) -> Words:
-        """Sum of the digests (uint64 [n, 2]) of each owner's rows that are newest at a time within `first`..`last`."""
+        """Return sum of the digests (uint64 [n, 2]) of each owner's rows that are newest at a time within `first`..`last`."""
         code = np.array([self._codes.get(name, -1) for name in owners], dtype=np.int64)
         known = code >= 0
         code = np.where(known, code, 0)

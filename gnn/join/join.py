@@ -79,7 +79,7 @@ def _in_hosts(block: Block) -> Iterator[Dangling]:
 
 
 def _unknown_blueprints(block: Block) -> Iterator[Dangling]:
-    """Blueprints that a packet or a seed names and Urza has no record of by then."""
+    """Yield blueprints that a packet or a seed names and Urza has no record of by then."""
     nodes = block.blueprints
     records = block.metadata.catalogue.records
     lost = np.flatnonzero(records.row[records.newest(nodes.code, block.packets.times[nodes.packet])] < 0)

@@ -41,7 +41,7 @@ class SeedNotes:
         self.thresholds: Floats = np.array([*(thresholds.get(entry, float("nan")) for entry in entries), float("nan")])
 
     def entries(self, records: Ints, seeds: Labels, positions: Ints) -> Ints:
-        """Entry (int64 [n]) of each host's seed, by its id, else by its position in the packet; -1 if there is none."""
+        """Return entry (int64 [n]) of each host's seed, by its id, else by its position in the packet; -1 if there is none."""
         by_id = self._find(records, seeds.translate(self._seeds))
         if not len(self._keys):
             return by_id
@@ -58,7 +58,7 @@ class SeedNotes:
         return np.asarray(self._counts[entries])
 
     def first(self, entries: Ints) -> Ints:
-        """First place in `layers` of each entry; 0 for -1."""
+        """Return the first place in `layers` of each entry; 0 for -1."""
         return np.asarray(self._first[entries])
 
 

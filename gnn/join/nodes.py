@@ -103,7 +103,7 @@ class Nodes:
         return np.where(row >= 0, self.ptr[packet] + row - self.elements.first(host), -1)
 
     def locate(self, packet: Ints, labels: Labels) -> Ints:
-        """Node (int64 [n]) of that id in each packet's graph, -1 where the graph has none; packet -1 has none."""
+        """Return the node (int64 [n]) of that id in each packet's graph, -1 where the graph has none; packet -1 has none."""
         node = np.where(packet >= 0, self._declared(packet, labels.translate(self.elements.codes_of)), -1)
         if not len(self._keys):
             return node

@@ -121,7 +121,7 @@ class Packets:
         return labels.translate(self._codes_of)
 
     def find(self, rows: Rows) -> Ints:
-        """Packet number (int64 [n]) of each telemetry row, -1 where its packet is not here."""
+        """Return the packet number (int64 [n]) of each telemetry row, -1 where its packet is not here."""
         if not rows.size or not self.size:
             return np.full(rows.size, -1, dtype=np.int64)
         run = self.run_codes(rows.labels("training_run_id"))[:-1]

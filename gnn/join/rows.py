@@ -25,7 +25,7 @@ class Vocabulary(Protocol):
     """What a registry does here: 0 for a missing key, capacity-1 for an unknown one."""
 
     def encode(self, keys: Sequence[str | None]) -> Ints:
-        """Ids (int64 [n]) of n keys."""
+        """Return ids (int64 [n]) of n keys."""
         ...
 
 
@@ -33,7 +33,7 @@ _FEW: Final = 64
 
 
 def ids_of(registry: Vocabulary, words: tuple[str, ...]) -> Ints:
-    """Registry ids (int64 [words + 1]) of words, and 0 for none."""
+    """Return registry ids (int64 [words + 1]) of words, and 0 for none."""
     ids = np.zeros(len(words) + 1, dtype=np.int64)
     if words:
         ids[:-1] = registry.encode(words)
@@ -66,11 +66,11 @@ class Labels:
         return Labels(np.where(keep, self.codes, -1), self.words)
 
     def ids(self, registry: Vocabulary) -> Ints:
-        """Registry ids: 0 if missing."""
+        """Return registry ids: 0 if missing."""
         return ids_of(registry, self.words)[self.codes]
 
     def translate(self, codes_of: Mapping[str, int]) -> Ints:
-        """Codes (int64 [n]) of another vocabulary: -1 where missing here or there."""
+        """Return codes (int64 [n]) of another vocabulary: -1 where missing here or there."""
         return np.array([*(codes_of.get(word, -1) for word in self.words), -1], dtype=np.int64)[self.codes]
 
     def arrow(self) -> pa.Array:
@@ -108,7 +108,7 @@ def offsets(counts: Ints) -> Ints:
 
 
 def lengths(ptr: Ints) -> Ints:
-    """Length of each segment of offsets: int64 [n] of [n + 1]."""
+    """Return the length of each segment of offsets: int64 [n] of [n + 1]."""
     return ptr[1:] - ptr[:-1]
 
 

@@ -55,7 +55,7 @@ def save_states(states: States) -> bytes:
 
 
 def restore_states(saved: bytes) -> dict[str, RunState]:
-    """States from `save_states`; FeatureError if the bytes are damaged or of another format."""
+    """Return states from `save_states`; FeatureError if the bytes are damaged or of another format."""
     try:
         whole = json.loads(saved)
         if whole["format"] != _FORMAT:

@@ -59,7 +59,7 @@ def _names(joined: Joined, node_type: str) -> pa.Array:
 
 
 def _within(numbers: Ints, ptr: Ints, packet: Ints) -> pa.Array:
-    """Numbers that run through all packets, counted from the first of each packet's own."""
+    """Return numbers that run through all packets, counted from the first of each packet's own."""
     return pa.array((numbers - ptr[packet]).astype(np.int32))
 
 
@@ -126,7 +126,7 @@ _PACKET: Final = [name for name, _ in PACKET]
 
 
 def _changes(rows: Rows) -> Ints:
-    """First row (int64 [s]) of each stretch of rows of one packet."""
+    """Return the first row (int64 [s]) of each stretch of rows of one packet."""
     times = rows.times("timestamp_ns")
     fresh = np.ones(rows.size, dtype=np.bool_)
     fresh[1:] = times[1:] != times[:-1]
@@ -172,7 +172,7 @@ class PacketIndex:
         }
 
     def locate(self, rows: Rows) -> Ints:
-        """Packet number (int64 [n]) of each row; FeatureError names the first row whose packet is not there."""
+        """Return the packet number (int64 [n]) of each row; FeatureError names the first row whose packet is not there."""
         # rows of one packet mostly stand together: one question a stretch of them
         first = _changes(rows)
         heads = rows if len(first) == rows.size else Rows(rows.table.select(_PACKET).take(pa.array(first)))

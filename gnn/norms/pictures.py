@@ -17,7 +17,7 @@ _RUNS_SHOWN: Final = 200
 
 
 def growth(name: str, record: RegistryRecord) -> bytes:
-    """Size of a registry by version, with the line of its capacity where that is near."""
+    """Return the size of a registry by version, with the line of its capacity where that is near."""
     from matplotlib.figure import Figure
 
     sizes = np.cumsum([len(version.added) for version in record.versions])

@@ -54,7 +54,8 @@ def fit_prior(metric: str, values: Floats) -> PriorNorm:
 
 
 def fit_priors(sources: Mapping[str, pa.Table], hosts: Collection[str] | None) -> dict[str, PriorNorm]:
-    """Priors of parameter_count, learning_rate, momentum and gradient_variance from `urza.parameter` and `urza.blueprint`.
+    """Return priors of parameter_count, learning_rate, momentum and gradient_variance from `urza.parameter` and
+    `urza.blueprint`.
 
     `hosts`: blueprint ids of the training hosts once there is a split; None takes the whole catalogue.
     """

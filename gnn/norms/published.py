@@ -46,7 +46,7 @@ class Norms:
 
     @classmethod
     def of(cls, priors: Mapping[str, PriorNorm], newest: Mapping[str, Observation]) -> "Norms":
-        """Norms from fitted priors and the newest observation of each metric; one without any stands at its prior."""
+        """Return norms from fitted priors and the newest observation of each metric; one without any stands at its prior."""
         return cls(
             {name: priors.get(name, DEFAULT_PRIORS[name]) for name in PRIOR_METRICS},
             {name: _metric(name, newest.get(name)) for name in EWMA_METRICS},
@@ -54,7 +54,7 @@ class Norms:
 
     @classmethod
     def default(cls) -> "Norms":
-        """Norms before anything was measured or fitted."""
+        """Return norms before anything was measured or fitted."""
         return cls.of({}, {})
 
     @property

@@ -177,7 +177,7 @@ def companion(nodes: int) -> GraphBatch:
 
 
 def joined(first: GraphBatch, second: GraphBatch) -> GraphBatch:
-    """Both batches of one graph as one of two."""
+    """Return both batches of one graph as one of two."""
 
     def rows(name: str) -> dict[Any, Tensor]:
         ours, theirs = getattr(first, name), getattr(second, name)
@@ -231,7 +231,7 @@ def _record(home: Path | None, key: tuple[str, str], outcome: Outcome) -> bool:
 
 
 def compile_status(home: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Outcomes by build id, then by `<device>/<precision>/<backend>`; empty if the file is absent or damaged.
+    """Return outcomes by build id, then by `<device>/<precision>/<backend>`; empty if the file is absent or damaged.
 
     It is derived, and written again.
     """

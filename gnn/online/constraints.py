@@ -73,7 +73,7 @@ def _of_sheets(facts: Facts, hit: Callable[[Sheet], bool]) -> Bools:
 
 
 def _methods(facts: Facts, *, known: bool) -> Bools:
-    """Methods that a seed may not use: of seeds whose capabilities are known by these, of the others by the bundle."""
+    """Return methods that a seed may not use: of seeds whose capabilities are known by these, of the others by the bundle."""
     rows = np.zeros((len(facts.blending), 1, len(BLENDING_METHODS)), dtype=np.bool_)
     for seed, words in enumerate(facts.blending):
         if (words is not None) == known:

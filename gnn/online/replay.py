@@ -86,7 +86,7 @@ class Replayed:
         return self.numbers[run, packet]
 
     def element_ids(self, node_type: str, index: int) -> list[str]:
-        """Ids of its seeds, in row order."""
+        """Return ids of its seeds, in row order."""
         if node_type != "seed":
             raise KeyError(node_type)
         return self.seeds[index]
@@ -129,7 +129,7 @@ def _keep(found: Replayed, keys: pa.Table, names: list[str], batch: GraphBatch, 
 
 
 def _answers(bundle: Bundle, replayed: Replayed, labels: Labels) -> Answers:
-    """Calibrated answers; a kernel that the bundle never measured is never chosen."""
+    """Return calibrated answers; a kernel that the bundle never measured is never chosen."""
     places = list(zip(labels.graph.tolist(), labels.seed.tolist(), labels.kernel.tolist(), strict=True))
 
     def column(name: str, width: tuple[int, ...] = ()) -> Floats:

@@ -84,7 +84,7 @@ def resolve(directory: Path) -> Path:
 
 
 def read_set(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
-    """Entries and records of the published set, checked against each other; both empty if nothing is published.
+    """Return entries and records of the published set, checked against each other; both empty if nothing is published.
 
     Files without an `index.json` (an older system's) have entries and no record. A reader that writers overtake by that many
     generations that its own is removed reads the newer one.

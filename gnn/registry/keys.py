@@ -50,7 +50,7 @@ def source_columns(table: str) -> tuple[str, ...]:
 
 
 def observed_keys(tables: Mapping[str, pa.Table]) -> dict[str, set[str]]:
-    """Registry -> keys in the given contract tables; a missing table names none, and missing values are no keys."""
+    """Return registry -> keys in the given contract tables; a missing table names none, and missing values are no keys."""
     found: dict[str, set[str]] = {}
     for registry, sources in SOURCES.items():
         keys: set[str] = set()
@@ -62,7 +62,7 @@ def observed_keys(tables: Mapping[str, pa.Table]) -> dict[str, set[str]]:
 
 
 def _values(rows: pa.Table, column: str) -> set[str]:
-    """Distinct non-empty strings of a string or list column, rows of placeholders left out."""
+    """Return distinct non-empty strings of a string or list column, rows of placeholders left out."""
     if PLACEHOLDER in rows.column_names:
         rows = rows.filter(pc.invert(pc.fill_null(rows.column(PLACEHOLDER), False)))
     values = rows.column(column)

@@ -81,7 +81,7 @@ class Registries(Mapping[str, Registry]):
         return len(self._registries)
 
     def digests(self) -> dict[str, str]:
-        """Return digest by registry name."""
+        """Return the digest by registry name."""
         return {name: registry.digest for name, registry in self.items()}
 
 

@@ -70,7 +70,8 @@ def _set(directory: Path, *, repair: bool) -> Iterator[Damage]:
 
 
 def _rebuilt(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
-    """Entries and records of the current index where it can be read, else of an older one and the versions kept since."""
+    """Return entries and records of the current index where it can be read, else of an older one and the versions kept
+    since."""
     current = _current_index(directory)
     if current is None:
         known = _older_index(directory)
@@ -106,7 +107,7 @@ def _older_index(directory: Path) -> Mapping[str, RegistryRecord]:
 
 
 def cumulative(record: RegistryRecord, version: int) -> dict[str, int]:
-    """Entries of one version, from what each version added; RegistryError if they have not the digest of it."""
+    """Return entries of one version, from what each version added; RegistryError if they have not the digest of it."""
     entries: dict[str, int] = {}
     for step in record.versions[:version]:
         entries |= step.added
@@ -117,7 +118,7 @@ def cumulative(record: RegistryRecord, version: int) -> dict[str, int]:
 
 
 def _history(directory: Path, name: str) -> list[dict[str, int]]:
-    """Entries of versions 1, 2, ... as kept, up to the first that is missing; RegistryError names a damaged one."""
+    """Return entries of versions 1, 2, ... as kept, up to the first that is missing; RegistryError names a damaged one."""
     found: list[dict[str, int]] = []
     while (path := directory / VERSIONS / name / f"{len(found) + 1}.json").exists():
         entries = read_flat(path, REGISTRIES[name])

@@ -101,7 +101,7 @@ def _free(spec: RegistrySpec, entries: Mapping[str, int], count: int) -> Iterato
 
 
 def holes(entries: Mapping[str, int]) -> list[int]:
-    """Unused indices below the highest used one, ascending."""
+    """Return unused indices below the highest used one, ascending."""
     used = set(entries.values())
     return [index for index in range(1, max(used, default=0)) if index not in used]
 
@@ -109,7 +109,7 @@ def holes(entries: Mapping[str, int]) -> list[int]:
 def retired_keys(
     spec: RegistrySpec, entries: Mapping[str, int], simic: Sequence[tuple[str, int]], observed: Collection[str] | None
 ) -> set[str] | None:
-    """Entries that no upstream names any more; None if nothing is known about upstream, and nothing for an enum."""
+    """Return entries that no upstream names any more; None if nothing is known about upstream, and nothing for an enum."""
     if observed is None:
         return None
     if spec.closed:

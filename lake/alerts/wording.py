@@ -76,7 +76,7 @@ def escaped(text: str) -> str:
 
 
 def _text(alert: Alert, url: str, now: datetime) -> str:
-    """Three lines: how bad and what; the details, whom to ask, which runs, since when; where to look."""
+    """Return three lines: how bad and what; the details, whom to ask, which runs, since when; where to look."""
     since = datetime.fromisoformat(alert.since)
     title = shortened(summary(alert))
     if alert.state == RESOLVED:

@@ -146,7 +146,7 @@ class Exports:
 
 
 def _place(folder: str, name: str) -> Unplaced | None:
-    """Why no contract reads a file of this name; None if one does."""
+    """Return why no contract reads a file of this name; None if one does."""
     file = f"{folder}/{name}" if folder else name
     if folder not in FOLDERS:
         nested = next((path for path in FOLDERS if folder.startswith(f"{path}/")), None)
@@ -169,7 +169,7 @@ def _status(path: Path, file: str) -> os.stat_result | Unplaced | None:
 
 
 def _files(root: Path, unplaced: list[Unplaced]) -> Iterator[tuple[str, list[str]]]:
-    """Folders below `root` (relative to it, with `/`) and their finished files, sorted; folders that can't be read too.
+    """Yield folders below `root` (relative to it, with `/`) and their finished files, sorted; folders that can't be read too.
 
     Names that start with `.` or end in `.tmp` are still being written. Links to folders are not followed.
     """

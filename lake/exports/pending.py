@@ -80,11 +80,11 @@ def _known(tables: TableStore, name: str, folder: Folder, one: _Arrival, mark: i
 
 
 def targets_of(folder: Folder) -> list[str]:
-    """Tables to commit for files of `folder`, rejects first."""
+    """Return tables to commit for files of `folder`, rejects first."""
     rejects = {folder.reject_table, *(folder.reject_table_of(name) for name in feeds(folder))}
     return [*sorted(rejects), *feeds(folder)]
 
 
 def mark_of(folder: Folder) -> str:
-    """App transaction whose version is the ledger's seq up to which a table holds everything of a folder."""
+    """Return the App transaction whose version is the ledger's seq up to which a table holds everything of a folder."""
     return f"{folder.path}:ledger"

@@ -91,7 +91,7 @@ def count_lines(path: Path, extension: str, most: int) -> Lines:
 
 
 def _numbers(text: bytes) -> tuple[Ints, int]:
-    """Numbers (from 1) of the lines of `text` that are not blank, and how many lines it has."""
+    """Return numbers (from 1) of the lines of `text` that are not blank, and how many lines it has."""
     data = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(data == _NEWLINE)
     if not len(ends):
@@ -107,7 +107,7 @@ def _numbers(text: bytes) -> tuple[Ints, int]:
 
 
 def _unpacked(path: Path, extension: str) -> Iterator[bytes]:
-    """Blocks of the unpacked file. Raises what unpacking does, and EOFError for a stream that ends early."""
+    """Yield blocks of the unpacked file. Raises what unpacking does, and EOFError for a stream that ends early."""
     with path.open("rb") as stream:
         if extension.endswith(".gz"):
             with gzip.GzipFile(fileobj=stream) as unpacked:
@@ -133,7 +133,7 @@ def _frames(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Blocks of text, decoded by the mark before it."""
+    """Yield blocks of text, decoded by the mark before it."""
     first = next(blocks, b"")
     encoding = next((name for mark, name in _MARKS if first.startswith(mark)), None)
     if encoding is None:
@@ -148,7 +148,7 @@ def _utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def frame_ends(path: Path, extension: str, positions: Ints) -> Ints:
-    """Offset after the frame that begins at each of the sorted positions, by the length that lies there."""
+    """Return the offset after the frame that begins at each of the sorted positions, by the length that lies there."""
     ends = np.zeros(len(positions), np.int64)
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         cuts = np.searchsorted(positions, np.arange(0, len(mapped) + _WINDOW, _WINDOW)).tolist()
@@ -191,7 +191,7 @@ def _varints(mapped: mmap.mmap, at: Ints) -> tuple[Ints, Ints]:
 
 
 def count_frames(path: Path, extension: str, first: int, last: int) -> int:
-    """Frames between two offsets, at least one; about as many where bytes between them are no frames."""
+    """Return frames between two offsets, at least one; about as many where bytes between them are no frames."""
     count = 0
     while first < last and count < _COUNTED:
         first = int(frame_ends(path, extension, np.array([first], np.int64))[0])
@@ -211,7 +211,7 @@ def is_zero(path: Path, first: int, last: int) -> bool:
 
 
 def count_members(path: Path) -> int:
-    """Members of the JSON object in a file, as far as it goes."""
+    """Return members of the JSON object in a file, as far as it goes."""
     data = path.read_bytes()
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     depth = count = 0

@@ -62,7 +62,7 @@ def is_derived(name: str) -> bool:
 
 
 def broken_tables(tables: TableStore, *, derived: bool) -> dict[str, str]:
-    """Tables whose log or files can't be read, and why: derived ones, or those that are made of exports."""
+    """Return tables whose log or files can't be read, and why: derived ones, or those that are made of exports."""
     found: dict[str, str] = {}
     for name in tables.names():
         if is_derived(name) is derived:

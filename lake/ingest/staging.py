@@ -120,7 +120,7 @@ class Staged:
             self._file.close()
 
     def hashes(self) -> pl.Series:
-        """Hashes of the rows' keys, in order."""
+        """Return hashes of the rows' keys, in order."""
         return pl.concat(self._hashes) if self._hashes else pl.Series(dtype=pl.UInt64)
 
     def batches(self, part: Part | None = None) -> Iterator[pa.RecordBatch]:
@@ -231,7 +231,7 @@ class Staging:
         self._waiting.append(self._thread.submit(self._open[name].add, rows))
 
     def fresh(self, name: str, error: type[TamiyoError] = StorageError) -> Staged:
-        """Room for rows of table `name`, which raises `error` for those that break its rules."""
+        """Return room for rows of table `name`, which raises `error` for those that break its rules."""
         key = TABLES[name].key if name in TABLES else ()
         declared = declaration(name)
         validation = None if declared is None else Validation(declared, error)

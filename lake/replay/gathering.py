@@ -166,7 +166,7 @@ def _healed(old: Counter[str], new: Counter[str], count: int) -> Counter[str]:
 
 
 def _reasons(decoded: Decoded) -> dict[int, Reasons]:
-    """Reason codes of a chunk's rejects by position and rejects table."""
+    """Return reason codes of a chunk's rejects by position and rejects table."""
     found: dict[int, Reasons] = {}
     for name, rejects in decoded.rejects.items():
         columns = (rejects.column(column).to_pylist() for column in ("position", "reason", "records"))

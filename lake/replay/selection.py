@@ -68,7 +68,7 @@ class Selection:
     _stored: dict[Source, frozenset[int]] = field(default_factory=dict)
 
     def stored(self, source: Source) -> frozenset[int]:
-        """Positions of an export of which a row is stored."""
+        """Return positions of an export of which a row is stored."""
         if source not in self._stored:
             found: set[int] = set()
             for name in feeds(FOLDERS[source.folder]):

@@ -26,7 +26,7 @@ def newest_version(table: Path) -> int | None:
 
 
 def _checkpoint(table: Path) -> int:
-    """Version of the newest checkpoint; 0 if there is none yet."""
+    """Return the version of the newest checkpoint; 0 if there is none yet."""
     try:
         return int(json.loads((table / LOG / "_last_checkpoint").read_bytes())["version"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -34,7 +34,7 @@ def _checkpoint(table: Path) -> int:
 
 
 def transactions_in(table: Path, version: int) -> dict[str, int]:
-    """App transactions of one commit by key; none if its file is gone or damaged (opening the table tells which)."""
+    """Return App transactions of one commit by key; none if its file is gone or damaged (opening the table tells which)."""
     try:
         lines = Path(commit_file(table, version)).read_bytes().splitlines()
         actions = [json.loads(line)["txn"] for line in lines if line.startswith(b'{"txn"')]

@@ -15,7 +15,7 @@ def read_contracts(tables: TableStore, columns: Mapping[str, Sequence[str] | Non
 
 
 def training_hosts(contracts: Mapping[str, pa.Table], held_out: str | None) -> set[str] | None:
-    """Blueprint ids of the hosts that the published weights are trained on; None if no packet names its host.
+    """Return blueprint ids of the hosts that the published weights are trained on; None if no packet names its host.
 
     Those of the data set that is `held_out` (experiments are named `<data set>/<architecture>`) are not among them.
     """

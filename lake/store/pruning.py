@@ -63,7 +63,7 @@ def _runs_in(path: Path, low: str | None, high: str | None) -> list[str | None]:
 
 
 def _bounds(table: "DeltaTable") -> dict[str, tuple[str | None, str | None]]:
-    """Least and greatest training run by file; None if the log does not say, or rows name no run."""
+    """Return the least and greatest training run by file; None if the log does not say, or rows name no run."""
     actions = pa.table(table.get_add_actions(flatten=True))
     wanted = [f"{which}.{SCOPE}" for which in ("min", "max", "null_count")]
     if not set(wanted) <= set(actions.schema.names):

@@ -22,7 +22,7 @@ _UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hard
 
 
 def configuration(schema: pa.Schema) -> dict[str, str]:
-    """Properties of a new table.
+    """Return properties of a new table.
 
     A pinned version needs its commit log: `maintenance` cleans logs, and only if no pin is older. Opening a table reads the
     commits since the newest checkpoint one by one, and many small exports are many commits. It reads the statistics of every
@@ -88,7 +88,7 @@ def _batches_with_buckets(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch
 
 
 def buckets_of(runs: pa.Array) -> pa.Array:
-    """Bucket (int32 [n]) of each of n training runs, 0 if it has no name."""
+    """Return the bucket (int32 [n]) of each of n training runs, 0 if it has no name."""
     coded = pc.fill_null(runs, "").dictionary_encode()
     of_words = np.array([0, *(bucket_of(run) for run in coded.dictionary.to_pylist())], dtype=np.int32)
     return pa.array(of_words[coded.indices.to_numpy() + 1])

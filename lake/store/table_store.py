@@ -48,7 +48,7 @@ _FOREIGN_KEYS = frozenset(
 
 
 def known_schema(name: str) -> pa.Schema | None:
-    """Arrow schema of a contract or rejects table; None for tables whose writer decides."""
+    """Return the Arrow schema of a contract or rejects table; None for tables whose writer decides."""
     if name in TABLES:
         return TABLES[name].arrow_schema
     return REJECT_SCHEMA if name.startswith("rejects.") else None
@@ -67,7 +67,7 @@ class TableStore:
         return self.home / "tables"
 
     def path(self, name: str) -> Path:
-        """Directory of table `<schema>.<table>`; StorageError for another kind of name."""
+        """Return the directory of table `<schema>.<table>`; StorageError for another kind of name."""
         if not _NAME.fullmatch(name):
             raise StorageError(f"table {name!r}: expected a name like `tolaria.system_state`")
         schema, table = name.split(".")
@@ -100,7 +100,7 @@ class TableStore:
             return None
 
     def version(self, name: str) -> int | None:
-        """Newest version number; None if the table was never written."""
+        """Return the newest version number; None if the table was never written."""
         newest = self._newest(name)
         if newest is not None:
             return newest
@@ -113,11 +113,11 @@ class TableStore:
         return None if table is None else f"{table.metadata().id}@{table.version()}"
 
     def versions(self) -> dict[str, int]:
-        """Newest version number of every table."""
+        """Return the newest version number of every table."""
         return {name: version for name in self.names() if (version := self.version(name)) is not None}
 
     def schema(self, name: str) -> pa.Schema:
-        """Arrow schema of the table; StorageError if it was never written and nobody declared it."""
+        """Return the Arrow schema of the table; StorageError if it was never written and nobody declared it."""
         declared = self.schemas.get(name) or known_schema(name)
         if declared is not None:
             return declared
@@ -196,7 +196,7 @@ class TableStore:
         return ds.dataset(paths, schema=_stored_schema(table), format="parquet")
 
     def files(self, name: str, version: int | None = None) -> list[Path]:
-        """Parquet files of one version."""
+        """Return Parquet files of one version."""
         table = self.open(name, version)
         return [] if table is None else sorted(self.path(name) / file for file in files_of(table, None))
 
@@ -217,7 +217,7 @@ class TableStore:
         return {}
 
     def transaction(self, name: str, key: str) -> int | None:
-        """Return number that the newest commit with transaction `key` gave it; None if there is none."""
+        """Return the number that the newest commit with transaction `key` gave it; None if there is none."""
         return self.transactions(name, [key])[0]
 
     def transactions(self, name: str, keys: Sequence[str]) -> list[int | None]:
@@ -378,7 +378,7 @@ def _is_bucketed(name: str, schema: pa.Schema, table: "DeltaTable | None") -> bo
 
 
 def _stored_schema(table: "DeltaTable") -> pa.Schema:
-    """Arrow schema of a table's rows, without the bucket that its files are laid out by."""
+    """Return the Arrow schema of a table's rows, without the bucket that its files are laid out by."""
     schema = pa.schema(table.schema().to_arrow())
     return pa.schema([field for field in schema if field.name != BUCKET_COLUMN])
 

@@ -68,7 +68,7 @@ class Versions:
         return TableVersion(name, known["digest"], known["rows"], runs)
 
     def published(self) -> Mapping[str, Mapping[str, str]]:
-        """Table -> training run -> digest, as `operations.versions` had them when this was first asked."""
+        """Return table -> training run -> digest, as `operations.versions` had them when this was first asked."""
         if self._published is None:
             columns = ["table", "training_run", "digest"]
             rows = self._tables.read(VERSIONS, columns=columns).to_pylist() if self._tables.exists(VERSIONS) else []
@@ -84,7 +84,7 @@ class Versions:
         return sorted(run for run in {*before, *now} if before.get(run) != now.get(run))
 
     def at(self, versions: Mapping[str, int]) -> dict[str, str]:
-        """Content digest of every contract table at the given Delta versions; a table that is not among them is empty.
+        """Return content digest of every contract table at the given Delta versions; a table that is not among them is empty.
 
         What others commit meanwhile does not count.
         """
@@ -98,7 +98,7 @@ class Versions:
         return found
 
     def changed(self, name: str) -> list[str]:
-        """Files of the current commit whose bytes are not those that were noted of it; StorageError if one is gone."""
+        """Return files of the current commit whose bytes are not those that were noted of it; StorageError if one is gone."""
         known = self._noted(name)
         if known.get("commit") != self._tables.commit(name):
             return []
@@ -189,7 +189,7 @@ def _describe(name: str, rows: pa.Table) -> dict[str, Any]:
 
 
 def _runs(name: str, rows: pa.Table) -> dict[str, tuple[str, int]]:
-    """Return digest and rows of each training run."""
+    """Return the digest and rows of each training run."""
     if name not in TABLES and can_hash(rows.schema):
         return hashed_runs(rows, RUN)
     return {run: (_digest(name, part), part.num_rows) for run, part in by_run(rows).items()}
@@ -201,7 +201,7 @@ def _of_runs(runs: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
 
 
 def _belongs_to_runs(name: str, rows: pa.Table) -> bool:
-    """Contract tables say it; a derived table's rows belong to runs where every one of them names its run."""
+    """Return whether rows belong to training runs: by declaration, or for a derived table if each row names its run."""
     if name in TABLES:
         return TABLES[name].scope is not None
     return RUN in rows.column_names and rows.column(RUN).null_count == 0

@@ -48,7 +48,7 @@ def _seeds(spec: HostSpec) -> torch.Generator:
 
 
 def parameter_groups(model: nn.Module, spec: HostSpec) -> list[dict[str, Any]]:
-    """Named groups: `weight` (matrices, decayed), `bias` (vectors) and `head` (the last layer)."""
+    """Return named groups: `weight` (matrices, decayed), `bias` (vectors) and `head` (the last layer)."""
     head = {id(p) for name, p in model.named_parameters() if name.startswith("head.")}
     body = [p for p in model.parameters() if id(p) not in head]
     groups = (

@@ -27,7 +27,7 @@ class MLP(nn.Module):
         self.head = nn.Linear(spec.width, data.classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Class logits."""
+        """Return the class logits."""
         hidden = self.enter(inputs)
         for part in self.blocks:
             hidden = part(hidden)
@@ -63,7 +63,7 @@ class CNN(nn.Module):
         return chain(parts)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Class logits."""
+        """Return the class logits."""
         hidden = inputs
         for part in self.blocks:
             hidden = part(hidden)
@@ -111,7 +111,7 @@ class Residual(nn.Module):
         self.head = nn.Linear(width * (4 if image else 1), data.classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Class logits."""
+        """Return the class logits."""
         hidden = self.enter(inputs)
         for part in self.blocks:
             hidden = part(hidden)

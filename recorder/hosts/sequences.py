@@ -34,7 +34,7 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(width, data.classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Class logits."""
+        """Return the class logits."""
         hidden = self.enter(inputs)
         for part in self.blocks:
             hidden = part(hidden)
@@ -72,7 +72,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, data.classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Class logits."""
+        """Return the class logits."""
         hidden = self.enter(inputs)
         for part in self.blocks:
             hidden = part(hidden)

@@ -17,7 +17,7 @@ KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType({name: _ALL[name] for na
 
 
 def fitting(layout: Layout) -> tuple[Kernel, ...]:
-    """Kernels that fit a site of this layout, in the policy's order; the others are masked there."""
+    """Return kernels that fit a site of this layout, in the policy's order; the others are masked there."""
     return tuple(kernel for kernel in KERNELS.values() if layout in kernel.layouts)
 
 

@@ -126,7 +126,7 @@ def _parameters(measured: Measured) -> list[dict[str, Any]]:
 
 
 def _adjacency(measured: Measured, layer_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Edges by index; the strength is the root mean square of what flows there (the source's output)."""
+    """Return edges by index; the strength is the root mean square of what flows there (the source's output)."""
     index = {layer: position for position, layer in enumerate(layer_ids)}
     return [
         {

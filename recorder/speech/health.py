@@ -42,7 +42,7 @@ class Machine:
         return context
 
     def memory_mb(self) -> float:
-        """Resident memory of the process in MB."""
+        """Return the resident memory of the process in MB."""
         return float(self._process.memory_info().rss) / 2**20
 
 
@@ -110,7 +110,7 @@ class Health:
         return packet
 
     def tamiyo(self, run_id: str, now_ns: int, reason: str) -> pb.TelemetryPacket:
-        """Tamiyo's own word on conservative mode: on after a seed was culled, off after one held."""
+        """Return Tamiyo's own word on conservative mode: on after a seed was culled, off after one held."""
         self._count += 1
         packet = pb.TelemetryPacket(
             packet_id=f"tamiyo-{run_id}-{self._count:04d}",

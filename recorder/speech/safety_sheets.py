@@ -44,7 +44,7 @@ class Benchmark:
 
 
 def band_of(risk: float) -> "pb.HazardBand":
-    """Hazard band of a risk in 0..1: LOW under .1, MEDIUM under .3, HIGH under .6, else CRITICAL."""
+    """Return the hazard band of a risk in 0..1: LOW under .1, MEDIUM under .3, HIGH under .6, else CRITICAL."""
     return next((band for limit, band in _BANDS if risk < limit), pb.HAZARD_BAND_CRITICAL)
 
 

@@ -31,7 +31,7 @@ class Outcome:
 
 
 def risk_class(outcome: Outcome) -> str:
-    """Class of one outcome, first match: critical, high, medium, low, none (thresholds of the design's notes).
+    """Return the class of one outcome, first match: critical, high, medium, low, none (thresholds of the design's notes).
 
     critical: non-finite, or u < -1. high: u < -.25, or late spread over 4 (control's + .02). medium: u < -.08 or a dip
     under -.15. low: u < -.02 or a dip under -.05.

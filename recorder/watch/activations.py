@@ -53,7 +53,7 @@ def function_activation(function: Callable[..., object]) -> str | None:
 
 
 def saturated(name: str, before: Tensor, after: Tensor) -> Tensor:
-    """Mask (bool, shape of `after`) of elements in a flat region of activation `name`.
+    """Return the mask (bool, shape of `after`) of elements in a flat region of activation `name`.
 
     relu family: output exactly 0 (or at relu6's ceiling); bounded ones: input beyond +-3 (hard ones: at the bound);
     smooth rectifiers (gelu, silu, mish, elu, selu, celu, softplus): input under -3; leaky ones: input under 0.

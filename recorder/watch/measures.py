@@ -106,7 +106,7 @@ def _spread(both: Tensor, count: int) -> tuple[list[float], list[float]]:
 
 
 def measure_alike(name: str, before: list[Tensor], after: list[Tensor]) -> Iterator[tuple[float, float, float | None, float]]:
-    """Measures of n activations of one type and shape, from their samples (n of [rows, ...] each):
+    """Yield measures of n activations of one type and shape, from their samples (n of [rows, ...] each):
 
     saturation_rate (share of elements in a flat region), saturation_events (units, that is positions of a row, saturated in
     every sampled row), nonlinearity_strength (`_nonlinearity`; None if the sizes differ), mean_output.

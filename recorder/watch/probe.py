@@ -210,7 +210,7 @@ class Probe:
         self._thread = None
 
     def next_functional(self, name: str) -> str | None:
-        """Id of the next functional activation in call order, or None if the model took another way this time."""
+        """Return the id of the next functional activation in call order, or None if the model took another way this time."""
         if self._cursor < len(self._functional) and self._functional[self._cursor][0] == name:
             self._cursor += 1
             return self._functional[self._cursor - 1][1]

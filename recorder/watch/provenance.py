@@ -45,7 +45,7 @@ class Trace:
             self.depths[path] = 1 + max((self.depths[source] for source in sources), default=-1)
 
     def sources(self, value: object) -> dict[str, bool]:
-        """Layers that the tensors in `value` are made of; true where all of them came over a residual path."""
+        """Return layers that the tensors in `value` are made of; true where all of them came over a residual path."""
         merged: dict[str, bool] = {}
         for tensor in tensors_of(value):
             known = self.origins.get(id(tensor))
@@ -71,7 +71,7 @@ class Trace:
 
 
 def _added(trace: Trace, args: Sequence[object]) -> dict[str, bool]:
-    """Origins of an addition: the side that went through fewer layers is the residual.
+    """Return origins of an addition: the side that went through fewer layers is the residual.
 
     Two sides of one depth (word and position embeddings) skip nothing, so neither is.
     """

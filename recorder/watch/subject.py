@@ -75,7 +75,7 @@ class Subject:
                         yield name, group
 
     def weights(self) -> Parameters:
-        """Parameters that the optimizers train now, and all others of the model whose weights have a norm."""
+        """Return parameters that the optimizers train now, and all others of the model whose weights have a norm."""
         trained = [p for group in self.groups() for p in group.get("params", ()) if p.requires_grad]
         own = list(map(id, trained))
         if own != self._own:

@@ -105,7 +105,7 @@ def type_of(module: nn.Module) -> str:
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Elements of all parameters; one that is still without a shape counts 0."""
+    """Return elements of all parameters; one that is still without a shape counts 0."""
     return sum(p.numel() for p in module.parameters() if not is_lazy(p))
 
 
@@ -118,7 +118,7 @@ def channels_of(module: nn.Module, tensor: Tensor) -> int:
 
 
 def dropout_of(module: nn.Module) -> float:
-    """Probability with which the layer drops elements: its `p` or `dropout`, 0 for a layer that drops none."""
+    """Return the probability with which the layer drops elements: its `p` or `dropout`, 0 for a layer that drops none."""
     name = "p" if "Dropout" in type(module).__name__ else "dropout"
     rate = getattr(module, name, 0.0)
     return float(rate) if isinstance(rate, (int, float)) else 0.0

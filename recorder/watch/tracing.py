@@ -171,7 +171,7 @@ class Tracing:
         trace.mark(output, sources)
 
     def topology(self) -> Topology:
-        """Layers, activations and connections of the pass; without one, of the parts that were called."""
+        """Return layers, activations and connections of the pass; without one, of the parts that were called."""
         trace = self._whole if self.complete else self.parts
         first = {a.layer_id: a.type for a in reversed(trace.activations.values())}
         layers = tuple(
@@ -212,7 +212,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def find_topology(model: nn.Module, *args: Any, **kwargs: Any) -> Topology:
-    """Topology of `model` as it runs on these inputs: one forward pass in eval mode; RNG, buffers and flags come back."""
+    """Return the topology of `model` as it runs on these inputs: one forward pass in eval mode; RNG, buffers and flags come
+    back."""
     tracing = Tracing(model, leaves(model), Faults())
     tracing.attach()
     try:

@@ -25,7 +25,7 @@ class Numbers(NamedTuple):
 
 
 def total_norm(values: Mapping[int, float], keys: Iterable[int]) -> float | None:
-    """L2 norm over those of `keys` that are known; None if none is."""
+    """Return the L2 norm over those of `keys` that are known; None if none is."""
     total = None
     for key in keys:
         value = values.get(key)
@@ -35,14 +35,14 @@ def total_norm(values: Mapping[int, float], keys: Iterable[int]) -> float | None
 
 
 def norm_of(tensor: Tensor) -> Tensor:
-    """L2 norm of a tensor, without a graph; a half type is summed in float32."""
+    """Return the L2 norm of a tensor, without a graph; a half type is summed in float32."""
     half = tensor.dtype in (torch.float16, torch.bfloat16)
     found: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.float32 if half else None)
     return found
 
 
 def norms(tensors: Sequence[Tensor]) -> list[float]:
-    """L2 norm of each tensor (any shape, device, float or complex type; a half type is summed in float32)."""
+    """Return the L2 norm of each tensor (any shape, device, float or complex type; a half type is summed in float32)."""
     if not tensors:
         return []
     kinds = {(t.dtype, t.device) for t in tensors}
@@ -80,7 +80,8 @@ class Sampler:
         return [p.detach().reshape(-1)[::stride] for p, stride in zip(self.parameters, self.strides, strict=True)]
 
     def _buffers(self) -> list[Tensor]:
-        """Memory for one look: a piece a parameter, all of them in one tensor, which comes last, where their types agree."""
+        """Return the memory for one look: a piece a parameter, all of them in one tensor, which comes last, where their types
+        agree."""
         if len({(p.dtype, p.device) for p in self.parameters}) != 1:
             return [torch.empty_like(view, memory_format=torch.contiguous_format) for view in self._views]
         sizes = [view.numel() for view in self._views]
@@ -126,7 +127,7 @@ class _UntrainedNorms:
         self._norms: dict[int, float] = {}
 
     def norms(self, parameters: list[Tensor]) -> dict[int, float]:
-        """Norm of each parameter, by id."""
+        """Return the norm of each parameter, by id."""
         if not parameters:
             return {}
         same = len(parameters) == len(self._seen) and all(p is q for p, (q, _) in zip(parameters, self._seen, strict=True))

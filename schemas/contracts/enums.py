@@ -43,7 +43,7 @@ class EnumSpec:
 
 
 def _prefix(names: list[str]) -> str:
-    """Longest common prefix of the wire names that ends in an underscore."""
+    """Return the longest common prefix of the wire names that ends in an underscore."""
     shortest = min(names, key=len)
     for end in range(len(shortest), 0, -1):
         if shortest[end - 1] == "_" and all(name.startswith(shortest[:end]) for name in names):

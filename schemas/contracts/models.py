@@ -18,7 +18,7 @@ def pandera_schema(table: Table) -> Any:
 
 
 def json_type(kind: pa.DataType) -> dict[str, Any]:
-    """JSON Schema of a value of an Arrow type."""
+    """Return the JSON Schema of a value of an Arrow type."""
     for test, name in _JSON_TYPES:
         if test(kind):
             return {"type": name}
@@ -46,7 +46,8 @@ def _property(column: Column) -> dict[str, Any]:
 
 
 def json_schema(table: Table) -> dict[str, Any]:
-    """JSON Schema (2020-12) of one row; an enum lists its names as examples, since an unknown number is kept in decimal."""
+    """Return the JSON Schema (2020-12) of one row; an enum lists its names as examples, since an unknown number is kept in
+    decimal."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": table.name,

@@ -59,7 +59,7 @@ def decode_file(path: Path, folder: Folder, *, file: str, digest: str, limits: L
 
 
 def _decode_records(path: Path, folder: Folder, extension: str, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
-    """Chunks of a file that holds one record after the other."""
+    """Yield chunks of a file that holds one record after the other."""
     binary = extension in (".binpb", ".wal")
     likely = acceptor(folder, with_key=False)
     chunks = read_frames(path, extension, limits, acceptor(folder), likely) if binary else read_lines(path, extension, limits)
@@ -99,7 +99,7 @@ def _decode_parts(fresh: Callable[[], Collector], decode: Callable[[Collector, C
 
 
 def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:
-    """Contract rows of serialized SystemStatePackets, as offline but with export_digest and position NULL.
+    """Return contract rows of serialized SystemStatePackets, as offline but with export_digest and position NULL.
 
     Raises ContractError if a packet is bad.
     """

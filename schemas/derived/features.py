@@ -124,5 +124,5 @@ FEATURES: Final = {group.table: _table(group) for group in GROUPS} | {DANGLING_T
 
 
 def feature_schema(group: NodeType | Relation) -> pa.Schema:
-    """Arrow schema of a group's feature table."""
+    """Return the Arrow schema of a group's feature table."""
     return FEATURES[group.table].arrow_schema

@@ -58,7 +58,7 @@ def _sound(file: Path) -> bool:
 
 
 def examine_bundles(home: Path, *, repair: bool) -> Iterator[Finding]:
-    """Damaged bundles, and a `current` that does not lead to a sound one."""
+    """Yield damaged bundles, and a `current` that does not lead to a sound one."""
     if not (home / "bundles").is_dir() and not (home / "current").is_symlink():
         return
     from gnn.bundle.promote import CURRENT, LOCK, promotions

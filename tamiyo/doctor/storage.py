@@ -81,7 +81,7 @@ def _differs(path: Path, signature: tuple[int, int, int, int], digest: str) -> b
 
 
 def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, repair: bool) -> list[Finding]:
-    """Tables that can't be read, whose content is not what it was, or whose records do not add up."""
+    """Return tables that can't be read, whose content is not what it was, or whose records do not add up."""
     if repair:
         # what a stopped replay left to do; a table that is too damaged for that is built anew and needs it no more
         with lock(home / INGEST_LOCK), suppress(StorageError):

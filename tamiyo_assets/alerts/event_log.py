@@ -84,7 +84,8 @@ def run_path(run_id: str) -> str:
 
 
 def _new(instance: dg.DagsterInstance, kind: dg.DagsterEventType, after: int | None, last: int) -> list[dg.EventLogEntry]:
-    """Entries of a kind in (after, last], up to one that can't be read: the sensors at the end of its run see the rest."""
+    """Return entries of a kind in (after, last], up to one that can't be read: the sensors at the end of its run see the
+    rest."""
     entries: list[dg.EventLogEntry] = []
     cursor = -1 if after is None else after
     while True:
@@ -193,7 +194,7 @@ def _upstream() -> frozenset[str]:
 
 
 def _of_end(instance: dg.DagsterInstance, entry: dg.EventLogEntry) -> Evaluation:
-    """Return what a run's end means: a success resolves what is open of its job, a failure adds what no failed check reported."""
+    """Return what a run's end means: a success resolves what is open of its job, a failure adds what failed without one."""
     job = entry.get_dagster_event().job_name or "?"
     failed = entry.dagster_event_type is _FAILED
     problems = tuple(_failures(instance, entry, job)) if failed else ()

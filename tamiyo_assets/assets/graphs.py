@@ -169,7 +169,7 @@ class GraphBuild:
         return directory.name, encoded, pa.concat_tables(held)
 
     def _encode(self, runs: list[str]) -> Iterator[tuple["FeatureSet", pa.Table]]:
-        """Features of some runs, read from the feature tables, and the registry keys that they hold."""
+        """Yield features of some runs, read from the feature tables, and the registry keys that they hold."""
         from gnn.encode.build import encode_all
         from gnn.encode.encoding import Vocabularies
         from gnn.encode.held import held_keys
@@ -243,7 +243,7 @@ def _stretches(runs: Sequence[str], sound: set[str]) -> Iterator[tuple[bool, lis
 
 
 def _consecutive(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Bounds of each stretch of numbers that follow one another."""
+    """Yield bounds of each stretch of numbers that follow one another."""
     first = last = numbers[0]
     for number in numbers[1:]:
         if number != last + 1:

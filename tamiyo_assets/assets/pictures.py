@@ -29,7 +29,7 @@ _SIGNATURE_AND_HEADER: Final = 33  # bytes of a PNG before its first chunk that 
 def picture_metadata(
     home: Path, asset: str, name: str, digest: str, draw: Callable[[], bytes], alt: str, *, thumbnail: bool = True
 ) -> dict[str, dg.MetadataValue]:
-    """Metadata `<name>_file`, the path of a picture, and `<name>`, a thumbnail in Markdown of less than 8 KB.
+    """Return metadata `<name>_file`, the path of a picture, and `<name>`, a thumbnail in Markdown of less than 8 KB.
 
     The picture is drawn and published as `pictures/<asset>/<name>.png` if there is none of `digest`, the digest of the rows
     that it shows. `alt` is its text for those who can't see it. No thumbnail is made if none is asked for or small enough.

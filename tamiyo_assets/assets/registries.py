@@ -142,7 +142,7 @@ def registry_rows(current: Registries, name: str) -> pa.Table:
 
 
 def _described(change: Change) -> dict[str, Any]:
-    """Numbers of a registry, and the keys that a refresh added, if any."""
+    """Return numbers of a registry, and the keys that a refresh added, if any."""
     numbers = {
         ROWS: change.size,
         "version": change.version,

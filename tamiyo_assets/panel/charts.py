@@ -31,7 +31,8 @@ class Scale(NamedTuple):
 
 
 def heat_map(runs: Sequence[Run]) -> Markup:
-    """Families by training runs: the less was measured, the stronger the cell. A dot marks runs that lack a mandatory key."""
+    """Return families by training runs: the less was measured, the stronger the cell. A dot marks runs that lack a mandatory
+    key."""
     families = list(runs[0].families)
     wide = max(12, min(64, (_PLOT_WIDTH - _NAMES_WIDTH) // len(runs)))
     width, height = _NAMES_WIDTH + wide * len(runs), _ROW * (len(families) + 1)
@@ -129,7 +130,7 @@ def best_baseline(build: Build) -> str | None:
 
 
 def coverage_history(points: Sequence[CoveragePoint]) -> Markup:
-    """Return mean coverage over rebuilds, and that of mandatory keys."""
+    """Return the mean coverage over rebuilds, and that of mandatory keys."""
     height, left = 160, 52
     means = [point.mean for point in points] + [point.mandatory for point in points if point.mandatory is not None]
     low = min(0.9, *means)

@@ -75,7 +75,8 @@ def gather(settings: Settings, now: datetime | None = None) -> PanelData:
 
 
 def freshness_hours() -> float:
-    """Hours after which a feed that sent nothing is silent: `TAMIYO_FRESHNESS_HOURS`, 36 if that is unset or no number."""
+    """Return hours after which a feed that sent nothing is silent: `TAMIYO_FRESHNESS_HOURS`, 36 if that is unset or no
+    number."""
     try:
         return float(os.environ.get(FRESHNESS_HOURS) or _DEFAULT_HOURS)
     except ValueError:
@@ -89,7 +90,7 @@ def holds_sample(home: Path) -> bool:
 
 
 def open_alerts(told: Iterable[OpenAlert], checks: Iterable[CheckState]) -> tuple[OpenAlert, ...]:
-    """Problems that have not ended, ERROR first: alerts that were told, and failed checks that were not told yet.
+    """Return problems that have not ended, ERROR first: alerts that were told, and failed checks that were not told yet.
 
     An alert of a check that passes by now has ended, whether that was told or not.
     """
@@ -102,7 +103,7 @@ def open_alerts(told: Iterable[OpenAlert], checks: Iterable[CheckState]) -> tupl
 
 
 def _told(home: Path) -> tuple[OpenAlert, ...]:
-    """Alerts that have not ended, as the outbox has them."""
+    """Return alerts that have not ended, as the outbox has them."""
     return tuple(
         OpenAlert(
             asset=alert.asset,

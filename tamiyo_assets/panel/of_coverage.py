@@ -87,7 +87,7 @@ def runs_of(tables: TableStore, gaps: Iterable[Gap], family_threshold: float) ->
 
 
 def history_of(tables: TableStore) -> tuple[CoveragePoint, ...]:
-    """Coverage after each of the newest rebuilds, oldest first; none before the table was written."""
+    """Return coverage after each of the newest rebuilds, oldest first; none before the table was written."""
     if not tables.exists(HISTORY):
         return ()
     rows = tables.read(HISTORY, columns=["rebuild_run_id", "finished_at_ns", "key", "measured", "elements"])

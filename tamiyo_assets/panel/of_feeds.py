@@ -25,7 +25,7 @@ _SENDERS: Final = {
 
 
 def rejects_of(tables: TableStore) -> tuple[Rejected, ...]:
-    """Rejected records by table and reason, most first, with the system that sent them."""
+    """Return rejected records by table and reason, most first, with the system that sent them."""
     return tuple(
         Rejected(_SENDERS.get(found.table, found.table.partition(".")[2].partition("_")[0]), **found.model_dump())
         for found in rejects_by_reason(tables)
@@ -79,7 +79,7 @@ def _feed(
 
 
 def _newest(tables: TableStore, contracts: Iterable[Table]) -> datetime | None:
-    """Event time of the newest row of some contract tables."""
+    """Return the event time of the newest row of some contract tables."""
     times = []
     for table in contracts:
         if table.event_time and tables.exists(table.name):

@@ -99,7 +99,7 @@ def _iso(at: datetime | None) -> str | None:
 
 
 def _by_system(gaps: Sequence[Gap]) -> list[tuple[str, list[Gap]]]:
-    """Gaps by the system to ask: those with mandatory keys first, else by the largest share that is missing."""
+    """Return gaps by the system to ask: those with mandatory keys first, else by the largest share that is missing."""
     order = list(dict.fromkeys(gap.system for gap in gaps))
     by_system = sorted(gaps, key=lambda gap: order.index(gap.system))
     return [(system, list(own)) for system, own in groupby(by_system, key=lambda gap: gap.system)]

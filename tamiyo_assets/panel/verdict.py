@@ -128,7 +128,7 @@ def _of_serving(data: PanelData) -> Iterator[Problem]:
 
 
 def _why(serving: Serving) -> str:
-    """Why the newest bundle does not serve, in a few words; the section on serving has the figures."""
+    """Return why the newest bundle does not serve, in a few words; the section on serving has the figures."""
     failed = [gate.name for gate in serving.gates if not gate.passed]
     if not failed:
         return shortened("; ".join(serving.reasons), _LONGEST // 2)

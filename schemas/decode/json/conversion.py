@@ -75,7 +75,7 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _fields(inferred: InferredSchema, columns: dict[str, pa.Array], rows: Rows, reading: Reading) -> dict[str, pa.Array]:
-    """Arrays of a message's fields by name; `rows` is the chunk's row of each value."""
+    """Return arrays of a message's fields by name; `rows` is the chunk's row of each value."""
     for key in inferred.extras.keys() & columns.keys():
         if pa.types.is_floating(columns[key].type):
             reading.suspect(rows, truth(pc.invert(pc.is_finite(columns[key]))))
@@ -167,7 +167,7 @@ def _map_items(value: FieldDescriptor, array: pa.Array, valid: Mask, owners: Row
 
 
 def _float32(values: pa.Array, owners: Rows, reading: Reading) -> pa.Array:
-    """Numbers as float32; a bare NaN or Infinity is no JSON, and what is no float32 is no value: both are suspects."""
+    """Return numbers as float32; a bare NaN or Infinity is no JSON, and what is no float32 is no value: both are suspects."""
     narrow = values.cast(pa.float32(), safe=False)
     reading.suspect(owners, truth(pc.invert(pc.is_finite(narrow))))
     return narrow
@@ -196,7 +196,7 @@ def _scalar(
 
 
 def _enum(one: FieldDescriptor, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """Numbers of enums given by name or number; names that this version lacks are suspects."""
+    """Return numbers of enums given by name or number; names that this version lacks are suspects."""
     if not pa.types.is_string(array.type):
         return array
     encoded = pc.dictionary_encode(array)
@@ -220,7 +220,7 @@ def _integer(kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -
 
 
 def _time(kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """RFC 3339 times; anything else, and what Arrow can't hold, is a suspect."""
+    """Return RFC 3339 times; anything else, and what Arrow can't hold, is a suspect."""
     plain = truth(pc.match_substring_regex(array, _TIME))
     reading.suspect(rows, ~plain & truth(pc.is_valid(array)))
     text = pc.if_else(pa.array(plain), array, pa.scalar(None, pa.string()))

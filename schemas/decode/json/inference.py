@@ -111,14 +111,14 @@ class InferredSchema:
                 self.nested[one.name].learn(child)
 
     def arrow(self) -> list[pa.Field]:
-        """Fields of the Arrow schema that the message is read under."""
+        """Return fields of the Arrow schema that the message is read under."""
         whole = self.complete or not self.seen
         used = {name: one for name, one in self.fields.items() if whole or name in self.seen}
         fields = [pa.field(self.key(name), self.type_of(one)) for name, one in used.items()]
         return fields + [pa.field(key, kind) for key, kind in self.extras.items() if key not in self._by_key]
 
     def type_of(self, one: FieldDescriptor) -> pa.DataType:
-        """Arrow type that a field is read as."""
+        """Return the Arrow type that a field is read as."""
         if one.name in self.nested:
             kind = pa.struct(self.nested[one.name].arrow())
         elif one.name in self.maps:

@@ -72,7 +72,7 @@ def _check_nesting(value: Any, limits: Limits) -> None:
 
 @lru_cache(maxsize=64)
 def _fields(message: Any) -> Mapping[str, FieldDescriptor]:
-    """Fields of a message by both spellings."""
+    """Return fields of a message by both spellings."""
     return {name: one for one in message.fields for name in (one.name, one.json_name)}
 
 

@@ -65,7 +65,7 @@ def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _
 
 
 def _completion(columns: dict[str, Any]) -> npt.NDArray[np.bool_]:
-    """Tolaria's completion markers: validation accuracy exactly 1.0 and both losses missing."""
+    """Return Tolaria's completion markers: validation accuracy exactly 1.0 and both losses missing."""
     marks = truth(pc.equal(columns["source_subsystem"], "tolaria")) & truth(pc.equal(columns["validation_accuracy"], 1.0))
     return marks & truth(pc.is_null(columns["training_loss"])) & truth(pc.is_null(columns["validation_loss"]))
 

@@ -54,7 +54,7 @@ def _sent(column: Column, raw: pa.Array | None, rows: int) -> npt.NDArray[np.boo
 
 
 def _whole(values: pa.Array) -> pa.Array:
-    """Floats as the nearest int64; NULL if they do not fit."""
+    """Return floats as the nearest int64; NULL if they do not fit."""
     return pc.cast(pc.round(null_where(values, ~truth(pc.less(pc.abs(values), 2.0**62)))), pa.int64())
 
 

@@ -52,7 +52,7 @@ def _all_declared(message: str, joined: bytes) -> bool:
 
 @lru_cache(maxsize=32)
 def _outline(message: str) -> Any:
-    """Class of a message with the same numbers and wire types, whose nested messages and strings are opaque bytes."""
+    """Return class of a message with the same numbers and wire types, whose nested messages and strings are opaque bytes."""
     kinds = {
         FieldDescriptor.TYPE_FLOAT: FieldDescriptor.TYPE_FIXED32,
         FieldDescriptor.TYPE_FIXED32: FieldDescriptor.TYPE_FIXED32,
@@ -99,7 +99,7 @@ def _walk(message: str, payloads: Sequence[bytes], joined: bytes) -> dict[str, i
 
 
 def _varints(data: npt.NDArray[np.uint8], at: Ints, most: int) -> tuple[Ints, Ints]:
-    """Varints at each offset, and the offsets after them."""
+    """Return varints at each offset, and the offsets after them."""
     byte = data[at].astype(np.int64)
     value, at = byte & 0x7F, at + 1
     more = np.flatnonzero(byte >= 0x80)
@@ -114,7 +114,7 @@ def _varints(data: npt.NDArray[np.uint8], at: Ints, most: int) -> tuple[Ints, In
 
 
 def _skip(data: npt.NDArray[np.uint8], at: Ints, kinds: Ints, ends: Ints) -> Ints:
-    """Offsets after the value of each field; a group, which no field here is, ends the walk of its message."""
+    """Return offsets after the value of each field; a group, which no field here is, ends the walk of its message."""
     after = np.where(kinds == _FIXED64, at + 8, np.where(kinds == _FIXED32, at + 4, ends))
     sized = np.flatnonzero(kinds == _BYTES)
     if len(sized):

@@ -97,7 +97,7 @@ def _reject(collector: Collector, table: str, record: RawRecord, errors: Sequenc
 
 
 def _blueprint(top: Plain) -> Row:
-    """Plain columns of urza.blueprint. Raises BadRecord if the record has no blueprint_id or a value is bad."""
+    """Return plain columns of urza.blueprint. Raises BadRecord if the record has no blueprint_id or a value is bad."""
     optimizer = top.section("optimizer")
     optimizer.count_others({"family", *_OPTIMIZER})
     exported = top.value("exported_at")

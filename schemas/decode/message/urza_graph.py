@@ -89,13 +89,13 @@ def _complete(layers: list[Row], activations: list[Row], *, listed: bool) -> Non
 
 
 def layer_names(graph: Plain) -> list[str | None]:
-    """Layer id by index; None if a layer has none."""
+    """Return the layer id by index; None if a layer has none."""
     names = [item.get("layer_id") if isinstance(item, dict) else None for item in graph.items("layers")]
     return [name if isinstance(name, str) and name else None for name in names]
 
 
 def resolve_layer(where: Any, names: list[str | None], what: str) -> str:
-    """Layer id of an index or an id. Raises BadRecord for an index that is out of range."""
+    """Return the layer id of an index or an id. Raises BadRecord for an index that is out of range."""
     if isinstance(where, str):
         if not is_text(where):
             raise BadRecord(Reason.BAD_VALUE, f"{what}: expected a layer id of Unicode text, found {where[:80]!r}")

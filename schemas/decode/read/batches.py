@@ -20,23 +20,23 @@ def _pool() -> Any:
 
 
 def descriptor(message: str) -> Any:
-    """Descriptor of a Leyline message by name."""
+    """Return the descriptor of a Leyline message by name."""
     return leyline_pb2.DESCRIPTOR.message_types_by_name[message]
 
 
 @lru_cache(maxsize=32)
 def arrow_schema(message: str) -> pa.Schema:
-    """Arrow schema of the batches of a message."""
+    """Return the Arrow schema of the batches of a message."""
     return _pool().get_for_message(descriptor(message)).schema()
 
 
 def message_class(message: str) -> Any:
-    """Python class of a Leyline message by name."""
+    """Return the Python class of a Leyline message by name."""
     return getattr(leyline_pb2, message)
 
 
 def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | None, list[int], dict[int, str]]:
-    """Arrow batch of the payloads that parse, their positions, and the error of each that does not."""
+    """Return the Arrow batch of the payloads that parse, their positions, and the error of each that does not."""
     handler = _pool().get_for_message(descriptor(message))
     errors: dict[int, str] = {}
     batches: list[pa.RecordBatch] = []

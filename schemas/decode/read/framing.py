@@ -120,7 +120,8 @@ def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: 
 
 
 def _after_zeros(data: Buffer, position: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
-    """Offset after zeros that hold no record: those of a hole or of the tail of a preallocated file; `position` for others.
+    """Return the offset after zeros that hold no record: those of a hole or of the tail of a preallocated file; `position` for
+    others.
 
     The first bytes of the length that follows may be zeros too.
     """
@@ -166,7 +167,8 @@ def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accep
 def find_record(
     data: Buffer, first: int, end: int, prefix: Prefix, limits: Limits, accepts: Accepts, likely: Accepts | None = None
 ) -> int | None:
-    """Offset in first..end of the next record that is accepted and followed by another, or by `end`; None if there is none.
+    """Return offset in first..end of the next record that is accepted and followed by another, or by `end`; None if there is
+    none.
 
     `likely`: what is enough of the record that follows (None: that it is accepted too). Looks at `limits.resync_bytes` offsets
     at most, and parses at most 16 times that many bytes.

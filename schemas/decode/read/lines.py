@@ -163,7 +163,7 @@ class _Splitter:
 
 
 def _blocks(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Damage]:
-    """Blocks of UTF-8 text of the file, and the places where it is damaged. Raises UnreadableText beyond a limit."""
+    """Yield blocks of UTF-8 text of the file, and the places where it is damaged. Raises UnreadableText beyond a limit."""
     pieces = _plain(path) if extension == ".ndjson" else _unpacked(path, extension, limits)
     first = next(pieces, b"")
     if isinstance(first, bytes) and (encoding := next((name for mark, name in WIDE if first.startswith(mark)), "")):
@@ -180,7 +180,7 @@ def _plain(path: Path) -> Iterator[bytes | Damage]:
 
 
 def _unpacked(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Damage]:
-    """Unpacked pieces, gathered into blocks. Raises UnreadableText if they become too much."""
+    """Yield unpacked pieces, gathered into blocks. Raises UnreadableText if they become too much."""
     packed, total = path.stat().st_size, 0
     if not packed:
         return

@@ -56,7 +56,7 @@ def _accepts_envelope(raw: bytes) -> bool:
 
 
 def _key_fields(folder: Folder, message: str) -> list[str]:
-    """Fields of a message that are set in every record of its contract."""
+    """Return fields of a message that are set in every record of its contract."""
     if message == "BSDSIssued":
         return ["bsds"]
     table = TABLES[folder.record]
@@ -98,7 +98,8 @@ def _keep(mended: Chunk, chunk: Chunk, first: int, last: int) -> None:
 
 
 def _stretches(chunk: Chunk, bad: set[int], accepts: Callable[[bytes], bool]) -> list[tuple[int, int]]:
-    """Stretches first..last (exclusive) of rows that do not parse, with the rows beside them that are not surely records."""
+    """Return stretches first..last (exclusive) of rows that do not parse, with the rows beside them that are not surely
+    records."""
     rows = len(chunk.raws)
     marks = set(bad)
     for edge in sorted(bad | ({rows} if chunk.broken else set())):
@@ -172,7 +173,7 @@ class _Search:
         return at
 
     def _end(self, chunk: Chunk, row: int) -> int:
-        """Offset after the rows before `row`, with few zeros after the last one: they may be the end of a record."""
+        """Return the offset after the rows before `row`, with few zeros after the last one: they may be the end of a record."""
         if row < len(chunk.raws):
             return chunk.positions[row]
         length, start = self._prefix(chunk.source, chunk.positions[row - 1], len(chunk.source))

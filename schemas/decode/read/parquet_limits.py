@@ -83,7 +83,7 @@ def _suspects(path: Path, index: int, columns: list[Any], most: int) -> list[str
 
 
 def _longest(array: pa.Array) -> int | None:
-    """Length of the longest text of the dictionary in an array of any nesting; None if no dictionary was read."""
+    """Return the length of the longest text of the dictionary in an array of any nesting; None if no dictionary was read."""
     if isinstance(array, pa.DictionaryArray):
         longest = pc.max(pc.binary_length(array.dictionary)).as_py()
         return None if longest is None else int(longest)

@@ -91,7 +91,7 @@ class Source:
             raise error if isinstance(error, Unreadable) else Unreadable(str(error)) from None
 
     def of_group(self, index: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Batches of some columns of a row group, as long as those of `batches`."""
+        """Yield batches of some columns of a row group, as long as those of `batches`."""
         with pq.ParquetFile(self.path) as source:
             yield from source.iter_batches(self.limits.chunk_records, row_groups=[index], columns=list(columns))
 

@@ -35,7 +35,7 @@ def cell_json(value: pa.Scalar) -> Any:
 
 
 def _text(value: pa.StringScalar | pa.BinaryScalar) -> Any:
-    """Return text; bytes that are not UTF-8 become an object, which a text column rejects when they are read again."""
+    """Return the text; bytes that are not UTF-8 become an object, which a text column rejects when they are read again."""
     buffer = value.as_buffer()
     data = b"" if buffer is None else buffer.to_pybytes()
     try:

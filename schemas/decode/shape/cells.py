@@ -135,7 +135,7 @@ def _note(array: pa.Array, name: str, expected: str, bad: Mask, found: Findings)
 
 
 def _integers(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Whole numbers; NaN is how some writers say missing; a fraction, and what a float can't hold exactly, are bad."""
+    """Read whole numbers; NaN counts as missing; a fraction, and what a float can't hold exactly, are bad."""
     kind = array.type
     if pa.types.is_temporal(kind):
         raise WrongColumns(f"{column.name}: expected {column.type}, found {kind}")
@@ -174,12 +174,12 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _texts(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Texts without spaces around them."""
+    """Return texts without spaces around them."""
     return pc.utf8_trim_whitespace(cast_cells(array, column.name, pa.string(), found))
 
 
 def _floats(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Numbers as the column's floats; a finite one beyond them is bad."""
+    """Return numbers as the column's floats; a finite one beyond them is bad."""
     if _is_text(array.type):
         array = _texts(array, column, found)
     wide, bad = _each(array, lambda part: _loose(part, column), pa.float64())
@@ -261,7 +261,7 @@ def time_fault(bad: Mask, column: Column, found: Findings) -> None:
 
 
 def _parsed(texts: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Texts as nanoseconds: digits are nanoseconds, all else is ISO 8601."""
+    """Return texts as nanoseconds: digits are nanoseconds, all else is ISO 8601."""
     encoded = pc.dictionary_encode(texts)
     numbers: list[int | None] = []
     faults: list[tuple[int, BadTime]] = []

@@ -189,12 +189,12 @@ class Origin:
         return bytes(self.raws[row if self.records is None else int(self.records[row])])
 
     def record(self, row: int) -> RawRecord:
-        """Position and bytes of one row's record."""
+        """Return the position and bytes of one row's record."""
         return RawRecord(int(self.positions[row]), self.raw(row))
 
 
 def typed_columns(name: str, columns: dict[str, Any], origin: Origin, digest: str) -> pa.Table:
-    """Contract rows of table `name` from its columns, with provenance; `arrival` is left to the ingest."""
+    """Return contract rows of table `name` from its columns, with provenance; `arrival` is left to the ingest."""
     schema = TABLES[name].arrow_schema
     rows = len(origin.positions)
     provenance = {

@@ -184,7 +184,8 @@ def _list(column: Column, raw: pa.Array) -> pa.Array:
 
 
 def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """Entries sorted by key, the last of a repeated key kept (as protobuf reads it), non-finite ones left out and named."""
+    """Return entries sorted by key, the last of a repeated key kept (as protobuf reads it), non-finite ones left out and
+    named."""
     rows, keys, items = map_entries(raw)
     order = entry_order(rows, keys)
     if order is not None:
@@ -207,7 +208,8 @@ def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def _map_structs(column: Column, rows: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array, found: Findings) -> pa.Array:
-    """Messages inside a map: numbers that are zero, NaN or infinite are missing; the latter are named `map.key.field`."""
+    """Return messages inside a map: numbers that are zero, NaN or infinite are missing; the latter are named
+    `map.key.field`."""
     fields = []
     for one in column.type.item_type:
         values = pc.struct_field(items, one.name).cast(one.type)

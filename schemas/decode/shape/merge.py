@@ -21,7 +21,7 @@ class Merged:
 
 
 def merge(table: Table, old: pa.Table | None, new: pa.Table) -> Merged:
-    """Winners of `old` and `new`, which hold the columns of `table.arrow_schema`.
+    """Return winners of `old` and `new`, which hold the columns of `table.arrow_schema`.
 
     The newest event time wins; then, where rows are ordered by arrival and have no event time, the newest arrival and
     position; then the table's rank of sources; then the row with more measured values, so that a re-export closes a gap

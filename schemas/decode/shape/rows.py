@@ -48,7 +48,7 @@ def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, p
 
 
 def missing_reason(name: str) -> Reason:
-    """Reason code of a missing key column."""
+    """Return the reason code of a missing key column."""
     if name == "training_run_id":
         return Reason.MISSING_RUN_ID
     return Reason.MISSING_TIME if name.endswith(_TIMES) else Reason.MISSING_ID
@@ -130,14 +130,14 @@ def _reject_faults(collector: Collector, name: str, found: Findings, origin: Ori
 def decode_columns(
     collector: Collector, name: str, raw: RawColumn, origin: Origin, derived: Mapping[str, pa.Array]
 ) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
-    """Shape and emit one table; returns all shaped columns and the positions of the rows that were kept."""
+    """Shape and emit one table; return all shaped columns and the positions of the rows that were kept."""
     rows = len(origin.positions)
     columns, found = shape_table(TABLES[name], raw, rows, derived)
     return columns, emit(collector, name, columns, found, origin)
 
 
 def explode(lists: pa.Array, parents: npt.NDArray[np.int64]) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Elements of `lists` at rows `parents`: (elements, the row of each, its index within its list)."""
+    """Return elements of `lists` at rows `parents`: (elements, the row of each, its index within its list)."""
     chosen = lists if len(parents) == len(lists) else lists.take(pa.array(parents))
     lengths = np.asarray(pc.fill_null(pc.list_value_length(chosen), 0).to_numpy(zero_copy_only=False), np.int64)
     owners = np.repeat(parents, lengths)

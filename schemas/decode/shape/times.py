@@ -51,7 +51,7 @@ def fitting_ns(text: str) -> int:
 
 
 def _days(year: int, month: int, day: int) -> int:
-    """Days since 1970 of a date of any year, by the Gregorian calendar."""
+    """Return days since 1970 of a date of any year, by the Gregorian calendar."""
     cycles, within = divmod(year - 1, 400)
     return date(within + 1, month, day).toordinal() + cycles * 146_097 - _EPOCH
 
