@@ -83,7 +83,7 @@ def hashed_runs(rows: pa.Table, column: str) -> dict[str, tuple[str, int]]:
 
 
 def ordered_digest(rows: pa.Table) -> str:
-    """Return the hex SHA-256 of all columns in the order in which the rows stand: cheap, but equal rows in another order differ."""
+    """Return the hex SHA-256 of all columns in the order in which the rows stand: cheap, but order matters."""
     digest = hashlib.sha256(f"{rows.num_rows}\n".encode())
     for name in rows.column_names:
         array = _array(rows.column(name))
