@@ -1,6 +1,7 @@
 """TamiyoGNN in stock PyG: HeteroConv over SAGEConv and GATConv, with the weights of ours. The oracle and the baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +9,11 @@ from torch_geometric.nn import GATConv, HeteroConv, SAGEConv
 from torch_geometric.utils import scatter
 
 from gnn.graph.batch import GraphBatch
-from gnn.graph.plan import Direction, Triple
-from gnn.model.layers import Attention, MessageRound, Messages, RoundShape, State, parameter_key
+from gnn.graph.plan import ALL_TYPES, Direction, Directions, Triple
+from gnn.model.layers import Attention, MessageRound, Messages, RoundShape, parameter_key
 from gnn.model.network import TamiyoGNN
-from schemas.features import RELATIONS
+from gnn.model.states import States
+from schemas.features import NODE_TYPES, RELATIONS
 
 
 class _Described(nn.Module):
@@ -32,34 +34,45 @@ class _Described(nn.Module):
 
 
 class StockMessages(nn.Module):
-    """The messages of one round by HeteroConv, with the weights of `ours`."""
+    """The messages of one round by HeteroConv, with the weights of `ours`.
 
-    def __init__(self, ours: Messages, widths: Mapping[str, int], edge_widths: Mapping[Triple, int]) -> None:
+    `also` are directions that `ours` leaves out because nothing reads what they reach: with weights of their own.
+    """
+
+    def __init__(
+        self,
+        ours: Messages,
+        widths: Mapping[str, int],
+        edge_widths: Mapping[Triple, int],
+        also: Sequence[Direction] = (),
+    ) -> None:
         super().__init__()
-        self.directions = ours.directions
-        self.hetero = HeteroConv(
-            {way.triple: _conv(ours, way, widths, edge_widths[way.relation]) for way in self.directions.each}, aggr="mean"
-        )
+        convs = {way.triple: _conv(ours, way, widths, edge_widths[way.relation]) for way in ours.directions.each}
+        for way in also:
+            pair, width = (widths[way.source], widths[way.target]), edge_widths[way.relation]
+            convs[way.triple] = _Described(_blank(ours, pair, width), torch.randn(ours.out, width))
+        self.hetero = HeteroConv(convs, aggr="mean")
 
-    def forward(self, state: State, batch: GraphBatch, attributes: Mapping[Triple, Tensor]) -> State:
+    def forward(self, state: Mapping[str, Tensor], batch: GraphBatch, attributes: Mapping[Triple, Tensor]) -> dict[str, Tensor]:
         """Return {node type: [N, out]} of the receivers."""
         edges, described = {}, {}
         for relation in RELATIONS:
             index = batch.edge_index[relation.triple]
             edges |= {relation.triple: index, relation.reverse: index.flip(0)}
             described |= {relation.triple: attributes[relation.triple], relation.reverse: attributes[relation.triple]}
-        found: State = self.hetero(state, edges, edge_attr_dict=described)
+        found: dict[str, Tensor] = self.hetero(dict(state), edges, edge_attr_dict=described)
         return found
 
 
 def _conv(ours: Messages, way: Direction, widths: Mapping[str, int], edge_width: int) -> nn.Module:
     pair = (widths[way.source], widths[way.target])
-    weight, describe = ours._sends(way).detach().clone(), ours._describes(way).detach().clone()
+    weight = ours.sends()[way.triple].flatten(0, 1).detach().clone()
+    describe = ours.describes()[way.triple].detach().clone()
     if not isinstance(ours, Attention):
-        sage = SAGEConv(pair, ours.out, aggr="mean", root_weight=False, bias=False)
+        sage = _blank(ours, pair, edge_width)
         sage.lin_l.weight = nn.Parameter(weight)
         return _Described(sage, describe)
-    gat = GATConv(pair, ours.out, heads=ours.heads, concat=False, add_self_loops=False, edge_dim=edge_width, bias=False)
+    gat = _blank(ours, pair, edge_width)
     gat.lin_src.weight = nn.Parameter(weight)
     gat.att_src = nn.Parameter(ours.attend[way.source][way.leaving].detach().clone().unsqueeze(0))
     ways = ours.directions
@@ -73,18 +86,55 @@ def _conv(ours: Messages, way: Direction, widths: Mapping[str, int], edge_width:
     return _Described(gat, describe)
 
 
-def stock_round(ours: MessageRound, shape: RoundShape) -> MessageRound:
-    """Return the same round with its messages by HeteroConv; the other modules are shared."""
-    twin = MessageRound(shape, None)
-    twin.own, twin.norm, twin.skip, twin.dropout = ours.own, ours.norm, ours.skip, ours.dropout
-    twin.messages = StockMessages(ours.messages, shape.widths, shape.edge_widths)
-    return twin
+def _blank(ours: Messages, pair: tuple[int, int], edge_width: int) -> nn.Module:
+    """A conv of the same shape."""
+    if not isinstance(ours, Attention):
+        return SAGEConv(pair, ours.out, aggr="mean", root_weight=False, bias=False)
+    return GATConv(pair, ours.out, heads=ours.heads, concat=False, add_self_loops=False, edge_dim=edge_width, bias=False)
 
 
-def stock_network(ours: TamiyoGNN) -> TamiyoGNN:
-    """Return a network that answers as `ours` does, with every round by HeteroConv."""
-    twin = TamiyoGNN(ours.config)
+class StockRound(nn.Module):
+    """A round with its messages by HeteroConv; the modules of single nodes are those of `ours`."""
+
+    def __init__(self, ours: MessageRound, shape: RoundShape, *, pruned: bool) -> None:
+        super().__init__()
+        self.ours, messages = ours, cast(Messages, ours.messages)
+        unread = [way for way in Directions.reaching(ALL_TYPES).each if way.target not in shape.receivers]
+        self.messages = StockMessages(messages, shape.widths, shape.edge_widths, () if pruned else unread)
+
+    def forward(self, state: Mapping[str, Tensor], batch: GraphBatch, attributes: Mapping[Triple, Tensor]) -> dict[str, Tensor]:
+        """Return new states {node type: [N, out]} of the receivers."""
+        sent = self.messages(state, batch, attributes)
+        return {name: self._updated(name, state[name], sent.get(name)) for name in self.ours.receivers}
+
+    def _updated(self, name: str, state: Tensor, messages: Tensor | None) -> Tensor:
+        total = self.ours.own[name](state)
+        total = total if messages is None else total + messages
+        fresh = self.ours.dropout(nn.functional.gelu(self.ours.norm[name](total)))
+        updated: Tensor = fresh + (self.ours.skip[name](state) if name in self.ours.skip else state)
+        return updated
+
+
+class StockNetwork(TamiyoGNN):
+    """The network with every round by HeteroConv."""
+
+    def states(self, batch: GraphBatch) -> States:
+        """Node states after the last round, as `TamiyoGNN` has them."""
+        state = {node.name: self.encoders[node.name](batch.x[node.name], batch.ids[node.name]) for node in NODE_TYPES}
+        attributes = self.attributes(batch)
+        for messages in self.rounds:
+            state = messages(state, batch, attributes)
+        return States(state)
+
+
+def stock_network(ours: TamiyoGNN, *, pruned: bool = False) -> StockNetwork:
+    """Return a network that answers as `ours` does, with every round by HeteroConv.
+
+    Every round has all relations, as stock code has them; if `pruned`, the last one only those that the heads' nodes need.
+    """
+    twin = StockNetwork(ours.config)
     twin.load_state_dict(ours.state_dict())
     shapes = twin.round_shapes()
-    twin.rounds = nn.ModuleList(stock_round(each, shape) for each, shape in zip(twin.rounds, shapes, strict=True))
+    rounds = (cast(MessageRound, each) for each in twin.rounds)
+    twin.rounds = nn.ModuleList(StockRound(each, shape, pruned=pruned) for each, shape in zip(rounds, shapes, strict=True))
     return twin

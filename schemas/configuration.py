@@ -17,6 +17,7 @@ MIN_VALUE: Final = 0.0  # a graft is commanded if its utility is above that of n
 MAX_HARM: Final = 0.25  # and its probability of harm at most this
 
 Positive = Annotated[int, Field(gt=0, le=65536)]
+Depth = Annotated[int, Field(gt=0, le=64)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -34,15 +35,15 @@ class ModelConfig(_Frozen):
     hidden: Positive = 32
     activation_hidden: Positive = 16
     out: Positive = 32
-    sage_layers: int = Field(default=2, ge=0)
-    gat_layers: Positive = 2
+    sage_layers: int = Field(default=2, ge=0, le=64)
+    gat_layers: Depth = 2
     heads: Positive = 4
     dropout: Share = 0.2
     embedding: Positive = 4
     identity_embedding: Positive = 2
     compile_embedding: Positive = 16
     telemetry_embedding: Positive = 64
-    members: Annotated[int, Field(gt=0, le=64)] = 6
+    members: Depth = 6
     head_hidden: Positive = 64
     rank: Positive = 16
     input_dropout: Share = 0.1

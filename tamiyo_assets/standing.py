@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from lake import quarantine
 from lake.alert_outbox import AlertOutbox
 from lake.alerts.book import Evaluation, Problem
 from lake.exports.feeds import SYSTEMS, silent_feeds
@@ -14,14 +15,15 @@ EXPORTS_ROOT, FRESHNESS = "exports_root", "freshness"
 
 
 def report_standing(settings: Settings, alerts: AlertOutbox, now: datetime | None = None) -> int:
-    """Report what holds at this moment: an exports root that vanished (ERROR), feeds that fell silent (WARN).
+    """Report what holds now: an exports root that vanished, messages of Oona that are refused (ERROR), silent feeds (WARN).
 
-    Nothing is wrong with the sample's home. Returns how many alerts were opened or resolved.
+    No export of the sample's home is missing. Returns how many alerts were opened or resolved.
     """
     at = now or alerts.clock()
     vanished = vanished_exports(settings)
     problems = () if vanished is None else (Problem(EXPORTS_ROOT, vanished),)
     found = [Evaluation(EXPORTS.to_user_string(), EXPORTS_ROOT, at, problems, standing=True)]
+    found.append(quarantine.look(settings.home, at))
     entries = Ledger(settings.home).entries() if has_own_exports(settings.home) else []
     silent = {feed.system: Problem("silent", feed.text, feed.system) for feed in silent_feeds(entries, settings.freshness, at)}
     for system in SYSTEMS:

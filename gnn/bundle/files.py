@@ -3,9 +3,12 @@
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from gnn.bundle.members import ALL, REGISTRY_DIR, size_bound
 from schemas.errors import BundleRejected
+
+_NAMED: Final = 100  # faults that are named; the others are counted
 
 
 def read_members(directory: Path) -> dict[str, bytes]:
@@ -22,7 +25,8 @@ def read_members(directory: Path) -> dict[str, bytes]:
         faults: list[str] = []
         members = _folder(root, "", faults)
         if faults:
-            raise BundleRejected(f"bundle {directory}: " + "; ".join(faults) + ". Copy or build it again.")
+            more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
+            raise BundleRejected(f"bundle {directory}: " + "; ".join(faults[:_NAMED] + more) + ". Copy or build it again.")
         return members
     finally:
         os.close(root)
@@ -34,7 +38,8 @@ def _folder(descriptor: int, prefix: str, faults: list[str]) -> dict[str, bytes]
     files, folders = {name for name in own if "/" not in name}, {REGISTRY_DIR} if not prefix else set()
     found = set(os.listdir(descriptor))
     faults += [f"{prefix}{name}: expected, found no such member" for name in sorted((files | folders) - found)]
-    faults += [f"{prefix}{name}: not expected, found this extra member" for name in sorted(found - files - folders)]
+    extra = [ascii(name)[1:-1] for name in sorted(found - files - folders)]  # anybody may have named them
+    faults += [f"{prefix}{name}: not expected, found this extra member" for name in extra]
     members = {}
     for name in sorted(files & found):
         data = _file(descriptor, name, prefix + name, faults)

@@ -6,7 +6,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from gnn.bundle.layout import batch_from, batch_tensors, blank_batch
+from gnn.bundle.layout import batch_from, batch_tensors, blank_batch, dtype_name
 from gnn.graph.batch import GraphBatch, GraphStore
 from gnn.graph.scale import scale
 from gnn.model.network import TamiyoGNN
@@ -51,17 +51,21 @@ def answer(network: TamiyoGNN, batch: GraphBatch, kernels: Tensor, priors: Prior
 
 def differences(network: TamiyoGNN, golden: Mapping[str, Tensor], priors: Priors) -> dict[str, str]:
     """Outputs that are not reproduced within 1e-5 (relative above one), by name, with the largest difference found."""
-    faults = {}
+    faults: dict[str, str] = {}
+    known = {"kernel_mask"}
     for number in range(GOLDEN_GRAPHS):
         prefix = f"input.{number}."
         batch = batch_from({k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)}, 1)
         batch.validate()
+        known |= {f"{prefix}{name}" for name in batch_tensors(batch)}
         for name, found in answer(network, batch, golden["kernel_mask"], priors).items():
+            known.add(f"output.{number}.{name}")
             expected = golden[f"output.{number}.{name}"]
-            if found.shape != expected.shape:
-                faults[f"{number}.{name}"] = f"shape {list(expected.shape)} expected, {list(found.shape)} found"
+            if (found.shape, found.dtype) != (expected.shape, expected.dtype):
+                shapes = [f"{dtype_name(t.dtype)} {list(t.shape)}" for t in (expected, found)]
+                faults[f"{number}.{name}"] = f"{shapes[0]} expected, {shapes[1]} found"
                 continue
             worst = float(((found - expected).abs() / expected.abs().clamp(min=1.0)).max()) if found.numel() else 0.0
             if not worst <= TOLERANCE:
                 faults[f"{number}.{name}"] = f"a difference of {worst:.3g}, at most {TOLERANCE} is allowed"
-    return faults
+    return faults | dict.fromkeys(sorted(set(golden) - known), "no such tensor expected")

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from gnn.bundle.build_id import BuildInputs
 from gnn.graph.distribution import Distribution
@@ -123,6 +123,32 @@ class Member(_Part):
     size: int = Field(ge=0)
 
 
+class _Span(_Part):
+    """A figure with its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class _Rates(_Part):
+    """Harmful outcomes among the chosen pairs, and among random ones."""
+
+    chosen: float | None
+    random: float | None
+
+
+# the figures that gates and reports calculate with; others are shown as they are
+_FIGURES: Final[dict[str, TypeAdapter[Any]]] = {
+    "benefit": TypeAdapter(_Span | None),
+    "gap_closed": TypeAdapter(dict[str, _Span | None] | None),
+    "gap_closed_minus_best_baseline": TypeAdapter(_Span | None),
+    "harm_rate": TypeAdapter(_Rates | None),
+    "risk_ece_after": TypeAdapter(float | None),
+    "value_interval_coverage": TypeAdapter(float | None),
+}
+
+
 class Manifest(_Part):
     """Everything about a bundle that a reader checks before it serves it."""
 
@@ -148,6 +174,17 @@ class Manifest(_Part):
     metrics: dict[str, Any]
     metrics_missing: dict[str, str]
     members: dict[str, Member]
+
+    @field_validator("metrics")
+    @classmethod
+    def _figures(cls, metrics: dict[str, Any]) -> dict[str, Any]:
+        """A figure that has another form than it is published in would end a gate or a page with an error."""
+        for name, form in _FIGURES.items():
+            try:
+                form.validate_python(metrics.get(name), strict=True)
+            except ValidationError as error:
+                raise ValueError(f"{name}: {error.errors()[0]['msg']}") from None
+        return metrics
 
     def to_bytes(self) -> bytes:
         """The published bytes: strict JSON, keys sorted."""

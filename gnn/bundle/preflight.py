@@ -1,12 +1,14 @@
 """Preflight: a bundle against the running code, the serving bundle and a batch of live graphs; all mismatches at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gnn.bundle.golden import differences
-from gnn.bundle.layout import batch_specs, batch_tensors, dtype_name, node_specs, output_specs, relation_specs
+import torch
+
+from gnn.bundle.golden import answer, differences
+from gnn.bundle.layout import HEADS, batch_specs, batch_tensors, dtype_name, node_specs, output_specs, relation_specs
 from gnn.bundle.manifest import FeatureSpec, GroupSpec, Manifest, OutputSpec, RelationSpec, TensorSpec
 from gnn.bundle.read import Bundle, read_bundle
 from gnn.graph.batch import GraphBatch
@@ -51,8 +53,13 @@ class PreflightReport:
         }
 
 
-def preflight(path: Path, serving: Bundle | None = None, batch: GraphBatch | None = None) -> PreflightReport:
-    """Check the bundle at `path`: its bytes, the running code, and where given the serving bundle and live graphs."""
+def preflight(
+    path: Path, serving: Bundle | None = None, batch: GraphBatch | Sequence[GraphBatch] | None = None
+) -> PreflightReport:
+    """Check the bundle at `path`: its bytes, the running code, and where given the serving bundle and live graphs.
+
+    `batch`: unscaled graphs that were decided on of late, in one batch or several.
+    """
     try:
         bundle = read_bundle(path)
     except BundleRejected as error:
@@ -60,16 +67,20 @@ def preflight(path: Path, serving: Bundle | None = None, batch: GraphBatch | Non
     found = [*_against_code(bundle.manifest), *_golden(bundle)]
     if serving is not None:
         found += _against_serving(bundle, serving)
-    if batch is not None:
-        found += _against_batch(bundle.manifest, batch)
-    return PreflightReport(path, bundle, tuple(found))
+    for live in (batch,) if isinstance(batch, GraphBatch) else batch or ():
+        found += _against_batch(bundle.manifest, live) or _unanswered(bundle, live)
+    return PreflightReport(path, bundle, tuple(dict.fromkeys(found)))
 
 
 def _against_code(manifest: Manifest) -> list[Mismatch]:
     found = _groups("node type", node_specs(), manifest.node_types)
     found += _groups("relation", relation_specs(), manifest.relations)
     found += _tensor_specs("tensor", batch_specs(), manifest.tensors)
-    found += _tensor_specs("output", output_specs(manifest.heads), manifest.outputs)
+    heads = set(HEADS.values())
+    if heads == manifest.heads.keys():
+        found += _tensor_specs("output", output_specs(manifest.heads), manifest.outputs)
+    else:
+        found.append(Mismatch("heads", ", ".join(sorted(heads)), ", ".join(sorted(manifest.heads))))
     found += _kernels(KERNELS, manifest)
     for name, spec in REGISTRIES.items():
         part = manifest.registries.get(name)
@@ -171,3 +182,22 @@ def _against_batch(manifest: Manifest, batch: GraphBatch) -> list[Mismatch]:
             shown = "nothing" if tensor is None else f"{dtype_name(tensor.dtype)} {sizes}"
             found.append(Mismatch(f"live batch {name}", _shown(spec), shown))
     return found
+
+
+def _unanswered(bundle: Bundle, batch: GraphBatch) -> list[Mismatch]:
+    """What the bundle's network does not answer, or not with finite numbers, of live graphs whose layout fits.
+
+    Graphs that are not finite themselves are no fault of the bundle's.
+    """
+    if not all(bool(values.isfinite().all()) for values in (*batch.x.values(), *batch.edge_attr.values())):
+        return []
+    kernels = torch.ones(len(KERNELS), dtype=torch.bool)
+    try:
+        outputs = answer(bundle.network, batch, kernels, bundle.norms.priors)
+    except (FeatureError, RuntimeError, IndexError) as error:
+        return [Mismatch("live graphs", "graphs that this network takes", str(error))]
+    return [
+        Mismatch(f"live output {name}", "finite numbers", f"{int((~tensor.isfinite()).sum())} that are not")
+        for name, tensor in outputs.items()
+        if not bool(tensor.isfinite().all())
+    ]

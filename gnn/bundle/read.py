@@ -1,9 +1,13 @@
-"""Reading a bundle: every byte is checked against the manifest before anything in it is parsed; no code in it ever runs."""
+"""Reading a bundle: every byte is checked against the manifest before anything in it is parsed; no code in it ever runs.
+
+The members are read once. What is parsed are the bytes that were checked, so that nobody can exchange a file in between.
+"""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import safetensors
 import safetensors.torch
@@ -12,17 +16,31 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from gnn.bundle.files import read_members
+from gnn.bundle.layout import dtype_name
 from gnn.bundle.manifest import Manifest, digest_of
-from gnn.bundle.members import GOLDEN, LISTED, MANIFEST, MANIFEST_DIGEST, NORMS, REGISTRY_DIR, WEIGHTS, digest_line
+from gnn.bundle.members import (
+    GOLDEN,
+    LISTED,
+    MANIFEST,
+    MANIFEST_DIGEST,
+    NORMS,
+    REGISTRY_DIR,
+    REGISTRY_FILES,
+    REGISTRY_INDEX,
+    WEIGHTS,
+    digest_line,
+)
 from gnn.model.calibration import Calibration
 from gnn.model.decision import DecisionRule
 from gnn.model.network import TamiyoGNN
 from gnn.norms.published import Norms
-from gnn.norms.published import from_json as read_norms
+from gnn.norms.published import from_bytes as norms_of
 from gnn.registry.refresh import Registries
-from gnn.registry.refresh import load as load_registries
+from gnn.registry.refresh import load_bytes as registries_of
 from lake.durable.strict_json import parse_object
 from schemas.errors import BundleRejected, NormsError, RegistryError
+
+_NUMBERS: Final = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -59,11 +77,17 @@ class Bundle:
 def read_bundle(path: Path) -> Bundle:
     """Read the bundle at `path` (a link to it, such as `current`, is resolved once); BundleRejected says what is wrong."""
     directory = resolve_once(path)
-    members = read_members(directory)
+    return bundle_of(directory, read_members(directory))
+
+
+def bundle_of(directory: Path, members: Mapping[str, bytes]) -> Bundle:
+    """The bundle that these bytes make, read from `directory` before; BundleRejected says what is wrong with which member."""
     manifest = _check(directory, members)
     weights = _tensors(directory, WEIGHTS, members[WEIGHTS])
     try:
-        registries, norms = load_registries(directory / REGISTRY_DIR), read_norms(directory / NORMS)
+        norms = norms_of(members[NORMS], directory / NORMS)
+        files = {name.removeprefix(f"{REGISTRY_DIR}/"): members[name] for name in (REGISTRY_INDEX, *REGISTRY_FILES)}
+        registries = registries_of(files, directory / REGISTRY_DIR)
     except (RegistryError, NormsError) as error:
         raise BundleRejected(f"bundle {directory}: {error}") from error
     _refuse_mix(directory, manifest, registries, norms)
@@ -106,7 +130,7 @@ def _check(directory: Path, members: Mapping[str, bytes]) -> Manifest:
                 f"{name}: expected {listed.size} bytes with digest {listed.sha256}, found {len(found)} with {digest_of(found)}"
             )
     if manifest.inputs.build_id != manifest.build_id:
-        faults.append(f"build_id: expected {manifest.inputs.build_id} by its inputs, found {manifest.build_id}")
+        faults.append(f"{MANIFEST}: build_id: expected {manifest.inputs.build_id} by its inputs, found {manifest.build_id}")
     if faults:
         raise BundleRejected(f"bundle {directory}: " + "; ".join(faults) + ". Copy or build it again.")
     return manifest
@@ -116,13 +140,15 @@ def _refuse_mix(directory: Path, manifest: Manifest, registries: Registries, nor
     """Parts of two builds under one manifest are refused."""
     faults = []
     for name, registry in registries.items():
+        file = f"{REGISTRY_DIR}/{registry.spec.file}"
         part = manifest.registries.get(name)
         if part is None or (part.digest, part.capacity) != (registry.digest, registry.capacity):
-            faults.append(f"registry {name}: expected {part}, found digest {registry.digest}, capacity {registry.capacity}")
+            faults.append(f"{file}: expected {part}, found digest {registry.digest}, capacity {registry.capacity}")
         if manifest.inputs.registries.get(name) != registry.digest:
-            faults.append(f"registry {name}: the build was made from {manifest.inputs.registries.get(name)}")
+            faults.append(f"{file}: the build was made from {manifest.inputs.registries.get(name)}, found {registry.digest}")
     if not manifest.norms.digest == norms.digest == manifest.inputs.norms:
-        faults.append(f"norms: expected digest {manifest.norms.digest}, found {norms.digest}")
+        expected = f"{manifest.norms.digest} by {MANIFEST}, {manifest.inputs.norms} by its inputs"
+        faults.append(f"{NORMS}: expected digest {expected}, found {norms.digest}")
     if faults:
         raise BundleRejected(f"bundle {directory}: a mix of builds: " + "; ".join(faults))
 
@@ -138,6 +164,7 @@ def _network(directory: Path, manifest: Manifest, weights: Mapping[str, Tensor])
     """The network with its weights; every weight that is missing, extra or of another shape is listed."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         network = TamiyoGNN(manifest.network)
+    listed = {name: (tuple(spec.shape), spec.dtype) for name, spec in manifest.weights.items()}
     expected = {name: (tuple(t.shape), t.dtype) for name, t in network.state_dict().items()}
     found = {name: (tuple(t.shape), t.dtype) for name, t in weights.items()}
     faults = [
@@ -145,7 +172,14 @@ def _network(directory: Path, manifest: Manifest, weights: Mapping[str, Tensor])
         for name in sorted(set(expected) | set(found))
         if expected.get(name) != found.get(name)
     ]
-    faults += [f"weight {n}: expected finite numbers" for n in sorted(found) if not bool(weights[n].isfinite().all())]
+    asked = [name for name in sorted(found) if weights[name].dtype in _NUMBERS]  # torch can't ask all types
+    faults += [f"weight {name}: expected finite numbers" for name in asked if not bool(weights[name].isfinite().all())]
+    shown = {name: (shape, dtype_name(dtype)) for name, (shape, dtype) in found.items()}
+    faults += [
+        f"weight {name}: expected {listed.get(name)} by {MANIFEST}, found {shown.get(name)}"
+        for name in sorted(set(listed) | set(shown))
+        if listed.get(name) != shown.get(name)
+    ]
     if faults:
         raise BundleRejected(f"bundle {directory}: {WEIGHTS}: " + "; ".join(faults))
     network.load_state_dict(dict(weights), assign=True)

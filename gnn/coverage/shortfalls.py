@@ -149,6 +149,13 @@ def falls(history: pa.Table, most: float, rebuilds: int = REBUILDS) -> list[Fall
     return sorted((one for one in found if one.before - one.now > most + 1e-9), key=lambda one: (one.now - one.before, one.key))
 
 
+def standing(falls: Iterable[Fall], by_key: pa.Table, most: float) -> list[Fall]:
+    """Return the falls that some run of `coverage.by_key` still shows: one that was mended or retired since shows none."""
+    lowest = by_key.group_by("key", use_threads=False).aggregate([("ratio", "min")])
+    now = dict(zip(lowest.column("key").to_pylist(), lowest.column("ratio_min").to_pylist(), strict=True))
+    return [fall for fall in falls if (ratio := now.get(fall.key)) is not None and fall.before - ratio > most + 1e-9]
+
+
 def _unique(rows: pa.Table) -> Collection[tuple[int, str]]:
     found = rows.group_by(rows.column_names).aggregate([])
     return list(zip(*(column.to_pylist() for column in found.columns), strict=True))

@@ -102,12 +102,14 @@ class GraphBatch:
     def _plans(self) -> dict[tuple[str, ...], MessagePlan]:
         return {}
 
-    def plan(self, directions: Directions) -> MessagePlan:
-        """Return the message plan of those directions; computed once per batch."""
+    def plan(self, directions: Directions, *, rows_of_lot: int | None = None) -> MessagePlan:
+        """Return the message plan of those directions; computed once per batch, with the first `rows_of_lot`."""
         found = self._plans.get(directions.receivers)
         if found is None:
             nodes = {node.name: self.num_nodes(node.name) for node in NODE_TYPES}
-            found = self._plans[directions.receivers] = message_plan(nodes, self.edge_index, directions)
+            found = self._plans[directions.receivers] = message_plan(
+                nodes, self.edge_index, directions, reverse_order=self.reverse_order, rows_of_lot=rows_of_lot
+            )
         return found
 
     def hetero_data(self) -> "HeteroData":

@@ -1,11 +1,13 @@
-"""The message plan of a batch: the edges of all directions as one list, in order of the node that receives them.
+"""The message plan of a batch: for each direction, which side is multiplied, and its edges in order of receivers.
 
-A direction is a relation or its reverse. With all edges in one list, one weighted bag sum carries the messages of every
-direction at once, and one softmax serves all attention of a round.
+A direction is a relation or its reverse. Its product, weights times states, may come before the sum over edges, with a row a
+sender, or after it, with a row a receiver: the plan takes the side that has fewer rows. Directions whose tables are small are
+summed together, in one lot, because on small batches the number of calls is the cost.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Final, TypeVar
 
@@ -17,6 +19,8 @@ from schemas.features import NODE_TYPES, RELATIONS
 Triple = tuple[str, str, str]
 ALL_TYPES: Final[tuple[str, ...]] = tuple(node.name for node in NODE_TYPES)
 _RELATIONS: Final[tuple[Triple, ...]] = tuple(relation.triple for relation in RELATIONS)
+_LOT_ROWS, _LOT_ROWS_ON_CUDA = 1 << 11, 1 << 17  # rows of a lot's table, where it holds more than one direction
+_FEW: Final = 32  # rows up to which a product costs what its weights cost, whatever its rows
 
 
 @dataclass(frozen=True)
@@ -25,19 +29,11 @@ class Direction:
 
     relation: Triple
     triple: Triple
+    source: str
+    target: str
     leaving: int
     arriving: int
     described: int
-
-    @property
-    def source(self) -> str:
-        """Node type that sends."""
-        return self.triple[0]
-
-    @property
-    def target(self) -> str:
-        """Node type that receives."""
-        return self.triple[2]
 
 
 @dataclass(frozen=True)
@@ -59,81 +55,200 @@ class Directions:
         for relation, triple in ways:
             source, _, target = triple
             if target in receivers:
-                each.append(Direction(relation, triple, leaving[source], arriving[target], described[relation]))
+                places = leaving[source], arriving[target], described[relation]
+                each.append(Direction(relation, triple, source, target, *places))
                 leaving[source] += 1
                 arriving[target] += 1
                 described[relation] += 1
         return cls(receivers, tuple(each), leaving, arriving, described)
 
+    @cached_property
+    def reached(self) -> dict[str, tuple[Direction, ...]]:
+        """The directions that reach each of `receivers`, in order of `arriving`."""
+        return {name: tuple(way for way in self.each if way.target == name) for name in self.receivers}
+
 
 @dataclass(frozen=True)
-class MessagePlan:
-    """E edges of all directions, sorted by receiving node, then direction; nodes are numbered through all types.
+class Lot:
+    """Directions whose edges are summed together; their slots, one a receiver, follow each other.
 
-    `sent` int64 [E] is the row of what the edge's sender sends in its direction, in a table with `leaving[t]` rows a node of
-    type t. `received` int64 [E] is likewise a row of a table with `arriving[t]` rows a node, `slots` rows in all: the edges of
-    one receiver and direction share it. `edge` int64 [E] is a row of a table with `described[r]` rows an edge of relation r.
-    `part` float32 [E] is 1 / (directions that reach the receiver's type), `share` float32 [E] the same over the edges of
-    the slot. `offsets` int64 [N + 1] is where the edges of each of N receivers begin.
+    `rows` int64 [E] are rows of a table: if `products_first`, of the products of `ways` one after the other, else of the
+    states of all nodes. `offsets` int64 [slots + 1] is where the edges of each slot begin, `slots` how many each of `ways`
+    has, `edges` which of the plan's edges these are.
     """
 
-    sent: Tensor
-    received: Tensor
-    slots: int
-    edge: Tensor
-    part: Tensor
-    share: Tensor
+    products_first: bool
+    ways: tuple[Direction, ...]
+    slots: list[int]
+    edges: slice
+    rows: Tensor
     offsets: Tensor
 
 
-def message_plan(nodes: Mapping[str, int], edge_index: Mapping[Triple, Tensor], directions: Directions) -> MessagePlan:
-    """Build the plan of `nodes` {node type: N} and `edge_index` {relation: int64 [2, E]}."""
-    index = [edge_index[triple] for triple in _RELATIONS]
-    counts = [part.shape[1] for part in index]
-    sent_at, _ = _starts({name: nodes[name] * directions.leaving[name] for name in ALL_TYPES})
-    received_at, slots = _starts({name: nodes[name] * directions.arriving[name] for name in ALL_TYPES})
-    edge_at, _ = _starts({r: count * directions.described[r] for r, count in zip(_RELATIONS, counts, strict=True)})
-    target_at, receivers = _starts({name: nodes[name] for name in directions.receivers})
-    constants = dict.fromkeys([r.triple for r in RELATIONS] + [r.reverse for r in RELATIONS], (0,) * 8)
-    for way in directions.each:
-        constants[way.triple] = (
-            directions.leaving[way.source],
-            sent_at[way.source] + way.leaving,
-            directions.arriving[way.target],
-            received_at[way.target] + way.arriving,
-            directions.described[way.relation],
-            edge_at[way.relation] + way.described,
-            target_at[way.target],
-            1,
-        )
-    forward = torch.cat(index, dim=1)
-    device, size = forward.device, forward.shape[1]
-    repeats = torch.tensor(counts * 2, device=device)
-    table = torch.tensor([*zip(*constants.values(), strict=True)], dtype=torch.int64, device=device)
-    table = table.repeat_interleave(repeats, dim=1, output_size=2 * size)
-    own = torch.arange(size, device=device) - torch.tensor(_begins(counts), device=device).repeat_interleave(
-        repeats[: len(counts)], output_size=size
-    )
-    source, target = torch.cat([forward, forward.flip(0)], dim=1)
-    rows = torch.stack([source, target, torch.cat([own, own])]) * table[0:6:2] + table[1:6:2]
-    rows = torch.cat([rows, (target + table[6]).unsqueeze(0), table[2:3]])
-    if len(directions.each) < len(constants):
-        rows = rows[:, table[7] > 0]
-    order = torch.argsort(rows[1], stable=True)  # the rows of a receiver lie together, direction by direction
-    sent, received, edge, reached, arriving = rows[:, order]
+@dataclass(frozen=True)
+class MessagePlan:
+    """E edges in order of lot, direction and receiver; a slot is a receiver in one direction.
+
+    `slot` int64 [E] numbers that of each edge, `slots` in all, `begins` int64 [slots + 1] is where its edges begin. `part`
+    float32 [E] is 1 / (directions that reach the receiver's type), `share` float32 [E] the same over the edges of the slot.
+    `numbers` int64 [3, E] are each edge's sender and receiver, within their node types, and its own among those of all
+    relations; `scoring` int64 [6, directions] makes rows of scores of them, `repeats` is how many edges each direction has.
+    """
+
+    lots: tuple[Lot, ...]
+    slot: Tensor
+    slots: int
+    begins: Tensor
+    part: Tensor
+    share: Tensor
+    numbers: Tensor
+    scoring: Tensor
+    repeats: Tensor
+
+    @cached_property
+    def scored(self) -> Tensor:
+        """Rows of scores of each edge's sender, its receiver and itself: int64 [3, E].
+
+        As a sender a node has a row for each direction that leaves its type, as a receiver for each that reaches it; an
+        edge has one for each direction of its relation.
+        """
+        each = self.scoring.repeat_interleave(self.repeats, dim=1, output_size=len(self.slot))
+        return self.numbers * each[:3] + each[3:]
+
+    @cached_property
+    def slots_of(self) -> dict[Triple, slice]:
+        """Slots of each direction that has edges."""
+        found, start = {}, 0
+        for lot in self.lots:
+            for way, count in zip(lot.ways, lot.slots, strict=True):
+                found[way.triple] = slice(start, start + count)
+                start += count
+        return found
+
+
+def message_plan(
+    nodes: Mapping[str, int],
+    edge_index: Mapping[Triple, Tensor],
+    directions: Directions,
+    *,
+    reverse_order: Mapping[Triple, Tensor] | None = None,
+    rows_of_lot: int | None = None,
+) -> MessagePlan:
+    """Build the plan of `nodes` {node type: N} and `edge_index` {relation: int64 [2, E]}.
+
+    With `reverse_order` {relation: int64 [E]} edges are in order of their targets, and it puts them in order of their
+    sources; without it they are sorted. `rows_of_lot` bounds the table of a lot of more than one direction; None takes what
+    is fast on the edges' device.
+    """
+    counts = {triple: edge_index[triple].shape[1] for triple in _RELATIONS}
+    forward = torch.cat([edge_index[triple] for triple in _RELATIONS], dim=1)
+    device, at = forward.device, _starts(counts)
+    lots = _lots(nodes, counts, directions, rows_of_lot or (_LOT_ROWS_ON_CUDA if forward.is_cuda else _LOT_ROWS))
+    ways = [way for lot in lots for way in lot]
+    repeats = torch.tensor([counts[way.relation] for way in ways], dtype=torch.int64, device=device)
+    constants = torch.tensor(_constants(nodes, counts, directions, lots), dtype=torch.int64, device=device).view(-1, 10).t()
+    size, kept = forward.shape[1], sum(counts[way.relation] for way in ways)
+    first_row, first_slot, arriving, shift = constants[6:].repeat_interleave(repeats, dim=1, output_size=kept)
+    every = torch.arange(size, device=device)
+    edge = torch.cat([every[:0], *(_ordered(way, every, at, counts, reverse_order) for way in ways)])
+    sender, receiver = torch.cat([forward, forward.flip(0)], dim=1)[:, edge + shift]
+    numbers, slot = torch.stack([sender, receiver, edge]), receiver + first_slot
+    if reverse_order is None:
+        order = torch.argsort(slot, stable=True)
+        numbers, slot = numbers[:, order], slot[order]
+    sizes = torch.bincount(slot, minlength=sum(nodes[way.target] for way in ways))
+    begins = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
     part = arriving.to(torch.float32).reciprocal()
-    share = part / torch.bincount(received, minlength=slots)[received]
-    ends = torch.bincount(reached, minlength=receivers).cumsum(0)
-    return MessagePlan(sent, received, slots, edge, part, share, torch.cat([ends.new_zeros(1), ends]))
+    made = _made(nodes, counts, lots, numbers[0] + first_row, begins)
+    return MessagePlan(made, slot, len(sizes), begins, part, part / sizes[slot], numbers, constants[:6], repeats)
+
+
+def products_first(senders: int, receivers: int) -> bool:
+    """Whether a direction multiplies its senders, not the sums of its receivers."""
+    return senders <= max(receivers, _FEW)
+
+
+def _ordered(
+    way: Direction,
+    every: Tensor,
+    at: Mapping[Triple, int],
+    counts: Mapping[Triple, int],
+    reverse_order: Mapping[Triple, Tensor] | None,
+) -> Tensor:
+    """Numbers of a direction's edges among those of all relations; in order of its receivers if `reverse_order` is known."""
+    start = at[way.relation]
+    if reverse_order is None or way.triple == way.relation:
+        return every[start : start + counts[way.relation]]
+    return reverse_order[way.relation] + start
+
+
+def _lots(nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, limit: int) -> list[list[Direction]]:
+    """Directions that have edges, lot by lot."""
+    lots: list[list[Direction]] = []
+    for first in (True, False):
+        rows = limit
+        for way in (way for name in directions.receivers for way in directions.reached[name]):
+            if not counts[way.relation] or products_first(nodes[way.source], nodes[way.target]) != first:
+                continue
+            own = nodes[way.source if first else way.target]
+            if rows + own > limit:
+                lots.append([])
+                rows = 0
+            lots[-1].append(way)
+            rows += own
+    return lots
+
+
+def _constants(
+    nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, lots: list[list[Direction]]
+) -> list[tuple[int, ...]]:
+    """What makes row numbers of an edge's numbers, by direction.
+
+    Three factors and three summands of `MessagePlan.scored`; the first row in the lot's table; the first slot; how many
+    directions reach the target; what leads to the edge in the list of all edges followed by all reverses.
+    """
+    leaving, arriving, described = directions.leaving, directions.arriving, directions.described
+    node_at, edge_at, size = _starts(nodes), _starts(counts), sum(counts.values())
+    sender_at = _starts({name: nodes[name] * leaving[name] for name in ALL_TYPES})
+    receiver_at = _starts({name: nodes[name] * arriving[name] for name in ALL_TYPES})
+    described_at = _starts({triple: count * described[triple] for triple, count in counts.items()})
+    found: list[tuple[int, ...]] = []
+    slot = 0
+    for lot in lots:
+        product = 0
+        for way in lot:
+            source, target, relation = way.source, way.target, way.relation
+            factors = (leaving[source], arriving[target], described[relation])
+            summands = (
+                sender_at[source] + way.leaving,
+                receiver_at[target] + way.arriving,
+                described_at[relation] + way.described - edge_at[relation] * described[relation],
+            )
+            first_row = product if products_first(nodes[source], nodes[target]) else node_at[source]
+            shift = 0 if way.triple == relation else size
+            found.append((*factors, *summands, first_row, slot, arriving[target], shift))
+            slot += nodes[target]
+            product += nodes[source]
+    return found
+
+
+def _made(
+    nodes: Mapping[str, int], counts: Mapping[Triple, int], lots: list[list[Direction]], row: Tensor, begins: Tensor
+) -> tuple[Lot, ...]:
+    found, edge, slot = [], 0, 0
+    for ways in lots:
+        slots = [nodes[way.target] for way in ways]
+        edges = slice(edge, edge + sum(counts[way.relation] for way in ways))
+        offsets = begins[slot : slot + sum(slots) + 1] - edge
+        first = products_first(nodes[ways[0].source], nodes[ways[0].target])
+        found.append(Lot(first, tuple(ways), slots, edges, row[edges], offsets))
+        edge, slot = edges.stop, slot + sum(slots)
+    return tuple(found)
 
 
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-def _begins(sizes: Iterable[int]) -> list[int]:
-    return [0, *accumulate(sizes)][:-1]
-
-
-def _starts(sizes: Mapping[_Key, int]) -> tuple[dict[_Key, int], int]:
-    """Return where each block begins, and the sum of all."""
-    return dict(zip(sizes, _begins(sizes.values()), strict=True)), sum(sizes.values())
+def _starts(sizes: Mapping[_Key, int]) -> dict[_Key, int]:
+    """Where each block begins."""
+    return dict(zip(sizes, [0, *accumulate(sizes.values())], strict=False))

@@ -42,14 +42,18 @@ class InputScale(nn.Module):
         self.numeric = [kind is Kind.NUMERIC for _, kind in channels]
         self.register_buffer("center", torch.zeros(group.value_width))
         self.register_buffer("scale", torch.ones(group.value_width))
+        self.own_masks = group.width == 2 * group.value_width  # each value channel has its own mask
         # which mask channel belongs to each value channel; on the CPU even where the rest is built without storage
         places = torch.tensor([place for place, _ in channels], dtype=torch.int64, device="cpu")
         self.register_buffer("source", places, persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """`values` float32 [N, value_width + masks] -> the same shape."""
-        raw, masks = values[:, : self.value_width], values[:, self.value_width :]
-        standard = ((squash(raw) - self.center) / self.scale).clamp(-CLIP, CLIP) * masks[:, self.source]
+        if not self.value_width:
+            return values
+        raw, masks = values.tensor_split([self.value_width], dim=1)
+        of_value = masks if self.own_masks else masks[:, self.source]
+        standard = squash(raw).sub_(self.center).div_(self.scale).clamp_(-CLIP, CLIP).mul_(of_value)
         return torch.cat([standard, masks], dim=1)
 
     @torch.no_grad()

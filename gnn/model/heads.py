@@ -30,7 +30,7 @@ class PairAnswers:
         """Answers of K members [K, ...] as one: means of logits, values and shares, the variance of their mixture."""
         value = self.value.mean(0)
         variance = (self.log_var.exp() + self.value**2).mean(0) - value**2
-        shares = torch.softmax(self.risk, dim=-1).mean(0)
+        shares = class_shares(self.risk).mean(0)
         return PairAnswers(
             logits=self.logits.mean(0),
             value=value,
@@ -42,6 +42,11 @@ class PairAnswers:
     def member(self, number: int) -> "PairAnswers":
         """What one member says."""
         return PairAnswers(**{field.name: getattr(self, field.name)[number] for field in fields(self)})
+
+
+def class_shares(risk: Tensor) -> Tensor:
+    """Softmax over the last dimension, which is short: taken along another one, in which it is several times faster."""
+    return torch.softmax(risk.movedim(-1, 1).contiguous(), dim=1).movedim(1, -1)
 
 
 class MemberLinear(nn.Module):

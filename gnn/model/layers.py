@@ -1,26 +1,54 @@
 """One round of messages over all relations and their reverses: GraphSAGE, or GAT, each with the edges' attributes.
 
 The function is that of PyG's HeteroConv(mean) over SAGEConv, or GATConv, plus in each direction a linear map of the mean of
-the edges' attributes. There are two ways to it that agree to rounding. On small batches the number of calls is the cost: all
-directions go through one product a node type and one weighted bag sum. On large ones the products are: each direction goes by
-itself, multiplied on the side, senders or receivers, that has fewer rows.
+the edges' attributes. Its sums are taken in another order, so that it agrees to rounding: means of attributes are taken once
+a batch, attention vectors are folded into the weights ((W x) · a = x · (Wᵀ a)), and each direction is multiplied on the
+side, senders or receivers, that has fewer rows (see `gnn.graph.plan`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gnn.graph.batch import Csr, GraphBatch
-from gnn.graph.plan import ALL_TYPES, Direction, Directions, MessagePlan, Triple
+from gnn.graph.batch import GraphBatch
+from gnn.graph.plan import ALL_TYPES, Directions, Lot, MessagePlan, Triple
+from gnn.model.states import States
 
-State = dict[str, Tensor]
 Attributes = Mapping[Triple, Tensor]
+Totals = Mapping[str, Tensor]
 _SLOPE: Final = 0.2  # of the leaky ReLU before the softmax, as in GATConv
-_TOGETHER, _TOGETHER_ON_CUDA = 1 << 26, 1 << 29  # multiplications a direction; a batch that needs more goes by direction
+
+
+@dataclass(frozen=True)
+class Described:
+    """Attributes of edges {relation: [E, w]}, and their means by receiver {node type: [N, sum of w]}.
+
+    The means of a type stand in order of the directions that reach it, each divided by the number of these directions.
+    """
+
+    attributes: Attributes
+    means: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, batch: GraphBatch, attributes: Attributes) -> "Described":
+        """Take the means of the attributes of `batch`, zero where a node has no edge."""
+        directions = Directions.reaching(ALL_TYPES)
+        plan = batch.plan(directions)
+        width = max(part.shape[1] for part in attributes.values())
+        table = torch.cat([functional.pad(part, (0, width - part.shape[1])) for part in attributes.values()])
+        mean = _bag(table, plan.numbers[2], plan.begins, plan.share)
+        means = {}
+        for name, ways in directions.reached.items():
+            rows, found = batch.num_nodes(name), []
+            for way in ways:
+                width, slots = attributes[way.relation].shape[1], plan.slots_of.get(way.triple)
+                found.append(table.new_zeros(rows, width) if slots is None else mean[slots, :width])
+            means[name] = torch.cat(found, dim=1)
+        return cls(attributes, means)
 
 
 @dataclass(frozen=True)
@@ -53,18 +81,24 @@ class MessageRound(nn.Module):
         self.messages = messages
         self.dropout = nn.Dropout(shape.dropout)
 
-    def forward(self, state: State, batch: GraphBatch, attributes: Attributes) -> State:
-        """Return new states {node type: [N, out]} of the receivers; `attributes` is {relation: [E, edge width]}."""
-        sent = self.messages(state, batch, attributes) if self.messages is not None else {}
-        return {name: self._update(name, state[name], sent.get(name)) for name in self.receivers}
+    def forward(self, states: States, batch: GraphBatch, described: Described | None) -> States:
+        """Return new states of the receivers; `described` may be None if there are no messages."""
+        totals = {name: self.own[name](states[name]) for name in self.receivers}
+        if self.messages is not None and described is not None:
+            self.messages(states, batch, described, totals)
+        # one GELU, because a call has a cost of its own; `pop`, because 100,000 nodes must fit into 1.5 GB
+        normed = torch.cat([self.norm[name](totals.pop(name)) for name in self.receivers])
+        fresh = functional.gelu(normed).split([len(states[name]) for name in self.receivers])
+        del normed
+        parts = dict(zip(self.receivers, fresh, strict=True))
+        return States({name: self._residual(name, states[name], part) for name, part in parts.items()})
 
-    def _update(self, name: str, state: Tensor, messages: Tensor | None) -> Tensor:
-        total = self.own[name](state)
-        total = total if messages is None else total + messages
-        fresh = self.dropout(functional.gelu(self.norm[name](total)))
-        residual = self.skip[name](state) if name in self.skip else state
-        updated: Tensor = fresh + residual
-        return updated
+    def _residual(self, name: str, state: Tensor, fresh: Tensor) -> Tensor:
+        if self.training:
+            fresh = self.dropout(fresh)
+        if name in self.skip:
+            return torch.addmm(fresh, state, cast(nn.Linear, self.skip[name]).weight.t())
+        return fresh + state
 
 
 class Messages(nn.Module):
@@ -77,85 +111,66 @@ class Messages(nn.Module):
     def __init__(self, shape: RoundShape, heads: int = 1) -> None:
         super().__init__()
         self.heads, self.out, self.directions = heads, shape.out, Directions.reaching(shape.receivers)
-        self.width = max(shape.widths.values())
         leaving = {name: count for name, count in self.directions.leaving.items() if count}
         described = {triple: count for triple, count in self.directions.described.items() if count}
         self.send = _weights({name: (n * heads, shape.out, shape.widths[name]) for name, n in leaving.items()})
         self.describe = _weights({parameter_key(r): (n, shape.out, shape.edge_widths[r]) for r, n in described.items()})
 
-    def forward(self, state: State, batch: GraphBatch, attributes: Attributes, *, way: "Way | None" = None) -> State:
-        """Return {node type: [N, out]} of the receivers; `way` None takes the cheaper one."""
-        rows = max(tensor.shape[0] for tensor in state.values())
-        limit = _TOGETHER_ON_CUDA if next(iter(state.values())).is_cuda else _TOGETHER
-        small = rows * self.width * self.out * self.heads <= limit
-        if way == "together" or (way is None and small):
-            return self._together(state, batch.plan(self.directions), attributes)
-        return self._by_direction(state, batch, attributes)
+    def forward(self, states: States, batch: GraphBatch, described: Described, totals: Totals) -> None:
+        """Add the messages to `totals` {node type: [N, out]} of the receivers."""
+        plan, weights = batch.plan(self.directions), self.sends()
+        describes = self.describes()
+        for name, ways in self.directions.reached.items():
+            weight = torch.cat([describes[way.triple] for way in ways], dim=1)
+            totals[name].addmm_(described.means[name], weight.t())
+        alone = len(plan.lots) == 1 and plan.lots[0].products_first
+        sent = self._sent(plan.lots[0], states, weights) if alone else None
+        shares = self._shares(states, plan, described.attributes, sent)
+        for lot in plan.lots:
+            if lot.products_first:
+                self._spread(lot, self._sent(lot, states, weights) if sent is None else sent, shares[lot.edges], totals)
+            else:
+                self._gather(lot, states, weights, shares[lot.edges], totals)
 
-    def _together(self, state: State, plan: MessagePlan, attributes: Attributes) -> State:
-        """One product a node type and relation, and one bag sum."""
-        sent = {name: functional.linear(state[name], weight) for name, weight in self.send.items()}
-        described = [functional.linear(attributes[t], self.describe[parameter_key(t)]) for t in self._relations()]
-        table = torch.cat([part.reshape(-1, self.out) for part in (*sent.values(), *described)])
-        first_edge = sum(part.shape[0] * part.shape[1] for part in sent.values()) // self.out
-        heads = torch.arange(self.heads, device=plan.sent.device)
-        rows = torch.cat([plan.sent.unsqueeze(1) * self.heads + heads, plan.edge.unsqueeze(1) + first_edge], dim=1)
-        shares = torch.cat([self._shares(state, sent, plan, attributes), plan.share.unsqueeze(1)], dim=1)
-        total = _bag(table, rows.flatten(), plan.offsets * (self.heads + 1), shares.flatten())
-        receivers = self.directions.receivers
-        return dict(zip(receivers, total.split([state[name].shape[0] for name in receivers]), strict=True))
+    def _sent(self, lot: Lot, states: States, weights: "Matrices") -> Tensor:
+        """Products of the senders of each direction, one after the other: [rows, heads * out]."""
+        sent = [functional.linear(states[way.source], weights[way.triple].flatten(0, 1)) for way in lot.ways]
+        return sent[0] if len(sent) == 1 else torch.cat(sent)
 
-    def _shares(self, state: State, sent: State, plan: MessagePlan, attributes: Attributes) -> Tensor:
-        """Weight of each edge and head, [E, heads], where `sent` {node type: [N, leaving * heads * out]} is sent."""
+    def _spread(self, lot: Lot, sent: Tensor, shares: Tensor, totals: Totals) -> None:
+        """Sum what is sent over edges and heads."""
+        rows = lot.rows
+        if self.heads > 1:
+            rows = (rows.unsqueeze(1) * self.heads + torch.arange(self.heads, device=rows.device)).flatten()
+        summed = _bag(sent.view(-1, self.out), rows, lot.offsets * self.heads, shares.flatten())
+        for way, part in zip(lot.ways, summed.split(lot.slots), strict=True):
+            totals[way.target].add_(part)
+
+    def _gather(self, lot: Lot, states: States, weights: "Matrices", shares: Tensor, totals: Totals) -> None:
+        """Sum over edges, then multiply what each receiver has, head by head."""
+        for head, share in enumerate(shares.unbind(1)):
+            summed = _bag(states.table, lot.rows, lot.offsets, share)
+            for way, part in zip(lot.ways, summed.split(lot.slots), strict=True):
+                weight = weights[way.triple][head]
+                totals[way.target].addmm_(part[:, : weight.shape[1]], weight.t())
+
+    def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
+        """Weight of each edge and head, [E, heads]; `sent` are the products of the plan's one lot, if it has but one."""
         return plan.share.unsqueeze(1)
 
-    def _by_direction(self, state: State, batch: GraphBatch, attributes: Attributes) -> State:
-        """Products on the side with fewer rows, a direction at a time."""
-        found: State = {}
-        for way in self.directions.each:
-            csr = batch.csr[way.triple]
-            if not len(csr.neighbours):
-                continue
-            senders, receivers = state[way.source], state[way.target]
-            shares = self._direction_shares(way, csr, (senders, receivers), attributes)
-            message = self._gathered(self._sends(way), senders, receivers.shape[0], csr, shares)
-            described = attributes[way.relation]
-            mean = _bag(described, csr.order, csr.indptr, _even(csr))
-            message = (message + functional.linear(mean, self._describes(way))) / self.directions.arriving[way.target]
-            found[way.target] = found[way.target] + message if way.target in found else message
-        return found
+    def sends(self) -> "Matrices":
+        """W of each direction, [heads, out, in]."""
+        leaving = self.directions.leaving
+        each = {t: w.view(leaving[t], self.heads, self.out, w.shape[1]).unbind(0) for t, w in self.send.items()}
+        return {way.triple: each[way.source][way.leaving] for way in self.directions.each}
 
-    def _direction_shares(self, way: Direction, csr: Csr, pair: tuple[Tensor, Tensor], attributes: Attributes) -> Tensor:
-        """Weight of each edge and head of one direction, [E, heads], in the order of `csr`."""
-        return _even(csr).unsqueeze(1)
-
-    def _gathered(self, weight: Tensor, senders: Tensor, rows: int, csr: Csr, shares: Tensor) -> Tensor:
-        """Sum over edges and heads of share times `weight` [heads * out, in] times sender: [rows, out]."""
-        if rows < senders.shape[0]:
-            gathered = [_bag(senders, csr.neighbours, csr.indptr, share) for share in shares.unbind(1)]
-            stacked = weight.view(self.heads, self.out, -1).transpose(0, 1).reshape(self.out, -1)
-            return functional.linear(torch.cat(gathered, dim=1), stacked)
-        heads = torch.arange(self.heads, device=csr.neighbours.device)
-        sent = functional.linear(senders, weight).view(-1, self.out)
-        index = (csr.neighbours.unsqueeze(1) * self.heads + heads).flatten()
-        return _bag(sent, index, csr.indptr * self.heads, shares.flatten())
-
-    def _sends(self, way: Direction) -> Tensor:
-        """[heads * out, in] of one direction."""
-        each: Tensor = self.send[way.source].view(self.directions.leaving[way.source], self.heads * self.out, -1)
-        return each[way.leaving]
-
-    def _describes(self, way: Direction) -> Tensor:
-        """[out, edge width] of one direction."""
-        weight = self.describe[parameter_key(way.relation)]
-        each: Tensor = weight.view(self.directions.described[way.relation], self.out, -1)
-        return each[way.described]
-
-    def _relations(self) -> list[Triple]:
-        return [triple for triple, count in self.directions.described.items() if count]
+    def describes(self) -> "Matrices":
+        """D of each direction, [out, edge width]."""
+        each = {key: weight.view(-1, self.out, weight.shape[1]).unbind(0) for key, weight in self.describe.items()}
+        return {way.triple: each[parameter_key(way.relation)][way.described] for way in self.directions.each}
 
 
-Way = Literal["together", "by direction"]
+Matrices = dict[Triple, Tensor]
 
 
 class Attention(Messages):
@@ -172,32 +187,36 @@ class Attention(Messages):
         self.attend = _weights({name: (ways.leaving[name], heads, shape.out) for name in self.send}, flat=False)
         arriving = {name: count for name, count in ways.arriving.items() if count}
         self.receive = _weights({name: (count, heads, widths[name]) for name, count in arriving.items()})
-        self.notice = _weights({parameter_key(t): (ways.described[t], heads, shape.edge_widths[t]) for t in self._relations()})
+        self.notice = _weights({parameter_key(t): (n, heads, shape.edge_widths[t]) for t, n in ways.described.items() if n})
 
-    def _shares(self, state: State, sent: State, plan: MessagePlan, attributes: Attributes) -> Tensor:
-        ours = [(part.view(-1, *self.attend[name].shape) * self.attend[name]).sum(-1) for name, part in sent.items()]
-        theirs = [functional.linear(state[name], weight) for name, weight in self.receive.items()]
-        edges = [functional.linear(attributes[t], self.notice[parameter_key(t)]) for t in self._relations()]
-        senders, receivers, described = (
-            torch.cat([part.reshape(-1, self.heads) for part in parts]) for parts in (ours, theirs, edges)
-        )
-        logits = senders[plan.sent] + receivers[plan.received] + described[plan.edge]
-        attention = _softmax(logits, plan.received, plan.slots)
+    def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
+        senders, receivers, edges = plan.scored
+        if sent is None:
+            ours = self._scores({name: states[name] for name in self.send}, self._folded())[senders]
+        else:
+            ours = self._scores_of(sent, plan.lots[0], states)[plan.lots[0].rows]
+        theirs = self._scores({name: states[name] for name in self.receive}, self.receive)
+        described = {parameter_key(triple): part for triple, part in attributes.items()}
+        noticed = self._scores({key: described[key] for key in self.notice}, self.notice)
+        attention = _softmax(ours + theirs[receivers] + noticed[edges], plan.slot, plan.slots)
         return attention * (plan.part / self.heads).unsqueeze(1)
 
-    def _direction_shares(self, way: Direction, csr: Csr, pair: tuple[Tensor, Tensor], attributes: Attributes) -> Tensor:
-        senders, receivers = pair
-        folded = (self._sends(way).view(self.heads, self.out, -1) * self.attend[way.source][way.leaving].unsqueeze(2)).sum(1)
-        receive = self.receive[way.target].view(self.directions.arriving[way.target], self.heads, -1)[way.arriving]
-        weight = self.notice[parameter_key(way.relation)]
-        notice = weight.view(self.directions.described[way.relation], self.heads, -1)[way.described]
-        at = torch.repeat_interleave(csr.indptr.diff(), output_size=len(csr.neighbours))
-        logits = (
-            functional.linear(senders, folded)[csr.neighbours]
-            + functional.linear(receivers, receive)[at]
-            + functional.linear(attributes[way.relation], notice)[csr.order]
-        )
-        return _softmax(logits, at, receivers.shape[0]) / self.heads
+    def _scores(self, rows: Mapping[str, Tensor], vectors: Mapping[str, Tensor] | nn.ParameterDict) -> Tensor:
+        """Products of rows with vectors [directions * heads, in], by key, one after the other: [rows * directions, heads]."""
+        return torch.cat([functional.linear(part, vectors[key]).view(-1, self.heads) for key, part in rows.items()])
+
+    def _folded(self) -> dict[str, Tensor]:
+        """a · W of the directions that leave a type: [leaving * heads, in]."""
+        weights = {name: weight.view(-1, self.out, weight.shape[1]) for name, weight in self.send.items()}
+        return {t: torch.bmm(self.attend[t].view(-1, 1, self.out), weight).squeeze(1) for t, weight in weights.items()}
+
+    def _scores_of(self, sent: Tensor, lot: Lot, states: States) -> Tensor:
+        """The same of what is sent: [rows, heads]. In small batches reading W twice would cost more."""
+        each = {name: attend.unbind(0) for name, attend in self.attend.items()}
+        attend = torch.stack([each[way.source][way.leaving] for way in lot.ways])
+        rows = torch.tensor([len(states[way.source]) for way in lot.ways], device=sent.device)
+        attend = attend.repeat_interleave(rows, dim=0, output_size=len(sent))
+        return (sent.view(-1, self.heads, self.out) * attend).sum(2)
 
 
 def sage_round(shape: RoundShape) -> MessageRound:
@@ -239,12 +258,6 @@ def _bag(table: Tensor, rows: Tensor, offsets: Tensor, shares: Tensor) -> Tensor
     # on CUDA a bag is summed by one thread a column, so that a context node with 10,000 layers would hold up all others
     bags = torch.repeat_interleave(offsets.diff(), output_size=len(rows))
     return table.new_zeros(len(offsets) - 1, table.shape[1]).index_add(0, bags, table[rows] * shares.unsqueeze(1))
-
-
-def _even(csr: Csr) -> Tensor:
-    """1 / (edges of the same receiver) of each edge, float32 [E]."""
-    counts = csr.indptr.diff()
-    return counts.to(torch.float32).reciprocal().repeat_interleave(counts, output_size=len(csr.neighbours))
 
 
 def _softmax(logits: Tensor, group: Tensor, groups: int) -> Tensor:

@@ -1,6 +1,5 @@
 """TamiyoGNN: encoders, GraphSAGE then GAT rounds over eleven relations and their reverses, and the heads."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -10,9 +9,9 @@ from torch import Tensor, nn
 from gnn.graph.batch import GraphBatch, Triple
 from gnn.graph.plan import ALL_TYPES
 from gnn.model.encoders import COMPILE_STATUS, GroupEmbedding, NodeEncoder
-from gnn.model.heads import LOG_VAR_RANGE, GraphHead, PairAnswers, PairHead
+from gnn.model.heads import LOG_VAR_RANGE, GraphHead, PairAnswers, PairHead, class_shares
 from gnn.model.kernel_vectors import kernel_descriptors
-from gnn.model.layers import MessageRound, RoundShape, State, gat_round, own_round, parameter_key, sage_round
+from gnn.model.layers import Described, MessageRound, RoundShape, gat_round, own_round, parameter_key, sage_round
 from gnn.model.outputs import Outputs
 from gnn.model.readout import (
     MASKED_LOGIT,
@@ -24,6 +23,7 @@ from gnn.model.readout import (
     seed_readout,
 )
 from gnn.model.site import SiteScale, segment_mean, segment_sum, site_vectors, site_width
+from gnn.model.states import States
 from schemas.configuration import ModelConfig
 from schemas.features import NODE_TYPES, PARAMETER, RELATIONS
 
@@ -126,18 +126,18 @@ class TamiyoGNN(nn.Module):
         """What the heads read of `batch`."""
         return self._read(batch, self.states(batch))
 
-    def _read(self, batch: GraphBatch, state: State) -> Read:
+    def _read(self, batch: GraphBatch, state: States) -> Read:
         sites = self.site_scale(site_vectors(batch))
         seeds = torch.cat([sites, self.state_norm(seed_readout(state, batch))], 1)
         return Read(seeds, graph_readout(state, batch))
 
-    def states(self, batch: GraphBatch) -> State:
+    def states(self, batch: GraphBatch) -> States:
         """Node states after the last round: {node type: [N, out]}."""
-        state: State = {n.name: self.encoders[n.name](batch.x[n.name], batch.ids[n.name]) for n in NODE_TYPES}
-        attributes: Mapping[Triple, Tensor] = self.attributes(batch) if self.config.messages else {}
+        states = States({n.name: self.encoders[n.name](batch.x[n.name], batch.ids[n.name]) for n in NODE_TYPES})
+        described = Described.of(batch, self.attributes(batch)) if self.config.messages else None
         for messages in self.rounds:
-            state = messages(state, batch, attributes)
-        return state
+            states = messages(states, batch, described)
+        return states
 
     def attributes(self, batch: GraphBatch) -> dict[Triple, Tensor]:
         """Embedded edge attributes by forward relation: [E, edge width]."""
@@ -167,7 +167,7 @@ def _from_seeds(batch: GraphBatch, pairs: PairAnswers, logits: Tensor) -> dict[s
     mean = segment_sum((share * pairs.value).sum(1, keepdim=True), graph_of, count)
     spread = pairs.log_var.exp() + (pairs.value - mean[graph_of]) ** 2
     variance = segment_sum((share * spread).sum(1, keepdim=True), graph_of, count)
-    classes = segment_sum((share.unsqueeze(2) * torch.softmax(pairs.risk, dim=2)).sum(1), graph_of, count)
+    classes = segment_sum((share.unsqueeze(2) * class_shares(pairs.risk)).sum(1), graph_of, count)
     risk = torch.log(classes.clamp(min=1e-12))
     harmless = torch.full_like(risk, MASKED_LOGIT).index_fill(1, torch.zeros(1, dtype=torch.int64, device=risk.device), 0.0)
     return {

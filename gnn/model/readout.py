@@ -5,18 +5,19 @@ from torch import Tensor
 
 from gnn.graph.batch import GraphBatch
 from gnn.model.site import segment_mean, segment_sum
+from gnn.model.states import States
 
 MASKED_LOGIT = -1e4  # exact in every precision that serves, bfloat16 included, and far below any real logit
 
 
-def graph_readout(state: dict[str, Tensor], batch: GraphBatch) -> Tensor:
+def graph_readout(state: States, batch: GraphBatch) -> Tensor:
     """[mean of the layer nodes | the context node] of each graph: [G, 2 * out]."""
     layers = segment_mean(state["layer"], batch.node_batch("layer"), batch.num_graphs)
     context = segment_mean(state["context"], batch.node_batch("context"), batch.num_graphs)
     return torch.cat([layers, context], dim=1)
 
 
-def seed_readout(state: dict[str, Tensor], batch: GraphBatch) -> Tensor:
+def seed_readout(state: States, batch: GraphBatch) -> Tensor:
     """[the seed node | mean of the layers that it monitors] of each seed: [S, 2 * out]."""
     seeds, layers = batch.edge_index[("seed", "monitors", "layer")]
     monitored = segment_mean(state["layer"][layers], seeds, batch.num_nodes("seed"))

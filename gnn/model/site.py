@@ -49,7 +49,7 @@ def site_vectors(batch: GraphBatch) -> Tensor:
 
 def squash(values: Tensor) -> Tensor:
     """sign(x) log1p(|x|): linear near zero, logarithmic far out."""
-    return torch.sign(values) * torch.log1p(values.abs())
+    return torch.copysign(torch.log1p(values.abs()), values)
 
 
 def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from gnn.norms.ewma import EwmaState
 from gnn.norms.priors import DEFAULT_PRIORS
 from lake.durable.publish import ensure_dir, lock, publish_file, sweep
-from lake.durable.strict_json import dump_object, read_object
+from lake.durable.strict_json import dump_object, parse_object, read_object
 from schemas.artifacts import ALPHA, EPSILON, NORMS_SCHEMA, MetricNorm, NormsFile, PriorNorm
 from schemas.errors import NormsError
 from schemas.features import EWMA_METRICS, PRIOR_METRICS
@@ -97,7 +97,15 @@ def _metric(name: str, newest: Observation | None) -> MetricNorm:
 
 def from_json(path: Path) -> Norms:
     """Read a norms file; NormsError names the file and the place of whatever is damaged, missing or not finite."""
-    parsed = read_object(path, NormsError)
+    return _norms(read_object(path, NormsError), path)
+
+
+def from_bytes(data: bytes, path: Path) -> Norms:
+    """Read the content of a norms file that was read already; `path` is what NormsError names."""
+    return _norms(parse_object(data, path, NormsError), path)
+
+
+def _norms(parsed: Mapping[str, object], path: Path) -> Norms:
     try:
         file = NormsFile.model_validate(parsed)
     except ValidationError as damage:

@@ -2,9 +2,11 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ from gnn.online.snapshot import Snapshot
 from gnn.online.telemetry import TelemetryQueue, compile_packet, decision_packet
 from schemas.errors import BundleRejected, ServingError
 from schemas.leyline import leyline_pb2 as pb
+
+RECENT: Final = 8  # live graphs that a new bundle has to answer before it serves
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class _Engine:
     network: Compiled
     builder: GraphBuilder | None = None
     saved: bytes = b""
-    last: GraphBatch | None = field(default=None, repr=False)
+    recent: deque[GraphBatch] = field(default_factory=lambda: deque(maxlen=RECENT), repr=False)
 
     def build(self, data: bytes, snapshot: Snapshot, *, pin: bool) -> Built:
         """Return the graph of one packet; ServingError for a completion marker."""
@@ -73,7 +77,7 @@ class _Engine:
         built = self.builder.build_packets([data])
         if built.batch.num_graphs != 1:
             raise ServingError("packet: expected a training state, found a completion marker; nothing is to be decided on it")
-        self.last = built.batch
+        self.recent.append(built.batch)
         return built
 
     def save(self) -> bytes:
@@ -137,11 +141,13 @@ class TamiyoPolicy:
     def swap(self, path: Path | str) -> str:
         """Serve the bundle at `path` from the next decision on, and return its build id.
 
-        It is preflighted, also against the serving bundle and the newest live graph, and warmed while the old one goes on.
+        It is preflighted, also against the serving bundle and recent live graphs, and warmed while the old one goes on.
         The runs keep their states if both have the same features. BundleRejected lists every mismatch; the old one then stays.
         """
         with self._swaps:
-            report = preflight(Path(path), self.bundle, self._engine.last)
+            with self._lock:
+                live = tuple(self._engine.recent)
+            report = preflight(Path(path), self.bundle, live)
             faults = [m for m in report.mismatches if not _of_an_older_registry(m)]
             if report.bundle is None or faults:
                 raise BundleRejected(f"bundle {path}: " + "; ".join(map(str, faults)) + ". The serving bundle stays.")
@@ -149,6 +155,7 @@ class TamiyoPolicy:
             with self._lock:
                 if _same_features(fresh.bundle, self.bundle):
                     fresh.saved = self._engine.save()
+                    fresh.recent = self._engine.recent
                 self._served |= {fresh.bundle.build_id}
                 self._engine = fresh
             return fresh.bundle.build_id

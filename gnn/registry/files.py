@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from gnn.registry.rules import holes
 from lake.durable.publish import beside, ensure_dir, fsync_dir, publish_dir, publish_file, switch_link, write_durable
-from lake.durable.strict_json import dump_object, read_object
+from lake.durable.strict_json import dump_object, parse_object, read_object
 from schemas.artifacts import REGISTRIES, RegistryIndex, RegistryRecord, RegistrySpec, registry_digest
 from schemas.errors import RegistryError
 
@@ -33,8 +33,11 @@ def flat_bytes(entries: Mapping[str, int]) -> bytes:
 
 
 def read_flat(path: Path, spec: RegistrySpec) -> dict[str, int]:
-    """Return the entries in a flat file; RegistryError names the file and what breaks the rules in it."""
-    parsed = read_object(path, RegistryError)
+    """The entries in a flat file; RegistryError names the file and what breaks the rules in it."""
+    return _entries(read_object(path, RegistryError), path, spec)
+
+
+def _entries(parsed: Mapping[str, object], path: Path, spec: RegistrySpec) -> dict[str, int]:
     seen: dict[int, str] = {}
     entries: dict[str, int] = {}
     for key, index in parsed.items():
@@ -53,8 +56,11 @@ _ADVICE = "`tamiyo doctor` puts the newest kept version back"
 
 
 def read_index(path: Path) -> dict[str, RegistryRecord]:
-    """Return the records of `index.json`; RegistryError names the file and the place of the damage."""
-    parsed = read_object(path, RegistryError)
+    """The records of `index.json`; RegistryError names the file and the place of the damage."""
+    return _records(read_object(path, RegistryError), path)
+
+
+def _records(parsed: Mapping[str, object], path: Path) -> dict[str, RegistryRecord]:
     try:
         return RegistryIndex.model_validate(parsed).root
     except ValidationError as damage:
@@ -96,6 +102,23 @@ def read_set(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, Regi
         except (RegistryError, OSError):
             if resolve(directory) == root:
                 raise
+
+
+def parse_set(files: Mapping[str, bytes], directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
+    """Entries and records of a whole set whose files were read already, by name; `directory` is where they stood.
+
+    RegistryError names a damaged file, and a registry that the index lacks or adds.
+    """
+    records = _records(parse_object(files[INDEX], directory / INDEX, RegistryError), directory / INDEX)
+    odd = sorted(records.keys() ^ REGISTRIES.keys())
+    if odd:
+        raise RegistryError(f"{directory / INDEX}: expected the registries {', '.join(REGISTRIES)}, odd are {odd[:20]}")
+    entries = {}
+    for name, spec in REGISTRIES.items():
+        path = directory / spec.file
+        entries[name] = _entries(parse_object(files[spec.file], path, RegistryError), path, spec)
+        check_flat(path, spec, entries[name], records[name])
+    return entries, records
 
 
 def _read_generation(directory: Path, root: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnn.registry.files import LOCK, flat_bytes, publish_set, read_set
+from gnn.registry.files import LOCK, flat_bytes, parse_set, publish_set, read_set
 from gnn.registry.rules import Outcome, holes, next_entries, retired_keys
 from lake.durable.publish import lock, sweep
 from schemas.artifacts import MISSING, REGISTRIES, RegistryRecord, RegistrySpec, VersionRecord, registry_digest
@@ -144,6 +144,11 @@ def load(directory: Path) -> Registries:
         else:
             return _registries(entries, records)
     raise RegistryError(f"{directory}: expected a set that stays for one read, found {_READS} replaced in a row; try again")
+
+
+def load_bytes(files: Mapping[str, bytes], directory: Path) -> Registries:
+    """The whole set in `files` (name -> bytes), which stood in `directory`; RegistryError names a damaged one."""
+    return _registries(*parse_set(files, directory))
 
 
 def load_records(directory: Path) -> dict[str, RegistryRecord]:

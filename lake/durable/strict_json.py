@@ -1,6 +1,7 @@
-"""Parse published JSON strictly: UTF-8, one object, no repeated key, no NaN; errors name the place."""
+"""Strict JSON of published files: UTF-8, one object, no repeated key, finite numbers; what is wrong is named with its place."""
 
 import json
+import math
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,10 +27,18 @@ def _no_constant(name: str) -> NoReturn:
     raise _Refused(f"{name} is not strict JSON")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _Refused(f"the number {text[:40]} is larger than a double holds")
+    return value
+
+
 def parse_object(data: bytes, source: Path, error: type[TamiyoError]) -> dict[str, object]:
     """Return the object in `data`; `source` and the place of the damage are named in the `error` that is raised otherwise."""
     try:
-        parsed = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        text = data.decode("utf-8")
+        parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
     except UnicodeDecodeError as damage:
         raise error(f"{source}: expected UTF-8, found byte 0x{data[damage.start]:02x} at offset {damage.start}") from None
     except json.JSONDecodeError as damage:
@@ -37,6 +46,8 @@ def parse_object(data: bytes, source: Path, error: type[TamiyoError]) -> dict[st
         raise error(f"{source}: expected JSON, found {damage.msg} at {place}") from None
     except _Refused as damage:
         raise error(f"{source}: {damage}") from None
+    except ValueError as damage:  # of an integer with thousands of digits
+        raise error(f"{source}: expected JSON, found {damage}") from None
     except RecursionError:
         raise error(f"{source}: expected a flat object, found nesting that is too deep to read") from None
     if not isinstance(parsed, dict):

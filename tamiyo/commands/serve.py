@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from lake.alert_outbox import AlertOutbox
 from lake.settings import DEFAULT_EXPORTS, SAMPLE, Settings, require_home, resolve
 from schemas.errors import StorageError
 from tamiyo.commands.options import AsJson, ExportsRoot, Home, Result, printing, reported
@@ -60,7 +61,8 @@ def serve(
     config = ServingConfig.resolve(settings.home, budget_ms=budget_ms, runs=runs, compile=compile, device=device)
     secret = secret_of()
     place = Place(redis, settings.home, _landing_root(settings), host, port)
-    service = Service(place, config, secret, settings.limits)
+    alerts = AlertOutbox(settings.home, settings.alert_webhook, settings.ui_url)
+    service = Service(place, config, secret, settings.limits, alerts)
 
     def stop(*_: object) -> None:
         service.stop()

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`, `/panel` over HTTP, for few clients at a time; a slow one costs nobody else anything."""
+"""`/healthz`, `/readyz`, `/metrics`, `/panel` over HTTP, for few clients at a time; slow ones cost nobody else anything."""
 
 import json
 import threading
@@ -54,17 +54,21 @@ class Endpoints:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], pages: Pages) -> None:
         self.pages = pages
-        self._places = threading.BoundedSemaphore(_CLIENTS)
+        self._served: dict[int, socket] = {}  # oldest first
+        self._lock = threading.Lock()
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """One more client than there is room for is dropped: its thread would wait with the others."""
-        if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+        """Of more clients than there is room for, the one that has taken longest is cut off: an honest one takes no time."""
+        with self._lock:
+            cut = self._served.pop(next(iter(self._served))) if len(self._served) >= _CLIENTS else None
+            self._served[id(request)] = request
+        if cut is not None:
+            self._cut(cut)
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -75,7 +79,8 @@ class _Server(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             ends.cancel()
-            self._places.release()
+            with self._lock:
+                self._served.pop(id(request), None)
 
     def _cut(self, request: socket) -> None:
         with suppress(OSError):

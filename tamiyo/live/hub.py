@@ -6,16 +6,20 @@ its level. Of several values of the same thing in one cycle the newest in event 
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gnn.online.telemetry import new_packet
 from schemas.leyline import leyline_pb2 as pb
 
 SOURCE: Final = "hub"
 MOST: Final = 2000  # metrics of one packet
+FEEDS: Final = 64  # systems that are told of; what others say is counted as dropped
+_LONGEST: Final = 200  # letters of a name, a unit or an attribute
+_ATTRIBUTES: Final = 16
 _SILENT: Final = (10.0, 1.0)  # a feed has a gap if it is silent for so many of its mean intervals, and so many seconds
 _UNITS: Final = {
     "loss": "nats",
@@ -107,6 +111,12 @@ def _of_telemetry(packet: pb.TelemetryPacket) -> Iterator[Reading]:
         yield Reading(named(source, metric.name), metric.value, metric.unit, level, dict(metric.attributes))
 
 
+def _bounded(reading: Reading) -> Reading:
+    """The reading without what no metric needs: others send it, and it is kept and sent again."""
+    of = {name[:_LONGEST]: text[:_LONGEST] for name, text in sorted(reading.of.items())[:_ATTRIBUTES]}
+    return replace(reading, name=reading.name[:_LONGEST], unit=reading.unit[:_LONGEST], of=of)
+
+
 def named(source: str, name: str) -> str:
     """A metric's name in the taxonomy: as it is if it has a system and an area, else with those of its source."""
     parts = name.split(".")
@@ -141,14 +151,20 @@ class Hub:
     def observe(self, message: Message) -> None:
         """Take one message as it passes."""
         at_ns = event_time(message)
-        for reading in readings(message):
-            self._saw(reading.name.partition(".")[0], at_ns)
+        heard: set[str] = set()
+        for reading in map(_bounded, readings(message)):
+            system = reading.name.partition(".")[0]
+            if system not in self._feeds and len(self._feeds) >= FEEDS:
+                self._dropped += 1
+                continue
+            heard.add(system)
+            self._saw(system, at_ns)
             held = self._readings.get(reading.key)
             if held is None and len(self._readings) >= MOST:
                 self._dropped += 1
             elif held is None or at_ns >= held[0]:
                 self._readings[reading.key] = at_ns, reading
-        for system in {reading.name.partition(".")[0] for reading in readings(message)}:
+        for system in heard:
             self._feeds[system].messages += 1
 
     def packet(self) -> pb.TelemetryPacket | None:
@@ -185,13 +201,20 @@ class Hub:
 
 
 def event_time(message: Message) -> int:
-    """The event time of a message in ns, 0 if it has none."""
+    """The event time of a message in ns, 0 if it has none, or one outside of the years 1 to 9999."""
     if isinstance(message, pb.SystemStatePacket):
         return message.timestamp_ns
     if isinstance(message, pb.TelemetryPacket):
-        return int(message.timestamp.ToNanoseconds())
+        return _nanoseconds(message.timestamp)
     if isinstance(message, pb.BSDSIssued):
-        return int(message.bsds.issued_at.ToNanoseconds())
+        return _nanoseconds(message.bsds.issued_at)
     if isinstance(message, pb.BSDS | pb.KernelCatalogUpdate | pb.FieldReport | pb.AdaptationCommand):
-        return int(message.issued_at.ToNanoseconds())
+        return _nanoseconds(message.issued_at)
     return 0
+
+
+def _nanoseconds(stamp: Timestamp) -> int:
+    try:
+        return int(stamp.ToNanoseconds())
+    except ValueError:
+        return 0

@@ -1,14 +1,12 @@
 """One entry of a stream -> what it carries and which export folder that belongs into, or why it is quarantined."""
 
 import base64
+import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from google.protobuf.message import DecodeError, Message
 
-from lake.durable.journal import Journal
 from schemas.contracts import FOLDERS
 from schemas.contracts.oona import FOLDERS as OONA
 from schemas.contracts.oona import ROUTES
@@ -16,7 +14,10 @@ from schemas.decode import Limits
 from schemas.leyline import leyline_pb2 as pb
 from tamiyo.live import bus
 
-QUARANTINE: Final = Path("quarantine") / "oona"
+TOO_LARGE: Final = "too_large"
+BOOTSTRAP: Final = b"bootstrap"
+_BEGINNING: Final = 64 << 10  # bytes that are kept of what is too large
+_SIGNATURE: Final = 256  # bytes that are kept of what should be 44
 _PREFIX: Final = "BUS_MESSAGE_TYPE_"
 _RAW: Final = OONA[0].path
 
@@ -40,12 +41,18 @@ class Refused:
 
 
 def admit(message: bus.Message, secret: bytes | None, limits: Limits) -> Admitted | Refused | None:
-    """Check the entry's signature, its envelope and what that carries; None for an entry that only made a group."""
+    """Check the entry's signature, its envelope and what that carries.
+
+    None for an entry that only made a group, or that the stream has dropped since.
+    """
     payload = message.payload
     if payload is None:
-        return None
+        if not message.fields or set(message.fields) == {BOOTSTRAP}:
+            return None
+        names = ", ".join(ascii(name[:40]) for name in sorted(message.fields)[:10])
+        return Refused("no_payload", f"the fields {names}")
     if len(payload) > limits.record_bytes:
-        return Refused("too_large", f"{len(payload)} bytes; at most {limits.record_bytes} are read")
+        return Refused(TOO_LARGE, f"{len(payload)} bytes; at most {limits.record_bytes} are read")
     if secret is not None and not bus.is_signed(secret, payload, message.signature):
         return Refused("bad_signature", "another signature" if message.signature else "no signature")
     try:
@@ -70,25 +77,17 @@ def admit(message: bus.Message, secret: bytes | None, limits: Limits) -> Admitte
     return Admitted(kind, folder, envelope.payload, found)
 
 
-class Quarantine:
-    """`<home>/quarantine/oona/<day>.ndjson`: refused messages, whole, with their reasons; no pipeline reads it."""
-
-    def __init__(self, home: Path) -> None:
-        self.folder = home / QUARANTINE
-
-    def put(self, message: bus.Message, refused: Refused) -> None:
-        """Append one message and fsync."""
-        now = datetime.now(UTC)
-        Journal(self.folder / f"{now:%Y-%m-%d}.ndjson").append(
-            [
-                {
-                    "at": now.isoformat(),
-                    "stream": message.stream,
-                    "entry": message.entry,
-                    "reason": refused.reason,
-                    "found": refused.found,
-                    "payload": base64.b64encode(message.payload or b"").decode("ascii"),
-                    "signature": message.signature.decode("ascii", "replace"),
-                }
-            ]
-        )
+def kept(message: bus.Message, refused: Refused) -> dict[str, str | int]:
+    """What the quarantine holds of a refused message: all of it, but of one that is too large its beginning and digest."""
+    payload = message.payload if message.payload is not None else repr(dict(message.fields)).encode()[:_BEGINNING]
+    found: dict[str, str | int] = {
+        "stream": message.stream,
+        "entry": message.entry,
+        "reason": refused.reason,
+        "found": refused.found,
+        "payload": base64.b64encode(payload[:_BEGINNING] if refused.reason == TOO_LARGE else payload).decode("ascii"),
+        "signature": message.signature[:_SIGNATURE].decode("ascii", "replace"),
+    }
+    if refused.reason == TOO_LARGE:
+        found |= {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+    return found

@@ -1,7 +1,7 @@
 """What the process decides around the policy: budget, breakers, pause quota; its rows of the constraint table."""
 
 import time
-from collections import defaultdict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -9,6 +9,7 @@ from typing import Final, Literal
 from gnn.online.constraints import HIGH, NORMAL, Priority, Route
 
 State = Literal["closed", "open", "half_open"]
+_RUNS: Final = 10_000  # that a quota remembers
 
 
 @dataclass(frozen=True)
@@ -123,18 +124,22 @@ class Breaker:
 
 
 class PauseQuota:
-    """At most one PAUSE in `steps` steps of a run."""
+    """At most one PAUSE in `steps` steps of a run, for the runs that were heard of last."""
 
     def __init__(self, steps: int) -> None:
-        self._runs: dict[str, deque[bool]] = defaultdict(lambda: deque(maxlen=steps - 1))
+        self._steps = steps
+        self._runs: OrderedDict[str, deque[bool]] = OrderedDict()
 
     def paused(self, run: str) -> int:
         """PAUSEs among the steps before that count."""
-        return sum(self._runs[run])
+        return sum(self._runs.get(run, ()))
 
     def note(self, run: str, route: Route) -> None:
         """Count one answered step of a run."""
-        self._runs[run].append(route is Route.PAUSE)
+        self._runs.setdefault(run, deque(maxlen=self._steps - 1)).append(route is Route.PAUSE)
+        self._runs.move_to_end(run)
+        if len(self._runs) > _RUNS:
+            self._runs.popitem(last=False)
 
     def forget(self, run: str) -> None:
         """Drop a run that has ended."""

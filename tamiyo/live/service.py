@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +18,11 @@ from redis import ResponseError
 
 from gnn.online.config import ServingConfig
 from gnn.online.constraints import URGENT
+from lake import quarantine
+from lake.alert_outbox import AlertOutbox
 from lake.durable.publish import ensure_dir
 from schemas.decode import Limits
-from schemas.errors import ServingError
+from schemas.errors import ServingError, TamiyoError
 from schemas.leyline import leyline_pb2 as pb
 from tamiyo.live import bus
 from tamiyo.live.bus import Message, Oona
@@ -27,7 +30,7 @@ from tamiyo.live.decider import Answer, Decider
 from tamiyo.live.endpoints import Endpoints, Page
 from tamiyo.live.holder import Holder
 from tamiyo.live.hub import Hub
-from tamiyo.live.intake import Admitted, Quarantine, Refused, admit
+from tamiyo.live.intake import Admitted, Refused, admit, kept
 from tamiyo.live.landing import Landing
 from tamiyo.live.metrics import CONTENT_TYPE, Metrics
 from tamiyo.live.telemetry import Account, policy_update, swap_packet
@@ -37,6 +40,7 @@ LOCK: Final = ".serve.lock"
 PANEL: Final = "panel.html"
 METRICS_FILE: Final = "metrics.prom"
 _CLAIM_EVERY_S: Final = 10.0
+_ALERTS_EVERY_S: Final = 5.0
 _LONGEST_WAIT_S: Final = 2.0
 _ALIVE_S: Final = 30.0  # a loop that has not turned for so long hangs
 _TOLD_AT_MOST: Final = 4096
@@ -57,19 +61,29 @@ class Place:
 class Service:
     """One service of a home. ServingError if another one works there."""
 
-    def __init__(self, place: Place, config: ServingConfig, secret: bytes | None, limits: Limits | None = None) -> None:
-        """Take the home's lock and listen; nothing is read before `run`."""
+    def __init__(
+        self,
+        place: Place,
+        config: ServingConfig,
+        secret: bytes | None,
+        limits: Limits | None = None,
+        alerts: AlertOutbox | None = None,
+    ) -> None:
+        """Take the home's lock and listen; nothing is read before `run`.
+
+        `alerts`: where refused messages are told and from where that is delivered, also if no daemon of the pipeline runs.
+        """
         self._place, self._config, self._secret, self._limits = place, config, secret, limits or Limits()
         self._lock = _sole_service(place.home)
         self._oona = Oona(place.redis, _consumer(place.home))
         self._landing = Landing(place.exports, self._oona.group, config)
-        self._quarantine = Quarantine(place.home)
         self._holder = Holder(place.home, config, self._announce)
         self._decider = Decider(config, self._holder.serving, self._holder.breaker)
         self._metrics, self._account, self._hub = Metrics(), Account(), Hub()
         self._hub_told = time.monotonic()
         self._outgoing: deque[Entry] = deque(maxlen=_TOLD_AT_MOST)
         self._stop = threading.Event()
+        self._alerts = alerts
         self._left = True  # entries that we got before and did not acknowledge come first
         self._claimed = 0.0
         self._turned = time.monotonic()
@@ -91,6 +105,8 @@ class Service:
         recovered = self._landing.recover()
         self._metrics.segments.inc(len(recovered))
         self._holder.start()
+        if self._alerts is not None:
+            threading.Thread(target=self._watch_quarantine, args=(self._alerts,), name="tamiyo-alerts", daemon=True).start()
         wait = 0.05
         while not self._stop.is_set():
             self._turned = time.monotonic()
@@ -103,6 +119,16 @@ class Service:
             else:
                 self._fault, wait = None, 0.05
         self._close()
+
+    def _watch_quarantine(self, alerts: AlertOutbox) -> None:
+        """Tell of refused messages for as long as they come, and post what is due; the loop never waits for a webhook."""
+        while not self._stop.is_set():
+            try:
+                alerts.observe([quarantine.look(alerts.home, alerts.clock())])
+                alerts.deliver()
+            except (TamiyoError, OSError) as fault:
+                _LOG.warning("alerts of the quarantine can't be told: %s", fault)
+            self._stop.wait(_ALERTS_EVERY_S)
 
     def _failed(self, fault: Exception) -> None:
         """Redis or the disk failed: what was not acknowledged comes again."""
@@ -132,14 +158,19 @@ class Service:
         """Land messages, acknowledge those without an answer, answer the packets."""
         started = time.perf_counter()
         done: list[Message] = []
+        refused: list[tuple[Message, Refused]] = []
         packets: list[tuple[Message, Admitted]] = []
         for message in messages:
             found = self._take(message)
+            if isinstance(found, Refused):
+                refused.append((message, found))
             if isinstance(found, Admitted) and isinstance(found.message, pb.SystemStatePacket):
                 packets.append((message, found))
             else:
                 done.append(message)
         self._landing.sync()
+        if refused:
+            quarantine.keep(self._place.home, [kept(*pair) for pair in refused], datetime.now(UTC))
         if done:
             self._oona.acknowledge(done)
         if messages:
@@ -149,12 +180,11 @@ class Service:
                 return  # the rest stays pending, for the next process
             self._answer(message, admitted.payload, admitted.message)
 
-    def _take(self, message: Message) -> Admitted | None:
-        """Land or quarantine one message."""
+    def _take(self, message: Message) -> Admitted | Refused | None:
+        """Land one message, or count why it is refused; None for one that only made a group."""
         found = admit(message, self._secret, self._limits)
         kind = found.kind if isinstance(found, Admitted) else "none"
         if isinstance(found, Refused):
-            self._quarantine.put(message, found)
             self._account.quarantine(found.reason)
             self._metrics.quarantined.labels(reason=found.reason).inc()
             _LOG.warning("%s %s: quarantined: %s (%s)", message.stream, message.entry, found.reason, found.found)
@@ -166,7 +196,7 @@ class Service:
                 self._account.report(found.message)
         outcome = "landed" if isinstance(found, Admitted) else "bootstrap" if found is None else "quarantined"
         self._metrics.messages.labels(stream=message.stream, type=kind, outcome=outcome).inc()
-        return found if isinstance(found, Admitted) else None
+        return found
 
     def _answer(self, message: Message, payload: bytes, packet: Any) -> None:
         """Answer one packet, unless it was answered before."""

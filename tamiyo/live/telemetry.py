@@ -39,7 +39,7 @@ class Account:
         """Count a field report."""
         outcome = report.outcome
         known = outcome in pb.FieldReportOutcome.values()
-        name = pb.FieldReportOutcome.Name(outcome).removeprefix(_OUTCOME) if known else str(outcome)
+        name = pb.FieldReportOutcome.Name(outcome).removeprefix(_OUTCOME) if known else "unknown"
         self._reports[name.lower()] += 1
 
     def quarantine(self, reason: str) -> None:

@@ -93,12 +93,17 @@ def _text(one: "Shortfall", how: str) -> str:
     return f"{one.name} {how}{worst} in {counted_runs(one.runs)}{ask}{since}"
 
 
-@dg.asset_check(asset=key_of(HISTORY), description="No key fell since the rebuilds before.")
+@dg.asset_check(asset=key_of(HISTORY), additional_deps=[BY_KEY], description="No key fell since the rebuilds before.")
 def coverage_drop(settings: ResourceParam[Settings], tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
-    """WARN if a key fell by more than the threshold in the newest rebuild, against the median of those before."""
-    from gnn.coverage.shortfalls import falls
+    """WARN if a key fell by more than the threshold in the newest rebuild, against the median of those before.
+
+    What no run shows any more, since it was sent again or retired, is no fall.
+    """
+    from gnn.coverage.shortfalls import falls, standing
 
     found = falls(tables.read(HISTORY), settings.coverage_drop, settings.coverage_drop_rebuilds)
+    if found:
+        found = standing(found, tables.read("coverage.by_key", columns=["key", "ratio"]), settings.coverage_drop)
     texts = {one.key: f"{one.key} fell from {one.before:.3f} to {one.now:.3f}, ask {_SYSTEM_OF[one.key]}" for one in found}
     return check_result(
         [Problem(one.key, texts[one.key], (_SYSTEM_OF[one.key],), since_ns=one.since_ns) for one in found],

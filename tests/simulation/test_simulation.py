@@ -46,8 +46,11 @@ def simulation(
         simulated.close()
 
 
-def simulate(simulation: Simulation, webhook: Webhook, ticks: int, capsys: pytest.CaptureFixture[str]) -> None:
+def simulate(simulation: Simulation, webhook: Webhook, ticks: int, capsys: pytest.CaptureFixture[str], storm: int = 0) -> None:
+    """Let `ticks` pass, with `storm` more files at once after a third of them."""
     for number in range(ticks):
+        if storm and number == ticks // 3:
+            simulation.world.storm(storm)
         webhook.status = 500 if number // OUTAGE % 2 else 200
         simulation.tick()
     webhook.status = 200
@@ -96,3 +99,12 @@ def test_100_ticks_of_troubles(simulation: Simulation, webhook: Webhook, capsys:
 @pytest.mark.parametrize("simulation", [1], indirect=True)
 def test_1000_ticks_of_troubles(simulation: Simulation, webhook: Webhook, capsys: pytest.CaptureFixture[str]) -> None:
     simulate(simulation, webhook, SOAK_TICKS, capsys)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("simulation", [2], indirect=True)
+def test_a_storm_of_10000_files_among_troubles(
+    simulation: Simulation, webhook: Webhook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulate(simulation, webhook, 45, capsys, storm=10_000)
+    assert len(Ledger(simulation.settings.home).entries()) > 10_000

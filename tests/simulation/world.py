@@ -59,9 +59,9 @@ class World:
         """A new file, whole at once."""
         self._write(self._fresh(self.chance.choice(FOLDERS)), self._records(self.chance.randint(1, 4)))
 
-    def storm(self) -> None:
-        """Many new files."""
-        for _ in range(self.chance.randint(*STORM)):
+    def storm(self, files: int | None = None) -> None:
+        """Many new files, or that many."""
+        for _ in range(self.chance.randint(*STORM) if files is None else files):
             self.new()
 
     def again(self) -> None:

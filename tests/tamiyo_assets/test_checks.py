@@ -14,6 +14,8 @@ from deltalake import write_deltalake
 
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
+from lake.retirement import TABLE as RETIRED
+from lake.retirement import Retirements
 from lake.settings import Settings
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
@@ -204,6 +206,11 @@ def test_history_gets_the_touched_runs_of_each_rebuild_once(home: Checked) -> No
     assert "seed.activity_level" in told(found) and found.severity is dg.AssetCheckSeverity.WARN
     assert "kasmina" in said(found, "system") and "from 1.000 to 0.000" in (found.description or "")
     assert home.check(coverage.coverage_drop, coverage_drop=1.0).passed
+    Retirements(home.home).retire([home.runs[1]], "it lacks a key", "op", 1)
+    Versions(home.home, home.tables).write(RETIRED, Retirements(home.home).rows())
+    home.counted()
+    note_history(home.tables, "rebuild-4")
+    assert "seed.activity_level" not in told(home.check(coverage.coverage_drop)), "no run shows the fall any more"
 
 
 def test_a_count_that_was_killed_before_it_was_noted_is_in_the_next_rebuilds_history(home: Checked) -> None:

@@ -14,6 +14,7 @@ from dagster._core.definitions.freshness_evaluator import TimeWindowFreshnessPol
 from dagster._core.test_utils import freeze_time
 from dagster._time import get_current_datetime
 
+from lake import quarantine
 from lake.alert_outbox import AlertOutbox
 from lake.exports.feeds import SYSTEMS
 from lake.exports.folders import Exports
@@ -24,6 +25,7 @@ from tamiyo_assets.assets.feeds import feed_key, report_feeds
 from tamiyo_assets.assets.upstream import exports
 from tamiyo_assets.definitions import defs
 from tamiyo_assets.instance import open_instance
+from tamiyo_assets.panel.gather import gather
 from tamiyo_assets.resources.run import run_resources
 from tamiyo_assets.standing import report_standing
 from tests.tamiyo_assets.pipelines import settings
@@ -145,6 +147,22 @@ def test_silent_feeds_and_a_vanished_root_are_told_and_end(found: Settings, inst
     scanned(found, instance)
     assert report_standing(found, alerts, later + 3 * WINDOW) == 1  # the root is back; by that time the feed is silent again
     assert [a.check for a in alerts.read().failing()] == ["freshness"]
+
+
+def test_messages_in_quarantine_are_told_by_the_clock_shown_and_end(found: Settings) -> None:
+    alerts, now = AlertOutbox(found.home, None), datetime.now(UTC)
+    refused = {"stream": "oona.normal", "entry": "1-0", "reason": "bad_signature", "found": "no signature"}
+    for home in (found, found.model_copy(update={"exports": SAMPLE, "exports_are_sample": True})):
+        assert report_standing(home, alerts, now) == 0
+    quarantine.keep(found.home, [refused, refused], now)
+    assert report_standing(found, alerts, now + timedelta(seconds=10)) == 1
+    assert report_standing(found, alerts, now + timedelta(seconds=20)) == 0
+    (shown,) = [alert for alert in gather(found, now).alerts if alert.asset == "oona"]
+    assert (shown.check, shown.problem, shown.severity) == ("quarantine", "bad_signature", "ERROR")
+    assert "2 messages so far" in shown.text
+    assert report_standing(found, alerts, now + quarantine.QUIET_FOR) == 1
+    assert alerts.read().failing() == []
+    assert [message.state for message in alerts.read().undelivered()] == ["open", "resolved"]
 
 
 def test_the_window_is_read_when_the_code_loads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def test_growth_of_a_registry_is_compatible_and_a_moved_index_is_not(home: Home,
 def test_a_live_batch_of_another_layout_is_named(bundle: Path) -> None:
     batch = random_batch(1)
     other = replace(batch, x=batch.x | {"layer": torch.zeros(5, 3)}, ids=batch.ids | {"seed": batch.ids["seed"].int()})
-    found = [m.where for m in preflight(bundle, batch=other).mismatches]
+    found = [m.where for m in preflight(bundle, batch=[other, other]).mismatches]
     assert sorted(found) == ["live batch ids.seed", "live batch x.layer"]
 
 

@@ -15,6 +15,7 @@ from gnn.graph.batch import GraphBatch
 from gnn.graph.builder import to_batch
 from gnn.graph.dataset import GraphDataset, Shard
 from gnn.graph.files import FILES, ShardWriter, write_shard
+from gnn.graph.plan import ALL_TYPES, Directions
 from gnn.join.tables import feature_tables, join_of
 from schemas.errors import FeatureError
 from schemas.features import COVERAGE_KEYS, NODE_TYPES, RELATIONS
@@ -83,6 +84,20 @@ def test_stored_csr_plan_is_the_computed_one(dataset: GraphDataset) -> None:
     for triple, plan in batch.csr.items():
         for name in ("indptr", "neighbours", "order"):
             assert torch.equal(getattr(plan, name), getattr(computed.csr[triple], name)), (triple, name)
+
+
+def test_the_message_plan_is_the_same_with_and_without_the_stored_order(dataset: GraphDataset) -> None:
+    batch = dataset.batch([4, 1, 0])
+    computed = GraphBatch(**{**vars(batch), "reverse_order": None})
+    for receivers in (ALL_TYPES, ("layer", "seed")):
+        stored, sorted_anew = (each.plan(Directions.reaching(receivers)) for each in (batch, computed))
+        assert len(stored.slot) > 0
+        for name in ("slot", "begins", "part", "share", "numbers", "scored"):
+            assert torch.equal(getattr(stored, name), getattr(sorted_anew, name)), name
+        for lot, other in zip(stored.lots, sorted_anew.lots, strict=True):
+            assert lot.ways == other.ways
+            assert torch.equal(lot.rows, other.rows)
+            assert torch.equal(lot.offsets, other.offsets)
 
 
 def test_element_ids_and_index(dataset: GraphDataset) -> None:

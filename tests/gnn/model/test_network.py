@@ -1,6 +1,5 @@
 """TamiyoGNN against stock PyG as the oracle, and its promises on masks, gradients, empty types and batches."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,16 +10,40 @@ from benchmarks.stock import StockMessages, stock_network
 from gnn.graph.batch import GraphBatch
 from gnn.graph.plan import ALL_TYPES
 from gnn.model.kernel_vectors import kernel_descriptors
-from gnn.model.layers import RoundShape, gat_round, own_round, sage_round
+from gnn.model.layers import Described, Messages, RoundShape, gat_round, own_round, sage_round
 from gnn.model.network import READ_BY_HEADS, TamiyoGNN
 from gnn.model.outputs import OUTPUT_SHAPES
 from gnn.model.readout import MASKED_LOGIT
+from gnn.model.states import States
 from schemas.configuration import ModelConfig
 from schemas.features import NODE_TYPES, RELATIONS, Relation
 from tests.gnn.model.store import join
 
 SMALL = ModelConfig(hidden=16, activation_hidden=8, out=8, head_hidden=8, rank=4, members=3, dropout=0.0)
 EMPTY = {"activation": 0, "parameter": 0, "blueprint": 0}
+
+
+ROWS_OF_LOT = (1, 1 << 20)  # each direction by itself, and all together
+
+
+def messages_of(kind: str, shape: RoundShape) -> Messages:
+    messages = (sage_round(shape) if kind == "sage" else gat_round(shape, heads=4)).messages
+    assert messages is not None
+    return messages
+
+
+def sent(
+    messages: Messages,
+    state: dict[str, torch.Tensor],
+    batch: GraphBatch,
+    attributes: dict[tuple[str, str, str], torch.Tensor],
+    rows_of_lot: int,
+) -> dict[str, torch.Tensor]:
+    """What `messages` add to zeros."""
+    batch.plan(messages.directions, rows_of_lot=rows_of_lot)
+    totals = {name: torch.zeros(len(state[name]), messages.out) for name in messages.directions.receivers}
+    messages(States(state), batch, Described.of(batch, attributes), totals)
+    return totals
 
 
 def small(seed: int = 0, **change: object) -> TamiyoGNN:
@@ -45,41 +68,39 @@ def attributes_of(batch: GraphBatch, width: int) -> dict[tuple[str, str, str], t
     random_batch(2, sizes={"layer": 1, "seed": 9}), random_batch(1, edges=0),
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore:There exist node types")
-def test_both_ways_send_what_stock_hetero_conv_sends(kind: str, batch: GraphBatch, receivers: tuple[str, ...]) -> None:
+def test_messages_are_those_of_stock_hetero_conv(kind: str, batch: GraphBatch, receivers: tuple[str, ...]) -> None:
     torch.manual_seed(1)
     shape = RoundShape(dict.fromkeys(ALL_TYPES, 6), {r.triple: 4 for r in RELATIONS}, 5, 0.0, receivers)
-    ours = (sage_round(shape) if kind == "sage" else gat_round(shape, heads=4)).messages
+    ours = messages_of(kind, shape)
     stock = StockMessages(ours, shape.widths, shape.edge_widths)
     state, attributes = states(batch, 6), attributes_of(batch, 4)
     targets = {name: torch.randn(batch.num_nodes(name), 5) for name in receivers}
 
-    def answer(send: Callable[[], dict[str, torch.Tensor]]) -> tuple[dict[str, torch.Tensor], tuple[torch.Tensor | None, ...]]:
-        found = {name: send().get(name, torch.zeros_like(targets[name])) for name in receivers}
-        loss = sum((found[name] * targets[name]).sum() for name in receivers) + sum(0 * t.sum() for t in state.values())
-        return found, torch.autograd.grad(loss, [*state.values(), *attributes.values()], allow_unused=True)
+    def gradients(found: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        inputs = [*state.values(), *attributes.values()]
+        loss = sum((found[name] * targets[name]).sum() for name in receivers) + sum(0 * t.sum() for t in inputs)
+        return list(torch.autograd.grad(loss, inputs, retain_graph=True))
 
-    expected = answer(lambda: stock(state, batch, attributes))
-    for way in ("together", "by direction"):
-        found = answer(lambda way=way: ours(state, batch, attributes, way=way))
+    zeros = {name: torch.zeros_like(target) for name, target in targets.items()}
+    expected = zeros | stock(state, batch, attributes)
+    for rows_of_lot in ROWS_OF_LOT:
+        found = sent(ours, state, replace(batch), attributes, rows_of_lot)
         for name in receivers:
-            torch.testing.assert_close(found[0][name], expected[0][name], rtol=1e-5, atol=1e-6)
-        for gradient, theirs in zip(found[1], expected[1], strict=True):
-            none = torch.zeros(1) if theirs is None else torch.zeros_like(theirs)
-            torch.testing.assert_close(
-                none if gradient is None else gradient, none if theirs is None else theirs, rtol=1e-4, atol=1e-5
-            )
+            torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
+        for gradient, theirs in zip(gradients(found), gradients(expected), strict=True):
+            torch.testing.assert_close(gradient, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["sage", "gat"])
-def test_both_ways_give_every_parameter_the_same_gradient(kind: str) -> None:
+def test_every_parameter_gets_the_same_gradient_however_directions_are_summed(kind: str) -> None:
     torch.manual_seed(1)
     batch = random_batch(3)
-    shape = RoundShape(dict.fromkeys(ALL_TYPES, 6), {r.triple: 4 for r in RELATIONS}, 5, 0.0)
-    messages = (sage_round(shape) if kind == "sage" else gat_round(shape, heads=4)).messages
+    messages = messages_of(kind, RoundShape(dict.fromkeys(ALL_TYPES, 6), {r.triple: 4 for r in RELATIONS}, 5, 0.0))
     state, attributes = states(batch, 6), attributes_of(batch, 4)
     found = []
-    for way in ("together", "by direction"):
-        loss = sum(t.square().sum() for t in messages(state, batch, attributes, way=way).values())
+    for rows_of_lot in ROWS_OF_LOT:
+        answers = sent(messages, state, replace(batch), attributes, rows_of_lot)
+        loss = sum(tensor.square().sum() for tensor in answers.values())
         found.append(torch.autograd.grad(loss, [*messages.parameters()]))
     for together, alone in zip(*found, strict=True):
         assert bool(together.abs().max() > 0)
@@ -87,9 +108,10 @@ def test_both_ways_give_every_parameter_the_same_gradient(kind: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:There exist node types")
-def test_the_whole_network_answers_as_its_stock_twin_does() -> None:
+@pytest.mark.parametrize("pruned", [False, True])
+def test_the_whole_network_answers_as_its_stock_twin_does(*, pruned: bool) -> None:
     ours = small()
-    twin = stock_network(ours).eval()
+    twin = stock_network(ours, pruned=pruned).eval()
     for batch in (random_batch(3), random_batch(2, sizes=EMPTY)):
         theirs = twin(batch).tensors()
         for name, tensor in ours(batch).tensors().items():
@@ -174,8 +196,9 @@ def test_a_node_without_messages_keeps_its_own_path() -> None:
     silent, talking = own_round(shape), sage_round(shape)
     silent.load_state_dict(talking.state_dict(), strict=False)
     state, attributes = states(batch, 6), attributes_of(batch, 4)
-    for name, value in silent(state, batch, {}).items():
-        assert torch.equal(value, talking(state, batch, attributes)[name])
+    talked = talking(States(state), batch, Described.of(batch, attributes))
+    for name, value in silent(States(state), batch, None).items():
+        assert torch.equal(value, talked[name])
 
 
 def test_gradients_reach_every_parameter_that_the_graphs_touch() -> None:

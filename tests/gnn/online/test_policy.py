@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
+from gnn.bundle import preflight
+from gnn.bundle.files import read_members
+from gnn.bundle.golden import write_golden
+from gnn.bundle.layout import blank_batch
+from gnn.bundle.members import GOLDEN, WEIGHTS
 from gnn.bundle.read import Bundle, read_bundle
 from gnn.coverage.signals import CoverageFigures
 from gnn.graph.scale import scale
@@ -16,12 +22,14 @@ from gnn.online import ServingConfig, TamiyoPolicy
 from gnn.online.compiling import companion, compile_status
 from gnn.online.constraints import Route
 from gnn.online.coverage import GraphCoverage
+from gnn.online.policy import RECENT
 from gnn.online.snapshot import Snapshot, SnapshotCache
 from schemas.configuration import BLENDING_METHODS
 from schemas.errors import BundleRejected, ContractError, ServingError
 from schemas.features import COVERAGE_KEYS, FAMILIES
 from schemas.kernels import KERNELS
 from schemas.leyline import leyline_pb2 as pb
+from tests.attacks.bundles import with_member, write_members
 from tests.gnn.bundle.conftest import Home, published  # noqa: F401 - a fixture
 from tests.gnn.online.conftest import START, metadata_tables, packet
 
@@ -427,3 +435,34 @@ def test_the_cache_refreshes_behind_the_decisions_and_survives_a_failed_read(bun
         assert len(calls) >= 3
     finally:
         cache.close()
+
+
+def test_a_swap_is_refused_if_a_recent_live_graph_is_not_answered(
+    bundle: Bundle, snapshot: Snapshot, tmp_path: Path
+) -> None:  # fmt: skip
+    """A bundle whose golden graphs are empty, so that what its network can't answer shows on live graphs alone."""
+    policy = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
+    for step in range(RECENT):
+        policy.decide(packet(step), snapshot)
+    sick = read_bundle(bundle.path)
+    scale = sick.network.encoders["layer"].embedding.scale
+    scale.scale.zero_(), scale.center.zero_()  # 0 / 0 where a layer has no value
+    golden = write_golden(sick.network, [blank_batch()] * 2, torch.ones(32, dtype=torch.bool), sick.norms.priors)
+    members = read_members(bundle.path) | {GOLDEN: golden}
+    write_members(tmp_path / "sick", with_member(members, WEIGHTS, safetensors.torch.save(sick.network.state_dict())))
+    assert preflight(tmp_path / "sick").clean
+    with pytest.raises(BundleRejected, match=r"live output \w+: expected finite numbers.*The serving bundle stays"):
+        policy.swap(tmp_path / "sick")
+    assert policy.decide(packet(RECENT), snapshot).build_id == bundle.build_id
+    fresh = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
+    fresh.swap(tmp_path / "sick")  # nothing live to say so yet
+
+
+def test_live_graphs_are_kept_across_a_swap_and_few_of_them(bundle: Bundle, snapshot: Snapshot) -> None:
+    policy = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
+    for step in range(RECENT + 3):
+        policy.decide(packet(step), snapshot)
+    before = list(policy._engine.recent)
+    assert len(before) == RECENT
+    policy.swap(bundle.path)
+    assert list(policy._engine.recent) == before
