@@ -33,7 +33,7 @@ def flat_bytes(entries: Mapping[str, int]) -> bytes:
 
 
 def read_flat(path: Path, spec: RegistrySpec) -> dict[str, int]:
-    """The entries in a flat file; RegistryError names the file and what breaks the rules in it."""
+    """Return the entries in a flat file; RegistryError names the file and what breaks the rules in it."""
     return _entries(read_object(path, RegistryError), path, spec)
 
 
@@ -56,7 +56,7 @@ _ADVICE = "`tamiyo doctor` puts the newest kept version back"
 
 
 def read_index(path: Path) -> dict[str, RegistryRecord]:
-    """The records of `index.json`; RegistryError names the file and the place of the damage."""
+    """Return the records of `index.json`; RegistryError names the file and the place of the damage."""
     return _records(read_object(path, RegistryError), path)
 
 
@@ -105,7 +105,7 @@ def read_set(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, Regi
 
 
 def parse_set(files: Mapping[str, bytes], directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
-    """Entries and records of a whole set whose files were read already, by name; `directory` is where they stood.
+    """Return entries and records of a whole set whose files were read already, by name; `directory` is where they stood.
 
     RegistryError names a damaged file, and a registry that the index lacks or adds.
     """

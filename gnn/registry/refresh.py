@@ -147,7 +147,7 @@ def load(directory: Path) -> Registries:
 
 
 def load_bytes(files: Mapping[str, bytes], directory: Path) -> Registries:
-    """The whole set in `files` (name -> bytes), which stood in `directory`; RegistryError names a damaged one."""
+    """Return the whole set in `files` (name -> bytes), which stood in `directory`; RegistryError names a damaged one."""
     return _registries(*parse_set(files, directory))
 
 

@@ -130,7 +130,7 @@ def _reject_faults(collector: Collector, name: str, found: Findings, origin: Ori
 def decode_columns(
     collector: Collector, name: str, raw: RawColumn, origin: Origin, derived: Mapping[str, pa.Array]
 ) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
-    """Shape and emit one table; return all shaped columns and the positions of the rows that were kept."""
+    """Return the shape and emit one table; return all shaped columns and the positions of the rows that were kept."""
     rows = len(origin.positions)
     columns, found = shape_table(TABLES[name], raw, rows, derived)
     return columns, emit(collector, name, columns, found, origin)
