@@ -187,7 +187,7 @@ class Manifest(_Part):
         return metrics
 
     def to_bytes(self) -> bytes:
-        """The published bytes: strict JSON, keys sorted."""
+        """Return the published bytes: strict JSON, keys sorted."""
         return canonical(self.model_dump(mode="json"))
 
 
@@ -197,5 +197,5 @@ def canonical(value: Mapping[str, Any]) -> bytes:
 
 
 def digest_of(data: bytes) -> str:
-    """SHA-256 in hex."""
+    """Return the SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()

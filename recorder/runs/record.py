@@ -242,7 +242,7 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
 def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: None) -> list[Path]:
     """Carry out `plan`, going on where an earlier call with the same seed and grid stopped; returns the files written.
 
-    What is complete is written even when the recording is interrupted. Raises RecordingError where the journal under the
+    What is complete is written even when the recording is interrupted. Raises RecordingError if the journal under the
     exports root is damaged or belongs to another grid.
     """
     _prepare()
