@@ -51,7 +51,7 @@ def answer(network: TamiyoGNN, batch: GraphBatch, kernels: Tensor, priors: Prior
 
 
 def differences(network: TamiyoGNN, golden: Mapping[str, Tensor], priors: Priors) -> dict[str, str]:
-    """Outputs that are not reproduced within 1e-5 (relative above one), by name, with the largest difference found."""
+    """Return outputs that are not reproduced within 1e-5 (relative above one), by name, with the largest difference found."""
     faults: dict[str, str] = {}
     known = {"kernel_mask"}
     for number in range(GOLDEN_GRAPHS):

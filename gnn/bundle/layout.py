@@ -39,7 +39,7 @@ def _features(group: FeatureGroup) -> list[FeatureSpec]:
 
 
 def batch_specs() -> dict[str, TensorSpec]:
-    """Expected shape and dtype of every tensor of a `GraphBatch`."""
+    """Return the expected shape and dtype of every tensor of a `GraphBatch`."""
     found: dict[str, TensorSpec] = {}
     for node in NODE_TYPES:
         found[f"x.{node.name}"] = TensorSpec(shape=["N", node.width], dtype="float32")

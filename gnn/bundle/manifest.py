@@ -178,7 +178,7 @@ class Manifest(_Part):
     @field_validator("metrics")
     @classmethod
     def _figures(cls, metrics: dict[str, Any]) -> dict[str, Any]:
-        """A figure that has another form than it is published in would end a gate or a page with an error."""
+        """Refuse a figure in another form than published: it would end a gate or a page with an error."""
         for name, form in _FIGURES.items():
             try:
                 form.validate_python(metrics.get(name), strict=True)

@@ -50,7 +50,7 @@ class Shard:
         return cls(directory, read_header(directory, verify=verify))
 
     def __len__(self) -> int:
-        """Number of graphs."""
+        """Return the number of graphs."""
         return len(self.counts)
 
     @cached_property
@@ -112,7 +112,7 @@ class GraphDataset:
         return cls.of([home / GRAPHS / bucket / chosen[bucket] for bucket in sorted(chosen, key=int)], verify=verify)
 
     def __len__(self) -> int:
-        """Number of graphs."""
+        """Return the number of graphs."""
         return int(self._first[-1])
 
     @cached_property

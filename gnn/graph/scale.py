@@ -57,7 +57,7 @@ class ScaledGraphs:
         self._store, self._priors = store, dict(priors)
 
     def __len__(self) -> int:
-        """Number of graphs."""
+        """Return the number of graphs."""
         return len(self._store)
 
     def index_of(self, run: str, packet: str) -> int:

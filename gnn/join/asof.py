@@ -14,7 +14,7 @@ class AsOf:
     """
 
     def __init__(self, groups: Ints, times: Ints, *ranks: Ints) -> None:
-        """`groups`, `times` and each of `ranks` (the first is the most significant): int64 [n]."""
+        """Sort rows by `groups`, `times` and `ranks` (the first is the most significant): int64 [n] each."""
         ties = [-np.arange(len(groups)), *reversed(ranks)]
         order = np.lexsort((*ties, times, groups))
         self._rows = order[groups[order] >= 0]

@@ -137,7 +137,7 @@ class Records:
     """
 
     def __init__(self, tables: Mapping[str, pa.Table], codes_of: Mapping[str, int]) -> None:
-        """Number the records of `urza.blueprint`, and of element tables; `codes_of` gives the blueprint codes."""
+        """Assign numbers to the records of `urza.blueprint` and of element tables; `codes_of` gives the blueprint codes."""
         self._codes_of = codes_of
         self.rows = Rows(tables["urza.blueprint"])
         owners, times = self._stamps(self.rows)

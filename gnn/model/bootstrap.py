@@ -33,7 +33,7 @@ class Estimate:
     draws: Floats
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        """The paired difference of two figures of one bootstrap."""
+        """Return the paired difference of two figures of one bootstrap."""
         return Estimate(self.mean - other.mean, self.draws - other.draws)
 
     @cached_property

@@ -37,7 +37,7 @@ class DecisionRule:
 
 
 def utility(value: Numbers, logit: Numbers, harm: Numbers, rule: DecisionRule) -> Numbers:
-    """Utility in nats of pairs with expected uplift `value`, joint `logit` and probability `harm` of high or critical risk."""
+    """Return the utility in nats of pairs with expected uplift `value`, joint `logit` and probability `harm` of high risk."""
     share = rule.policy_share
     found: Numbers = (1.0 - share) * value + share * rule.logit_scale * logit - rule.harm_weight * harm
     return found

@@ -43,7 +43,7 @@ def ece_sums(probabilities: Floats, classes: Ints) -> Floats:
 
 
 def ece_of(sums: Floats) -> Floats:
-    """Expected calibration error: sum over bins of count x |confidence - accuracy|, over the count of all."""
+    """Return the expected calibration error: sum over bins of count x |confidence - accuracy|, over the count of all."""
     found: Floats = np.abs(sums[..., :BINS]).sum(-1) / np.where(sums[..., BINS] == 0, np.nan, sums[..., BINS])
     return found
 

@@ -206,7 +206,7 @@ class Attention(Messages):
         return torch.cat([functional.linear(part, vectors[key]).view(-1, self.heads) for key, part in rows.items()])
 
     def _folded(self) -> dict[str, Tensor]:
-        """a · W of the directions that leave a type: [leaving * heads, in]."""
+        """Return a · W of the directions that leave a type: [leaving * heads, in]."""
         weights = {name: weight.view(-1, self.out, weight.shape[1]) for name, weight in self.send.items()}
         return {t: torch.bmm(self.attend[t].view(-1, 1, self.out), weight).squeeze(1) for t, weight in weights.items()}
 

@@ -105,7 +105,7 @@ class TamiyoGNN(nn.Module):
         return [self.encoders, self.edges, self.rounds]
 
     def forward(self, batch: GraphBatch, kernel_mask: Tensor | None = None) -> Outputs:
-        """Outputs of `batch`; `kernel_mask` bool [S, 32] is true where a seed may take a kernel (all where None)."""
+        """Return outputs of `batch`; `kernel_mask` bool [S, 32] is true where a seed may take a kernel (all if None)."""
         state = self.states(batch)
         read = self._read(batch, state)
         pairs: PairAnswers = self.pair_head(read.seeds).mean()

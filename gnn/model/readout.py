@@ -18,7 +18,7 @@ def graph_readout(state: States, batch: GraphBatch) -> Tensor:
 
 
 def seed_readout(state: States, batch: GraphBatch) -> Tensor:
-    """[the seed node | mean of the layers that it monitors] of each seed: [S, 2 * out]."""
+    """Return [the seed node | mean of the layers that it monitors] of each seed: [S, 2 * out]."""
     seeds, layers = batch.edge_index[("seed", "monitors", "layer")]
     monitored = segment_mean(state["layer"][layers], seeds, batch.num_nodes("seed"))
     return torch.cat([state["seed"], monitored], dim=1)

@@ -149,7 +149,7 @@ class Fits:
     kernels: Tensor | None = None  # descriptors of the kernels, see `gnn.model.kernel_vectors`
 
     def __call__(self, one: Round, progress: Progress | None = None) -> Fitted:
-        """The network of a round."""
+        """Build the network of a round."""
         told = progress or self.progress
         path = self.checkpoints / f"{one.name}.pt" if self.checkpoints is not None else None
         kept = Checkpoints(path, self._fingerprint(one), self.config.checkpoint_seconds)

@@ -53,7 +53,7 @@ def squash(values: Tensor) -> Tensor:
 
 
 def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Sums of the rows of `values` [N, ...] by segment number [N]: [count, ...]."""
+    """Sum the rows of `values` [N, ...] by segment number [N]: [count, ...]."""
     return values.new_zeros((count, *values.shape[1:])).index_add_(0, segments, values)
 
 
