@@ -20,7 +20,7 @@ from tamiyo_assets.assets.telemetry import WAREHOUSE, publish_warehouse
 from tamiyo_assets.assets.upstream import EXPORTS
 from tamiyo_assets.definitions import build_definitions
 from tamiyo_assets.instance import forget_sample, open_instance
-from tamiyo_assets.jobs import everything_job
+from tamiyo_assets.jobs import everything_job, rebuild_job
 
 _BEFORE_STEPS = "run"  # stands for a step where a run failed before its first one
 _ENDED = frozenset({"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"})
@@ -74,11 +74,14 @@ class _Progress(logging.Handler):
         self._step(event.step_key, self._done, self.total)
 
 
-def run_everything(settings: Settings, step: Step) -> Outcome:
-    """Materialize every asset once and evaluate every check; failed checks go to the webhook if there is one."""
+def run_everything(settings: Settings, step: Step, *, train: bool = True) -> Outcome:
+    """Materialize every asset once and evaluate every check; failed checks go to the webhook if there is one.
+
+    Without `train` all but the results of training, the bundle and its promotion.
+    """
     with open_instance(settings.dagster_home) as instance:
         forget_sample(instance, settings)
-        result = _execute(settings, instance, step)
+        result = _execute(settings, instance, step, (everything_job if train else rebuild_job).name)
         failed_steps = _failed_steps(result)
         if not _metadata(result, WAREHOUSE) and _BEFORE_STEPS not in failed_steps:
             # a step failed before it: what was committed is shown anyway
@@ -105,7 +108,7 @@ def _metadata(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str, 
     return {}
 
 
-def _execute(settings: Settings, instance: dg.DagsterInstance, step: Step) -> dg.ExecuteInProcessResult:
+def _execute(settings: Settings, instance: dg.DagsterInstance, step: Step, name: str) -> dg.ExecuteInProcessResult:
     handler = _Progress(step)
 
     @dg.logger
@@ -114,7 +117,7 @@ def _execute(settings: Settings, instance: dg.DagsterInstance, step: Step) -> dg
         logger.handlers = [handler]
         return logger
 
-    job = build_definitions(settings, loggers={"progress": progress}).resolve_job_def(everything_job.name)
+    job = build_definitions(settings, loggers={"progress": progress}).resolve_job_def(name)
     handler.total = len(job.graph.nodes)
     return job.execute_in_process(instance=instance, run_config={"loggers": {"progress": {}}}, raise_on_error=False)
 

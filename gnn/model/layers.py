@@ -122,7 +122,7 @@ class Messages(nn.Module):
         describes = self.describes()
         for name, ways in self.directions.reached.items():
             weight = torch.cat([describes[way.triple] for way in ways], dim=1)
-            totals[name].addmm_(described.means[name], weight.t())
+            _accumulate(totals[name], described.means[name], weight)
         alone = len(plan.lots) == 1 and plan.lots[0].products_first
         sent = self._sent(plan.lots[0], states, weights) if alone else None
         shares = self._shares(states, plan, described.attributes, sent)
@@ -152,7 +152,7 @@ class Messages(nn.Module):
             summed = _bag(states.table, lot.rows, lot.offsets, share)
             for way, part in zip(lot.ways, summed.split(lot.slots), strict=True):
                 weight = weights[way.triple][head]
-                totals[way.target].addmm_(part[:, : weight.shape[1]], weight.t())
+                _accumulate(totals[way.target], part[:, : weight.shape[1]], weight)
 
     def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
         """Weight of each edge and head, [E, heads]; `sent` are the products of the plan's one lot, if it has but one."""
@@ -248,6 +248,11 @@ def _weights(shapes: Mapping[str, tuple[int, int, int]], *, flat: bool = True) -
             nn.init.xavier_uniform_(matrix)
         found[name] = nn.Parameter(stack.flatten(0, 1) if flat else stack)
     return found
+
+
+def _accumulate(total: Tensor, rows: Tensor, weight: Tensor) -> None:
+    """Add rows · Wᵀ to `total` in place. Autocast, which knows no product in place, makes `total` narrower than the others."""
+    total.addmm_(rows.to(total.dtype), weight.to(total.dtype).t())
 
 
 def _bag(table: Tensor, rows: Tensor, offsets: Tensor, shares: Tensor) -> Tensor:

@@ -99,6 +99,11 @@ def blank_command(
     return command
 
 
+def answers(packet: pb.SystemStatePacket) -> dict[str, str]:
+    """The annotations that say which packet of which run a command answers: it names no host otherwise."""
+    return {"training_run_id": packet.training_run_id, "packet_id": packet.packet_id}
+
+
 def annotations_of(
     choice: Choice, sheet: Sheet, coverage: GraphCoverage, bundle: Bundle, snapshot: Snapshot, now_ns: int
 ) -> dict[str, str]:

@@ -19,7 +19,7 @@ from gnn.graph.builder import Built, GraphBuilder
 from gnn.graph.scale import scale
 from gnn.model.outputs import Outputs
 from gnn.online.choice import Answers, Choice, choose
-from gnn.online.command import Sheets, annotations_of, command_of
+from gnn.online.command import Sheets, annotations_of, answers, command_of
 from gnn.online.compiling import Compiled, Outcome
 from gnn.online.config import ServingConfig, torch_device
 from gnn.online.constraints import Route, candidates
@@ -189,6 +189,8 @@ class TamiyoPolicy:
         sheets = Sheets(facts.host, metadata.sheet(choice.kernel, at_ns) if choice.kernel is not None else None)
         now = self._clock()
         annotations = annotations_of(choice, sheets.shown(choice.route), coverage, engine.bundle, metadata, now)
+        state = pb.SystemStatePacket.FromString(data) if isinstance(packet, bytes) else packet
+        annotations |= answers(state)
         command = command_of(choice, facts, annotations, now)
         ended = time.perf_counter()
         stages = {
@@ -197,8 +199,7 @@ class TamiyoPolicy:
             "choose": (ended - after_network) * 1e3,
             "total": (ended - started) * 1e3,
         }
-        step = pb.SystemStatePacket.FromString(data).global_step
-        told = decision_packet(coverage, choice, sheets, stages["total"], engine.network, self.config, step, now)
+        told = decision_packet(coverage, choice, sheets, stages["total"], engine.network, self.config, state.global_step, now)
         offered = OfferedOutputs(outputs, engine.bundle.manifest.outputs)
         return Decision(offered, choice, command, coverage, told, engine.bundle.build_id, stages)
 

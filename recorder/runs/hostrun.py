@@ -31,29 +31,34 @@ from schemas.leyline import leyline_pb2 as pb
 
 def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], clock: Clock) -> Records:
     """Train host `spec` and return every record of its run, by folder."""
-    machine = Machine()
-    run = HostRun(plan, spec, risks, clock, machine, Health(machine), build_host(spec))
-    run.host.model.train()
+    run = begin(plan, spec, risks, clock)
     with watch(run.host.model, run.host.optimizer, every=plan.every, detailed=True, follow=False) as seen:
-        _warm_up(run, seen)
-        seen.detailed = False
+        warm_up(run, seen)
         while run.step < plan.total_steps and run.losses_finite:
-            observation = _train(run, seen)
+            observation = train(run, seen)
             if observation is not None:
-                packet_id = _packet(run, observation)
-                _decide(run, packet_id)
+                _decide(run, tell_packet(run, observation))
         if not run.losses_finite:
             end_diverged(run)
     return run.records
 
 
-def _train(run: HostRun, seen: Watch) -> Observation | None:
+def begin(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], clock: Clock) -> HostRun:
+    """The run of host `spec` before its first step."""
+    machine = Machine()
+    run = HostRun(plan, spec, risks, clock, machine, Health(machine), build_host(spec))
+    run.host.model.train()
+    return run
+
+
+def train(run: HostRun, seen: Watch) -> Observation | None:
     """One step of the run: set the active graft's alpha, train, and close the step of the watch."""
     run.step += 1
     host, spec, attempt = run.host, run.spec, run.attempt
     since = attempt.blended(run.step) if attempt is not None else 0
+    blending = attempt.blending if attempt is not None else spec.blending
     for seed in run.seeds:
-        seed.advance(run.step, alpha_at(spec.blending, since, spec.alpha_steps))
+        seed.advance(run.step, alpha_at(blending, since, spec.alpha_steps))
     loss = train_step(
         host.model, host.optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=run.seed_for(run.step)
     )
@@ -68,18 +73,19 @@ def _train(run: HostRun, seen: Watch) -> Observation | None:
     return observation
 
 
-def _warm_up(run: HostRun, seen: Watch) -> None:
+def warm_up(run: HostRun, seen: Watch) -> None:
     """Train without packets, then say what the host is: Urza's record, its own sheet, its compile status, its health."""
     looks: list[Observation] = []
     started = time.perf_counter()
     while run.step < run.plan.warmup_steps:
-        observation = _train(run, seen)
+        observation = train(run, seen)
         if observation is not None:
             looks.append(observation)
     step_ms = (time.perf_counter() - started) * 1e3 / run.step
     _plant_seeds(run, seen)
     _describe(run, seen, looks, step_ms)
     run.report_health("recording starts")
+    seen.detailed = False
 
 
 def _plant_seeds(run: HostRun, seen: Watch) -> None:
@@ -128,7 +134,7 @@ def host_descriptor(spec: HostSpec, risk: float) -> pb.BlueprintDescriptor:
     )
 
 
-def _packet(run: HostRun, seen: Observation) -> str:
+def tell_packet(run: HostRun, seen: Observation) -> str:
     """Write the packet of a measured step, with its seeds; returns its id."""
     spec, graft = run.spec, run.attempt.seed.graft if run.attempt else None
     with seed_mode(graft, training=False):
@@ -163,6 +169,7 @@ def _packet(run: HostRun, seen: Observation) -> str:
         packet.seed_states.append(state)
         run.emit("kasmina/seed_state", state)
     run.emit("tolaria/system_state", packet)
+    run.packet_ids.append(packet.packet_id)
     return packet.packet_id
 
 

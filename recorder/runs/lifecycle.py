@@ -24,6 +24,7 @@ import numpy as np
 from recorder.kernels import KERNELS, Kernel, fitting
 from recorder.runs.grafts import fossilize, join, plant, uproot
 from recorder.runs.isolation import gap, isolate, shadow_loss
+from recorder.runs.plan import RecordPlan
 from recorder.runs.runstate import Attempt, HostRun
 from recorder.runs.seeds import DORMANT_KERNEL, GRAFTED, Seed
 from recorder.runs.training import Snapshot, evaluate, snapshot, step_seed
@@ -101,10 +102,30 @@ def _germinate(run: HostRun, packet_id: str) -> None:
         return
     seed = free[int(rng.integers(len(free)))]
     kernels = [kernel for kernel in fitting(seed.site.layout) if kernel.blueprint_id != DORMANT_KERNEL]
-    kernel = kernels[int(rng.integers(len(kernels)))]
+    _order(
+        run, germinate(run, seed, kernels[int(rng.integers(len(kernels)))], run.spec.blending), packet_id, pb.SEED_OP_GERMINATE
+    )
+
+
+def germinate(run: HostRun, seed: Seed, kernel: Kernel, blending: str) -> Attempt:
+    """Begin a graft in the run itself: the dormant seed takes the kernel, to be blended by that method."""
     seed.take(kernel.blueprint_id, run.step, quarantine=quarantined(kernel, run.risks.get(kernel.blueprint_id, 0.0)))
-    run.attempt = Attempt(number, seed)
-    _order(run, run.attempt, packet_id, pb.SEED_OP_GERMINATE)
+    run.attempt = Attempt(run.attempts, seed, blending)
+    run.attempts += 1
+    return run.attempt
+
+
+def shortest(plan: RecordPlan) -> int:
+    """Steps from the germination of a graft to its verdict, at the soonest."""
+    return plan.every + max(TRAINING_STEPS, plan.every) + plan.horizons[0]
+
+
+def cull(run: HostRun, attempt: Attempt, packet_id: str, reason: str) -> None:
+    """End a graft because somebody ordered it: measured first if it was blended long enough to be."""
+    if attempt.blended(run.step) >= FIRST_GATE:
+        _conclude(run, attempt, reason, aborted=True)
+    else:
+        _cull(run, attempt, packet_id, reason)
 
 
 def _start_training(run: HostRun, attempt: Attempt, packet_id: str) -> None:
@@ -230,7 +251,7 @@ def _order(run: HostRun, attempt: Attempt, packet_id: str, operation: "pb.SeedOp
         attempt.seed.blueprint_id,
         command_id=command_name(run, attempt, operation),
         packet_id=packet_id,
-        method=run.spec.blending,
+        method=attempt.blending,
         steps=run.spec.alpha_steps,
         now_ns=run.clock.now(),
         operation=operation,

@@ -206,7 +206,7 @@ def _with_workers(session: _Session, risks: dict[str, float], pool: ProcessPoolE
             session.finished(running.pop(future), future.result())
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """What every recording process needs: one thread, and attention in eval mode as in training (its own fast path is slower
     on small heads)."""
     torch.set_num_threads(1)
@@ -223,9 +223,9 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     resource_tracker.ensure_running()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if current_thread() is main_thread() else None
     try:
-        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_prepare)
+        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=prepare)
         for _ in range(count):  # each call starts one, as long as none is idle yet
-            pool.submit(_prepare)
+            pool.submit(prepare)
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
@@ -245,7 +245,7 @@ def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: No
     What is complete is written even when the recording is interrupted. Raises RecordingError if the journal under the
     exports root is damaged or belongs to another grid.
     """
-    _prepare()
+    prepare()
     session = _Session(plan, progress, load_journal(plan))
     for line in describe(plan, already=len(session.journal.done)):
         progress(Progress(line))

@@ -20,10 +20,11 @@ RUN_STREAM = 3  # the run's own batches; trials draw from other streams
 
 @dataclass
 class Attempt:
-    """One graft of the run's own. `snapshot`, `base_loss` and `packet_id` are those of the start of blending."""
+    """One graft in the run itself. `snapshot`, `base_loss` and `packet_id` are those of the start of blending."""
 
     number: int
     seed: Seed
+    blending: str
     isolation: Isolation | None = None
     snapshot: Snapshot | None = None
     base_loss: float = math.nan
@@ -37,7 +38,11 @@ class Attempt:
 
 @dataclass
 class HostRun:
-    """A run in progress. `risks` maps a blueprint id to its measured risk score, for the seeds that carry it."""
+    """A run in progress. `risks` maps a blueprint id to its measured risk score, for the seeds that carry it.
+
+    `packet_ids` are those of its packets so far. `obeys`: a policy elsewhere speaks for Tamiyo, and this run
+    does not; `paused`: it told the run to stay as it is until the next packet is due.
+    """
 
     plan: RecordPlan
     spec: HostSpec
@@ -51,6 +56,10 @@ class HostRun:
     step: int = 0
     losses_finite: bool = True
     attempt: Attempt | None = None
+    attempts: int = 0
+    packet_ids: list[str] = field(default_factory=list)
+    obeys: bool = False
+    paused: bool = False
 
     def emit(self, folder: str, record: Record) -> None:
         """Keep a record for its folder."""
@@ -61,7 +70,8 @@ class HostRun:
         return step_seed(self.spec.seed, self.spec.index, RUN_STREAM, step)
 
     def report_health(self, reason: str) -> None:
-        """Weatherlight's and Tamiyo's word on the recording as it is now."""
+        """Weatherlight's word on the recording as it is now, and Tamiyo's if the recorder speaks for it."""
         run_id, now = self.spec.run_id, self.clock.now()
         self.emit("weatherlight/telemetry", self.health.weatherlight(run_id, now, losses_finite=self.losses_finite))
-        self.emit("tamiyo/telemetry", self.health.tamiyo(run_id, self.clock.now(), reason))
+        if not self.obeys:
+            self.emit("tamiyo/telemetry", self.health.tamiyo(run_id, self.clock.now(), reason))

@@ -73,9 +73,11 @@ def field_report(
     se: float,
     now_ns: int,
     aborted: bool = False,
+    policy: str = POLICY_VERSION,
 ) -> pb.FieldReport:
-    """Return one replicate's outcome at one horizon. `layer_id` is the first layer that the seed monitors, `se` the standard
-    error of the mean uplift over this pair's replicates; `aborted` says that a gate ended the graft before its horizon."""
+    """One replicate's outcome at one horizon. `layer_id` is the first layer that the seed monitors, `se` the standard error
+    of the mean uplift over this pair's replicates; `aborted` says that a gate ended the graft before its horizon, `policy`
+    whose graft it was."""
     report = pb.FieldReport(
         version=1,
         report_id=f"{command_id}-h{outcome.horizon}-r{outcome.replicate}",
@@ -86,7 +88,7 @@ def field_report(
         outcome=pb.FIELD_REPORT_OUTCOME_ABORTED if aborted else _verdict(outcome.uplift),
         observation_window_epochs=max(1, outcome.horizon * spec.batch // spec.samples),
         issued_at=stamp(now_ns),
-        tamiyo_policy_version=POLICY_VERSION,
+        tamiyo_policy_version=policy,
         layer_id=layer_id,
         packet_id=packet_id,
         control_delta=outcome.control_loss - outcome.base_loss,

@@ -18,6 +18,7 @@ from schemas.decode.read.lines import read_lines
 from schemas.decode.read.mending import acceptor
 from schemas.decode.read.parquet import decode_parquet
 from schemas.decode.shape.collector import Collector, Decoded, Origin, RawRecord
+from schemas.decode.shape.constant import nulls
 from schemas.errors import ContractError
 
 
@@ -114,7 +115,8 @@ def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:
 
 
 def _without_provenance(rows: pa.Table) -> pa.Table:
+    columns = rows.columns
     for name in ("export_digest", "position"):
         index = rows.schema.get_field_index(name)
-        rows = rows.set_column(index, rows.schema.field(name), pa.nulls(rows.num_rows, rows.schema.field(name).type))
-    return rows
+        columns[index] = nulls(rows.num_rows, rows.schema.field(index).type)
+    return pa.Table.from_arrays(columns, schema=rows.schema)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
@@ -12,6 +12,9 @@ from schemas.errors import TamiyoError
 from tamiyo.commands.options import AsJson, Exit, Result, fail, printing, reported
 from tamiyo.commands.stopping import leaving
 from tamiyo.terminal import Terminal
+
+if TYPE_CHECKING:
+    from recorder.runs.plan import RecordPlan
 
 _EXAMPLES = """
 Record real training: hosts, their telemetry, grafts measured against the same host without them. Resumable.
@@ -31,6 +34,8 @@ Examples:
     tamiyo record --hosts 12 --compile-backend inductor
 
     tamiyo record --oona redis://127.0.0.1:6379 --from recorder/sample --rate 50
+
+    tamiyo record --oona redis://127.0.0.1:6379 --obey --hosts 12 --seed 4711      # train live, and do what Tamiyo commands
 """
 
 Root = Annotated[
@@ -67,7 +72,12 @@ Source = Annotated[
     Path | None,
     typer.Option("--from", help="With --oona: send these exports and record nothing.", show_default=False),
 ]
-Rate = Annotated[float, typer.Option("--rate", min=0.0, help="With --oona: messages a second; 0 as fast as it goes.")]
+Rate = Annotated[
+    float, typer.Option("--rate", min=0.0, help="With --oona: messages a second, with --obey packets; 0 as fast as it goes.")
+]
+Obey = Annotated[bool, typer.Option("--obey", help="With --oona: send packets while hosts train, and obey what comes back.")]
+Announce = Annotated[bool, typer.Option("--announce", help="With --oona: say what the hosts of --obey are, and train none.")]
+AtOnce = Annotated[int, typer.Option("--at-once", min=1, help="With --obey: hosts that take turns.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -89,6 +99,9 @@ def record(
     oona: Oona = None,
     source: Source = None,
     rate: Rate = 20.0,
+    obey: Obey = False,
+    announce: Announce = False,
+    at_once: AtOnce = 4,
     as_json: AsJson = False,
 ) -> Result:
     """Exit status 0; 1 where the recording was refused; 2 for arguments that make no plan."""
@@ -109,6 +122,8 @@ def record(
         )
     except ValidationError as error:
         fail("; ".join(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors()), Exit.USAGE)
+    if obey or announce:
+        return _live(plan, oona, rate, at_once, console, announce=announce)
     with leaving("hosts that were recorded whole are written, and the same command goes on with the next"):
         files = carry_out(plan, lambda progress: console.print(str(progress)))
     if oona is not None:
@@ -117,6 +132,29 @@ def record(
         {"exports": str(plan.exports), "files": [_relative(path, plan.exports) for path in files]},
         printing(f"{len(files)} files under {plan.exports}. Next: tamiyo run --exports {plan.exports}"),
     )
+
+
+def _live(plan: "RecordPlan", url: str | None, rate: float, at_once: int, console: Terminal, *, announce: bool) -> Result:
+    """Announce hosts, or train them while Oona listens and obey what it carries."""
+    from tamiyo.live.bus import SECRET, secret_of
+    from tamiyo.live.obedience import Obedience
+
+    secret = secret_of()
+    if plan.hosts is None and plan.minutes is not None:
+        fail("--obey: expected --hosts N, found --minutes alone; a run that is cut short tells nothing", Exit.USAGE)
+    if url is None:
+        fail("--obey: expected --oona URL with it, found none; say where packets go and commands come from", Exit.USAGE)
+    if secret is None:
+        fail(
+            f"--obey: expected {SECRET} in the environment, found none: a command that nobody signed is not obeyed", Exit.USAGE
+        )
+    session = Obedience(plan, url, secret, rate=rate, at_once=at_once, told=console.print)
+    with leaving("what was sent stays sent"):
+        if announce:
+            told = session.announce()
+            return Result({"announced": told}, printing(f"{told} hosts announced on {url}"))
+        counts = session.train()
+    return Result(counts.told(), printing(str(counts)))
 
 
 def _send(root: Path, files: list[Path] | None, url: str, rate: float, console: Terminal) -> Result:

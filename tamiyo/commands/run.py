@@ -3,7 +3,7 @@
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -27,7 +27,11 @@ Examples:
     tamiyo run --exports var/exports --home var/tamiyo
 
     TAMIYO_ALERT_WEBHOOK=http://127.0.0.1:9000/ tamiyo run --json
+
+    tamiyo run --no-train --home var/tamiyo      # bring all that depends on exports up to date; the bundle stays
 """
+
+Train = Annotated[bool, typer.Option("--train/--no-train", help="Train, and promote the bundle if its gates pass.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +39,7 @@ def register(app: typer.Typer) -> None:
     app.command("run", help=_EXAMPLES)(reported(run))
 
 
-def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False) -> Result:
+def run(exports: ExportsRoot = None, home: Home = None, train: Train = True, as_json: AsJson = False) -> Result:
     """Exit status 0; 1 if an ERROR check or a step failed; 2 if there are no exports."""
     settings = resolve(exports=exports, home=home)
     require_exports(settings)
@@ -53,12 +57,12 @@ def run(exports: ExportsRoot = None, home: Home = None, as_json: AsJson = False)
         from tamiyo.summary_view import render
 
         with leaving("what was committed stays, and the next `tamiyo run` goes on from there"):
-            outcome = _with_progress(settings, console)
+            outcome = _with_progress(settings, console, train=train)
         summary = summarize(settings, outcome, time.monotonic() - started)
     return Result(summary.model_dump(mode="json"), partial(render, summary), Exit.OK if outcome.ok else Exit.REFUSED)
 
 
-def _with_progress(settings: Settings, console: Terminal) -> "Outcome":
+def _with_progress(settings: Settings, console: Terminal, *, train: bool) -> "Outcome":
     from tamiyo.execution import run_everything
 
     columns = (
@@ -73,4 +77,4 @@ def _with_progress(settings: Settings, console: Terminal) -> "Outcome":
         def step(name: str, done: int, total: int) -> None:
             progress.update(task, description=name.replace("__", "/"), completed=done, total=total)
 
-        return run_everything(settings, step)
+        return run_everything(settings, step, train=train)

@@ -98,9 +98,11 @@ class Oona:
     Nothing is retried in here: a transaction that is sent again after a lost connection could be carried out twice.
     """
 
-    def __init__(self, url: str, consumer: str, *, group: str = GROUP, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, url: str, consumer: str, *, group: str = GROUP, streams: Sequence[str] = STREAMS, timeout_s: float = 5.0
+    ) -> None:
         """`url` is a redis:// or unix:// URL; ServingError if it is none. Nothing connects yet."""
-        self.group, self.consumer = group, consumer
+        self.group, self.consumer, self._streams = group, consumer, tuple(streams)
         try:
             self._redis: Any = redis.Redis.from_url(
                 url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
@@ -108,28 +110,31 @@ class Oona:
         except ValueError as error:
             raise ServingError(f"--redis {url}: expected a URL like redis://127.0.0.1:6379, found: {error}") from None
 
-    def ensure_groups(self) -> None:
-        """Make the group on each stream that lacks it; it then sees the stream from its beginning."""
-        for stream in STREAMS:
+    def ensure_groups(self, start: str = "0") -> None:
+        """Make the group on each stream that lacks it; it then sees what comes after entry `start`, `$` for what is new."""
+        for stream in self._streams:
             try:
-                self._redis.xgroup_create(stream, self.group, id="0", mkstream=True)
+                self._redis.xgroup_create(stream, self.group, id=start, mkstream=True)
             except redis.ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
 
-    def read(self, *, left: bool = False) -> list[Message]:
-        """New messages of all streams, the emergency stream's first; with `left` those that we got and never acknowledged."""
-        where = dict.fromkeys(STREAMS, "0" if left else ">")
-        block = None if left else BLOCK_MS
+    def read(self, *, left: bool = False, block_ms: int = BLOCK_MS) -> list[Message]:
+        """New messages of all streams, the emergency stream's first; with `left` those that we got and never acknowledged.
+
+        If there is none, wait for one for `block_ms`; 0 does not wait.
+        """
+        where = dict.fromkeys(self._streams, "0" if left else ">")
+        block = None if left or not block_ms else block_ms
         found = self._redis.xreadgroup(self.group, self.consumer, where, count=BATCH, block=block) or []
         pairs = found.items() if isinstance(found, dict) else found
         by_stream = {_text(stream): _entries(entries) for stream, entries in pairs}
-        return [Message(stream, *entry) for stream in STREAMS for entry in by_stream.get(stream, [])]
+        return [Message(stream, *entry) for stream in self._streams for entry in by_stream.get(stream, [])]
 
     def claim(self, idle_s: float) -> list[Message]:
         """Messages that another reader of our group took and left for `idle_s`; they are ours now."""
         found = []
-        for stream in STREAMS:
+        for stream in self._streams:
             answer = self._redis.xautoclaim(stream, self.group, self.consumer, int(idle_s * 1000), count=BATCH)
             found += [Message(stream, *entry) for entry in _entries(answer[1])]
         return found
@@ -178,11 +183,21 @@ class Oona:
     def lag(self) -> dict[str, int]:
         """Entries that our group has not read yet, by stream."""
         found = {}
-        for stream in STREAMS:
+        for stream in self._streams:
             for group in self._redis.xinfo_groups(stream):
                 if _text(group["name"]) == self.group:
                     found[stream] = int(group.get("lag") or 0)
         return found
+
+    def pending(self) -> int:
+        """Entries that our group has read and not acknowledged."""
+        groups = [group for stream in self._streams for group in self._redis.xinfo_groups(stream)]
+        return sum(int(group["pending"]) for group in groups if _text(group["name"]) == self.group)
+
+    def leave(self) -> None:
+        """Take our group off the streams."""
+        for stream in self._streams:
+            self._redis.xgroup_destroy(stream, self.group)
 
     def close(self) -> None:
         """Close the connection."""

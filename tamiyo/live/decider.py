@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from gnn.online.command import blank_command
+from gnn.online.command import answers, blank_command
 from gnn.online.config import ServingConfig
 from gnn.online.constraints import NORMAL, URGENT, Priority, Route
 from gnn.online.policy import Decision, TamiyoPolicy
@@ -121,7 +121,7 @@ class Decider:
         told = self._told(packet, row, moment, decision, latency_ms)
         command = None
         if row.route is Route.PAUSE:
-            notes = {"reason": row.reason, "priority": row.priority, "policy_version": MODEL_NAME}
+            notes = {"reason": row.reason, "priority": row.priority, "policy_version": MODEL_NAME} | answers(packet)
             command = blank_command(pb.COMMAND_PAUSE, notes, self._config, time.time_ns())
         stages = decision.stages_ms if decision is not None else {}
         return Answer(row.reason, row.priority, row.route, command, told, latency_ms, stages)

@@ -1,13 +1,18 @@
-"""The constraint table in `docs/serving.md`; `python -m tamiyo.live.reference` writes it anew from the rows."""
+"""The tables in `docs/serving.md` and `docs/loop.md`; `python -m tamiyo.live.reference` writes them anew from the rows."""
 
 from pathlib import Path
 from typing import Final
 
 from gnn.online.constraints import CONSTRAINTS, Route, Scope
+from recorder.runs.orders import REFUSALS
 from tamiyo.live.limits import PROCESS
+from tamiyo.live.obedience import UNADDRESSED
+from tamiyo.live.verifier import REASONS
 
 START: Final = "<!-- constraints: python -m tamiyo.live.reference -->"
 END: Final = "<!-- end of constraints -->"
+REFUSALS_START: Final = "<!-- refusals: python -m tamiyo.live.reference -->"
+REFUSALS_END: Final = "<!-- end of refusals -->"
 _SCOPES: Final = {
     Scope.GRAPH: "the graph",
     Scope.CANDIDATE: "each candidate",
@@ -23,7 +28,7 @@ _ROUTES: Final = {
 
 
 def constraint_table() -> str:
-    """The rows as Markdown."""
+    """The rows that decide, as Markdown."""
     lines = ["| reason | asked of | if | then | priority |", "|---|---|---|---|---|"]
     for row in CONSTRAINTS:
         then = _ROUTES[row.route]
@@ -34,12 +39,22 @@ def constraint_table() -> str:
     return "\n".join(lines)
 
 
-def write(path: Path) -> None:
+def refusal_table() -> str:
+    """Why a host that obeys refuses a command, as Markdown."""
+    lines = ["| reason | asked of | if |", "|---|---|---|"]
+    lines += [f"| `{reason}` | the message | {meaning} |" for reason, meaning in REASONS.items()]
+    lines += [f"| `{reason}` | its address | {meaning} |" for reason, meaning in UNADDRESSED.items()]
+    lines += [f"| `{row.reason}` | the host | {row.meaning} |" for row in REFUSALS]
+    return "\n".join(lines)
+
+
+def write(path: Path, start: str, end: str, table: str) -> None:
     """Replace the table between its marks."""
     text = path.read_text(encoding="utf-8")
-    before, after = text.split(START)[0], text.split(END)[1]
-    path.write_text(f"{before}{START}\n\n{constraint_table()}\n\n{END}{after}", encoding="utf-8")
+    before, after = text.split(start)[0], text.split(end)[1]
+    path.write_text(f"{before}{start}\n\n{table}\n\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write(Path("docs/serving.md"))
+    write(Path("docs/serving.md"), START, END, constraint_table())
+    write(Path("docs/loop.md"), REFUSALS_START, REFUSALS_END, refusal_table())

@@ -19,7 +19,7 @@ from schemas.leyline import leyline_pb2 as pb
 from tamiyo.live import bus
 from tamiyo.live.hub import event_time
 
-_KINDS: Final = {
+KINDS: Final = {
     "SystemStatePacket": pb.BUS_MESSAGE_TYPE_SYSTEM_STATE,
     "AdaptationCommand": pb.BUS_MESSAGE_TYPE_ADAPTATION_COMMAND,
     "FieldReport": pb.BUS_MESSAGE_TYPE_FIELD_REPORT,
@@ -91,7 +91,7 @@ class Traffic:
 
 def _of_file(path: Path, file: str, folder: Folder, left_out: Counter[str]) -> Iterator[Sent]:
     extension = folder.extension(path.name)
-    names = [name for name in folder.messages if name in _KINDS]
+    names = [name for name in folder.messages if name in KINDS]
     if extension is None or extension == ".parquet" or not names:
         left_out[f"{folder.path}: no message of Oona's" if not names else f"{folder.path}: {extension or path.suffix}"] += 1
         return
@@ -124,8 +124,19 @@ def _parsed(names: Sequence[str], raw: bytes, *, binary: bool) -> Message | None
 
 
 def _sent(message: Message, file: str, place: int) -> Sent:
-    at_ns = event_time(message)
+    return Sent(event_time(message), file, place, *payload_of(message))
+
+
+def payload_of(message: Message) -> tuple[int, bytes]:
+    """The bus's type of a message and its bytes there; a BSDS goes as a BSDSIssued."""
     if isinstance(message, pb.BSDS):
         message = pb.BSDSIssued(bsds=message)
-    kind = _KINDS["BSDS" if isinstance(message, pb.BSDSIssued) else message.DESCRIPTOR.name]
-    return Sent(at_ns, file, place, kind, message.SerializeToString())
+    kind = KINDS["BSDS" if isinstance(message, pb.BSDSIssued) else message.DESCRIPTOR.name]
+    return kind, message.SerializeToString()
+
+
+def entry_for(message: Message, secret: bytes | None) -> tuple[str, dict[str, bytes | str]]:
+    """The stream and the entry of a message: telemetry on oona.telemetry, all else on oona.normal."""
+    kind, payload = payload_of(message)
+    stream = bus.TELEMETRY if kind == pb.BUS_MESSAGE_TYPE_TELEMETRY else bus.NORMAL
+    return stream, bus.entry_of(kind, payload, secret)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from schemas.contracts import Column, Presence, Reason
 from schemas.contracts.enums import EnumSpec
-from schemas.decode.shape.constant import nulls
+from schemas.decode.shape.constant import empty_lists, nulls
 from schemas.decode.shape.map_entries import entry_order, map_entries
 
 INT64_MAX: Final = 2**63 - 1
@@ -43,7 +43,7 @@ class Findings:
     def non_finite_lists(self) -> pa.Array:
         """LIST<string> per row, names sorted; empty if everything was finite."""
         if not self.non_finite:
-            return pa.ListArray.from_arrays(pa.array(np.zeros(self.rows + 1, np.int32)), pa.array([], pa.string()))
+            return empty_lists(self.rows)
         rows = np.concatenate([r for r, _ in self.non_finite])
         names = pa.concat_arrays([n.cast(pa.string()) for _, n in self.non_finite])
         order = pc.sort_indices(pa.table({"row": rows, "name": names}), [("row", "ascending"), ("name", "ascending")])
@@ -64,6 +64,8 @@ def null_where(array: pa.Array, mask: Mask) -> pa.Array:
         return array
     if marked == len(array):
         return nulls(len(array), array.type)
+    if not array.null_count and pa.types.is_primitive(array.type) and not pa.types.is_boolean(array.type):
+        return pa.array(array.to_numpy(), array.type, mask=mask)
     return pc.if_else(pa.array(mask), pa.scalar(None, array.type), array)
 
 
@@ -82,13 +84,18 @@ def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
     if pa.types.is_integer(column.type):
         return _integer(column, raw, found)
     if pa.types.is_string(column.type):
-        text = raw.cast(pa.string())
-        return null_where(text, _lengths(text) == 0) if column.presence is Presence.IMPLICIT else text
-    return raw.cast(column.type)
+        text = as_type(raw, pa.string())
+        return null_where(text, byte_lengths(text) == 0) if column.presence is Presence.IMPLICIT else text
+    return as_type(raw, column.type)
 
 
-def _lengths(text: pa.Array) -> npt.NDArray[np.int32]:
-    """Return bytes of each string; what a NULL has does not matter."""
+def as_type(array: pa.Array, kind: pa.DataType, *, safe: bool = True) -> pa.Array:
+    """The array as that type; itself if it is of it already, which a cast would take a while to find out."""
+    return array if array.type == kind else array.cast(kind, safe=safe)
+
+
+def byte_lengths(text: pa.Array) -> npt.NDArray[np.int32]:
+    """Bytes of each string; what a NULL has does not matter."""
     buffer = text.buffers()[1]
     if buffer is None or not len(text):
         return np.zeros(len(text), np.int32)
@@ -96,15 +103,17 @@ def _lengths(text: pa.Array) -> npt.NDArray[np.int32]:
 
 
 def _float(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """NaN and infinities become NULL and are named; zero is missing if the field has no presence; ranges are checked."""
-    values = raw.cast(column.type, safe=False)
+    """NaN and infinities become NULL and are named; zero is missing where the field has no presence; ranges are checked."""
+    values = as_type(raw, column.type, safe=False)
     numbers = values.to_numpy(zero_copy_only=False)
     missing = ~np.isfinite(numbers)
-    non_finite = missing & truth(pc.is_valid(values)) if missing.any() else missing
-    rows = np.flatnonzero(non_finite)
-    found.missing(rows, pa.array([column.name] * len(rows), pa.string()))
+    non_finite = missing
+    if missing.any():
+        non_finite = missing & truth(pc.is_valid(values))
+        rows = np.flatnonzero(non_finite)
+        found.missing(rows, pa.array([column.name] * len(rows), pa.string()))
     if column.presence is Presence.IMPLICIT:
-        missing |= numbers == 0
+        missing = missing | (numbers == 0)
     _check_range(column, numbers, missing, found)
     if column.presence is Presence.ZERO_OK and "." not in column.field_path and values.null_count:
         values = pc.fill_null(values, 0.0)
@@ -134,14 +143,15 @@ def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
         largest = pc.max(raw).as_py()
         if largest is not None and largest > INT64_MAX:
             raw = _fitting(column, raw, truth(pc.greater(raw, pa.scalar(INT64_MAX, pa.uint64()))), found)
-    values = raw.cast(pa.int64())
+    values = as_type(raw, pa.int64())
     if column.is_time:
         least = pc.min(values).as_py()
         if least is not None and least < 0:
             values = _fitting(column, values, truth(pc.less(values, 0)), found)
     if column.presence is Presence.IMPLICIT:
-        values = null_where(values, truth(pc.equal(values, 0)))
-    elif column.presence is Presence.ZERO_OK and "." not in column.field_path:
+        zero = truth(pc.equal(values, 0)) if values.null_count else values.to_numpy() == 0
+        values = null_where(values, zero)
+    elif column.presence is Presence.ZERO_OK and "." not in column.field_path and values.null_count:
         values = pc.fill_null(values, 0)
     if column.low is not None or column.high is not None:
         _check_range(column, pc.fill_null(values, 0).to_numpy(), truth(pc.is_null(values)), found)
@@ -176,8 +186,8 @@ def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.
 
 
 def _list(column: Column, raw: pa.Array) -> pa.Array:
-    """Return a bare list that is empty is missing; one inside a message that was sent is known, also when it is empty."""
-    values = raw.cast(column.type)
+    """A bare list that is empty is missing; one inside a message that was sent is known, also when it is empty."""
+    values = as_type(raw, column.type)
     if column.presence is Presence.IMPLICIT:
         values = null_where(values, truth(pc.equal(pc.list_value_length(values), 0)))
     return values

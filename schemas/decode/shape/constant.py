@@ -15,3 +15,9 @@ def nulls(rows: int, kind: pa.DataType) -> pa.Array:
 def repeated(text: str, rows: int) -> pa.Array:
     """`rows` copies of a string."""
     return pa.repeat(pa.scalar(text, pa.string()), rows)
+
+
+@lru_cache(maxsize=16)
+def empty_lists(rows: int) -> pa.Array:
+    """`rows` empty lists of strings."""
+    return pa.ListArray.from_arrays(pa.array([0] * (rows + 1), pa.int32()), pa.array([], pa.string()))

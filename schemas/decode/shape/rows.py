@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from schemas.contracts import TABLES, Presence, Reason, Table
 from schemas.decode.limits import Limits
 from schemas.decode.shape.collector import Collector, Origin, typed_columns
-from schemas.decode.shape.columns import Findings, Mask, shape_column, truth
+from schemas.decode.shape.columns import Findings, Mask, as_type, byte_lengths, shape_column, truth
 from schemas.decode.shape.constant import nulls
 from schemas.decode.shape.times import SUSPICIOUS_NS
 
@@ -24,12 +24,17 @@ def field_of(struct: Any) -> RawColumn:
 
     def read(path: str) -> pa.Array | None:
         head, _, rest = path.partition(".")
-        array = struct.column(head) if isinstance(struct, pa.RecordBatch) else pc.struct_field(struct, head)
+        array = struct.column(head) if isinstance(struct, pa.RecordBatch) else child(struct, head)
         for name in rest.split(".") if rest else ():
-            array = pc.struct_field(array, name)
+            array = child(array, name)
         return array
 
     return read
+
+
+def child(struct: pa.Array, name: str) -> pa.Array:
+    """A field of a struct array, NULL where the struct is."""
+    return pc.struct_field(struct, name) if struct.null_count or struct.offset else struct.field(name)
 
 
 def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, pa.Array]) -> tuple[dict[str, Any], Findings]:
@@ -38,7 +43,7 @@ def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, p
     columns: dict[str, Any] = {}
     for column in table.columns:
         if column.name in derived:
-            columns[column.name] = derived[column.name].cast(column.type)
+            columns[column.name] = as_type(derived[column.name], column.type)
         elif column.presence is Presence.DERIVED:
             columns[column.name] = nulls(rows, column.type)
         else:
@@ -60,9 +65,9 @@ def key_faults(table: Table, columns: Mapping[str, Any], found: Findings) -> Non
         if name in table.nullable_key:
             continue
         column = columns[name]
-        missing = truth(pc.is_null(column))
+        missing = truth(pc.is_null(column)) if column.null_count else np.zeros(len(column), np.bool_)
         if pa.types.is_string(column.type):
-            missing |= truth(pc.equal(column, ""))
+            missing = missing | (byte_lengths(column) == 0)
         found.fault(missing, missing_reason(name), f"{name}: the key of {table.name} needs it, found none; send it")
 
 
@@ -70,22 +75,22 @@ def limit_faults(columns: Mapping[str, Any], found: Findings, limits: Limits) ->
     """Note the rows with a string, list or map beyond the limits."""
     for name, column in columns.items():
         if pa.types.is_string(column.type):
-            _too_large(found, f"string_bytes: {name}", pc.binary_length(column), limits.string_bytes)
+            sizes = byte_lengths(column)
+            if len(sizes) and sizes.max() > limits.string_bytes:  # what a NULL has does not count
+                sizes = pc.fill_null(pc.binary_length(column), 0).to_numpy()
+            _too_large(found, f"string_bytes: {name}", sizes, limits.string_bytes)
         elif pa.types.is_list(column.type) or pa.types.is_map(column.type):
             count_faults(found, name, column, limits)
 
 
 def count_faults(found: Findings, name: str, lists: Any, limits: Limits) -> None:
     """Note the rows whose list or map has too many elements."""
-    offsets = np.asarray(lists.offsets, np.int64)
-    _too_large(found, f"elements: {name}", pa.array(np.diff(offsets)), limits.elements)
+    _too_large(found, f"elements: {name}", np.diff(np.asarray(lists.offsets, np.int64)), limits.elements)
 
 
-def _too_large(found: Findings, what: str, sizes: Any, most: int) -> None:
-    largest = pc.max(sizes).as_py()
-    if largest is not None and largest > most:
-        message = f"{what}: expected at most {most}, found more"
-        found.fault(truth(pc.greater(sizes, most)), Reason.LIMIT_EXCEEDED, message)
+def _too_large(found: Findings, what: str, sizes: npt.NDArray[Any], most: int) -> None:
+    if len(sizes) and sizes.max() > most:
+        found.fault(sizes > most, Reason.LIMIT_EXCEEDED, f"{what}: expected at most {most}, found more")
 
 
 def emit(collector: Collector, name: str, columns: dict[str, Any], found: Findings, origin: Origin) -> npt.NDArray[np.int64]:

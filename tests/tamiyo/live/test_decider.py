@@ -9,10 +9,11 @@ import pytest
 
 from gnn.online.config import ServingConfig
 from gnn.online.constraints import CONSTRAINTS, Route
+from recorder.runs.orders import REFUSALS
 from schemas.leyline import leyline_pb2 as pb
 from tamiyo.live.decider import Answer, Decider
 from tamiyo.live.limits import PROCESS, Breaker, Moment, PauseQuota, ProcessRow, process_row
-from tamiyo.live.reference import START, constraint_table
+from tamiyo.live.reference import START, constraint_table, refusal_table
 from tests.tamiyo.live.stub import StubPolicy, packet
 
 SLOW = ServingConfig(budget_ms=60_000)
@@ -69,6 +70,12 @@ def test_the_table_of_the_documentation_is_the_code(repository: Path) -> None:
     assert constraint_table() in text, "run `python -m tamiyo.live.reference`"
     assert START in text
     assert all(f"`{row.reason}`" in constraint_table() for row in (*CONSTRAINTS, *PROCESS))
+
+
+def test_the_refusals_of_the_documentation_are_the_code(repository: Path) -> None:
+    text = (repository / "docs" / "loop.md").read_text()
+    assert refusal_table() in text, "run `python -m tamiyo.live.reference`"
+    assert all(f"`{row.reason}`" in text for row in REFUSALS)
 
 
 def test_an_answer_in_time_is_the_policys() -> None:

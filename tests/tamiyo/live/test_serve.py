@@ -22,22 +22,9 @@ from schemas.leyline import leyline_pb2 as pb
 from tamiyo.live import bus
 from tests.components import program
 from tests.exports import part_of
-from tests.gnn.bundle.conftest import Home, published, trained  # noqa: F401 - fixtures
-from tests.gnn.online.conftest import metadata_tables
 from tests.gnn.online.conftest import packet as state
 from tests.tamiyo.live.redis_server import RedisServer
 from tests.tamiyo.live.stub import commands, get, get_json, messages, pending, send, wait_for
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, published: Home) -> Path:  # noqa: F811
-    """A home with two bundles and Urza's and Urabrask's tables; nothing serves yet."""
-    home = tmp_path_factory.mktemp("served") / "home"
-    shutil.copytree(published.path, home, symlinks=True)
-    Home(home, published.trained, published.store).write("b")
-    for name, rows in metadata_tables().items():
-        TableStore(home).write(name, rows)
-    return home
 
 
 class Process:

@@ -44,7 +44,7 @@ from tests.tamiyo.live.stub import (
 )
 
 STATES = "tolaria/system_state"
-KILLS = 10
+KILLS, SOAK_KILLS = 10, 100
 
 
 @pytest.fixture
@@ -209,9 +209,9 @@ def test_a_packet_is_answered_once_however_often_it_comes(place: Place, client: 
     assert len(landed(place.exports, STATES)) == 17
 
 
-def test_kill_9_loses_no_packet_and_sends_no_command_twice(place: Place, client: Any) -> None:
+def kill_often(place: Place, client: Any, kills: int) -> None:
     chance, sent = random.Random(5), 0
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = started(place)
         ends = time.monotonic() + chance.uniform(0.05, 1.0)
         while time.monotonic() < ends:
@@ -233,6 +233,15 @@ def test_kill_9_loses_no_packet_and_sends_no_command_twice(place: Place, client:
     assert len(answered) == len(set(answered)) == sent
     assert {pb.SystemStatePacket.FromString(raw).packet_id for raw in landed(place.exports, STATES)} == set(answered)
     assert not list(place.exports.rglob("*.tmp"))
+
+
+def test_kill_9_loses_no_packet_and_sends_no_command_twice(place: Place, client: Any) -> None:
+    kill_often(place, client, KILLS)
+
+
+@pytest.mark.soak
+def test_a_hundred_kills_lose_no_packet_and_send_no_command_twice(place: Place, client: Any) -> None:
+    kill_often(place, client, SOAK_KILLS)
 
 
 def test_a_torn_record_of_a_killed_process_is_cut_off(place: Place, tmp_path: Path) -> None:
