@@ -1,4 +1,4 @@
-# make install | run | serve | loop | test | ui | lint | proto | soak | clean.  A second call of any of them starts at once. `clean` keeps var, the state.
+# make install | run | serve | loop | test | ui | lint | docs | bench | proto | soak | clean.  A second call of any of them starts at once. `clean` keeps var, the state.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ SOUND_VENV := $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info[:2] !
 export DAGSTER_HOME ?= $(CURDIR)/var/dagster
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install run serve loop test ui lint proto soak clean
+.PHONY: install run serve loop test ui lint docs bench proto soak clean
 
 install: $(STAMP)
 	@$(NAMED_PYTHON)

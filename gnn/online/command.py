@@ -100,7 +100,7 @@ def blank_command(
 
 
 def answers(packet: pb.SystemStatePacket) -> dict[str, str]:
-    """The annotations that say which packet of which run a command answers: it names no host otherwise."""
+    """Return the annotations that say which packet of which run a command answers: it names no host otherwise."""
     return {"training_run_id": packet.training_run_id, "packet_id": packet.packet_id}
 
 

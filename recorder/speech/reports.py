@@ -75,7 +75,8 @@ def field_report(
     aborted: bool = False,
     policy: str = POLICY_VERSION,
 ) -> pb.FieldReport:
-    """One replicate's outcome at one horizon. `layer_id` is the first layer that the seed monitors, `se` the standard error
+    """Return one replicate's outcome at one horizon. `layer_id` is the first layer that the seed monitors, `se` the standard
+    error
     of the mean uplift over this pair's replicates; `aborted` says that a gate ended the graft before its horizon, `policy`
     whose graft it was."""
     report = pb.FieldReport(

@@ -90,12 +90,12 @@ def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def as_type(array: pa.Array, kind: pa.DataType, *, safe: bool = True) -> pa.Array:
-    """The array as that type; itself if it is of it already, which a cast would take a while to find out."""
+    """Return the array as that type; itself if it is of it already, which a cast would take a while to find out."""
     return array if array.type == kind else array.cast(kind, safe=safe)
 
 
 def byte_lengths(text: pa.Array) -> npt.NDArray[np.int32]:
-    """Bytes of each string; what a NULL has does not matter."""
+    """Return bytes of each string; what a NULL has does not matter."""
     buffer = text.buffers()[1]
     if buffer is None or not len(text):
         return np.zeros(len(text), np.int32)
@@ -103,7 +103,7 @@ def byte_lengths(text: pa.Array) -> npt.NDArray[np.int32]:
 
 
 def _float(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """NaN and infinities become NULL and are named; zero is missing where the field has no presence; ranges are checked."""
+    """NaN and infinities become NULL and are named; zero is missing if the field has no presence; ranges are checked."""
     values = as_type(raw, column.type, safe=False)
     numbers = values.to_numpy(zero_copy_only=False)
     missing = ~np.isfinite(numbers)
@@ -186,7 +186,7 @@ def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.
 
 
 def _list(column: Column, raw: pa.Array) -> pa.Array:
-    """A bare list that is empty is missing; one inside a message that was sent is known, also when it is empty."""
+    """Find lists that are known: a bare list that is empty is missing; one inside a message that was sent is known, also when it is empty."""
     values = as_type(raw, column.type)
     if column.presence is Presence.IMPLICIT:
         values = null_where(values, truth(pc.equal(pc.list_value_length(values), 0)))

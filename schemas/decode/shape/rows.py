@@ -33,7 +33,7 @@ def field_of(struct: Any) -> RawColumn:
 
 
 def child(struct: pa.Array, name: str) -> pa.Array:
-    """A field of a struct array, NULL where the struct is."""
+    """Return a field of a struct array, NULL if the struct is."""
     return pc.struct_field(struct, name) if struct.null_count or struct.offset else struct.field(name)
 
 
