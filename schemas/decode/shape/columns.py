@@ -186,7 +186,7 @@ def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.
 
 
 def _list(column: Column, raw: pa.Array) -> pa.Array:
-    """Find lists that are known: a bare list that is empty is missing; one inside a message that was sent is known, also when it is empty."""
+    """Find known lists: an empty bare list is missing; one inside a message that was sent is known, also when it is empty."""
     values = as_type(raw, column.type)
     if column.presence is Presence.IMPLICIT:
         values = null_where(values, truth(pc.equal(pc.list_value_length(values), 0)))
