@@ -1,4 +1,4 @@
-# make install | run | serve | loop | cluster | test | ui | lint | proto | soak | clean.  A second call of any of them starts at once. `clean` keeps var, the state.
+# make install | run | serve | loop | cluster | test | ui | lint | docs | bench | proto | soak | clean.  A second call of any of them starts at once. `clean` keeps var, the state.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ SOUND_VENV := $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info[:2] !
 export DAGSTER_HOME ?= $(CURDIR)/var/dagster
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install run serve loop cluster test ui lint proto soak clean
+.PHONY: install run serve loop cluster test ui lint docs bench proto soak clean
 
 install: $(STAMP)
 	@$(NAMED_PYTHON)
@@ -57,6 +57,14 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python -m tests.docs.wording
+
+docs: $(STAMP)
+	$(BIN)/zensical build --strict
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.table $(ARGS)
 
 proto: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. schemas/leyline/leyline.proto

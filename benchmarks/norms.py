@@ -1,10 +1,11 @@
-"""What the rolling mean and variance cost: `python -m benchmarks.norms [--observations N]`.
+"""What the rolling mean and variance cost: `python -m benchmarks.norms [--observations N] [--json]`.
 
 The vectorized recurrence against the naive loop of the formula, on one thread: seconds for N observations (the loop over a
 thousandth of them, scaled), their ratio, and the largest relative difference. Medians of interleaved rounds.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -39,7 +40,9 @@ def seconds(call: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--observations", type=int, default=10_000_000, metavar="N")
-    size = parser.parse_args().observations
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    size = options.observations
     values = np.random.default_rng(0).lognormal(size=size)
     few, state = values[: max(size // SHARE, 1)], EwmaState.start("loss")
     fast, slow = [], []
@@ -50,6 +53,9 @@ def main() -> None:
     trace = run_states(few, state)
     apart = max(np.max(np.abs(trace.mean / means - 1.0)), np.max(np.abs(trace.var / variances - 1.0)))
     quick, loop = statistics.median(fast), statistics.median(slow)
+    if options.json:
+        print(json.dumps({"observations": size, "s": quick, "loop_s": loop, "ratio": loop / quick, "difference": float(apart)}))
+        return
     print(
         f"{size:,} observations: {quick:.2f} CPU s, the loop {loop:.1f} s, {loop / quick:.0f}x; relative difference {apart:.1e}"
     )

@@ -6,6 +6,7 @@ process does not count the neighbours.
 
 import argparse
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -151,8 +152,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--blocks", type=int, default=40, help="blocks of k steps")
     parser.add_argument("--host", choices=tuple(HOSTS), action="append", help="only this host (repeatable)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.json:
+        found = {name: measure(name, arguments.blocks) for name in arguments.host or HOSTS}
+        print(
+            json.dumps({name: {"ratio": ratio, "ms": plain, "equal": equal} for name, (ratio, plain, equal) in found.items()})
+        )
+        return
     for name in arguments.host or HOSTS:
         ratio, plain, equal = measure(name, arguments.blocks)
         print(

@@ -1,5 +1,7 @@
 """What one registry refresh costs, by the number of kept versions: `python -m benchmarks.registries`."""
 
+import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -43,7 +45,13 @@ def measure() -> tuple[float, float]:
 
 def main() -> None:
     """Print both costs and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    as_json = parser.parse_args().json
     few, many = measure()
+    if as_json:
+        print(json.dumps({"few_ms": few * 1e3, "many_ms": many * 1e3, "ratio": many / few}))
+        return
     print(f"one refresh: {few * 1e3:.1f} ms with {FEW} kept versions, {many * 1e3:.1f} ms with {MANY}, ratio {many / few:.2f}")
 
 

@@ -1,1 +1,1 @@
-"""Contract rows -> graphs -> model -> decisions. Imports `schemas` and nothing of Dagster."""
+"""Turn contract rows into features, graphs, a trained model and decisions."""

@@ -1,4 +1,4 @@
-"""The code version: a digest of what the sources of `schemas` and `gnn` do."""
+"""Compute the code version: a digest of what the sources of `schemas` and `gnn` do, without docstrings and comments."""
 
 import ast
 import hashlib
@@ -14,7 +14,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @cache
 def code_version() -> str:
-    """SHA-256 (hex) over path and syntax tree of every Python source in `schemas` and `gnn`, in order of path.
+    """Return the SHA-256 (hex) over path and syntax tree of every Python source in `schemas` and `gnn`, in order of path.
 
     Comments, docstrings and layout are not part of a syntax tree, so rewording them changes no build id.
     """
@@ -25,7 +25,7 @@ def code_version() -> str:
 
 
 def source_digest(source: bytes) -> str:
-    """SHA-256 (hex) of the syntax tree of one Python source, without its docstrings.
+    """Return the SHA-256 (hex) of the syntax tree of one Python source, without its docstrings.
 
     Raises SyntaxError if `source` is not Python.
     """

@@ -1,1 +1,1 @@
-"""What is on disk: durable files, tables, exports and how they are read in, builds, the warehouse. Imports schemas alone."""
+"""Keep what is on disk: durable files, tables, exports and their ingest, builds, the warehouse."""

@@ -1,4 +1,4 @@
-"""Conservation of records: rows read = rows kept + duplicates + rejects, each side counted in a place of its own.
+"""Check that no record is lost: rows read = rows kept + duplicates + rejects, each counted independently.
 
 That what was read is all that lies in the exports is counted apart, by a reader of its own (`audit`).
 """
@@ -50,7 +50,7 @@ class Tally:
     rejected: int = 0
 
     def plus(self, other: "Tally") -> "Tally":
-        """The sum of both."""
+        """Return the sum of both."""
         return Tally(self.rows_read + other.rows_read, self.duplicates + other.duplicates, self.rejected + other.rejected)
 
     def transactions(self) -> dict[str, int]:
@@ -63,29 +63,29 @@ class Tally:
 
 
 def tally(tables: TableStore, name: str) -> Tally:
-    """The counts of the newest commit of a table; zeros where it was never written."""
+    """Return the counts of the newest commit of a table; zeros if it was never written."""
     return Tally(*(number or 0 for number in tables.transactions(name, (_READ, _DUPLICATES, _REJECTED))))
 
 
 def feeds(folder: Folder) -> tuple[str, ...]:
-    """The contract tables that files of `folder` may fill: its own, or for envelopes those of every other producer."""
+    """Return the contract tables that files of `folder` may fill: its own, or for envelopes those of every other producer."""
     if folder.tables:
         return folder.tables
     return tuple(name for name in TABLES if name.partition(".")[0] not in ("urza", "simic"))
 
 
 def export_key(folder: Folder, identity: str) -> str:
-    """App transaction of one export in one folder; its version is the number of the export's newest arrival."""
+    """Return the App transaction of one export in one folder; its version is the number of the export's newest arrival."""
     return f"{folder.path}:{identity}"
 
 
 def reject_tables(name: str) -> list[str]:
-    """The rejects tables that hold bad rows of contract table `name`."""
+    """Return the rejects tables that hold bad rows of contract table `name`."""
     return sorted({folder.reject_table_of(name) for folder in FOLDERS.values() if name in feeds(folder)})
 
 
 def accounting(tables: TableStore, name: str) -> Accounting:
-    """The accounting of contract table `name`."""
+    """Return the accounting of contract table `name`."""
     said = tally(tables, name)
     rejected = sum(rejected_records(tables, reject) for reject in reject_tables(name))
     counted = [counted_in(tables, folder) for folder in FOLDERS.values() if name in feeds(folder)]
@@ -101,12 +101,12 @@ def accounting(tables: TableStore, name: str) -> Accounting:
 
 
 def rejected_records(tables: TableStore, name: str) -> int:
-    """Records that the rows of a rejects table stand for; a row of an older version stands for one."""
+    """Return records that the rows of a rejects table stand for; a row of an older version stands for one."""
     return sum(sum(weights(batch)) for batch in tables.batches(name, columns=["position", "records"]))
 
 
 def weights(rejects: pa.Table | pa.RecordBatch) -> list[int]:
-    """How many records each row of a rejects table stands for."""
+    """Return how many records each row of a rejects table stands for."""
     found: list[int] = pc.fill_null(rejects.column("records"), 1).to_pylist()
     return found
 
@@ -119,7 +119,7 @@ class Counted:
     lost: int = 0
 
     def plus(self, other: "Counted") -> "Counted":
-        """The sum of both."""
+        """Return the sum of both."""
         return Counted(self.records + other.records, self.lost + other.lost)
 
     def transactions(self, folder: Folder) -> dict[str, int]:
@@ -128,17 +128,17 @@ class Counted:
 
 
 def counted_in(tables: TableStore, folder: Folder) -> Counted:
-    """What was counted in a folder's exports until the newest commit of its rejects table."""
+    """Return what was counted in a folder's exports until the newest commit of its rejects table."""
     return Counted(*(number or 0 for number in tables.transactions(folder.reject_table, _counted_keys(folder))))
 
 
 def _counted_keys(folder: Folder) -> tuple[str, str]:
-    """Two folders may share a rejects table."""
+    """Return whether two folders may share a rejects table."""
     return f"tamiyo.records:{folder.path}", f"tamiyo.lost:{folder.path}"
 
 
 def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Sum of counts by name."""
+    """Return the sum of counts by name."""
     found: dict[str, int] = {}
     for count in counts:
         for name, number in count.items():

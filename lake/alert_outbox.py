@@ -1,4 +1,4 @@
-"""The outbox of alerts `$TAMIYO_HOME/alerts.ndjson`: each transition is written there, fsynced, before it is posted.
+"""Keep the outbox of alerts `$TAMIYO_HOME/alerts.ndjson`: each transition is written and fsynced before it is posted.
 
 The file is append-only until it has grown long. Then what still matters is written anew, and what does not (alerts that were
 resolved long ago, messages that were delivered) goes to `alerts.history.ndjson`; so reading it costs the same for ever.
@@ -100,7 +100,7 @@ class AlertOutbox:
         """Record which problems of a scope hold at this moment; return how many alerts were opened or resolved.
 
         For troubles that no asset check tells of. The caller calls it at each look, with all problems that hold: those that are
-        new are told, those that are gone are resolved, and what stays the same is neither told nor written. A text that differs
+        new are told, those that are gone are resolved, and unchanged ones are neither reported nor written. A text that differs
         between looks, such as one with the age of something, stays as it was when the problem came up.
         """
         found = Evaluation(asset, check, self.clock(), tuple(problems), severity, path=path, standing=True)
@@ -134,7 +134,7 @@ class AlertOutbox:
         return Delivery(len(waiting) - left, left, fault)
 
     def test(self) -> Fault | None:
-        """Post a message that is no alert; return why it failed. Raises ValueError without a webhook."""
+        """Post a message that is not an alert; return why it failed. Raises ValueError without a webhook."""
         if self.webhook is None:
             raise ValueError("no webhook")
         message_id = secrets.token_hex(16)
@@ -170,7 +170,7 @@ class AlertOutbox:
         return None
 
     def _changes(self, book: Book, evaluations: list[Evaluation]) -> list[Record]:
-        """The records that follow from evaluations; the book is brought up to date with them.
+        """Return the records that follow from evaluations; the book is brought up to date with them.
 
         A look is written after what followed from it, and before what follows from the next: if a crash tears the write, what
         was lost of it follows again from the same evaluations, and nothing else does.
@@ -219,7 +219,7 @@ class AlertOutbox:
         publish_file(self.path, (head + data).encode("ascii"))
 
     def _needed_bytes(self) -> int:
-        """Bytes that were needed when the file was last written anew; 0 if it never was."""
+        """Return bytes that were needed when the file was last written anew; 0 if it never was."""
         with self.path.open("rb") as file:
             try:
                 return int(json.loads(file.readline())["bytes"])
@@ -243,7 +243,7 @@ def history(home: Path) -> list[Alert]:
 
 
 def _split(book: Book, oldest: str) -> tuple[list[Record], list[Record]]:
-    """What a book still needs, and what it does not: alerts resolved before `oldest`, messages that others followed."""
+    """Return what a book still needs, and what it does not: alerts resolved before `oldest`, messages that others followed."""
     waiting = {message.alert_id for message in book.undelivered()}
     last = {message.alert_id: message.message_id for message in book.messages.values()}
     over = {i for i, a in book.alerts.items() if a.state == RESOLVED and a.said < oldest and i not in waiting}

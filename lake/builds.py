@@ -1,4 +1,4 @@
-"""The builds of a home: `builds/<build_id>.json`, the table versions that a build read and the exports their rows came from.
+"""Record builds in `builds/<build_id>.json`: the table versions that a build read and the exports behind their rows.
 
 That file is the pin too: no vacuum takes the files of a version that stands there. A version that can't be kept is null. Homes
 of earlier versions have pins in `pins/<build_id>.json`; these hold until they are taken over into the records of their builds.
@@ -145,7 +145,7 @@ def _write(home: Path, build_id: str, sources: Sources, graphs: Mapping[str, str
 
 
 def _exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
-    """Digests of the exports that rows of a table's version came from; none of a derived table."""
+    """Return digests of the exports that rows of a table's version came from; none of a derived table."""
     if EXPORT_DIGEST not in tables.schema(name).names:
         return ()
     digests = pc.unique(tables.read(name, version=version, columns=[EXPORT_DIGEST]).column(EXPORT_DIGEST)).to_pylist()
@@ -153,7 +153,7 @@ def _exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
 
 
 def _readable_exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
-    """The same; none if the version can't be read."""
+    """Return the same; none if the version can't be read."""
     try:
         return _exports(tables, name, version)
     except StorageError:
@@ -161,7 +161,7 @@ def _readable_exports(tables: TableStore, name: str, version: int) -> tuple[str,
 
 
 def export_files(home: Path, digests: Iterable[str]) -> dict[str, list[str]]:
-    """Export digest -> the files under which it came, from the ledger; one that the ledger does not know has none."""
+    """Return export digest -> the files under which it came, from the ledger; one that the ledger does not know has none."""
     names: dict[str, set[str]] = {digest: set() for digest in digests}
     for entry in Ledger(home).entries():
         if entry.digest in names:
@@ -170,7 +170,7 @@ def export_files(home: Path, digests: Iterable[str]) -> dict[str, list[str]]:
 
 
 def manifest_inputs(home: Path, build_id: str) -> dict[str, Any]:
-    """The inputs in a bundle's manifest, checked against its build id; StorageError where they do not give it."""
+    """Return the inputs in a bundle's manifest, checked against its build id; StorageError if they do not give it."""
     path = home / "bundles" / build_id / "manifest.json"
     parsed: Any = read_object(path, StorageError)
     inputs = parsed.get("inputs")
@@ -182,7 +182,7 @@ def manifest_inputs(home: Path, build_id: str) -> dict[str, Any]:
 
 
 def chain(home: Path, build_id: str) -> dict[str, Any]:
-    """Everything behind a bundle, for `tamiyo lineage`: digests of its parts, versions here, down to export files."""
+    """Return everything behind a bundle, for `tamiyo lineage`: digests of its parts, versions here, down to export files."""
     sources = load(home, build_id)
     inputs = manifest_inputs(home, build_id)
     files = export_files(home, {digest for source in sources.values() for digest in source.exports})
@@ -195,7 +195,7 @@ def chain(home: Path, build_id: str) -> dict[str, Any]:
 
 
 def whole_build_id(home: Path, start: str) -> str:
-    """Return the id of the published bundle whose id starts with `start`; `start` itself if none does, or several do."""
+    """Return the id of the published bundle whose id starts with `start`; return `start` itself if no id or several ids do."""
     bundles = home / "bundles"
     found = [path.name for path in bundles.iterdir() if path.name.startswith(start)] if start and bundles.is_dir() else []
     return found[0] if len(found) == 1 else start

@@ -1,4 +1,4 @@
-"""`$TAMIYO_HOME/pipeline.toml`: thresholds and patience of one home, over the defaults in `pipeline.toml` beside this file."""
+"""Read `$TAMIYO_HOME/pipeline.toml`: thresholds and waiting times of one home, over the defaults beside this file."""
 
 import re
 import tomllib

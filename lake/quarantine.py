@@ -34,7 +34,7 @@ def keep(home: Path, records: Sequence[Mapping[str, Any]], now: datetime) -> Non
     try:
         counts = _newest(home)
     except StorageError:
-        counts = {}  # the messages are there all the same; counting begins anew
+        counts = {}  # the messages are there anyway; counting begins anew
     for record in records:
         before = counts.get(record["reason"])
         told = {name: record[name] for name in ("stream", "entry", "found")}
@@ -56,7 +56,7 @@ def look(home: Path, now: datetime) -> Evaluation:
 
 
 def _newest(home: Path) -> dict[str, Any]:
-    """What is told of each reason; {} if nothing was ever refused."""
+    """Return what is told of each reason; {} if nothing was ever refused."""
     path = home / COUNTS
     if not path.exists():
         return {}

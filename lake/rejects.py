@@ -1,4 +1,4 @@
-"""Rejected records, counted; and exports of which no row was kept, because some break their table's schema."""
+"""Count rejected records, and list exports of which no row was kept because some break their table's schema."""
 
 import re
 from pathlib import Path
@@ -28,12 +28,12 @@ class Rejected(BaseModel):
 
 
 def reject_names(tables: TableStore) -> list[str]:
-    """The rejects tables that were written."""
+    """Return the rejects tables that were written."""
     return [name for name in tables.names() if name.startswith("rejects.")]
 
 
 def rejects_by_reason(tables: TableStore) -> list[Rejected]:
-    """Rejected records per rejects table and reason, most first."""
+    """Return rejected records per rejects table and reason, most first."""
     found = []
     for name in reject_names(tables):
         rejects = tables.read(name, columns=["reason", "records"])

@@ -1,4 +1,4 @@
-"""Retired training runs: kept in the contract tables, left out of everything that is made of them.
+"""Retire training runs: keep their rows in the contract tables, and leave them out of everything derived.
 
 The journal `$TAMIYO_HOME/retirements.ndjson` is append-only and fsynced; nothing can rebuild it from exports. The table
 `operations.retired` shows what stands in it as of the newest rebuild, and is what all that is derived reads.

@@ -1,4 +1,4 @@
-"""Kept rows against their table's declaration: which rules are broken, by how many rows, for example by which."""
+"""Check kept rows against their table's declaration: which rules are broken, by how many rows, with examples."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ def references(tables: Iterable[Table]) -> frozenset[tuple[str, str]]:
 
 
 def judge(tables: TableStore, table: Table, known: References, retired: Collection[str] = frozenset()) -> list[BrokenRule]:
-    """Every rule that the stored rows of a contract table break, those of `retired` runs left out; ERROR before WARN.
+    """Return every rule that the stored rows of a contract table break, those of `retired` runs left out; ERROR before WARN.
 
     What was found in a file is remembered beside the table under its name, which no other file ever has, so that a rebuild
     reads the new files alone. Files with references to ids that did not exist are judged again once there are other ids, those
@@ -74,13 +74,13 @@ def judge(tables: TableStore, table: Table, known: References, retired: Collecti
 
 
 def _files_of(tables: TableStore, table: Table, runs: set[str]) -> set[str]:
-    """The files of a table that hold rows of some runs."""
+    """Return the files of a table that hold rows of some runs."""
     held = tables.runs_by_file(table.name) if runs else {}
     return {file for file, names in held.items() if not runs.isdisjoint(names)}
 
 
 def _noted(path: Path, declaration: str) -> dict[str, Any]:
-    """What is remembered of a table's files; {} if that is absent, damaged, or of another declaration."""
+    """Return what is remembered of a table's files; {} if that is absent, damaged, or of another declaration."""
     try:
         noted = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -93,7 +93,7 @@ def _referring(table: Table) -> set[str]:
 
 
 def _added_up(files: Iterable[list[Any]]) -> list[BrokenRule]:
-    """Broken rules of several files: cases added, the first examples kept."""
+    """Return broken rules of several files: cases added, the first examples kept."""
     whole: dict[tuple[str, str], tuple[int, list[str]]] = {}
     for entry in files:
         for rule, severity, cases, examples in entry:
@@ -104,14 +104,14 @@ def _added_up(files: Iterable[list[Any]]) -> list[BrokenRule]:
 
 
 def broken_rules(table: Table, rows: pa.Table, known: References | None = None) -> list[BrokenRule]:
-    """Every broken rule, ERROR before WARN; [] where all keep. `known`: the ids that exist, for all `references`."""
+    """Return every broken rule, ERROR before WARN; [] where all keep. `known`: the ids that exist, for all `references`."""
     if not rows.num_rows:
         return []
     return [*_errors(table, rows), *_warnings(table, rows, known or {})]
 
 
 def _errors(table: Table, rows: pa.Table) -> Iterator[BrokenRule]:
-    """Types, nullability, ranges and the key, by the table's pandera schema."""
+    """Yield types, nullability, ranges and the key, by the table's pandera schema."""
     from schemas.row_rules import breaches, wrong_columns
 
     wrong = wrong_columns(table.declared, rows.schema)
@@ -140,7 +140,7 @@ def _warnings(table: Table, rows: pa.Table, known: References) -> Iterator[Broke
 
 
 def _condition(table: Table, rule: Rule, known: References) -> "pl.Expr | None":
-    """Which rows break a WARN rule; None for a rule that says nothing here."""
+    """Return which rows break a WARN rule; None for a rule that says nothing here."""
     import polars as pl
 
     column = pl.col(rule.columns[0])

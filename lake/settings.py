@@ -1,4 +1,4 @@
-"""Where things are and how strict the checks are: resolved for every command, run and sensor tick, never at import."""
+"""Resolve settings: where things are and how strict the checks are; at each command, run and tick, never at import."""
 
 import json
 import math
@@ -193,7 +193,7 @@ def _path(env: Mapping[str, str], name: str) -> Path | None:
 
 
 def is_empty(root: Path) -> bool:
-    """Whether an exports root holds no finished file. Names that start with `.` or end in `.tmp` are still being written."""
+    """Return whether an exports root holds no finished file; `.name` and `name.tmp` are still being written."""
     return next(_finished_files(root), None) is None
 
 
@@ -212,7 +212,7 @@ def note_origin(settings: Settings) -> None:
 
 
 def has_own_exports(home: Path) -> bool:
-    """Whether exports other than the committed sample have ever arrived in a home."""
+    """Return whether exports other than the committed sample have ever arrived in a home."""
     return _has_arrivals(home) and not _holds_the_sample(home)
 
 
@@ -228,7 +228,7 @@ def _has_arrivals(home: Path) -> bool:
 
 
 def _holds_the_sample(home: Path) -> bool:
-    """Whether what arrived in a home is the committed sample; of a home of an earlier version the files tell."""
+    """Return whether what arrived in a home is the committed sample; of a home of an earlier version the files tell."""
     path = home / ORIGIN
     if path.exists():
         return read_object(path, StorageError).get("sample") is True

@@ -1,4 +1,4 @@
-"""Compaction and vacuum of the tables, on a schedule: never of a version that a build has pinned."""
+"""Compact and vacuum tables on a schedule, never a version that a build has pinned."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""`warehouse.duckdb`: the current tables as views, for people with SQL. Built beside, then put in place in one step.
+"""Build `warehouse.duckdb`: the current tables as views, for people with SQL, put in place in one step.
 
 `python -m lake.warehouse HOME` publishes it in a process of its own: DuckDB's Python types outlive a process that
 has trained a model, and it then ends with pages of leak warnings.
@@ -40,7 +40,7 @@ SCHEMAS = (
 
 
 def contract_names() -> list[str]:
-    """Every declared contract and rejects table: a view each, also where nothing was ever sent."""
+    """Return every declared contract and rejects table: a view each, also if nothing was ever sent."""
     rejects = {folder.reject_table for folder in FOLDERS.values()}
     rejects |= {folder.reject_table_of(name) for folder in FOLDERS.values() for name in feeds(folder)}
     return sorted({*TABLES, *rejects})
@@ -71,7 +71,7 @@ def publish(home: Path, tables: TableStore) -> Path:
 
 
 def view_sql(connection: duckdb.DuckDBPyConnection, tables: TableStore, name: str) -> str:
-    """The statement that makes the view of one table; a table without rows has a typed view without rows."""
+    """Return the statement that makes the view of one table; a table without rows has a typed view without rows."""
     schema, table = name.split(".")
     files = tables.files(name)
     if files:

@@ -1,4 +1,4 @@
-"""One writer at a time: the run tag `tamiyo/writes`, and the lock that a run holds from its first step to its last.
+"""Allow one writer at a time: the run tag `tamiyo/writes`, and the lock that a run holds from first to last step.
 
 The tag makes the run queue start one such run at a time; the lock covers what the queue does not see, runs of `tamiyo run` and
 of another Dagster instance. It is freed when its holder dies. Runs of a backfill write to one run bucket each: these share the

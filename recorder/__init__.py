@@ -1,7 +1,7 @@
-"""Instrumented PyTorch training that speaks the upstream contracts: a reference producer for every system.
+"""Train real PyTorch models, measure them, and write the exports that all upstream systems would send.
 
-`recorder.watch(model, optimizer)` records any module while it trains; `recorder.record(RecordPlan(...))` trains hosts, grafts
-kernels, measures them against controls and writes everything as exports. Imports schemas, and nothing else of this project.
+`recorder.watch(model, optimizer)` measures any module while it trains. `recorder.record(RecordPlan(...))` trains hosts, grafts
+kernels into them, compares each graft with a control and writes everything as exports.
 """
 
 from recorder.runs.plan import RecordPlan

@@ -1,4 +1,4 @@
-"""Formats that the pipeline publishes: registries with their `index.json`, and `gnn_norms.json`.
+"""Declare the formats that the pipeline publishes: registries with their `index.json`, and `gnn_norms.json`.
 
 A registry maps category -> index: 0 means missing, 1..capacity-2 are entries, capacity-1 means unknown. Everything a
 reader outside needs is here as data (`REGISTRIES`) and as pydantic models, whose JSON Schemas stand in
@@ -58,7 +58,7 @@ class RegistrySpec:
         return f"{self.name}_registry.json"
 
     def normal(self, key: str) -> str:
-        """The key as the registry holds it."""
+        """Return the key as the registry holds it."""
         return key.lower() if self.lower_case else key
 
 
@@ -101,7 +101,7 @@ REGISTRIES: Final[dict[str, RegistrySpec]] = {spec.name: spec for spec in _SPECS
 
 
 def registry_digest(entries: Mapping[str, int]) -> str:
-    """SHA-256 (hex) of the JSON of the [key, index] pairs sorted by key: separators `,` and `:`, ASCII-escaped."""
+    """Return the SHA-256 (hex) of the JSON of the [key, index] pairs sorted by key: separators `,` and `:`, ASCII-escaped."""
     pairs = [[key, entries[key]] for key in sorted(entries)]
     return hashlib.sha256(json.dumps(pairs, separators=(",", ":")).encode("ascii")).hexdigest()
 
@@ -182,9 +182,9 @@ class NormsFile(_Published):
     gradient_variance: PriorNorm
 
     def metrics(self) -> dict[str, MetricNorm]:
-        """The EWMA metrics by name."""
+        """Return the EWMA metrics by name."""
         return {name: getattr(self, name) for name in EWMA_METRICS}
 
     def priors(self) -> dict[str, PriorNorm]:
-        """The fitted priors by name."""
+        """Return the fitted priors by name."""
         return {name: getattr(self, name) for name in PRIOR_METRICS}

@@ -1,4 +1,4 @@
-"""Run buckets: what belongs to a training run lies in the bucket of its id."""
+"""Assign training runs to buckets by a digest of their id."""
 
 import hashlib
 from typing import Final
@@ -10,5 +10,5 @@ BUCKETED: Final = frozenset({"features", "coverage"})
 
 
 def bucket_of(training_run_id: str, buckets: int = BUCKETS) -> int:
-    """Bucket of a run: the first 8 bytes of SHA-256 of its id, big-endian, modulo the number of buckets."""
+    """Return the bucket of a run: the first 8 bytes of SHA-256 of its id, big-endian, modulo the number of buckets."""
     return int.from_bytes(hashlib.sha256(training_run_id.encode("utf-8", "surrogatepass")).digest()[:8], "big") % buckets

@@ -1,4 +1,4 @@
-"""Configuration of the network and of its training: frozen, validated, and part of every build id."""
+"""Declare the configuration of the network and its training: frozen, validated, part of every build id."""
 
 from typing import Annotated, Final, Literal
 

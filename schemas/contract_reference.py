@@ -1,4 +1,4 @@
-"""The reference page of the contracts, derived from their declarations: `python -m schemas.contract_reference`."""
+"""Write the reference page of the contracts from their declarations: `python -m schemas.contract_reference`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cont
 
 
 def page() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     return "\n".join([*_head(), *_folders(), *_tables(), *_rejects(), *_limits(), *_enums()]) + "\n"
 
 
@@ -74,7 +74,7 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _demands(rule: Rule) -> str:
-    """What a rule compares with."""
+    """Return what a rule compares with."""
     if rule.refers is not None:
         return f" `{rule.columns[0]}` occurs in `{rule.refers[0]}.{rule.refers[1]}`."
     return "".join(f" {band}: {low:g}..{high:g}." for band, low, high in rule.bands)

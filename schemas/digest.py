@@ -1,4 +1,4 @@
-"""Content digests: of single rows (to break ties between records of one key) and of whole tables (data versions).
+"""Digest content: single rows (to break ties between records of one key) and whole tables (data versions).
 
 Both are over the content alone: `export_digest`, `position` and `arrival` say where a row came from and take no part.
 """
@@ -19,12 +19,13 @@ _MISSING: Final = "~"
 
 
 def content(rows: pa.Table) -> pa.Table:
-    """The columns that take part in equality, in the order of their names."""
+    """Return the columns that take part in equality, in the order of their names."""
     return rows.select(sorted(name for name in rows.column_names if name not in PROVENANCE))
 
 
 def row_digests(rows: pa.Table) -> list[str]:
-    """Hex SHA-256 of each row's canonical text: one line a column, by name; floats by their bits, text by length and bytes."""
+    """Return the hex SHA-256 of each row's canonical text: one line a column, by name; floats by their bits, text by length and
+    bytes."""
     if rows.num_rows == 0:
         return []
     chosen = content(rows)
@@ -34,7 +35,7 @@ def row_digests(rows: pa.Table) -> list[str]:
 
 
 def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:
-    """Hex SHA-256 of the rows in order of their key, whatever order they are stored in.
+    """Return the hex SHA-256 of the rows in order of their key, whatever order they are stored in.
 
     `table` is the contract table, or the names of the key columns. The key must be unique, as it is after `merge`.
     """
@@ -51,12 +52,12 @@ def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:
 
 
 def can_hash(schema: pa.Schema) -> bool:
-    """Whether `hashed_runs` takes rows of this schema: columns of plain values and of lists of texts."""
+    """Return whether `hashed_runs` takes rows of this schema: columns of plain values and of lists of texts."""
     return all(not pa.types.is_nested(one.type) or one.type == pa.list_(pa.string()) for one in schema)
 
 
 def hashed_runs(rows: pa.Table, column: str) -> dict[str, tuple[str, int]]:
-    """Digest (hex) and number of the rows of each value of `column`, whatever order they stand in, in order of value.
+    """Return digest (hex) and number of the rows of each value of `column`, whatever order they stand in, in order of value.
 
     Rows are hashed to 128 bits by polars: 20 times as fast as `table_digest`, but no digest against an adversary, and another
     one with another version of that library. It is for derived tables, which are made again then.
@@ -82,7 +83,7 @@ def hashed_runs(rows: pa.Table, column: str) -> dict[str, tuple[str, int]]:
 
 
 def ordered_digest(rows: pa.Table) -> str:
-    """Hex SHA-256 of all columns in the order in which the rows stand: cheap, but equal rows in another order differ."""
+    """Return the hex SHA-256 of all columns in the order in which the rows stand: cheap, but order matters."""
     digest = hashlib.sha256(f"{rows.num_rows}\n".encode())
     for name in rows.column_names:
         array = _array(rows.column(name))
@@ -92,7 +93,7 @@ def ordered_digest(rows: pa.Table) -> str:
 
 
 def _array(column: Any) -> pa.Array:
-    """One array of a column that may be chunked or dictionary-encoded."""
+    """Return one array of a column that may be chunked or dictionary-encoded."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
@@ -100,7 +101,7 @@ def _array(column: Any) -> pa.Array:
 
 
 def _lengths(array: pa.Array) -> tuple[npt.NDArray[np.int64], list[pa.Array]]:
-    """Entries per row (0 where NULL) of a list or map, and its flat children."""
+    """Return entries per row (0 if NULL) of a list or map, and its flat children."""
     offsets = np.asarray(array.offsets, np.int64)
     lengths = np.diff(offsets)
     children = [array.keys, array.items] if pa.types.is_map(array.type) else [array.values]
@@ -152,7 +153,7 @@ def _joined(words: list[pa.Array]) -> pa.Array:
 
 
 def _bytes(array: pa.Array) -> memoryview:
-    """The bytes of a large_binary column without NULLs, one value after the other."""
+    """Return the bytes of a large_binary column without NULLs, one value after the other."""
     _, offsets, data = array.buffers()
     if data is None or not len(array):
         return memoryview(b"")

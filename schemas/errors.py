@@ -1,4 +1,4 @@
-"""The errors of this project. Each message names the thing, what was expected, what was found and what to do."""
+"""Define the errors of this project. Each message names the thing, what was expected, what was found and what to do."""
 
 import subprocess
 from collections.abc import Mapping

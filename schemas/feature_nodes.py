@@ -1,4 +1,4 @@
-"""The node types of the graph and their features, in tensor order."""
+"""Declare the node types of the graph and their features, in tensor order."""
 
 from typing import Final
 
@@ -42,7 +42,7 @@ def _grafting_strategies(note: str) -> Feature:
 
 
 def _of_site(name: str, *more: tuple[str, str], system: str = "kasmina", note: str, transform: Transform) -> Feature:
-    """A number of a seed's site, derived from the layers that the seed monitors."""
+    """Return a number of a seed's site, derived from the layers that the seed monitors."""
     return numeric(name, system, (_MONITORED, *more), transform, derive=name, note=note)
 
 

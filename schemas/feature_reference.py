@@ -1,4 +1,4 @@
-"""`docs/reference/features.md`, written from the declaration: `python -m schemas.feature_reference`.
+"""Write `docs/reference/features.md` from the declaration: `python -m schemas.feature_reference`.
 
 A test compares the page with what this module writes, so the page is never older than the declaration.
 """
@@ -78,7 +78,7 @@ def _table(group: NodeType | Relation) -> list[str]:
 
 
 def features_page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     lines = [f"| `{transform.value}` | {formula} |" for transform, formula in _FORMULAS.items()]
     total = sum(len(group.features) for group in GROUPS)
     lines += ["", f"{total} coverage keys in {len(GROUPS)} families.", "", "## Node types", ""]

@@ -1,4 +1,4 @@
-"""What rows of the feature declaration are written with: names of contract tables, and one function a kind of feature."""
+"""Give shorthands for feature declarations: names of contract tables, and one function per kind of feature."""
 
 from typing import Final
 

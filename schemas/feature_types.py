@@ -1,4 +1,4 @@
-"""What the feature declaration is made of: kinds, transforms, features, node types and relations, and the tensor layout.
+"""Define what features are declared with: kinds, transforms, features, node types and relations, tensor layout.
 
 `schemas.features` declares with these; nothing here knows a single feature.
 """
@@ -146,7 +146,7 @@ class NodeType(FeatureGroup):
         return f"features.{self.name}"
 
     def key(self, feature: Feature) -> str:
-        """Coverage key, e.g. `layer.loss`."""
+        """Return the coverage key, e.g. `layer.loss`."""
         return f"{self.name}.{feature.name}"
 
 
@@ -185,5 +185,5 @@ class Relation(FeatureGroup):
         return f"features.{self.short}"
 
     def key(self, feature: Feature) -> str:
-        """Coverage key, e.g. `edges.layer_connects.latency_ms`."""
+        """Return the coverage key, e.g. `edges.layer_connects.latency_ms`."""
         return f"{self.family}.{feature.name}"

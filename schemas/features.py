@@ -1,4 +1,4 @@
-"""The feature declaration: every node feature, relation and edge attribute of the graph, declared once, as data.
+"""Declare the graph: every node feature, relation and edge attribute, once, as data.
 
 The tensor layout, the masks, the manifest, the coverage keys, the feature tables, the reference page and the tests all
 derive from `NODE_TYPES` and `RELATIONS`. Adding a feature is adding one row, and a function in `gnn.join.derived` if it is
@@ -175,10 +175,10 @@ PRIOR_METRICS: Final[tuple[str, ...]] = ("parameter_count", "learning_rate", "mo
 
 
 def node_type(name: str) -> NodeType:
-    """The node type of that name; KeyError where there is none."""
+    """Return the node type of that name; KeyError if there is none."""
     return {n.name: n for n in NODE_TYPES}[name]
 
 
 def relation(short: str) -> Relation:
-    """The relation of that short name (`layer_connects`, `context_seed`); KeyError where there is none."""
+    """Return the relation of that short name (`layer_connects`, `context_seed`); KeyError if there is none."""
     return {r.short: r for r in RELATIONS}[short]

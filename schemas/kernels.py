@@ -1,4 +1,4 @@
-"""The policy's 32 kernels: the blueprint ids behind column k of every [.., 32] output, in their fixed order.
+"""List the policy's 32 kernels: the blueprint ids behind column k of every [.., 32] output, in fixed order.
 
 The order is part of the published format (the manifest repeats it): a kernel is never moved, removed or reused.
 """

@@ -1,4 +1,4 @@
-"""Text of exports as people may see it: ids are whatever upstream sent, control characters included."""
+"""Make text of exports safe to show: ids are whatever upstream sent, control characters included."""
 
 
 def shown(text: str) -> str:

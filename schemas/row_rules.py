@@ -1,4 +1,4 @@
-"""What rows of a declared table are held to before they are committed, as a pandera (polars) schema and rule by rule.
+"""Derive the rules that rows must meet before a commit from a table's declaration, as a pandera (polars) schema.
 
 Rules are polars expressions. Rows to commit cost one pass: one query of one pandera check evaluates all rules. A check for each
 column and rule, as `pandera_schema` has them, costs ten times that in a table of fifty columns. If the pass finds something,
@@ -53,7 +53,7 @@ class Breach:
 
 
 def row_rules(table: DeclaredTable, part: Part = "all") -> tuple[RowRule, ...]:
-    """The rules of a table, or a part of them: column by column, then pairs of columns, then keys."""
+    """Return the rules of a table, or a part of them: column by column, then pairs of columns, then keys."""
     of_columns = [rule for column in table.columns for rule in _column_rules(column)]
     pairs = [
         RowRule(f"{low}_at_most_{high}", (low, high), f"{low} at most {high}", (pl.col(low) > pl.col(high)).fill_null(False))
@@ -94,27 +94,27 @@ def _column_rules(column: DeclaredColumn) -> Iterator[RowRule]:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type with maps as lists of (key, value) structs, which polars has."""
+    """Return the type with maps as lists of (key, value) structs, which polars has."""
     if pa.types.is_map(kind):
         return pa.list_(pa.struct([("key", kind.key_type), ("value", plain_type(kind.item_type))]))
     return kind
 
 
 def polars_type(kind: pa.DataType) -> Any:
-    """The polars type of a column of `polars_frame`."""
+    """Return the polars type of a column of `polars_frame`."""
     series = pl.from_arrow(pa.array([], plain_type(kind)))
     return series.dtype if isinstance(series, pl.Series) else pl.Struct(series.schema)
 
 
 def polars_frame(rows: pa.Table) -> pl.DataFrame:
-    """Rows as the frame that the pandera schema validates: maps as lists of structs."""
+    """Return rows as the frame that the pandera schema validates: maps as lists of structs."""
     plain = pa.schema([pa.field(one.name, plain_type(one.type)) for one in rows.schema])
     frame = pl.from_arrow(rows if plain.equals(rows.schema) else rows.cast(plain))
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
 
 
 def pandera_schema(table: DeclaredTable) -> Any:
-    """Schema of a `polars_frame` of rows, for other tools: columns, which of them may be NULL, a check for each rule."""
+    """Return the schema of a `polars_frame` of rows, for other tools: columns, which may be NULL, a check for each rule."""
     rules = [rule for rule in row_rules(table) if not rule.presence]
     columns = {
         one.name: pandera.Column(
@@ -130,12 +130,12 @@ def pandera_schema(table: DeclaredTable) -> Any:
 
 
 def _check(rule: RowRule) -> Any:
-    """The pandera check of one rule, which names the rows that break it."""
+    """Return the pandera check of one rule, which names the rows that break it."""
     return pandera.Check(lambda data: data.lazyframe.select(rule.broken.not_()), name=rule.name, error=rule.expected)
 
 
 def _sound(data: PolarsData, rules: Sequence[RowRule]) -> bool:
-    """Whether no row breaks a rule, in one pass; rows whose keys have equal hashes are compared key by key."""
+    """Return whether no row breaks a rule, in one pass; rows whose keys have equal hashes are compared key by key."""
     queries = [_suspected(rule).alias(str(place)) for place, rule in enumerate(rules)]
     suspected = data.lazyframe.select(queries).collect().row(0)
     if not any(suspected):
@@ -149,7 +149,7 @@ def _suspected(rule: RowRule) -> pl.Expr:
 
 
 def wrong_columns(table: DeclaredTable, schema: pa.Schema) -> str | None:
-    """What is wrong with the columns of rows, in words; None if they are those declared, in order, each of its type."""
+    """Return what is wrong with the columns of rows, in words; None if they are those declared, in order, each of its type."""
     declared, found = table.arrow_schema, schema
     if found.names != declared.names:
         lacking = [name for name in declared.names if name not in found.names]
@@ -163,7 +163,7 @@ def wrong_columns(table: DeclaredTable, schema: pa.Schema) -> str | None:
 
 @cache
 def _commit_schema(table: DeclaredTable, part: Part, *, nulls: bool) -> tuple[tuple[str, ...], Any]:
-    """The columns that a part of the rules reads, and the pandera schema of a frame of these.
+    """Return the columns that a part of the rules reads, and the pandera schema of a frame of these.
 
     Types and columns are compared in Arrow (`wrong_columns`), which costs nothing; pandera takes 0.1 ms for each column.
     Without `nulls`, no column that must have a value holds a NULL: rules of presence are kept, and columns that no other rule
@@ -177,13 +177,13 @@ def _commit_schema(table: DeclaredTable, part: Part, *, nulls: bool) -> tuple[tu
 
 
 def _holds_nulls(table: DeclaredTable, rows: pa.Table) -> bool:
-    """Whether a column that must have a value holds a NULL; Arrow keeps count of them."""
+    """Return whether a column that must have a value holds a NULL; Arrow keeps count of them."""
     present = (column.name for column in table.columns if not column.nullable and column.name in rows.column_names)
     return any(rows.column(name).null_count for name in present)
 
 
 def breaches(table: DeclaredTable, rows: pa.Table, part: Part = "all") -> list[Breach]:
-    """Every rule that some of the rows break; [] if they keep all. The rows have those declared columns that rules read."""
+    """Return every rule that some rows break; [] if they keep all. The rows have those columns that rules read."""
     names, schema = _commit_schema(table, part, nulls=_holds_nulls(table, rows))
     if not rows.num_rows or not names:
         return []
@@ -207,7 +207,7 @@ def _breach(table: DeclaredTable, rule: RowRule, rows: pa.Table) -> Breach | Non
 
 
 def _unnamed(table: DeclaredTable, rows: pa.Table, errors: str) -> Breach:
-    """What pandera refuses though no rule says so."""
+    """Return what pandera refuses though no rule says so."""
     rule = RowRule("pandera", (), f"rows that the pandera schema of {table.name} accepts", pl.lit(False))
     return Breach(rule, rows.num_rows, (_shown(errors),))
 

@@ -1,4 +1,4 @@
-"""Which fold a host belongs to: by host, never by row, so that a later host never moves an earlier one.
+"""Assign hosts to folds: by host, never by row, so that a later host never moves an earlier one.
 
 Hosts fall into ten buckets, two to a fold. Figures come from networks that never saw the host's fold; the published weights are
 trained on all buckets but one. One data set is kept out whole, whatever the buckets of its hosts.
@@ -17,13 +17,13 @@ SPLITS: Final[tuple[str, ...]] = (*FOLD_NAMES, HELD_OUT)
 
 
 def split_bucket(host_blueprint_id: str) -> int:
-    """Bucket 0..9 of a host: SHA-256 of its UTF-8 blueprint id as a big-endian integer, modulo 10."""
+    """Return the bucket 0..9 of a host: SHA-256 of its UTF-8 blueprint id as a big-endian integer, modulo 10."""
     digest = hashlib.sha256(host_blueprint_id.encode("utf-8")).digest()
     return int.from_bytes(digest, "big") % BUCKETS
 
 
 def fold_of(host_blueprint_id: str) -> int:
-    """Fold 0..4 of a host: its bucket // 2."""
+    """Return the fold 0..4 of a host: its bucket // 2."""
     return split_bucket(host_blueprint_id) // 2
 
 
@@ -33,15 +33,15 @@ def split_of(host_blueprint_id: str, data_set: str | None = None, held_out: str 
 
 
 def is_published_on(host_blueprint_id: str) -> bool:
-    """Whether the published weights may be trained on a host, if its data set is not kept out."""
+    """Return whether the published weights may be trained on a host, if its data set is not kept out."""
     return split_bucket(host_blueprint_id) != CHECK_BUCKET
 
 
 def host_digest(host_blueprint_id: str) -> str:
-    """SHA-256 (hex) of a host's UTF-8 blueprint id: how a manifest names the hosts that a bundle was trained on."""
+    """Return the SHA-256 (hex) of a host's UTF-8 blueprint id: how a manifest names the hosts that a bundle was trained on."""
     return hashlib.sha256(host_blueprint_id.encode("utf-8")).hexdigest()
 
 
 def data_set_of(experiment_name: str | None) -> str | None:
-    """The data set of an experiment, which is named `<data set>/<architecture>`; None where it has no name."""
+    """Return the data set of an experiment, which is named `<data set>/<architecture>`; None if it has no name."""
     return experiment_name.partition("/")[0] or None if experiment_name else None

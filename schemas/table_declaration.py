@@ -1,4 +1,4 @@
-"""What a stored table is declared with: its columns, what a row may hold, and its keys. Imports Arrow alone.
+"""Define how a stored table is declared: its columns, what a row may hold, and its keys. Imports Arrow alone.
 
 The Arrow schema, the descriptions in the UI and the checks before a commit (`schemas.row_rules`) derive from these values.
 """

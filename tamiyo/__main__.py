@@ -1,4 +1,4 @@
-"""The script `tamiyo`, and `python -m tamiyo`: Ctrl-C while modules are imported is told like any later one."""
+"""Run the script `tamiyo` or `python -m tamiyo`; Ctrl-C during imports is reported like any later one."""
 
 import signal
 import sys

@@ -113,7 +113,7 @@ def _worker(number: int) -> tuple[str, ...]:
 
 
 def _environment(place: Path, exports: Path | None, url: str, broker: str) -> dict[str, str]:
-    """What every process of the cluster is told."""
+    """Return the environment of every process of the cluster."""
     named = {} if exports is None else {"TAMIYO_EXPORTS": str(exports.absolute())}
     return named | {
         "TAMIYO_POSTGRES": url,
@@ -135,7 +135,7 @@ def _note(place: Path, environment: Mapping[str, str], services: Sequence[_Servi
 
 
 def _redis(place: Path, *, port: str, password: str) -> bytes:
-    """Configuration of a Redis that keeps its tasks over a restart; given on its standard input, where nobody reads it."""
+    """Return the configuration of a Redis that keeps its tasks over a restart; it is given on standard input, unseen by others."""
     folder = place / "redis"
     folder.mkdir(exist_ok=True)
     return f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {folder}\nsave ""\nappendonly yes\n'.encode()

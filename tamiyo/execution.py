@@ -1,4 +1,4 @@
-"""One pass over everything, in this process: every asset is materialized once and every check evaluated."""
+"""Materialize every asset and evaluate every check once, in this process."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -66,7 +66,7 @@ class _Progress(logging.Handler):
         self.total = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by Dagster for every event of the run."""
+        """Handle an event of the run; Dagster calls it for each."""
         event = getattr(record, "dagster_meta", {}).get("dagster_event")
         if event is None or not event.step_key or not event.event_type_value.startswith("STEP_"):
             return
@@ -84,7 +84,7 @@ def run_everything(settings: Settings, step: Step, *, train: bool = True) -> Out
         result = _execute(settings, instance, step, (everything_job if train else rebuild_job).name)
         failed_steps = _failed_steps(result)
         if not _metadata(result, WAREHOUSE) and _BEFORE_STEPS not in failed_steps:
-            # a step failed before it: what was committed is shown all the same
+            # a step failed before it: what was committed is shown anyway
             publish_warehouse(settings.home, TableStore(settings.home))
         failed = [check for check in checks_of_run(instance, result.run_id) if check.problems]
         queue_run(instance, result.run_id, AlertOutbox(settings.home, settings.alert_webhook, settings.ui_url))
@@ -101,7 +101,7 @@ def run_everything(settings: Settings, step: Step, *, train: bool = True) -> Out
 
 
 def _metadata(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str, Any]:
-    """Metadata of the asset's materialization in the run; empty if it was not materialized."""
+    """Return the metadata of the asset's materialization in the run; empty if it was not materialized."""
     for event in result.get_asset_materialization_events():
         if event.asset_key == key:
             return {name: value.value for name, value in event.materialization.metadata.items()}
@@ -142,7 +142,7 @@ def _failed_steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:
 
 
 def _told(error: SerializableErrorInfo | None) -> str:
-    """What an error says at its root, without Dagster's own words around it."""
+    """Return what an error says at its root, without Dagster's own words around it."""
     while error is not None and error.cause is not None:
         error = error.cause
     return error.message.strip() if error is not None else ""

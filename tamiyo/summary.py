@@ -1,4 +1,4 @@
-"""What a run found, read back from the published tables: the closing summary of `tamiyo run` as data."""
+"""Read what a run found from the published tables: the closing summary of `tamiyo run` as data."""
 
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def _mandatory_under(by_key: pa.Table | None, threshold: float) -> dict[str, flo
 
 
 def _families(by_key: pa.Table | None) -> list[Family]:
-    """Families worst first; the missing elements of each are counted by the system that should have sent them."""
+    """Return families worst first; the missing elements of each are counted by the system that should have sent them."""
     if by_key is None:
         return []
     missing: dict[str, dict[str, int]] = {}
@@ -146,7 +146,7 @@ def _families(by_key: pa.Table | None) -> list[Family]:
 
 
 def _build(settings: Settings, outcome: Outcome) -> Build | None:
-    """The bundle of this run, with the reasons that keep it from serving; None where none was built."""
+    """Return the bundle of this run, with the reasons that keep it from serving; None if none was built."""
     if outcome.build_id is None:
         return None
     from gnn.bundle.report import build_report

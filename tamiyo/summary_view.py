@@ -1,4 +1,4 @@
-"""The closing summary on a terminal."""
+"""Print the closing summary on a terminal."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def _rejects(summary: Summary, console: Terminal) -> None:
 
 
 def _drift(summary: Summary, console: Terminal) -> None:
-    """What the exports read in this run hold and no contract declares."""
+    """Print what the exports read in this run hold and no contract declares."""
     if not summary.unknown_fields:
         return
     shown = list(summary.unknown_fields.items())[:_WORST_SHOWN]

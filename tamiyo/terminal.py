@@ -1,4 +1,4 @@
-"""What commands print: ids of exports letter by letter, and nothing cut to a width if stdout is no terminal."""
+"""Print for people: control characters of ids escaped, and nothing cut to a width if stdout is not a terminal."""
 
 import os
 import sys

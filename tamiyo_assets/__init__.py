@@ -1,1 +1,1 @@
-"""The Dagster code location and the `tamiyo` command: thin assets over `schemas` and `gnn`."""
+"""Schedule everything with Dagster: assets, checks, sensors and jobs, thin over `schemas`, `lake` and `gnn`."""

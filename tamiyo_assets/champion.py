@@ -1,4 +1,4 @@
-"""A new bundle against the serving one, on the measured outcomes and graphs of a home: what the gate `champion` reads."""
+"""Compare a new bundle with the serving one on measured outcomes of a home, for the gate `champion`."""
 
 from pathlib import Path
 

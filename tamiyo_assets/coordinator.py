@@ -1,4 +1,4 @@
-"""The run queue of `dagster.yaml`: every run of this code location, however it was launched, is one of the writers.
+"""Queue runs for `dagster.yaml`: every run of this code location, however launched, counts as a writer.
 
 Dagster puts no tags on a run that the UI launches for an asset selection, so a limit on a tag alone would not hold for it.
 """
@@ -32,7 +32,7 @@ class OneWriterCoordinator(QueuedRunCoordinator):
 
 
 def _writes(run: DagsterRun) -> Mapping[str, str]:
-    """The tag of what a run writes to: one bucket of a backfill, or the whole home."""
+    """Return the tag of what a run writes to: one bucket of a backfill, or the whole home."""
     first, last = (run.tags.get(tag) for tag in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG))
     bucket = run.tags.get(PARTITION_NAME_TAG) or (first if first == last else None)
     return bucket_tags(int(bucket)) if bucket and run.asset_selection == {BY_BUCKET} else WRITES_TAGS

@@ -1,4 +1,4 @@
-"""The code location: assets, checks, jobs, sensors and schedules wired to resources. Nothing is computed here.
+"""Wire the code location: assets, checks, jobs, sensors and schedules with their resources. Nothing is computed here.
 
 Where things are is resolved when a run or a tick begins, not when this module is imported, so that a code location that has
 started finds exports that arrive later. torch is not imported by this module or by anything that it imports.
@@ -71,7 +71,7 @@ def build_definitions(
 
 
 def _tagged(*assets: dg.AssetsDefinition | dg.AssetSpec) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """The assets, each tagged with the system that answers for it: the UI and selections filter by it."""
+    """Return the assets, each tagged with the system that answers for it: the UI and selections filter by it."""
 
     def tagged(spec: dg.AssetSpec) -> dg.AssetSpec:
         table = TABLES.get(table_of(spec.key))

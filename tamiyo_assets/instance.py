@@ -1,4 +1,4 @@
-"""The Dagster instance of a home: made, brought up to date, opened. `python -m tamiyo_assets.instance DIR` does so."""
+"""Create, upgrade and open the Dagster instance of a home: `python -m tamiyo_assets.instance DIR`."""
 
 import re
 import shutil

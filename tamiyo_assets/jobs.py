@@ -1,4 +1,4 @@
-"""Jobs: named selections of assets. What triggers them is declared in sensors and schedules.
+"""Define jobs: named selections of assets. What triggers them is declared in sensors and schedules.
 
 `everything` is what `tamiyo run` and "Materialize all" do. `rebuild` brings up to date all that depends on exports but what is
 trained, `train` does the rest.

@@ -1,4 +1,4 @@
-"""Retention of runs and their events: a run goes when it is old and nothing that is shown now comes from it.
+"""Delete old runs and their events, if nothing that is shown now comes from them.
 
 Dagster deletes ticks by itself (`retention:` in dagster.yaml), runs never. `DagsterInstance.delete_run` leaves a run's tags,
 its rows of check executions, its captured logs, and on SQLite its database file behind; all of these go here too. Which run
@@ -70,7 +70,7 @@ def prune(instance: dg.DagsterInstance, days: int = DAYS, *, most: int = MOST, n
 
 
 def sql_events(instance: dg.DagsterInstance) -> SqlEventLogStorage:
-    """The event log of an instance; StorageError if it is not kept in SQL."""
+    """Return the event log of an instance; StorageError if it is not kept in SQL."""
     events = instance.event_log_storage
     if not isinstance(events, SqlEventLogStorage):
         raise StorageError(f"event log: expected a SQL storage, found {type(events).__name__}; prune it by its own means")
@@ -78,7 +78,8 @@ def sql_events(instance: dg.DagsterInstance) -> SqlEventLogStorage:
 
 
 def kept_runs(events: SqlEventLogStorage) -> set[str]:
-    """Runs that hold the newest event of some type of an asset (and partition), the newest execution of a check, or the last
+    """Return runs that hold the newest event of some type of an asset (and partition), the newest execution of a check, or the
+    last
     event of all: SQLite gives its number again if it is deleted, and a sensor whose cursor it is would miss what comes next.
     """
     of_assets = db.select(_EVENTS.run_id).where(_EVENTS.id.in_(newest_events()))
@@ -89,7 +90,7 @@ def kept_runs(events: SqlEventLogStorage) -> set[str]:
 
 
 def newest_events() -> Any:
-    """A query of the ids of the newest event of each type, asset and partition, and of the last event of all."""
+    """Return a query of the ids of the newest execution of each check; with `evaluated`, of the newest with a result."""
     per_asset = (
         db.select(db.func.max(_EVENTS.id))
         .where(_EVENTS.asset_key.is_not(None))
@@ -99,13 +100,14 @@ def newest_events() -> Any:
 
 
 def newest_checks(*, evaluated: bool = False) -> Any:
-    """A query of the ids of the newest execution of each check; with `evaluated`, of the newest one that has a result."""
+    """Return a query of the ids of the newest execution of each check; with `evaluated`, of the newest one that has a
+    result."""
     query = db.select(db.func.max(_CHECKS.id)).group_by(_CHECKS.asset_key, _CHECKS.check_name, _CHECKS.partition)
     return query.where(_CHECKS.execution_status.in_(("SUCCEEDED", "FAILED"))) if evaluated else query
 
 
 def database_files(events: SqlEventLogStorage) -> list[Path]:
-    """SQLite files of an instance that are shared by its runs; [] for another database."""
+    """Return SQLite files of an instance that are shared by its runs; [] for another database."""
     if not isinstance(events, SqliteEventLogStorage):
         return []
     index = Path(events.path_for_shard("index"))
@@ -114,7 +116,7 @@ def database_files(events: SqlEventLogStorage) -> list[Path]:
 
 
 def _left_behind(instance: dg.DagsterInstance, events: SqlEventLogStorage, cutoff: datetime) -> list[str]:
-    """Runs that are gone but for their database file, untouched since `cutoff`: a pruning was killed between the two."""
+    """Return runs of which only the database file is left, untouched since `cutoff`: a pruning was killed in between."""
     if not isinstance(events, SqliteEventLogStorage):
         return []
     files = {run_id: Path(events.path_for_shard(run_id)) for run_id in events.get_all_run_ids()}
@@ -164,12 +166,12 @@ def _delete_superseded(connection: "Connection", cutoff: datetime) -> int:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode that waits for other writers as long as Dagster's own do."""
+    """Return a connection in autocommit mode that waits for other writers as long as Dagster's own do."""
     return sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a database with its log."""
+    """Return bytes of a database with its log."""
     files = (path, path.with_name(path.name + "-wal"))
     return sum(file.stat().st_size for file in files if file.exists())
 

@@ -1,4 +1,4 @@
-"""The sensor of stuck runs: a run whose process is gone, or that is silent for too long, is failed and its lock freed.
+"""Fail stuck runs by a sensor: a run whose process is gone or that is silent for too long; its lock is freed.
 
 Dagster's run monitoring fails a run that was launched and whose process never started; it does not look at one that was created
 and never launched. Of one that started it asks the run launcher, and that of plain processes does not answer; a run of
@@ -131,12 +131,12 @@ def _end(process: psutil.Process) -> bool:
     for one in family:
         try:
             os.kill(one.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # another user's is told of, the other runs are looked at all the same
+        except (ProcessLookupError, PermissionError):  # another user's is told of, the other runs are looked at anyway
             continue
     return not psutil.wait_procs(family, timeout=5)[1]
 
 
 def _ended(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether the run ended by itself meanwhile."""
+    """Return whether the run ended by itself meanwhile."""
     run = instance.get_run_by_id(run_id)
     return run is None or run.is_finished

@@ -1,4 +1,4 @@
-"""Schedules: what runs by the clock. Their runs take the settings of the moment in which they begin."""
+"""Define schedules: what runs by the clock, with the settings of the moment in which it begins."""
 
 from typing import Final
 
@@ -20,7 +20,7 @@ from tamiyo_assets.upkeep import maintenance_job
     description="Scan the exports and rebuild each night, so that the registries adopt keys that no sensor has seen arrive.",
 )
 def registry_refresh_schedule(settings: ResourceParam[Settings]) -> dg.RunRequest | dg.SkipReason:
-    """A run of `rebuild`, also with nothing pending. Without an exports root it would fail, which the sensors alert already."""
+    """Request a run of `rebuild`, also with nothing pending. Without exports it would fail, which sensors alert already."""
     if is_empty(settings.exports):
         return dg.SkipReason(f"exports root {settings.exports}: expected files <system>/<contract>/<file>, found none.")
     return dg.RunRequest(tags=run_tags(settings.home, settings.exports))
@@ -35,7 +35,7 @@ def registry_refresh_schedule(settings: ResourceParam[Settings]) -> dg.RunReques
     description="Compact and vacuum the tables and prune the runs each night, after the registries were refreshed.",
 )
 def maintenance_schedule(settings: ResourceParam[Settings]) -> dg.RunRequest:
-    """A run of `maintain_tables`."""
+    """Request a run of `maintain_tables`."""
     return dg.RunRequest(tags=run_tags(settings.home, settings.exports))
 
 

@@ -1,4 +1,4 @@
-"""Sensors of exports and training: what changed is rebuilt once, what was rebuilt is trained on in due time.
+"""Define the sensors of exports and training: rebuild once what changed, and train on it in due time.
 
 All sensors ask for runs of the whole pipeline, so whichever sees a change first has all of it rebuilt, and the others then find
 nothing. While a run that writes is queued or running they keep their cursors, so that changes during it make one more run.

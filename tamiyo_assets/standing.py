@@ -1,4 +1,4 @@
-"""Standing problems: what is wrong for as long as it lasts, though no check of a run says so."""
+"""Find standing problems: what is wrong for as long as it lasts, though no check of a run says so."""
 
 from datetime import datetime
 

@@ -83,7 +83,7 @@ class GraphsOf(ScaledGraphs):
         self._known = known
 
     def batch(self, indices: Sequence[int]) -> GraphBatch:
-        """Those graphs, in that order, as one scaled batch."""
+        """Return those graphs, in that order, as one scaled batch."""
         batch = super().batch(indices)
         ids = {node.name: self._seen(node, batch.ids[node.name]) for node in NODE_TYPES}
         edge_ids = {r.triple: self._seen(r, batch.edge_ids[r.triple]) for r in RELATIONS}
@@ -103,13 +103,13 @@ def keep(home: Path, build_id: str, found: Challenge) -> None:
 
 
 def is_kept(home: Path, build_id: str, against: str) -> bool:
-    """Whether a build was compared with the bundle `against`."""
+    """Return whether a build was compared with the bundle `against`."""
     path = home / CHALLENGES / f"{build_id}.json"
     return path.exists() and read_object(path, BundleRejected).get("against") == against
 
 
 def kept(home: Path, build_id: str, serving: str | None) -> Challenge | None:
-    """How a build did against `serving`; None if nothing else serves. One that was not compared with it says so."""
+    """Return how a build did against `serving`; None if nothing else serves. One that was not compared with it says so."""
     if serving is None or serving == build_id:
         return None
     if is_kept(home, build_id, serving):

@@ -12,7 +12,7 @@ _NAMED: Final = 100  # faults that are named; the others are counted
 
 
 def read_members(directory: Path) -> dict[str, bytes]:
-    """Bytes of every member of the bundle in `directory` (itself no link).
+    """Return bytes of every member of the bundle in `directory` (itself no link).
 
     BundleRejected lists every missing, extra, linked, special or oversize member; nothing is opened before its size and
     kind were seen, and no link is followed, whatever stands there.
@@ -33,7 +33,7 @@ def read_members(directory: Path) -> dict[str, bytes]:
 
 
 def _folder(descriptor: int, prefix: str, faults: list[str]) -> dict[str, bytes]:
-    """Members of one open directory; its sub-directory is `registries`, at the top and nowhere else."""
+    """Return members of one open directory; its sub-directory is `registries`, at the top and nowhere else."""
     own = {name.removeprefix(prefix) for name in ALL if name.startswith(prefix)}
     files, folders = {name for name in own if "/" not in name}, {REGISTRY_DIR} if not prefix else set()
     found = set(os.listdir(descriptor))
@@ -59,7 +59,7 @@ def _folder(descriptor: int, prefix: str, faults: list[str]) -> dict[str, bytes]
 
 
 def _file(descriptor: int, name: str, shown: str, faults: list[str]) -> bytes | None:
-    """Bytes of one plain file within its bound, or None with the fault noted."""
+    """Return bytes of one plain file within its bound, or None with the fault noted."""
     bound = size_bound(shown)
     try:
         # O_NONBLOCK: opening a fifo must not wait for its writer

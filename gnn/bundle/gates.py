@@ -38,7 +38,8 @@ class Gate:
 
 
 def gates(manifest: Manifest, config: GateConfig | None = None, challenge: Challenge | None = None) -> tuple[Gate, ...]:
-    """The quality gates of a bundle, by its own report, and by `challenge` against the serving one (None: nothing serves).
+    """Return the quality gates of a bundle, by its own report, and by `challenge` against the serving one (None: nothing
+    serves).
 
     A figure that is null fails its gate, with its reason.
     """
@@ -68,7 +69,7 @@ class _Figures:
         return found
 
     def absent(self, *names: str) -> str:
-        """Why the first of these that is null was not computed."""
+        """Return why the first of these that is null was not computed."""
         name = next(name for name in names if self[name] is None)
         return f"{name} not computed: {self._missing.get(name, 'no reason given')}"
 

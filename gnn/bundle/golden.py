@@ -19,7 +19,7 @@ SEARCHED = 300  # graphs among which the smallest are chosen
 
 
 def choose(store: GraphStore) -> list[GraphBatch]:
-    """The two smallest of the first graphs that have seeds (of all where none has), as batches of one."""
+    """Return the two smallest of the first graphs that have seeds (of all where none has), as batches of one."""
     sizes = []
     for number in range(min(len(store), SEARCHED)):
         batch = store.batch([number])
@@ -33,7 +33,8 @@ Priors = Mapping[str, PriorNorm]
 
 
 def write_golden(network: TamiyoGNN, graphs: list[GraphBatch], kernels: Tensor, priors: Priors) -> bytes:
-    """The bytes of `golden.safetensors`: unscaled inputs and outputs of each graph, with only `kernels` (bool [32]) allowed."""
+    """Return the bytes of `golden.safetensors`: unscaled inputs and outputs of each graph, with only `kernels` (bool [32])
+    allowed."""
     tensors: dict[str, Tensor] = {"kernel_mask": kernels}
     for number, batch in enumerate(graphs):
         tensors |= {f"input.{number}.{name}": t for name, t in batch_tensors(batch).items()}
@@ -43,14 +44,14 @@ def write_golden(network: TamiyoGNN, graphs: list[GraphBatch], kernels: Tensor, 
 
 @torch.no_grad()
 def answer(network: TamiyoGNN, batch: GraphBatch, kernels: Tensor, priors: Priors) -> dict[str, Tensor]:
-    """The network's outputs for an unscaled batch with every seed allowed the same kernels."""
+    """Return the network's outputs for an unscaled batch with every seed allowed the same kernels."""
     mask = kernels.unsqueeze(0).expand(batch.num_nodes("seed"), -1)
     outputs: Outputs = network.eval()(scale(batch, priors), mask)
     return outputs.tensors()
 
 
 def differences(network: TamiyoGNN, golden: Mapping[str, Tensor], priors: Priors) -> dict[str, str]:
-    """Outputs that are not reproduced within 1e-5 (relative above one), by name, with the largest difference found."""
+    """Return outputs that are not reproduced within 1e-5 (relative above one), by name, with the largest difference found."""
     faults: dict[str, str] = {}
     known = {"kernel_mask"}
     for number in range(GOLDEN_GRAPHS):

@@ -13,7 +13,7 @@ from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup, Kind
 
 
 def node_specs() -> dict[str, GroupSpec]:
-    """Node types of the running code."""
+    """Return the node types of the running code."""
     return {node.name: GroupSpec(features=_features(node)) for node in NODE_TYPES}
 
 
@@ -39,7 +39,7 @@ def _features(group: FeatureGroup) -> list[FeatureSpec]:
 
 
 def batch_specs() -> dict[str, TensorSpec]:
-    """Expected shape and dtype of every tensor of a `GraphBatch`."""
+    """Return the expected shape and dtype of every tensor of a `GraphBatch`."""
     found: dict[str, TensorSpec] = {}
     for node in NODE_TYPES:
         found[f"x.{node.name}"] = TensorSpec(shape=["N", node.width], dtype="float32")
@@ -71,7 +71,7 @@ UNLABELLED: Final = "no measured outcome names its target"
 
 
 def output_specs(heads: Mapping[str, HeadPart]) -> dict[str, OutputSpec]:
-    """Shape and dtype of every output, and whether it was trained: its head has labels, or it trains with the trunk."""
+    """Return shape and dtype of every output, and whether it was trained: its head has labels, or it trains with the trunk."""
     return {name: _output(name, heads) for name in OUTPUT_SHAPES}
 
 
@@ -85,7 +85,7 @@ def _output(name: str, heads: Mapping[str, HeadPart]) -> OutputSpec:
 
 
 def weight_specs(weights: Mapping[str, Tensor]) -> dict[str, TensorSpec]:
-    """Shape and dtype of every weight."""
+    """Return the shape and dtype of every weight."""
     return {name: TensorSpec(shape=list(t.shape), dtype=dtype_name(t.dtype)) for name, t in weights.items()}
 
 
@@ -95,7 +95,8 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def batch_tensors(batch: GraphBatch) -> dict[str, Tensor]:
-    """The tensors of a batch by the names of `batch_specs`, and its offsets as `ptr.<node type>`, `edge_ptr.<relation>`."""
+    """Return the tensors of a batch by the names of `batch_specs`, and its offsets as `ptr.<node type>`,
+    `edge_ptr.<relation>`."""
     found: dict[str, Tensor] = {}
     for node in NODE_TYPES:
         name = node.name
@@ -109,7 +110,7 @@ def batch_tensors(batch: GraphBatch) -> dict[str, Tensor]:
 
 
 def batch_from(tensors: Mapping[str, Tensor], graphs: int) -> GraphBatch:
-    """The inverse of `batch_tensors`; KeyError names a tensor that is absent."""
+    """Return the inverse of `batch_tensors`; KeyError names a tensor that is absent."""
     return GraphBatch(
         num_graphs=graphs,
         x={n.name: tensors[f"x.{n.name}"] for n in NODE_TYPES},
@@ -123,7 +124,7 @@ def batch_from(tensors: Mapping[str, Tensor], graphs: int) -> GraphBatch:
 
 
 def blank_batch() -> GraphBatch:
-    """One graph without any node: the golden input of a build that has no graphs."""
+    """Return one graph without any node: the golden input of a build that has no graphs."""
     widths = {node.name: node for node in NODE_TYPES}
     none = torch.zeros(2, dtype=torch.int64)
     return GraphBatch(

@@ -178,7 +178,7 @@ class Manifest(_Part):
     @field_validator("metrics")
     @classmethod
     def _figures(cls, metrics: dict[str, Any]) -> dict[str, Any]:
-        """A figure that has another form than it is published in would end a gate or a page with an error."""
+        """Refuse a figure in another form than published: it would end a gate or a page with an error."""
         for name, form in _FIGURES.items():
             try:
                 form.validate_python(metrics.get(name), strict=True)
@@ -187,7 +187,7 @@ class Manifest(_Part):
         return metrics
 
     def to_bytes(self) -> bytes:
-        """The published bytes: strict JSON, keys sorted."""
+        """Return the published bytes: strict JSON, keys sorted."""
         return canonical(self.model_dump(mode="json"))
 
 
@@ -197,5 +197,5 @@ def canonical(value: Mapping[str, Any]) -> bytes:
 
 
 def digest_of(data: bytes) -> str:
-    """SHA-256 in hex."""
+    """Return the SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()

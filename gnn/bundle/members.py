@@ -32,10 +32,10 @@ _BOUNDS: Final[dict[str, int]] = {
 
 
 def size_bound(name: str) -> int:
-    """The most bytes that member may have."""
+    """Return the most bytes that member may have."""
     return _BOUNDS.get(name, 4 * _MIB)
 
 
 def digest_line(digest: str) -> bytes:
-    """The one content that `manifest.sha256` may have, as `sha256sum` writes it."""
+    """Return the one content that `manifest.sha256` may have, as `sha256sum` writes it."""
     return f"{digest}  {MANIFEST}\n".encode("ascii")

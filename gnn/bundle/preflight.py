@@ -31,7 +31,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class PreflightReport:
-    """The outcome; `bundle` is None where it could not even be read."""
+    """The outcome; `bundle` is None if it could not even be read."""
 
     path: Path
     bundle: Bundle | None
@@ -185,7 +185,7 @@ def _against_batch(manifest: Manifest, batch: GraphBatch) -> list[Mismatch]:
 
 
 def _unanswered(bundle: Bundle, batch: GraphBatch) -> list[Mismatch]:
-    """What the bundle's network does not answer, or not with finite numbers, of live graphs whose layout fits.
+    """Return what the bundle's network does not answer, or not with finite numbers, of live graphs whose layout fits.
 
     Graphs that are not finite themselves are no fault of the bundle's.
     """

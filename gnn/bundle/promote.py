@@ -39,7 +39,7 @@ class PromotionReport:
 
 
 def serving(home: Path) -> str | None:
-    """Build id that `current` names, or None where nothing serves yet."""
+    """Build id that `current` names, or None if nothing serves yet."""
     link = home / CURRENT
     return resolve_once(link).name if link.is_symlink() else None
 
@@ -110,7 +110,7 @@ def _preflight(home: Path, build_id: str, *, against_serving: bool = True) -> Pr
 
 
 def _readable(home: Path, build_id: str | None) -> Bundle | None:
-    """The serving bundle, or None where it is damaged: a sound one may then replace it without comparison."""
+    """Return the serving bundle, or None if it is damaged: a sound one may then replace it without comparison."""
     try:
         return read_bundle(bundle_path(home, str(build_id)))
     except BundleRejected:

@@ -16,7 +16,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def published_models() -> dict[str, type[BaseModel]]:
-    """The published formats by the name of their schema file."""
+    """Return the published formats by the name of their schema file."""
     from gnn.bundle.manifest import Manifest
 
     return {
@@ -28,7 +28,7 @@ def published_models() -> dict[str, type[BaseModel]]:
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """JSON Schema of a published format as it is written."""
+    """Return the JSON Schema of a published format as it is written."""
     return {"$schema": DIALECT, **model.model_json_schema(by_alias=True, mode="serialization")}
 
 

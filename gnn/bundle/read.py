@@ -81,7 +81,8 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def bundle_of(directory: Path, members: Mapping[str, bytes]) -> Bundle:
-    """The bundle that these bytes make, read from `directory` before; BundleRejected says what is wrong with which member."""
+    """Return the bundle that these bytes make, read from `directory` before; BundleRejected says what is wrong with which
+    member."""
     manifest = _check(directory, members)
     weights = _tensors(directory, WEIGHTS, members[WEIGHTS])
     try:
@@ -103,12 +104,12 @@ def bundle_of(directory: Path, members: Mapping[str, bytes]) -> Bundle:
 
 
 def resolve_once(path: Path) -> Path:
-    """The directory that `path` names: itself, or what the one link `path` points at."""
+    """Return the directory that `path` names: itself, or what the one link `path` points at."""
     return path.parent / path.readlink() if path.is_symlink() else path
 
 
 def _check(directory: Path, members: Mapping[str, bytes]) -> Manifest:
-    """The manifest, after its digest, its format and the digests of all members were found right."""
+    """Return the manifest, after its digest, its format and the digests of all members were found right."""
     data = members[MANIFEST]
     if members[MANIFEST_DIGEST] != digest_line(digest_of(data)):
         raise BundleRejected(
@@ -120,7 +121,10 @@ def _check(directory: Path, members: Mapping[str, bytes]) -> Manifest:
         manifest = Manifest.model_validate_json(json.dumps(parsed))
     except ValidationError as error:
         places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:20])
-        raise BundleRejected(f"bundle {directory}: {MANIFEST} breaks its format at {places}") from error
+        raise BundleRejected(
+            f"bundle {directory}: {MANIFEST} breaks its format at {places}; if another version of this project wrote it, "
+            "train again, or serve it with that version"
+        ) from error
     faults = [f"{name}: not listed in {MANIFEST}" for name in sorted(set(LISTED) - set(manifest.members))]
     faults += [f"{name}: listed in {MANIFEST}, but no member" for name in sorted(set(manifest.members) - set(LISTED))]
     for name in sorted(set(LISTED) & set(manifest.members)):
@@ -161,7 +165,7 @@ def _tensors(directory: Path, name: str, data: bytes) -> dict[str, Tensor]:
 
 
 def _network(directory: Path, manifest: Manifest, weights: Mapping[str, Tensor]) -> TamiyoGNN:
-    """The network with its weights; every weight that is missing, extra or of another shape is listed."""
+    """Return the network with its weights; every weight that is missing, extra or of another shape is listed."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         network = TamiyoGNN(manifest.network)
     listed = {name: (tuple(spec.shape), spec.dtype) for name, spec in manifest.weights.items()}

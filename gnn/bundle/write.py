@@ -50,7 +50,7 @@ def bundle_path(home: Path, build_id: str) -> Path:
 
 
 def is_published(home: Path, build_id: str) -> bool:
-    """Whether a sound bundle of that build id stands in the home (a damaged one does not count)."""
+    """Return whether a sound bundle of that build id stands in the home (a damaged one does not count)."""
     try:
         return read_bundle(bundle_path(home, build_id)).build_id == build_id
     except BundleRejected:
@@ -64,7 +64,7 @@ def write_bundle(
 
     `registries` is the published registry directory, `norms` the published `gnn_norms.json`, `dataset`
     the graphs before scaling. A sound bundle of this
-    build id stays as it is; a damaged one is moved aside first. BundleRejected where `inputs` names other registries or
+    build id stays as it is; a damaged one is moved aside first. BundleRejected if `inputs` names other registries or
     norms than those given: a mix is refused.
     """
     found, scales = load_registries(registries), read_norms(norms)
@@ -102,7 +102,7 @@ def _refuse_mix(registries: Registries, norms: Norms, inputs: BuildInputs) -> No
 
 
 def weights_of(trained: TrainedModel) -> dict[str, Tensor]:
-    """The weights by name, contiguous on the CPU, sorted by name."""
+    """Return the weights by name, contiguous on the CPU, sorted by name."""
     state = trained.network.state_dict()
     return {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
 
@@ -110,7 +110,7 @@ def weights_of(trained: TrainedModel) -> dict[str, Tensor]:
 def _members(
     trained: TrainedModel, registries: Registries, norms: Norms, registry_dir: Path, norms_file: Path, dataset: GraphStore
 ) -> dict[str, bytes]:
-    """Bytes of every member but the manifest and its digest."""
+    """Return bytes of every member but the manifest and its digest."""
     weights = weights_of(trained)
     kernels = torch.tensor([kernel in trained.kernels for kernel in KERNELS])
     root = resolve(registry_dir)

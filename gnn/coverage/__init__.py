@@ -1,1 +1,1 @@
-"""Counts of what was measured, gaps, signals."""
+"""Count what was measured, find gaps, and raise the signals that offline and online share."""

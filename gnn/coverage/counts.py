@@ -1,4 +1,4 @@
-"""Coverage: for each key, measured elements of all elements that it applies to, per graph and per run.
+"""Count measured elements per coverage key, per graph and per training run.
 
 It is counted from the masks of the `features.*` tables, or from a join that was not stored.
 """
@@ -38,7 +38,7 @@ class Marks:
 
     @classmethod
     def of(cls, group: Group) -> "Marks":
-        """The marks of a joined group."""
+        """Return the marks of a joined group."""
         features, empty = group.declaration.features, np.zeros((0, group.size), dtype=np.bool_)
         measured = np.stack([group.columns.measured(f) for f in features]) if features else empty
         applicable = np.stack([group.columns.applicable(f) for f in features]) if features else empty
@@ -54,18 +54,18 @@ class Counts:
 
 
 def marks_of(joined: Joined) -> list[Marks]:
-    """The marks of every node type and relation, in declared order."""
+    """Return the marks of every node type and relation, in declared order."""
     return [Marks.of(group) for group in joined.groups]
 
 
 def mask_columns(group: NodeType | Relation) -> list[str]:
-    """Columns of a group's feature table that `marks_in` reads."""
+    """Return columns of a group's feature table that `marks_in` reads."""
     packet = [name for name, _ in PACKET]
     return [*packet, "ordinal", "placeholder", *(f"{feature.name}__mask" for feature in group.features)]
 
 
 def marks_in(packets: PacketIndex, tables: Mapping[str, pa.Table]) -> list[Marks]:
-    """The marks in feature tables, of which `mask_columns` are read."""
+    """Return the marks in feature tables, of which `mask_columns` are read."""
     return [_read(packets, group, tables[group.table]) for group in GROUPS]
 
 
@@ -87,7 +87,7 @@ def per_packet(marks: Bools, ptr: Ints) -> Ints:
 
 
 def count(marks: Sequence[Marks]) -> Counts:
-    """Counts of every packet."""
+    """Return counts of every packet."""
     measured = [per_packet(group.measured, group.ptr) for group in marks]
     elements = [per_packet(group.applicable, group.ptr) for group in marks]
     return Counts(np.concatenate(measured), np.concatenate(elements))
@@ -130,7 +130,7 @@ def by_family(keys: pa.Table) -> pa.Table:
 
 
 def unbalanced(keys: pa.Table, gaps: pa.Table) -> list[str]:
-    """Runs and keys of `coverage.by_key` whose measured elements and those missing in `coverage.gaps` are not all elements."""
+    """Return runs and keys of `coverage.by_key` whose measured elements and gaps do not add up to all elements."""
     names = ["training_run_id", "key"]
     lacking = gaps.group_by(names, use_threads=False).aggregate([("missing", "sum")])
     joined = keys.select([*names, "measured", "elements"]).join(lacking, names, join_type="left outer")

@@ -1,4 +1,4 @@
-"""`coverage.gaps`: what is missing, since when, why, and which system should have sent it."""
+"""Build `coverage.gaps`: what is missing, since when, why, and which system should have sent it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -19,7 +19,7 @@ _NOBODY_SENT: Final = {"layer": "urza", "activation": "urza", "parameter": "urza
 
 
 def gaps(states: TrainingStates, marks: Sequence[Marks], dangling: Iterable[Dangling]) -> pa.Table:
-    """One row a run, key and reason, in order of run. `since_timestamp_ns` is the first packet with that gap.
+    """Return one row a run, key and reason, in order of run. `since_timestamp_ns` is the first packet with that gap.
 
     Reasons start with `missing`, `placeholder` (a gap of tezzeret), `no elements` or `dangling`. Those about
     elements as a whole (`dangling`, which names the references, and placeholders that no run uses) have a family as key.
@@ -63,9 +63,9 @@ class _Gaps:
         return np.asarray(np.diff(self._marks[family].ptr[self._states.run_ptr]), dtype=np.int64)
 
     def _expected_but_empty(self, group: Marks) -> list[str | None]:
-        """Per run: None where the node type or relation has elements or need not have any, else the system to ask.
+        """Per run: None if the node type or relation has elements or need not have any, else the system to ask.
 
-        A run without seeds is no gap, nor is a seed's relation there. Where an end of a relation has no nodes, the system that
+        A run without seeds is not a gap, nor is a seed relation there. If an end of a relation has no nodes, the system that
         should have sent those is asked; elsewhere Urza, whose graphs hold the links inside a host, or for a seed's relation "",
         which stands for each attribute's own system.
         """

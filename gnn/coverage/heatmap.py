@@ -1,4 +1,4 @@
-"""Coverage as pictures, PNG: every key against every training run, and each family from run to run."""
+"""Draw coverage as PNG: every key against every training run, and each family from run to run."""
 
 import io
 import math
@@ -21,7 +21,7 @@ _MARGIN: Final = 28
 
 
 def heat_map(by_key: pa.Table, title: str = "Coverage by key and training run") -> bytes:
-    """PNG of rows of `coverage.by_key`: green measured, red missing, white where a run has no element of the key.
+    """Return the PNG of rows of `coverage.by_key`: green measured, red missing, white where a run has no element of the key.
 
     Keys stand in the order of their declaration, mandatory ones in black; of more than 60 runs the last 60 by name are shown.
     Drawn by Pillow: the labels alone cost a plotting library most of a second.
@@ -63,18 +63,18 @@ def _font() -> Any:
 
 
 def _label(name: str) -> str:
-    """The name on one line, cut to a width, control characters escaped."""
+    """Return the name on one line, cut to a width, control characters escaped."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 
 
 def _width(name: str) -> int:
-    """Pixels of a label."""
+    """Return pixels of a label."""
     return math.ceil(_font().getlength(_label(name))) or 1
 
 
 def trend(by_family: pa.Table) -> bytes:
-    """PNG of rows of `coverage.by_family`: each family's coverage from run to run, in the order of the runs' names.
+    """Return the PNG of rows of `coverage.by_family`: each family's coverage from run to run, in the order of the runs' names.
 
     Families that are whole in every run share one line, so that what falls is seen; a run without elements is a hole.
     """

@@ -1,4 +1,4 @@
-"""Coverage counts summed over training runs: by key, by family, and against a threshold."""
+"""Sum coverage counts over training runs: by key, by family, and against a threshold."""
 
 from typing import Any
 
@@ -8,7 +8,8 @@ from gnn.coverage.signals import CoverageFigures
 
 
 def summed(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:
-    """Rows of `coverage.by_key` or `.by_family` summed over runs: the columns `by`, measured, elements, ratio; worst first.
+    """Return rows of `coverage.by_key` or `.by_family` summed over runs: the columns `by`, measured, elements, ratio; worst
+    first.
 
     A group without elements has no ratio (None) and comes last.
     """
@@ -23,12 +24,12 @@ def summed(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:
 
 
 def summed_by_key(rows: pa.Table) -> list[dict[str, Any]]:
-    """Every key with its family, system and whether it is mandatory."""
+    """Return every key with its family, system and whether it is mandatory."""
     return summed(rows, ["key", "family", "system", "mandatory"])
 
 
 def ratios(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:
-    """The groups that have elements, worst first."""
+    """Return the groups that have elements, worst first."""
     return [row for row in summed(rows, by) if row["ratio"] is not None]
 
 

@@ -1,4 +1,4 @@
-"""Which blueprints of graphs have no safety sheet in time, and which have one that lacks fields.
+"""Find blueprints of graphs that have no safety sheet in time, or one that lacks fields.
 
 A sheet counts for a graph if the join finds it for the graph's packet: the newest that was issued not after it.
 """
@@ -28,7 +28,7 @@ class SheetGaps:
 def missing_and_partial(sheets: Rows, row: Ints) -> tuple[Bools, Bools]:
     """Tell of each of N sheets whether it is missing, and whether it is partial: bool [N] and bool [N].
 
-    `row` int64 [N] are rows of `urabrask.bsds`, -1 where there is none: missing. A sheet is partial if it lacks its risk score,
+    `row` int64 [N] are rows of `urabrask.bsds`, -1 if there is none: missing. A sheet is partial if it lacks its risk score,
     hazard band, handling class or resource profile.
     """
     missing = row < 0

@@ -1,4 +1,4 @@
-"""What is measured too little: keys and families below a threshold in some run, optional keys that new runs lack, falls.
+"""Find shortfalls: keys and families below a threshold in some run, optional keys that new runs lack, falls.
 
 Each is judged run by run or rebuild by rebuild: a bad run is not diluted by many good ones.
 """
@@ -63,7 +63,7 @@ def _low(rows: pa.Table, name: str, threshold: float) -> list[Shortfall]:
 
 
 def _grouped(rows: Iterable[dict[str, Any]], name: str) -> list[Shortfall]:
-    """Rows with a run, a name and a ratio, as one shortfall a name, worst first."""
+    """Return rows with a run, a name and a ratio, as one shortfall a name, worst first."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault(row[name], []).append(row)

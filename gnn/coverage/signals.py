@@ -1,4 +1,4 @@
-"""Signals of coverage, the same offline and online: means over keys, missing and partial sheets, degraded inputs.
+"""Compute coverage signals, the same offline and online: means over keys, missing and partial sheets, degraded inputs.
 
 They follow from counts alone, so that the same counts give the same signals wherever they come from.
 """
@@ -110,7 +110,7 @@ def degraded_level(mandatory_mean: float, warning_under: float = WARNING_UNDER, 
 
 
 def rows_of(signals: Iterable[Signal]) -> pa.Table:
-    """The signals as rows of `telemetry.feature_coverage`."""
+    """Return the signals as rows of `telemetry.feature_coverage`."""
     return pa.Table.from_pylist(
         [
             {
@@ -128,7 +128,7 @@ def rows_of(signals: Iterable[Signal]) -> pa.Table:
 
 
 def _families(counts: KeyCounts) -> dict[str, float]:
-    """Ratio of each family that has elements, weighted by counts."""
+    """Return the ratio of each family that has elements, weighted by counts."""
     found = {}
     for group in GROUPS:
         pairs = [counts.get(group.key(feature), (0, 0)) for feature in group.features]

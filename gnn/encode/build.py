@@ -51,7 +51,7 @@ class FeatureSet:
         return (*nodes, *(self.edges[relation.short] for relation in RELATIONS))
 
     def keys(self) -> pa.Table:
-        """One row a packet, in order: training_run_id, packet_id, timestamp_ns, blueprint_id (of the host, or NULL)."""
+        """Return one row a packet, in order: training_run_id, packet_id, timestamp_ns, blueprint_id (of the host, or NULL)."""
         return self.joined.states.table()
 
 
@@ -75,7 +75,7 @@ def _featured(joined: Joined, group: Group, vocabularies: Vocabularies) -> Featu
 
 
 def build_features(sources: Mapping[str, pa.Table], *, registries: Mapping[str, Vocabulary]) -> FeatureSet:
-    """Features of every training state of `sources` (contract tables by name), each as of its own time."""
+    """Return features of every training state of `sources` (contract tables by name), each as of its own time."""
     tables = Sources(sources)
     return encode_all(join(Metadata(tables), tables, {})[0], Vocabularies(registries))
 
@@ -83,7 +83,7 @@ def build_features(sources: Mapping[str, pa.Table], *, registries: Mapping[str, 
 def iter_features(
     metadata: Metadata, vocabularies: Vocabularies, sources: Iterator[Mapping[str, pa.Table]]
 ) -> Iterator[FeatureSet]:
-    """Features of a stream of sources in time order per run, with the runs' states carried from one to the next."""
+    """Yield features of a stream of sources in time order per run, with the runs' states carried from one to the next."""
     states: dict[str, RunState] = {}
     for tables in sources:
         joined, states = join(metadata, Sources(tables), states)

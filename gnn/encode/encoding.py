@@ -78,7 +78,7 @@ class Vocabularies:
         self._of_hosts: dict[int, tuple[object, Encoded]] = {}
 
     def of_host(self, group: object, make: Callable[[], Encoded]) -> Encoded:
-        """What `make` gives for a group that is given again and again as the same object, made once."""
+        """Return what `make` gives for a group that is given again and again as the same object, made once."""
         found = self._of_hosts.get(id(group))
         if found is None:
             if len(self._of_hosts) >= self._KEPT:
@@ -88,11 +88,11 @@ class Vocabularies:
         return Encoded(found[1].x.copy(), found[1].ids.copy())
 
     def registry(self, feature: Feature) -> Vocabulary:
-        """The registry of a categorical, multi-hot or share feature."""
+        """Return the registry of a categorical, multi-hot or share feature."""
         return self._registries[feature.registry or feature.name]
 
     def ids(self, feature: Feature, words: tuple[str, ...]) -> Ints:
-        """Registry ids (int64 [words + 1]) of words, and 0 for none."""
+        """Return registry ids (int64 [words + 1]) of words, and 0 for none."""
         key = (feature.registry or feature.name, words)
         found = self._found.get(key)
         if found is None:
@@ -106,7 +106,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {group.family: Layout(group) for group in
 
 
 def _relative(feature: Feature, values: Floats, columns: Columns, scale: Scale) -> Floats:
-    """A transform that needs more than the value."""
+    """Return a transform that needs more than the value."""
     if feature.transform is Transform.GRAPH_MAX:
         return transforms.graph_max(values, scale.ptr)
     if feature.transform is Transform.LN_CHANCE:

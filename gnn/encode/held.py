@@ -15,7 +15,7 @@ HELD: Final = pa.schema([("training_run_id", pa.string()), ("registry", pa.strin
 
 
 def held_keys(joined: Joined) -> pa.Table:
-    """One row a run, registry and key that a categorical, multi-hot or share feature of the run's graphs has."""
+    """Return one row a run, registry and key that a categorical, multi-hot or share feature of the run's graphs has."""
     parts = [HELD.empty_table()]
     runs = np.array([*joined.states.runs, None], dtype=object)
     for group in joined.groups:
@@ -45,7 +45,7 @@ def _labels(group: Group, run: Ints) -> Iterator[tuple[Feature, Ints, Labels]]:
 
 
 def index_digests(held: pa.Table, registries: Mapping[str, Vocabulary]) -> dict[str, str]:
-    """A digest (hex) of the indices that `registries` give the keys of each run in `held`."""
+    """Return a digest (hex) of the indices that `registries` give the keys of each run in `held`."""
     if not held.num_rows:
         return {}
     pairs = held.select(["registry", "key"]).group_by(["registry", "key"], use_threads=False).aggregate([])

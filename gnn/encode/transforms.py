@@ -60,7 +60,7 @@ def ln_chance(values: Floats, classes: Floats) -> Floats:
 
 
 def graph_max(values: Floats, ptr: Ints) -> Floats:
-    """x / max |x| over each graph's measured edges (rows ptr[g]..ptr[g+1]); 0 where that maximum is 0."""
+    """x / max |x| over each graph's measured edges (rows ptr[g]..ptr[g+1]); 0 if that maximum is 0."""
     counts = ptr[1:] - ptr[:-1]
     filled = counts > 0
     if not filled.any():

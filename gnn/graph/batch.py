@@ -69,11 +69,11 @@ class GraphBatch:
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "GraphBatch":
-        """The same batch on `device`."""
+        """Return the same batch on `device`."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "GraphBatch":
-        """The same batch in page-locked host memory where CUDA is present, else this batch itself."""
+        """Return the same batch in page-locked host memory where CUDA is present, else this batch itself."""
         return self._map(Tensor.pin_memory) if torch.cuda.is_available() else self
 
     def num_nodes(self, node_type: str) -> int:
@@ -113,7 +113,7 @@ class GraphBatch:
         return found
 
     def hetero_data(self) -> "HeteroData":
-        """A PyG view with the reverses as edge types of their own; shares storage with this batch."""
+        """Return a PyG view with the reverses as edge types of their own; shares storage with this batch."""
         from torch_geometric.data import HeteroData
 
         data = HeteroData()
@@ -160,17 +160,17 @@ class GraphIndex(Protocol):
 
     def __len__(self) -> int: ...
     def index_of(self, run: str, packet: str) -> int:
-        """Number of that packet's graph; KeyError if there is none."""
+        """Return the number of that packet's graph; KeyError if there is none."""
 
     def element_ids(self, node_type: str, index: int) -> Sequence[str]:
-        """Ids of the nodes of that type in graph `index`, in row order."""
+        """Return ids of the nodes of that type in graph `index`, in row order."""
 
 
 class GraphStore(GraphIndex, Protocol):
     """Graphs by number: the graph dataset, or what scales its batches."""
 
     def batch(self, indices: Sequence[int]) -> GraphBatch:
-        """Those graphs, in that order, as one batch."""
+        """Return those graphs, in that order, as one batch."""
 
 
 def _csr(senders: Tensor, receivers: Tensor, rows: int, order: Tensor | None) -> Csr:

@@ -27,7 +27,7 @@ from schemas.features import NODE_TYPES, RELATIONS
 
 
 def to_batch(features: FeatureSet) -> GraphBatch:
-    """All packets of `features`, in order, as one batch on the CPU."""
+    """Return all packets of `features`, in order, as one batch on the CPU."""
     tensor = torch.from_numpy
     index: dict[Triple, torch.Tensor] = {}
     for relation in RELATIONS:
@@ -83,11 +83,11 @@ class GraphBuilder:
         self._metadata = metadata
 
     def save(self) -> bytes:
-        """The runs' states, for `restore`."""
+        """Return the runs' states, for `restore`."""
         return save_states(self._states)
 
     def restore(self, saved: bytes) -> None:
-        """Go on from saved states; FeatureError where they are damaged."""
+        """Go on from saved states; FeatureError if they are damaged."""
         self._states = restore_states(saved)
 
     def forget(self, run: str) -> None:
@@ -103,7 +103,8 @@ class GraphBuilder:
             self._states[run] = replace(before, seeds=pa.concat_tables([before.seeds, own]), seed_times=None)
 
     def build(self, tables: Mapping[str, pa.Table]) -> Built:
-        """The graphs of the packets in `tables` (contract rows, as `decode_packets` gives them); completion markers have none.
+        """Return the graphs of the packets in `tables` (contract rows, as `decode_packets` gives them); completion markers
+        have none.
 
         Their seed states count from now on.
         """
@@ -114,5 +115,5 @@ class GraphBuilder:
         return Built(batch.pin_memory() if self._pin else batch, features)
 
     def build_packets(self, packets: Sequence[bytes]) -> Built:
-        """The same from serialized SystemStatePackets; ContractError where one is bad."""
+        """Return the same from serialized SystemStatePackets; ContractError if one is bad."""
         return self.build(decode_packets(packets))

@@ -50,7 +50,7 @@ class Shard:
         return cls(directory, read_header(directory, verify=verify))
 
     def __len__(self) -> int:
-        """Number of graphs."""
+        """Return the number of graphs."""
         return len(self.counts)
 
     @cached_property
@@ -65,7 +65,7 @@ class Shard:
         return found
 
     def part(self, first: int, last: int) -> ShardPart:
-        """The graphs of runs `first`..`last` - 1 (numbers in `run_ids`)."""
+        """Return the graphs of runs `first`..`last` - 1 (numbers in `run_ids`)."""
         graphs = [*self.runs.column("first_graph").to_pylist(), len(self)]
         names = [*self.runs.column("first_name").to_pylist(), len(self.names)]
         begin, end = graphs[first], graphs[last]
@@ -81,7 +81,7 @@ class Shard:
         )
 
     def measured(self) -> Ints:
-        """Elements per coverage key that the tensors' masks and ids call measured: int64 [keys]."""
+        """Return elements per coverage key that the tensors' masks and ids call measured: int64 [keys]."""
         column = self.runs.column("measured").combine_chunks()
         per_run: Ints = np.asarray(column.flatten(), dtype=np.int64).reshape(self.runs.num_rows, -1)
         return np.asarray(per_run.sum(axis=0))
@@ -112,7 +112,7 @@ class GraphDataset:
         return cls.of([home / GRAPHS / bucket / chosen[bucket] for bucket in sorted(chosen, key=int)], verify=verify)
 
     def __len__(self) -> int:
-        """Number of graphs."""
+        """Return the number of graphs."""
         return int(self._first[-1])
 
     @cached_property
@@ -121,17 +121,17 @@ class GraphDataset:
         return {key: place for place, key in enumerate(zip(runs, packets, strict=True))}
 
     def index_of(self, run: str, packet: str) -> int:
-        """Number of that packet's graph (of several times of one id, the newest); KeyError where there is none."""
+        """Return the number of that packet's graph (of several times of one id, the newest); KeyError if there is none."""
         return self._places[run, packet]
 
     def find(self, packet: str, run: str | None = None) -> list[int]:
-        """Numbers of the graphs of that packet id, in one run or in all; `newest` is the newest packet of all."""
+        """Return numbers of the graphs of that packet id, in one run or in all; `newest` is the newest packet of all."""
         if packet == "newest" and len(self):
             return [int(np.argmax(self.keys.column("timestamp_ns").to_numpy()))]
         return [place for (own, name), place in self._places.items() if name == packet and run in (None, own)]
 
     def element_ids(self, node_type: str, index: int) -> list[str]:
-        """Ids of the nodes of that type in graph `index`, in row order; the context's is the packet's id."""
+        """Return ids of the nodes of that type in graph `index`, in row order; the context's is the packet's id."""
         number = int(np.searchsorted(self._first, index, side="right")) - 1
         shard, own = self.shards[number], slice(index - int(self._first[number]), index - int(self._first[number]) + 1)
         group = _TYPES[node_type]
@@ -142,7 +142,7 @@ class GraphDataset:
         return [str(name) for name in shard.names.take(pa.array(codes)).to_pylist()]
 
     def batch(self, indices: Sequence[int] | Ints) -> GraphBatch:
-        """Those graphs, in that order, as one batch on the CPU, CSR plan included; `log_z` channels are not scaled."""
+        """Return those graphs, in that order, as one batch on the CPU, CSR plan included; `log_z` channels are not scaled."""
         chosen = np.asarray(indices, dtype=np.int64)
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
             raise FeatureError(f"graph dataset: expected graph numbers 0..{len(self) - 1}, found {sorted(set(chosen))[-1]}")
@@ -165,7 +165,7 @@ _NO_KEYS: Final = pa.schema(
 
 
 def current_shards(home: Path) -> dict[str, str]:
-    """Bucket -> digest of its current shard; {} before the first one. FeatureError if the file is damaged."""
+    """Return the bucket -> digest of its current shard; {} before the first one. FeatureError if the file is damaged."""
     path = home / GRAPHS / CURRENT
     if not path.exists():
         return {}
@@ -177,7 +177,7 @@ def current_shards(home: Path) -> dict[str, str]:
 
 
 def _gathered(pieces: _Pieces, parts: list[int], lengths: Ints, stream: str) -> NDArray[Any]:
-    """The values of some parts of a stream, part by part, graph by graph; `lengths` int64 [parts, G]."""
+    """Return the values of some parts of a stream, part by part, graph by graph; `lengths` int64 [parts, G]."""
     kinds = (layout.FLOAT_GROUP, layout.FLOAT_WIDTH) if stream == "floats" else (layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
     starts = np.cumsum(lengths.ravel()).reshape(lengths.shape) - lengths
     found = np.empty(int(lengths.sum()), dtype="<f4" if stream == "floats" else "<i4")
@@ -202,7 +202,7 @@ def _floats(pieces: _Pieces, counts: Ints, ptr: Ints) -> list[torch.Tensor]:
 
 
 def _integers(pieces: _Pieces, counts: Ints, ptr: Ints) -> dict[tuple[int, str], torch.Tensor]:
-    """Every integer block but the names, with the graphs' first numbers in the batch added."""
+    """Return every integer block but the names, with the graphs' first numbers in the batch added."""
     used = [place for place, block in enumerate(layout.BLOCKS) if block.name != "names"]
     lengths = (counts[:, layout.BLOCK_GROUP[used]] * layout.BLOCK_WIDTH[used]).T
     shift = np.zeros_like(lengths)

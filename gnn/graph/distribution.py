@@ -66,7 +66,7 @@ def _sample(store: GraphStore) -> GraphBatch:
 
 
 def _measured(batch: GraphBatch) -> Iterator[tuple[str, Floats | Ints]]:
-    """Coverage key and measured values of every feature that has a distribution."""
+    """Yield the coverage key and measured values of every feature that has a distribution."""
     for group in GROUPS:
         x, ids = _tensors(batch, group)
         start = 0
@@ -103,7 +103,7 @@ def _of(values: Floats | Ints) -> Distribution:
 
 
 def _short(value: np.float32) -> float:
-    """The number with the fewest digits that is this float32."""
+    """Return the number with the fewest digits that is this float32."""
     return float(str(value))
 
 

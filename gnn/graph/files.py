@@ -85,7 +85,7 @@ def read_header(directory: Path, *, verify: bool = False) -> Header:
 
 
 def _is_sound(directory: Path) -> bool:
-    """Whether every byte of a shard is what its header says."""
+    """Return whether every byte of a shard is what its header says."""
     try:
         read_header(directory, verify=True)
     except FeatureError:
@@ -177,7 +177,7 @@ class ShardWriter:
         self._named += len(names)
 
     def _integers(self, features: FeatureSet, featured: Featured, block: layout.Block, names: "RunNames") -> Ints:
-        """One integer block of all graphs; numbers of nodes and edges count from each graph's first."""
+        """Return one integer block of all graphs; numbers of nodes and edges count from each graph's first."""
         edges, declaration = featured.group.edges, featured.declaration
         if block.name == "ids":
             return featured.encoded.ids
@@ -242,17 +242,19 @@ _TOGETHER: Final = 64  # graphs that are laid out at once, so that they stay in 
 
 
 def _raw(array: Any) -> bytes | memoryview:
-    """The bytes of an array, not copied unless it is empty."""
+    """Return the bytes of an array, not copied unless it is empty."""
     return array.data.cast("B") if array.size else b""
 
 
 def _local(numbers: Ints, ptr: Ints, edge_ptr: Ints) -> Ints:
-    """Numbers of each packet's edges, which run through the block's `ptr`, counted from the first of the packet's own."""
+    """Return numbers of each packet's edges, which run through the block's `ptr`, counted from the first of the packet's
+    own."""
     return numbers - ptr[:-1].repeat(lengths(edge_ptr))
 
 
 def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: str) -> Iterator[Any]:
-    """The parts (arrays over all graphs) as one stream, graph by graph: a piece for each stretch of graphs of one shape."""
+    """Yield the parts (arrays over all graphs) as one stream, graph by graph: a piece for each stretch of graphs of one
+    shape."""
     ptr = np.zeros((len(counts) + 1, counts.shape[1]), dtype=np.int64)
     np.cumsum(counts, axis=0, out=ptr[1:])
     fresh = np.flatnonzero((counts[1:] != counts[:-1]).any(axis=1)) + 1
@@ -327,7 +329,7 @@ class ShardPart:
 
 
 def _measured(features: FeatureSet) -> NDArray[Any]:
-    """Elements per run and coverage key whose mask channel or id says that they are measured: int64 [R, keys]."""
+    """Return elements per run and coverage key whose mask channel or id says that they are measured: int64 [R, keys]."""
     found, run_ptr = [], features.joined.states.run_ptr
     for featured in features.groups:
         group, encoded, ptr = featured.declaration, featured.encoded, featured.group.ptr[run_ptr]
@@ -340,7 +342,7 @@ def _measured(features: FeatureSet) -> NDArray[Any]:
 
 
 def _sums(marks: Bools, ptr: Ints) -> Ints:
-    """How many of each run's elements are marked, of bool [N, keys]: int64 [keys, R]."""
+    """Return how many of each run's elements are marked, of bool [N, keys]: int64 [keys, R]."""
     total = np.zeros((marks.shape[1], len(ptr) - 1), dtype=np.int64)
     filled = np.flatnonzero(lengths(ptr))
     if len(filled) and len(total):

@@ -74,7 +74,7 @@ class Places:
         self.starts = np.ascontiguousarray((first[:, None] + within).T)
 
     def indices(self) -> Ints:
-        """Position in the stream of every value, part by part, graph by graph."""
+        """Return the position in the stream of every value, part by part, graph by graph."""
         return expand(self.starts.ravel(), self.lengths.ravel())
 
     def bounds(self) -> Ints:

@@ -28,14 +28,15 @@ _MOST_NAMED: Final = 40
 
 
 def measured_share(group: FeatureGroup, values: Any, ids: Any) -> Floats:
-    """Share (0..1, float64 [N]) of a group's features that each element of `x` or `edge_attr` and ids has measured."""
+    """Return share (0..1, float64 [N]) of a group's features that each element of `x` or `edge_attr` and ids has measured."""
     masks = np.asarray(values)[:, group.value_width :].sum(axis=1) + (np.asarray(ids) != 0).sum(axis=1)
     return np.asarray(masks / max(len(group.features), 1), dtype=np.float64)
 
 
 def picture(batch: GraphBatch, names: Mapping[str, list[str]], title: str, number: int = 0) -> bytes:
-    """PNG of graph `number` of a CPU batch. Colour is the node's type and the relation; a pale node or edge is one of which
-    little was measured. `names` holds the element ids per node type of that graph. FeatureError where there is no such graph.
+    """Return PNG of graph `number` of a CPU batch. Colour is the node's type and the relation; a pale node or edge is one of
+    which
+    little was measured. `names` holds the element ids per node type of that graph. FeatureError if there is no such graph.
     """
     if not 0 <= number < batch.num_graphs:
         raise FeatureError(f"graph {number}: expected one of 0..{batch.num_graphs - 1} of the batch; choose another")
@@ -58,7 +59,7 @@ def picture(batch: GraphBatch, names: Mapping[str, list[str]], title: str, numbe
 
 
 def picture_of(dataset: GraphDataset, number: int) -> bytes:
-    """PNG of graph `number` of a dataset, titled by its packet, run and host."""
+    """Return the PNG of graph `number` of a dataset, titled by its packet, run and host."""
     if not 0 <= number < len(dataset):
         raise FeatureError(f"graph {number}: expected one of 0..{len(dataset) - 1} of the dataset; choose another")
     key = dataset.keys.slice(number, 1).to_pylist()[0]

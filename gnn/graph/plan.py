@@ -48,7 +48,7 @@ class Directions:
 
     @classmethod
     def reaching(cls, receivers: tuple[str, ...]) -> "Directions":
-        """Number the directions that reach those node types: all relations, then all reverses, in declared order."""
+        """Assign numbers to the directions that reach those node types: all relations, then all reverses, in declared order."""
         leaving, arriving = dict.fromkeys(ALL_TYPES, 0), dict.fromkeys(ALL_TYPES, 0)
         described, each = dict.fromkeys(_RELATIONS, 0), []
         ways = [(r.triple, r.triple) for r in RELATIONS] + [(r.triple, r.reverse) for r in RELATIONS]
@@ -164,7 +164,7 @@ def message_plan(
 
 
 def products_first(senders: int, receivers: int) -> bool:
-    """Whether a direction multiplies its senders, not the sums of its receivers."""
+    """Return whether a direction multiplies its senders, not the sums of its receivers."""
     return senders <= max(receivers, _FEW)
 
 
@@ -175,7 +175,8 @@ def _ordered(
     counts: Mapping[Triple, int],
     reverse_order: Mapping[Triple, Tensor] | None,
 ) -> Tensor:
-    """Numbers of a direction's edges among those of all relations; in order of its receivers if `reverse_order` is known."""
+    """Return numbers of a direction's edges among those of all relations; in order of its receivers if `reverse_order` is
+    known."""
     start = at[way.relation]
     if reverse_order is None or way.triple == way.relation:
         return every[start : start + counts[way.relation]]
@@ -202,7 +203,7 @@ def _lots(nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Di
 def _constants(
     nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, lots: list[list[Direction]]
 ) -> list[tuple[int, ...]]:
-    """What makes row numbers of an edge's numbers, by direction.
+    """Return what makes row numbers of an edge's numbers, by direction.
 
     Three factors and three summands of `MessagePlan.scored`; the first row in the lot's table; the first slot; how many
     directions reach the target; what leads to the edge in the list of all edges followed by all reverses.

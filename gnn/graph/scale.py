@@ -57,17 +57,17 @@ class ScaledGraphs:
         self._store, self._priors = store, dict(priors)
 
     def __len__(self) -> int:
-        """Number of graphs."""
+        """Return the number of graphs."""
         return len(self._store)
 
     def index_of(self, run: str, packet: str) -> int:
-        """Number of that packet's graph; KeyError if there is none."""
+        """Return the number of that packet's graph; KeyError if there is none."""
         return self._store.index_of(run, packet)
 
     def element_ids(self, node_type: str, index: int) -> Sequence[str]:
-        """Ids of the nodes of that type in graph `index`, in row order."""
+        """Return ids of the nodes of that type in graph `index`, in row order."""
         return self._store.element_ids(node_type, index)
 
     def batch(self, indices: Sequence[int]) -> GraphBatch:
-        """Those graphs, in that order, as one scaled batch."""
+        """Return those graphs, in that order, as one scaled batch."""
         return scale(self._store.batch(indices), self._priors)

@@ -1,1 +1,1 @@
-"""Contract rows of many systems, joined as of each packet."""
+"""Join contract rows of many systems as of each packet's time."""

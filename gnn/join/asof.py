@@ -1,4 +1,4 @@
-"""As-of joins: per group, the newest row that is not newer than the asking time."""
+"""Join as of a time: per group, find the newest row that is not newer than the time asked for."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ class AsOf:
     """
 
     def __init__(self, groups: Ints, times: Ints, *ranks: Ints) -> None:
-        """`groups`, `times` and each of `ranks` (the first is the most significant): int64 [n]."""
+        """Sort rows by `groups`, `times` and `ranks` (the first is the most significant): int64 [n] each."""
         ties = [-np.arange(len(groups)), *reversed(ranks)]
         order = np.lexsort((*ties, times, groups))
         self._rows = order[groups[order] >= 0]
@@ -26,11 +26,11 @@ class AsOf:
         self._when = ordered
 
     def newest(self, groups: Ints, times: Ints) -> Ints:
-        """Row number (int64 [m]) of the newest row of each group not newer than each time; -1 where there is none."""
+        """Return the row number (int64 [m]) of the newest row of each group not newer than each time; -1 if there is none."""
         return self._find(groups, times, exact=False)
 
     def exact(self, groups: Ints, times: Ints) -> Ints:
-        """Row number (int64 [m]) of the row of each group at exactly each time; -1 where there is none."""
+        """Return the row number (int64 [m]) of the row of each group at exactly each time; -1 if there is none."""
         return self._find(groups, times, exact=True)
 
     def _find(self, groups: Ints, times: Ints, *, exact: bool) -> Ints:

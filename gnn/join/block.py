@@ -1,4 +1,4 @@
-"""A block of packets with everything that their graphs are made of, joined as of each packet's time.
+"""Hold a block of packets with everything that their graphs are made of, joined as of each packet's time.
 
 One packet online and all packets of many runs offline are blocks of the same kind and take the same code.
 """
@@ -50,7 +50,8 @@ class Seeds:
         self.ptr: Ints = offsets(np.bincount(self.packet, minlength=packets.size).astype(np.int64))
 
     def still_needed(self, now: Ints) -> tuple[Ints, Ints]:
-        """Rows that packets after `now` (int64 [R], per run) may need, and their runs: each seed's newest, and newer ones."""
+        """Return rows that packets after `now` (int64 [R], per run) may need, and their runs: each seed's newest, and newer
+        ones."""
         if not len(now):
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         groups = np.flatnonzero(self._group_run >= 0)
@@ -60,7 +61,7 @@ class Seeds:
         return rows, self._run[rows]
 
     def newest_times(self, rows: Ints) -> dict[str, int]:
-        """Newest time of each seed among those rows."""
+        """Return the newest time of each seed among those rows."""
         labels = self.rows.labels("seed_id")
         found: dict[str, int] = {}
         for code, time in zip(labels.codes[rows].tolist(), self._times[rows].tolist(), strict=True):
@@ -111,7 +112,7 @@ class BlueprintNodes:
 
 
 class Losses:
-    """The losses of each packet and of its run's packet before, by name: float64 [P], NaN where missing."""
+    """The losses of each packet and of its run's packet before, by name: float64 [P], NaN if missing."""
 
     def __init__(self, packets: Packets, states: States) -> None:
         """Read the losses of `packets`; `states` hold those of the packet before each run's first."""
@@ -127,7 +128,7 @@ class Losses:
             self.before[name] = earlier
 
     def last(self, run: int) -> dict[str, float]:
-        """Those that the last packet of a run (its code) measured."""
+        """Return those that the last packet of a run (its code) measured."""
         found = {name: float(values[self._final[run]]) for name, values in self.now.items()}
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
@@ -162,7 +163,7 @@ class Block:
         self._seed_views = self.blueprint_views(self.attached, self.seeds.packet)
 
     def blueprint_views(self, blueprints: Ints, packet: Ints) -> dict[str, View]:
-        """The rows of those blueprints (codes int64 [N]) at the time of those packets."""
+        """Return the rows of those blueprints (codes int64 [N]) at the time of those packets."""
         metadata, times, records = self.metadata, self.packets.times, self.metadata.catalogue.records
         return {
             "urza.blueprint": View(records.rows, lambda: records.row[records.newest(blueprints, times[packet])]),
@@ -171,20 +172,20 @@ class Block:
         }
 
     def packet_views(self, packet: Ints) -> dict[str, View]:
-        """What every element of a packet may look at: the packet itself and its host blueprint's rows."""
+        """Return what every element of a packet may look at: the packet itself and its host blueprint's rows."""
         views = _picked_views(self._host_views, packet)
         views[STATE] = View(self.packets.rows, packet)
         return views
 
     def seed_views(self, seed: Ints) -> dict[str, View]:
-        """What an element of those seed nodes may look at: the seed's state, its attached blueprint's rows, the packet."""
+        """Return what an element of those seed nodes may look at: the seed's state, its blueprint's rows, the packet."""
         views = _picked_views(self._seed_views, seed)
         views[SEED_TABLE] = View(self.seeds.rows, self.seeds.row[seed])
         views[STATE] = View(self.packets.rows, self.seeds.packet[seed])
         return views
 
     def final_states(self, states: States) -> dict[str, RunState]:
-        """Every run's state after this block."""
+        """Return every run's state after this block."""
         after = dict(states)
         rows, owner = self.seeds.still_needed(self.packets.times[self.packets.run_ptr[1:] - 1])
         table = self.seeds.rows.table
@@ -195,14 +196,14 @@ class Block:
 
 
 def _with_earlier(packets: Packets, seeds: Rows, states: States) -> Rows:
-    """The block's seed rows and those of the runs' states that they do not supersede."""
+    """Return the block's seed rows and those of the runs' states that they do not supersede."""
     known = [(run, states[run]) for run in packets.runs if run in states]
     earlier = [state.seeds for run, state in known if state.seeds.num_rows and not _superseded(packets, seeds, run, state)]
     return Rows(pa.concat_tables([seeds.table, *earlier]), SEED_TABLE) if earlier else seeds
 
 
 def _superseded(packets: Packets, seeds: Rows, run: str, state: RunState) -> bool:
-    """Whether a block of one run brings a newer state of every seed that the run's state holds, by its first packet."""
+    """Return whether a block of one run brings a newer state of every seed that the run's state holds, by its first packet."""
     if len(packets.runs) != 1 or state.seed_times is None or seeds.labels("training_run_id").words != (run,):
         return False
     codes, times = seeds.labels("seed_id"), seeds.times("timestamp_ns")
@@ -219,7 +220,7 @@ def _picked_views(views: Mapping[str, View], rows: Ints) -> dict[str, View]:
 
 
 def _picked(table: pa.Table, rows: Ints) -> pa.Table:
-    """Those rows (ascending); a stretch that is most of the table shares its memory, a small part must not keep it alive."""
+    """Return those rows (ascending): a view if they are most of the table, a copy if they are few."""
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and 2 * len(rows) >= table.num_rows:
         return table.slice(int(rows[0]), len(rows))
     return table.take(pa.array(rows, pa.int64()))

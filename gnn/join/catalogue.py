@@ -1,4 +1,4 @@
-"""Urza's graphs, compiled once: the elements of every record and the links between them, as arrays with offsets.
+"""Compile Urza's graphs once: the elements of every record and the links between them, as arrays with offsets.
 
 A record is what Urza exported of a blueprint at one time; a packet sees the newest one that is not newer than itself.
 """
@@ -53,11 +53,11 @@ class Elements:
         self._keys = keys[self._order]
 
     def counts(self, records: Ints) -> Ints:
-        """Number of elements of each record; 0 for record -1."""
+        """Return the number of elements of each record; 0 for record -1."""
         return np.asarray(self._counts[records])
 
     def first(self, records: Ints) -> Ints:
-        """First row of each record; 0 for record -1."""
+        """Return the first row of each record; 0 for record -1."""
         return np.asarray(self._first[records])
 
     def find(self, records: Ints, names: Ints) -> Ints:
@@ -67,7 +67,7 @@ class Elements:
 
 
 def _first_of_each(keys: Ints) -> Ints:
-    """Places (ascending) of the first occurrence of each key."""
+    """Return places (ascending) of the first occurrence of each key."""
     return np.sort(np.unique(keys, return_index=True)[1])
 
 
@@ -102,16 +102,17 @@ class Links:
         return np.append(self.ptr[:-1], 0)
 
     def counts(self, records: Ints) -> Ints:
-        """Number of edges of each record; 0 for record -1."""
+        """Return the number of edges of each record; 0 for record -1."""
         return np.asarray(self._counts[records])
 
     def first(self, records: Ints) -> Ints:
-        """First edge of each record; 0 for record -1."""
+        """Return the first edge of each record; 0 for record -1."""
         return np.asarray(self._first[records])
 
 
 def _links(owner: Ints, source: Ints, target: Ints, records: int, references: list[str] | None = None) -> Links:
-    """Links from n references; an end of -1 makes it a dangling one, named by `references[i]` where that is not empty."""
+    """Return links from n references; an end of -1 makes it a dangling one, named by `references[i]` where that is not
+    empty."""
     sound = (source >= 0) & (target >= 0)
     order = np.lexsort((source, target, owner))
     order = order[sound[order]]
@@ -136,7 +137,7 @@ class Records:
     """
 
     def __init__(self, tables: Mapping[str, pa.Table], codes_of: Mapping[str, int]) -> None:
-        """Number the records of `urza.blueprint`, and of element tables; `codes_of` gives the blueprint codes."""
+        """Assign numbers to the records of `urza.blueprint` and of element tables; `codes_of` gives the blueprint codes."""
         self._codes_of = codes_of
         self.rows = Rows(tables["urza.blueprint"])
         owners, times = self._stamps(self.rows)
@@ -164,7 +165,7 @@ class Records:
         return self._owners(rows), rows.times("exported_at_ns")
 
     def _keys(self, owners: Ints, times: Ints) -> Ints:
-        """Key of a blueprint and time: records of one blueprint are one stretch, in order of time."""
+        """Return the key of a blueprint and time: records of one blueprint are one stretch, in order of time."""
         return owners * (len(self._times) + 1) + self._times.searchsorted(times, side="right")
 
     def _find(self, keys: Ints) -> Ints:
@@ -176,7 +177,7 @@ class Records:
         return self._find(np.where(owners >= 0, self._keys(owners, np.where(np.isin(owners, self._bare), _UNDATED, times)), -1))
 
     def newest(self, blueprints: Ints, times: Ints) -> Ints:
-        """Newest record (int64 [n]) of each blueprint code that is not newer than each time; -1 for none."""
+        """Return the newest record (int64 [n]) of each blueprint code that is not newer than each time; -1 for none."""
         if not self.size:
             return np.full(len(blueprints), -1, dtype=np.int64)
         place = self._unique.searchsorted(self._keys(blueprints, times), side="right") - 1
@@ -219,7 +220,7 @@ class Catalogue:
         return topological_positions(self.elements["layer"].ptr, connects.source, connects.target, connects.ptr)
 
     def connection(self, source: Ints, target: Ints) -> Ints:
-        """Number of the `layer_connects` link between two layer rows; -1 where there is none."""
+        """Return the number of the `layer_connects` link between two layer rows; -1 if there is none."""
         layers = len(self.elements["layer"].owner) + 1
         wanted = np.where((source >= 0) & (target >= 0), source * layers + target, -1)
         return find_sorted(self._connection_keys, self._connection_order, wanted)
@@ -246,7 +247,7 @@ class Catalogue:
         return _links(activations.owner, layer, everyone, self.records.size, names)
 
     def _affects(self, connects: Links, activates: Links) -> Links:
-        """Each activation reaches its layer's successors in `connects`, or that layer where it has none."""
+        """Link each activation to its layer's successors in `connects`, or to that layer if it has none."""
         by_source = np.argsort(connects.source, kind="stable")
         first = np.searchsorted(connects.source[by_source], activates.source, side="left")
         last = np.searchsorted(connects.source[by_source], activates.source, side="right")
@@ -280,7 +281,7 @@ class Catalogue:
 
 
 def _reversed(links: Links, records: int) -> Links:
-    """The same edges the other way round."""
+    """Return the same edges the other way round."""
     owner = np.repeat(np.arange(len(links.ptr) - 1), np.diff(links.ptr))
     turned = _links(owner, links.target, links.source, records)
     return Links(turned.source, turned.target, links.attributes[turned.attributes], turned.ptr, links.dangling)

@@ -1,4 +1,4 @@
-"""Raw columns of one node type or relation, gathered from the tables that its elements are joined with.
+"""Gather the raw columns of one node type or relation from the tables that describe its elements.
 
 A view is a table and, for each element, the row of it that describes the element (-1: none). A feature's sources say where
 to look; the first view with a value wins. Values of derived features are given by name.
@@ -33,7 +33,7 @@ class View:
 
 @dataclass(frozen=True)
 class Sets:
-    """One list of strings per element: row `rows[i]` (int64 [N]) of a list column, missing where that row is.
+    """One list of strings per element: row `rows[i]` (int64 [N]) of a list column, missing if that row is.
 
     `own`: the elements are the rows of `source`, one after the other.
     """
@@ -56,7 +56,7 @@ class Sets:
             out[:] = self.source.multi_hot(self.column, registry, out.shape[1])[self.rows]
 
     def arrow(self) -> pa.Array:
-        """The lists, NULL where missing."""
+        """Return the lists, NULL if missing."""
         known = self.known
         return self.source.lists(self.column).arrow.take(pa.array(np.where(known, self.rows, 0), mask=~known))
 
@@ -90,7 +90,7 @@ class Mix:
         return (found * self.known[:, None] / np.maximum(counts, 1)[:, None]).astype(np.float32)
 
     def arrow(self) -> pa.Array:
-        """The items as lists of strings, NULL where nothing is known."""
+        """Return the items as lists of strings, NULL if nothing is known."""
         lists = pa.ListArray.from_arrays(pa.array(self.ptr, pa.int32()), self.items.arrow())
         return lists if self.known.all() else lists.take(pa.array(np.arange(len(self.known)), mask=~self.known))
 
@@ -117,7 +117,7 @@ class Columns:
     shares: Mapping[str, Mix] = field(default_factory=dict)
 
     def measured(self, feature: Feature) -> Bools:
-        """Which elements (bool [N]) have a value of the feature."""
+        """Return which elements (bool [N]) have a value of the feature."""
         if feature.kind is Kind.CATEGORICAL:
             return self.labels[feature.name].codes >= 0
         if feature.kind is Kind.MULTI_HOT:
@@ -127,7 +127,7 @@ class Columns:
         return np.isfinite(self.numbers[feature.name])
 
     def applicable(self, feature: Feature) -> Bools:
-        """Which elements (bool [N]) the feature applies to; one that has a value always does."""
+        """Return which elements (bool [N]) the feature applies to; one that has a value always does."""
         marks = self.inapplicable.get(feature.name)
         return np.ones(self.size, dtype=np.bool_) if marks is None else ~marks
 
@@ -144,7 +144,7 @@ def _views(feature: Feature, views: Mapping[str, View]) -> Iterator[tuple[View, 
 
 
 def _read(feature: Feature, views: Mapping[str, View]) -> Values:
-    """The value of each element from the feature's sources, of the first source that has one."""
+    """Return the value of each element from the feature's sources, of the first source that has one."""
     sources = list(_views(feature, views))
     if feature.kind is Kind.CATEGORICAL:
         return reduce(Labels.otherwise, (view.source.labels(column).take(view.rows) for view, column in sources))
@@ -195,7 +195,7 @@ def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: D
 
 
 def within_domain(feature: Feature, values: Floats) -> Floats:
-    """The values that the feature's transform is defined for, NaN in place of all others."""
+    """Return the values that the feature's transform is defined for, NaN in place of all others."""
     lowest = feature.exclusive_minimum
     inside = np.isfinite(values)
     if lowest is not None:
@@ -205,7 +205,8 @@ def within_domain(feature: Feature, values: Floats) -> Floats:
 
 
 def _inapplicable(numbers: Mapping[str, Floats], labels: Mapping[str, Labels], views: Mapping[str, View]) -> dict[str, Bools]:
-    """Elements without a value that cannot have one: momentum of an optimizer without it, weights of a layer without any."""
+    """Return elements without a value that cannot have one: momentum of an optimizer without it, weights of a layer without
+    any."""
     found: dict[str, Bools] = {}
     if "momentum" in numbers and "optimizer_family" in labels:
         family = labels["optimizer_family"]

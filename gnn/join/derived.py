@@ -1,4 +1,4 @@
-"""Values that are derived from several measurements: `Feature.derive` names a function of this module.
+"""Derive values from several measurements: `Feature.derive` names a function of this module.
 
 Every definition is the one of features.md. Arrays that describe a table's rows have one row more, which stands for "no row"
 (see `gnn.join.rows`).
@@ -35,7 +35,7 @@ def gradient_instability(norm: Floats, variance: Floats, mean: Floats, earlier: 
 
 
 def latency_budget_utilisation(latency_ms: Floats, budget_ms: Floats) -> Floats:
-    """Divide hook_latency_ms by latency_budget_ms, float64 [N]; missing where either is, or where the budget is 0."""
+    """Divide hook_latency_ms by latency_budget_ms, float64 [N]; missing if either is, or where the budget is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = latency_ms / budget_ms
     return np.where(np.isfinite(share), share, np.nan)
@@ -121,12 +121,12 @@ def site_channels(sites: Sites, channels: Floats) -> Floats:
 
 
 def monitoring_scope(monitored: Lists, seed: Ints) -> Floats:
-    """Count the monitored layers of each seed, float64 [N]; missing where no list was sent. `seed` int64 [N] are rows."""
+    """Count the monitored layers of each seed, float64 [N]; missing if no list was sent. `seed` int64 [N] are rows."""
     return np.where(monitored.known, lengths(monitored.ptr), np.nan)[seed]
 
 
 def has_handling_notes(recommendation: Labels, sheet: Ints) -> Floats:
-    """1 where a sheet has a recommendation, 0 where it has none, float64 [N]; missing without a sheet (`sheet` int64 [N])."""
+    """1 where a sheet has a recommendation, 0 if it has none, float64 [N]; missing without a sheet (`sheet` int64 [N])."""
     return np.where(sheet >= 0, (recommendation.codes[sheet] >= 0).astype(np.float64), np.nan)
 
 

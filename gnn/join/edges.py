@@ -1,4 +1,4 @@
-"""The edges of every packet's graph, from real topology only: who is linked with whom, and which rows describe the link.
+"""Find the edges of every packet's graph from real topology: who is linked with whom, and which rows describe the link.
 
 References that name nothing in their packet's graph make no edge; they are kept as `Dangling`.
 """
@@ -35,7 +35,7 @@ class Edges:
 def _edges(
     packets: int, packet: Ints, source: Ints, target: Ints, rows: Mapping[str, Ints], dangling: tuple[Dangling, ...] = ()
 ) -> Edges:
-    """Edges put in order; of several between the same two nodes the first counts."""
+    """Return edges put in order; of several between the same two nodes the first counts."""
     order = np.lexsort((source, target, packet))
     fresh = np.ones(len(order), dtype=np.bool_)
     fresh[1:] = (np.diff(target[order]) != 0) | (np.diff(source[order]) != 0)
@@ -46,7 +46,7 @@ def _edges(
 
 
 def declared(block: Block, short: str, source: str, target: str) -> Edges:
-    """The links of each packet's host between its nodes of types `source` and `target`.
+    """Return the links of each packet's host between its nodes of types `source` and `target`.
 
     `rows["link"]` numbers the link, `rows["attributes"]` the row of the table that describes it.
     """
@@ -72,7 +72,7 @@ def _declared(block: Block, short: str, source: str, target: str) -> Edges:
 
 
 def connects(block: Block) -> Edges:
-    """Urza's connections; where the packet's telemetry names the layers, the connections that it names."""
+    """Return Urza's connections; where the packet's telemetry names the layers, the connections that it names."""
     edges = declared(block, "layer_connects", "layer", "layer")
     rows = block.connections
     owner = block.packets.find(rows)
@@ -139,7 +139,7 @@ def _arrows(source: Labels, target: Labels) -> tuple[str, ...]:
 
 
 def targets(block: Block) -> Edges:
-    """Each of Urza's parameters to its host's blueprint node."""
+    """Link each of Urza's parameters to its host's blueprint node."""
     nodes = block.nodes["parameter"]
     source = np.flatnonzero(nodes.static >= 0)
     packet = nodes.packet[source]
@@ -149,13 +149,13 @@ def targets(block: Block) -> Edges:
 
 
 def broadcast(block: Block, ptr: Ints) -> Edges:
-    """The context node of each packet to each of the nodes that `ptr` (int64 [P + 1]) counts."""
+    """Link the context node of each packet to each of the nodes that `ptr` (int64 [P + 1]) counts."""
     packet = np.arange(block.packets.size).repeat(lengths(ptr))
     return Edges(packet, packet, np.arange(len(packet)), ptr, {})
 
 
 def monitors(block: Block) -> Edges:
-    """Each seed to the layers that Kasmina says it monitors, else to those that Urza's monitors say.
+    """Link each seed to the layers that Kasmina says it monitors, else to those that Urza's monitors say.
 
     `rows["seed"]` is the seed node.
     """
@@ -183,7 +183,7 @@ def _joined(first: Labels, second: Labels) -> Labels:
 
 
 def _urza_monitors(block: Block, silent: np.ndarray) -> tuple[Ints, Labels]:
-    """Seed node and layer name of each of Urza's monitors for seeds that name no layers themselves."""
+    """Return the seed node and layer name of each of Urza's monitors for seeds that name no layers themselves."""
     notes = block.metadata.seed_notes
     seed = np.flatnonzero(silent)
     entry = block.seed_entries[seed]
@@ -192,7 +192,7 @@ def _urza_monitors(block: Block, silent: np.ndarray) -> tuple[Ints, Labels]:
 
 
 def allowed(block: Block, families: Labels) -> Edges:
-    """Each seed whose capabilities are known and admit the parameter's optimizer family, to that parameter.
+    """Link each seed whose capabilities are known and admit the parameter's optimizer family, to that parameter.
 
     `families` [parameter nodes] names the families; case does not matter. `rows["seed"]` is the seed node.
     """

@@ -1,4 +1,4 @@
-"""What a training run's features really read, as digests: an increment rebuilds the runs whose digest has changed.
+"""Digest what a training run's features really read: an increment rebuilds the runs whose digest has changed.
 
 A run reads its own rows, and of other systems' rows those that its packets select: as of some time between its first and its
 last packet. Another host's record, or a sheet issued after the last packet, changes no digest.
@@ -55,7 +55,7 @@ class Reach:
 
 
 def reach_of(joined: Joined) -> dict[str, Reach]:
-    """The reach of every run of a join."""
+    """Return the reach of every run of a join."""
     states, nodes = joined.states, joined.nodes["blueprint"]
     names = nodes.names
     found = {}
@@ -78,7 +78,7 @@ class TimedRows:
         self.placeholders = {name: _placeholders(tables[f"urza.{name}"]) for name in ("layer", "activation")}
 
     def digests(self, reaches: Sequence[Reach]) -> list[str]:
-        """One digest (hex) a reach: of the rows that are the newest of their kind at some time within it."""
+        """Return one digest (hex) a reach: of the rows that are the newest of their kind at some time within it."""
         sums = np.zeros((len(reaches), 2 * len(self._tables)), dtype=np.uint64)
         first = np.array([reach.first_ns for reach in reaches], dtype=np.int64)
         last = np.array([reach.last_ns for reach in reaches], dtype=np.int64)
@@ -123,7 +123,7 @@ class _Timed:
         return owner * (len(self._ranks) + 1) + np.searchsorted(self._ranks, times, side="right")
 
     def sums(self, owners: Sequence[str], first: Ints, last: Ints) -> Words:
-        """Sum of the digests (uint64 [n, 2]) of each owner's rows that are newest at a time within `first`..`last`."""
+        """Return sum of the digests (uint64 [n, 2]) of each owner's rows that are newest at a time within `first`..`last`."""
         code = np.array([self._codes.get(name, -1) for name in owners], dtype=np.int64)
         known = code >= 0
         code = np.where(known, code, 0)
@@ -132,7 +132,7 @@ class _Timed:
         end = np.searchsorted(self._keys, self._key(code, last), side="right")
         newest = np.searchsorted(self._keys, self._key(code, first), side="right") - 1
         begin = self._ptr[code]
-        # all rows of the time that is the newest at `first` count, and where there is none, those from the owner's first on
+        # all rows of the time that is the newest at `first` count, and if there is none, those from the owner's first on
         same = np.searchsorted(self._keys, self._keys[np.maximum(newest, 0)], side="left")
         begin = np.where(newest >= begin, same, begin)
         found = self._sums[np.maximum(end, begin)] - self._sums[begin]
@@ -141,7 +141,7 @@ class _Timed:
 
 
 def _words(table: pa.Table, times: Ints) -> Words:
-    """The first 128 bits of each row's digest; rows without a time compete by arrival, which then counts too."""
+    """Return the first 128 bits of each row's digest; rows without a time compete by arrival, which then counts too."""
     undated = times == _FIRST
     if "arrival" in table.column_names and undated.any():
         arrival = pc.if_else(pa.array(undated), table.column("arrival"), None)

@@ -1,4 +1,4 @@
-"""Contract rows -> raw features: joins every table as of each packet's time."""
+"""Join contract rows as of each packet's time into raw features with masks."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -45,7 +45,7 @@ def _training_states(block: Block) -> TrainingStates:
 
 
 def _relation(relation: Relation, block: Block, nodes: Mapping[str, Group], drawn: Mapping[str, Edges]) -> Group:
-    """A relation of the block. What depends on the host alone is made once per host for packets that come one at a time."""
+    """Return a relation of the block. What depends on the host alone is made once per host, for packets that come singly."""
     if relation.short not in _OF_HOST or block.packets.size != 1:
         return edge_group(relation, block, nodes, drawn)
     key, known = (relation.short, int(block.host_record[0])), block.metadata.known
@@ -56,7 +56,7 @@ def _relation(relation: Relation, block: Block, nodes: Mapping[str, Group], draw
 
 
 def _dangling(block: Block, nodes: Mapping[str, Group], edges: Mapping[str, Group]) -> Iterator[Dangling]:
-    """References of packets, those inside the graphs of their hosts (once a run and host), and unknown blueprints."""
+    """Return dangling references: of packets, in the graphs of their hosts (once a run and host), and unknown blueprints."""
     found = [Dangling(node.family, *block.nodes[node.name].dangling) for node in NODE_TYPES if node.name in block.nodes]
     found += [dangling for group in edges.values() if group.edges is not None for dangling in group.edges.dangling]
     if block.packets.size:
@@ -79,7 +79,7 @@ def _in_hosts(block: Block) -> Iterator[Dangling]:
 
 
 def _unknown_blueprints(block: Block) -> Iterator[Dangling]:
-    """Blueprints that a packet or a seed names and Urza has no record of by then."""
+    """Yield blueprints that a packet or a seed names and Urza has no record of by then."""
     nodes = block.blueprints
     records = block.metadata.catalogue.records
     lost = np.flatnonzero(records.row[records.newest(nodes.code, block.packets.times[nodes.packet])] < 0)
@@ -88,7 +88,7 @@ def _unknown_blueprints(block: Block) -> Iterator[Dangling]:
 
 
 def _unused_placeholders(block: Block, nodes: Mapping[str, Group]) -> Iterator[Dangling]:
-    """Runs without layers or activations, where Urza's catalogue holds guard tensors in place of real ones."""
+    """Return runs without layers or activations, for which Urza's catalogue holds guard tensors in place of real ones."""
     for name, count in block.metadata.placeholders.items():
         if count:
             first = block.packets.run_ptr[:-1]

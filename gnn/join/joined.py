@@ -1,4 +1,4 @@
-"""What a join gives: training states in order, and the raw columns of every node and edge of their graphs.
+"""Hold the result of a join: training states in order, and the raw columns of every node and edge of their graphs.
 
 `gnn.join.join` makes it from contract rows, `gnn.join.tables` from the `features.*` tables; encoding and coverage take either.
 """
@@ -38,7 +38,7 @@ class TrainingStates:
         return len(self.times)
 
     def table(self) -> pa.Table:
-        """One row a state: training_run_id, packet_id, timestamp_ns, blueprint_id (of the host, or NULL)."""
+        """Return one row a state: training_run_id, packet_id, timestamp_ns, blueprint_id (of the host, or NULL)."""
         names = np.asarray([*self.runs, None], dtype=object)[self.run]
         return pa.table(
             {

@@ -1,4 +1,4 @@
-"""The metadata snapshot: everything that is not a run's own, compiled once and never changed afterwards.
+"""Hold the metadata snapshot: everything that does not belong to one training run, compiled once and immutable.
 
 Urza's catalogue, BSDS, kernels and health as arrays that are searched by blueprint and time. Offline it is compiled from the
 tables, online from a cache that is refreshed in the background.
@@ -61,20 +61,20 @@ class Metadata:
         self._conservative, self._modes = conservative_mode(self.health, tables["telemetry.metric"])
 
     def _compile_kernels(self) -> AsOf:
-        """Kernels by blueprint and issue; without a time they are the oldest, among themselves by arrival."""
+        """Return kernels by blueprint and issue; without a time they are the oldest, among themselves by arrival."""
         owner = self.kernels.labels("blueprint_id").translate(self.codes_of)[:-1]
         issued = self.kernels.times("issued_at_ns")
         arrival = np.where(issued == np.iinfo(np.int64).min, self.kernels.times("arrival"), 0)
         return AsOf(owner, issued, arrival, _ranks(self.kernels, "source", _UPDATE_FIRST))
 
     def kernel_rows(self, blueprints: Ints, times: Ints) -> Ints:
-        """Row of `kernels` that is each blueprint's newest at each time; -1 for none."""
+        """Return the row of `kernels` that is each blueprint's newest at each time; -1 for none."""
         return self._kernel.newest(blueprints, times)
 
     def health_rows(self, times: Ints) -> Ints:
-        """Newest row of `health` at each time; -1 for none."""
+        """Return the newest row of `health` at each time; -1 for none."""
         return self._health.newest(np.zeros(len(times), dtype=np.int64), times)
 
     def conservative(self, times: Ints) -> Floats:
-        """The conservative mode at each time (1, 0, NaN where nobody has said): the newest of both who say it."""
+        """Return the conservative mode at each time (1, 0, NaN if nobody has said): the newest of both who say it."""
         return self._modes[self._conservative.newest(np.zeros(len(times), dtype=np.int64), times)]

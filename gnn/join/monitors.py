@@ -1,4 +1,4 @@
-"""What Urza's records say of seeds: which layers each monitors, and at which threshold it should act.
+"""Read from Urza's records which layers each seed monitors, and at which threshold it should act.
 
 A seed stands there under its id, or under its position among the host's seeds in decimal; the id is looked for first.
 """
@@ -41,7 +41,7 @@ class SeedNotes:
         self.thresholds: Floats = np.array([*(thresholds.get(entry, float("nan")) for entry in entries), float("nan")])
 
     def entries(self, records: Ints, seeds: Labels, positions: Ints) -> Ints:
-        """Entry (int64 [n]) of each host's seed, by its id, else by its position in the packet; -1 where there is none."""
+        """Return entry (int64 [n]) of each host's seed, by its id, else by its position in the packet; -1 if there is none."""
         by_id = self._find(records, seeds.translate(self._seeds))
         if not len(self._keys):
             return by_id
@@ -54,16 +54,16 @@ class SeedNotes:
         return find_sorted(self._keys, self._order, wanted)
 
     def counts(self, entries: Ints) -> Ints:
-        """Number of layers of each entry; 0 for -1."""
+        """Return the number of layers of each entry; 0 for -1."""
         return np.asarray(self._counts[entries])
 
     def first(self, entries: Ints) -> Ints:
-        """First place in `layers` of each entry; 0 for -1."""
+        """Return the first place in `layers` of each entry; 0 for -1."""
         return np.asarray(self._first[entries])
 
 
 def _said(table: pa.Table) -> tuple[list[Any], list[Any]]:
-    """The two columns as Python values, None where the record says nothing."""
+    """Return the two columns as Python values, None if the record says nothing."""
     found = []
     for name in ("monitors", "monitor_thresholds"):
         found.append(table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows)

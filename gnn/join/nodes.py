@@ -1,4 +1,4 @@
-"""Which nodes each packet's graph has, and which rows describe them.
+"""Find the nodes of each packet's graph and the rows that describe them.
 
 Layers, activations and parameters are the host's own: those of its Urza graph, else the ones that the packet's telemetry
 names. A node knows its packet, its row of `Elements` and its telemetry row (-1 where it has none).
@@ -21,7 +21,7 @@ TELEMETRY: Final = {name: f"tolaria.{name}_telemetry" for name in ELEMENT_TABLES
 class Dangling:
     """References of one family that name nothing in their packet's graph: packet numbers [n] and what they name.
 
-    `placeholders` > 0: what is named is no reference but that many guard tensors, which stand for missing elements.
+    `placeholders` > 0: what is named is not a reference but that many guard tensors, which stand for missing elements.
     """
 
     family: str
@@ -31,7 +31,7 @@ class Dangling:
 
 
 def merge_dangling(found: Iterable[Dangling]) -> tuple[Dangling, ...]:
-    """One object a family and kind, in order of packet and reference."""
+    """Return one object a family and kind, in order of packet and reference."""
     parts: dict[tuple[str, int], list[tuple[int, str]]] = {}
     for one in found:
         parts.setdefault((one.family, one.placeholders), []).extend(zip(one.packet.tolist(), one.names, strict=True))
@@ -67,7 +67,7 @@ class Nodes:
         self.dangling = (owner[unmatched], tuple(self._labels.words[code] for code in self._labels.codes[unmatched].tolist()))
 
     def _unique(self, rows: Ints, owner: Ints) -> Ints:
-        """Rows ordered by packet and id, the first row of each."""
+        """Return rows ordered by packet and id, the first row of each."""
         if not len(rows):
             return rows
         order = rows[np.lexsort((rows, self._labels.ranks()[rows], owner[rows]))]
@@ -103,7 +103,7 @@ class Nodes:
         return np.where(row >= 0, self.ptr[packet] + row - self.elements.first(host), -1)
 
     def locate(self, packet: Ints, labels: Labels) -> Ints:
-        """Node (int64 [n]) of that id in each packet's graph, -1 where the graph has none; packet -1 has none."""
+        """Return the node (int64 [n]) of that id in each packet's graph, -1 where the graph has none; packet -1 has none."""
         node = np.where(packet >= 0, self._declared(packet, labels.translate(self.elements.codes_of)), -1)
         if not len(self._keys):
             return node

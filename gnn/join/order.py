@@ -1,4 +1,4 @@
-"""The topological order of the layers of a graph: producers before consumers, by index if the connections leave it open."""
+"""Sort the layers of a graph topologically: producers before consumers, then by index."""
 
 import heapq
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from gnn.join.rows import Ints
 
 
 def topological_positions(ptr: Ints, source: Ints, target: Ints, edge_ptr: Ints) -> Ints:
-    """Number the nodes of each of G graphs in topological order: int64 [N], from 0 in each graph.
+    """Assign to the nodes of each of G graphs their topological position: int64 [N], from 0 in each graph.
 
     `ptr` int64 [G + 1] bounds the nodes of each graph and `edge_ptr` int64 [G + 1] its edges; `source` and `target` int64 [E]
     are node numbers that run through all graphs. Of the nodes whose predecessors are all placed, the one with the lowest

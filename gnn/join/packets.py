@@ -1,4 +1,4 @@
-"""Training states: the rows of `tolaria.system_state` in order, their step metrics, and which telemetry row is whose."""
+"""Read training states: rows of `tolaria.system_state` in order, their step metrics, and their telemetry rows."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -15,7 +15,7 @@ STATE: Final = "tolaria.system_state"
 
 
 class PacketRows(Rows):
-    """Columns of packets; what is no column is a step metric of that name (contracts.md section 7).
+    """Columns of packets; what is not a column is a step metric of that name (contracts.md section 7).
 
     `loss` is the metric, else training_loss, else validation_loss; `gpu_utilisation` and `cpu_utilisation` (percent) are
     the hardware context's where it speaks of such a device, else the metrics.
@@ -30,7 +30,7 @@ class PacketRows(Rows):
         return self.metric(name)
 
     def metric(self, name: str) -> Floats:
-        """float64 [size + 1] of one entry of `training_metrics`, NaN where the map lacks it."""
+        """float64 [size + 1] of one entry of `training_metrics`, NaN if the map lacks it."""
         rows, names, values = self._metrics
         found = np.full(self.size + 1, np.nan)
         code = names.words.index(name) if name in names.words else None
@@ -121,13 +121,13 @@ class Packets:
         return labels.translate(self._codes_of)
 
     def find(self, rows: Rows) -> Ints:
-        """Packet number (int64 [n]) of each telemetry row, -1 where its packet is not here."""
+        """Return the packet number (int64 [n]) of each telemetry row, -1 where its packet is not here."""
         if not rows.size or not self.size:
             return np.full(rows.size, -1, dtype=np.int64)
         run = self.run_codes(rows.labels("training_run_id"))[:-1]
         packet = rows.labels("packet_id").translate(self._packet_codes)[:-1]
         if self.size == 1:
-            # nothing to search for: with one packet both codes are 0 where they are its own
+            # nothing to search for: with one packet both codes are 0 if they are its own
             return np.where((run == 0) & (packet == 0) & (rows.times("timestamp_ns") == self.times[0]), 0, -1)
         group = np.where((run >= 0) & (packet >= 0), run * self._span + packet, -1)
         return self._index.exact(group, rows.times("timestamp_ns"))

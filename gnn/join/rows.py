@@ -1,4 +1,4 @@
-"""Columns of Arrow tables as NumPy arrays with one more row at the end that stands for "no row".
+"""Read columns of Arrow tables as NumPy arrays with one more row at the end, which stands for "no row".
 
 A join that finds nothing gives row -1, and NumPy's index -1 picks that last row: NaN, code -1, an all-zero multi-hot. So
 one packet and a million are read by the same few array operations, without a data frame and without a branch.
@@ -25,7 +25,7 @@ class Vocabulary(Protocol):
     """What a registry does here: 0 for a missing key, capacity-1 for an unknown one."""
 
     def encode(self, keys: Sequence[str | None]) -> Ints:
-        """Ids (int64 [n]) of n keys."""
+        """Return ids (int64 [n]) of n keys."""
         ...
 
 
@@ -33,7 +33,7 @@ _FEW: Final = 64
 
 
 def ids_of(registry: Vocabulary, words: tuple[str, ...]) -> Ints:
-    """Registry ids (int64 [words + 1]) of words, and 0 for none."""
+    """Return registry ids (int64 [words + 1]) of words, and 0 for none."""
     ids = np.zeros(len(words) + 1, dtype=np.int64)
     if words:
         ids[:-1] = registry.encode(words)
@@ -48,7 +48,7 @@ class Labels:
     words: tuple[str, ...]
 
     def take(self, rows: Ints) -> "Labels":
-        """The labels of those rows."""
+        """Return the labels of those rows."""
         return Labels(self.codes[rows], self.words)
 
     def ranks(self) -> Ints:
@@ -57,24 +57,24 @@ class Labels:
         return self.translate(place)
 
     def otherwise(self, other: "Labels") -> "Labels":
-        """These labels, and those of `other` where one is missing here."""
+        """Return these labels, filled from `other` where one is missing here."""
         moved = np.where(other.codes >= 0, other.codes + len(self.words), -1)
         return Labels(np.where(self.codes >= 0, self.codes, moved), self.words + other.words)
 
     def only(self, keep: Bools) -> "Labels":
-        """The labels where `keep`, missing elsewhere."""
+        """Return the labels where `keep`, missing elsewhere."""
         return Labels(np.where(keep, self.codes, -1), self.words)
 
     def ids(self, registry: Vocabulary) -> Ints:
-        """Registry ids: 0 where missing."""
+        """Return registry ids: 0 if missing."""
         return ids_of(registry, self.words)[self.codes]
 
     def translate(self, codes_of: Mapping[str, int]) -> Ints:
-        """Codes (int64 [n]) of another vocabulary: -1 where missing here or there."""
+        """Return codes (int64 [n]) of another vocabulary: -1 where missing here or there."""
         return np.array([*(codes_of.get(word, -1) for word in self.words), -1], dtype=np.int64)[self.codes]
 
     def arrow(self) -> pa.Array:
-        """The strings, NULL where missing."""
+        """Return the strings, NULL if missing."""
         return pa.array(np.asarray([*self.words, None], dtype=object)[self.codes], pa.string())
 
 
@@ -108,7 +108,7 @@ def offsets(counts: Ints) -> Ints:
 
 
 def lengths(ptr: Ints) -> Ints:
-    """Length of each segment of offsets: int64 [n] of [n + 1]."""
+    """Return the length of each segment of offsets: int64 [n] of [n + 1]."""
     return ptr[1:] - ptr[:-1]
 
 
@@ -140,7 +140,7 @@ def _few_codes(strings: pa.Array) -> Labels:
 
 
 def _flat(lists: pa.ListArray, ends: NDArray[np.int32]) -> pa.Array:
-    """The items of all lists that are not NULL."""
+    """Return the items of all lists that are not NULL."""
     if lists.null_count:
         return lists.flatten()
     return lists.values.slice(int(ends[0]), int(ends[-1] - ends[0]))
@@ -152,7 +152,7 @@ def _floats_of(schema: pa.Schema) -> list[str]:
 
 @cache
 def float_columns(contract: str) -> list[str]:
-    """Names of a contract table's float32 columns."""
+    """Return names of a contract table's float32 columns."""
     return _floats_of(TABLES[contract].arrow_schema)
 
 
@@ -175,7 +175,7 @@ class Rows:
         self._hots: dict[tuple[str, int], Singles] = {}
 
     def array(self, name: str) -> pa.Array | None:
-        """The column as one Arrow array; None where the table lacks it or it has no type."""
+        """Return the column as one Arrow array; None if the table lacks it or it has no type."""
         place = self._schema.get_field_index(name)
         if place < 0:
             return None
@@ -187,7 +187,7 @@ class Rows:
         return None if pa.types.is_null(array.type) else array
 
     def numbers(self, name: str) -> Floats:
-        """float64 [size + 1] of a number or boolean column, NaN where missing."""
+        """float64 [size + 1] of a number or boolean column, NaN if missing."""
         found = self._numbers.get(name)
         if found is None:
             found = self._numbers[name] = self._read_numbers(name)
@@ -244,7 +244,7 @@ class Rows:
         return values
 
     def _read_singles(self) -> dict[str, Floats]:
-        """All float32 columns at once, which costs little more than one."""
+        """Return all float32 columns at once, which costs little more than one."""
         names = float_columns(self._contract) if self._contract else _floats_of(self._schema)
         if not names or not self.size:
             return {}

@@ -1,4 +1,4 @@
-"""EWMA states after each training run's packets: the table `norms.ewma`."""
+"""Compute the table `norms.ewma`: the EWMA states after each training run's packets."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Safety sheets (`urabrask.bsds`) by blueprint, as of a time."""
+"""Look up safety sheets (`urabrask.bsds`) by blueprint, as of a time."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""Where the seeds of a graph sit: among its layers, and among each other."""
+"""Find where the seeds of a graph sit: among its layers, and among each other."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,7 +50,7 @@ class Sites:
         return self._exceeding(-self.depth)
 
     def _exceeding(self, depth: Floats) -> Floats:
-        """How many seeds of its graph each exceeds in `depth`."""
+        """Return how many seeds of its graph each exceeds in `depth`."""
         found = np.full(len(depth), np.nan)
         order = np.lexsort((depth, self.packet))
         order = order[np.isfinite(depth[order])]

@@ -1,4 +1,4 @@
-"""Contract tables by name, as features are made from them: every declared column there, typed, also where rows are none."""
+"""Give contract tables by name with every declared column, typed, even if a table has no rows."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -18,7 +18,7 @@ _UNDATED: Final = np.iinfo(np.int64).min
 def conform(name: str, table: pa.Table) -> pa.Table:
     """`table` with exactly the contract's columns and types: absent ones NULL, others cast.
 
-    Raises FeatureError where a column can't be what the contract says.
+    Raises FeatureError if a column can't be what the contract says.
     """
     schema = TABLES[name].arrow_schema
     if table.schema.equals(schema):
@@ -39,7 +39,8 @@ def conform(name: str, table: pa.Table) -> pa.Table:
 
 
 def elements_of_records(rows: pa.Table, blueprints: pa.Table) -> pa.Table:
-    """Rows of a `urza.*` element table that belong to a record in `urza.blueprint`: of its blueprint and `exported_at_ns`.
+    """Return rows of a `urza.*` element table that belong to a record in `urza.blueprint`: of its blueprint and
+    `exported_at_ns`.
 
     Records without that time compete by arrival, so what a later one left out is still there, with another arrival.
     Elements of a blueprint without any record are all kept.
@@ -61,7 +62,7 @@ def elements_of_records(rows: pa.Table, blueprints: pa.Table) -> pa.Table:
 
 
 def newest_records(rows: pa.Table, blueprints: pa.Table) -> pa.Table:
-    """Rows of a `urza.*` table, `urza.blueprint` itself included, that belong to the newest record of their blueprint."""
+    """Return rows of a `urza.*` table, `urza.blueprint` included, that belong to the newest record of their blueprint."""
     ids = pc.unique(blueprints.column("blueprint_id"))
     owner, record_owner = (_codes(table, ids) for table in (rows, blueprints))
     newest = np.full(len(ids) + 1, _UNDATED)

@@ -1,4 +1,4 @@
-"""What the builder must remember of a run between two packets: EWMA states, losses, and the seed states that still count.
+"""Keep what the builder must remember of a training run between two packets: EWMA states, losses, seed states.
 
 Everything is plain data, can be saved as bytes and restored, and is never changed in place.
 """
@@ -42,7 +42,7 @@ States = Mapping[str, RunState]
 
 
 def save_states(states: States) -> bytes:
-    """The states as JSON (Arrow IPC streams inside, base64); read back by `restore_states`, bit for bit."""
+    """Return the states as JSON (Arrow IPC streams inside, base64); read back by `restore_states`, bit for bit."""
     runs = {
         run: {
             "ewma": {m: [s.mean.hex(), s.var.hex(), s.count] for m, s in state.ewma.items()},
@@ -55,7 +55,7 @@ def save_states(states: States) -> bytes:
 
 
 def restore_states(saved: bytes) -> dict[str, RunState]:
-    """States from `save_states`; FeatureError where the bytes are damaged or of another format."""
+    """Return states from `save_states`; FeatureError if the bytes are damaged or of another format."""
     try:
         whole = json.loads(saved)
         if whole["format"] != _FORMAT:

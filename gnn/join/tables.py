@@ -1,6 +1,6 @@
-"""The `features.*` tables: written from a join, and read back as one.
+"""Write the `features.*` tables from a join, and read them back as one.
 
-One row an element and packet, in order of packet and `ordinal`: each feature's raw value (NULL where missing) and its mask (1
+One row an element and packet, in order of packet and `ordinal`: each feature's raw value (NULL if missing) and its mask (1
 measured, 0 missing, NULL not applicable). `features.dangling` holds the references that name nothing.
 """
 
@@ -59,12 +59,12 @@ def _names(joined: Joined, node_type: str) -> pa.Array:
 
 
 def _within(numbers: Ints, ptr: Ints, packet: Ints) -> pa.Array:
-    """Numbers that run through all packets, counted from the first of each packet's own."""
+    """Return numbers that run through all packets, counted from the first of each packet's own."""
     return pa.array((numbers - ptr[packet]).astype(np.int32))
 
 
 def _state_columns(joined: Joined) -> dict[str, pa.Array]:
-    """What `features.context` has beside its features: host, order among equal times, EWMA states before the packet."""
+    """Return what `features.context` has beside its features: host, order among equal times, EWMA states before the packet."""
     states = joined.states
     everyone = np.arange(states.size)
     fresh = np.ones(states.size, dtype=np.bool_)
@@ -103,13 +103,13 @@ def _dangling_table(joined: Joined, packets: pa.Table) -> pa.Table:
 
 
 def value_columns(group: NodeType | Relation) -> list[str]:
-    """Columns of a group's feature table that `join_of` reads: all but masks and the ids of an edge's ends."""
+    """Return columns of a group's feature table that `join_of` reads: all but masks and the ids of an edge's ends."""
     left_out = {"source_id", "target_id"} | {f"{feature.name}__mask" for feature in group.features}
     return [name for name in feature_schema(group).names if name not in left_out]
 
 
 def join_of(tables: Mapping[str, pa.Table]) -> Joined:
-    """The join that feature tables were written from; of their columns it needs `value_columns` only.
+    """Return the join that feature tables were written from; of their columns it needs `value_columns` only.
 
     Tables hold all rows of any number of training runs, in any order; `features.dangling` may be absent. Raises FeatureError
     if an element's packet is not in `features.context`.
@@ -126,7 +126,7 @@ _PACKET: Final = [name for name, _ in PACKET]
 
 
 def _changes(rows: Rows) -> Ints:
-    """First row (int64 [s]) of each stretch of rows of one packet."""
+    """Return the first row (int64 [s]) of each stretch of rows of one packet."""
     times = rows.times("timestamp_ns")
     fresh = np.ones(rows.size, dtype=np.bool_)
     fresh[1:] = times[1:] != times[:-1]
@@ -160,7 +160,7 @@ class PacketIndex:
         self._index = AsOf(run * self._span + ids.codes[:-1], times)
 
     def traces(self) -> dict[str, EwmaTrace]:
-        """The EWMA state of each metric before each packet."""
+        """Return the EWMA state of each metric before each packet."""
         return {
             metric: EwmaTrace(
                 self._rows.numbers(f"{metric}__mean")[:-1],
@@ -172,7 +172,7 @@ class PacketIndex:
         }
 
     def locate(self, rows: Rows) -> Ints:
-        """Packet number (int64 [n]) of each row; FeatureError names the first row whose packet is not there."""
+        """Return the packet number (int64 [n]) of each row; FeatureError names the first row whose packet is not there."""
         # rows of one packet mostly stand together: one question a stretch of them
         first = _changes(rows)
         heads = rows if len(first) == rows.size else Rows(rows.table.select(_PACKET).take(pa.array(first)))
@@ -188,7 +188,7 @@ class PacketIndex:
         return found.repeat(np.diff(first, append=rows.size))
 
     def placed(self, table: pa.Table) -> tuple[Rows, Ints]:
-        """The rows in order of packet and `ordinal`, and the packet number (int64 [n]) of each."""
+        """Return the rows in order of packet and `ordinal`, and the packet number (int64 [n]) of each."""
         rows = Rows(table)
         packet, ordinal = self.locate(rows), rows.times("ordinal")
         place = packet * (int(ordinal.max(initial=0)) + 1) + ordinal
@@ -198,7 +198,7 @@ class PacketIndex:
         return rows, packet
 
     def dangling(self, table: pa.Table) -> tuple[Dangling, ...]:
-        """The references of `features.dangling`, one object a family and kind."""
+        """Return the references of `features.dangling`, one object a family and kind."""
         rows = Rows(table)
         packet, names = self.locate(rows), table.column("reference").to_pylist()
         families, counts = table.column("family").to_pylist(), rows.times("placeholders").tolist()

@@ -35,7 +35,7 @@ class Rows:
     data_set: NDArray[np.str_]
 
     def take(self, rows: Ints) -> "Rows":
-        """Those rows, in that order."""
+        """Return those rows, in that order."""
         kept = {name: values[rows] for name, values in vars(self).items() if name != "labels"}
         return Rows(labels=self.labels.take(rows), **kept)
 
@@ -44,7 +44,7 @@ Baseline = Callable[[Rows], Predictions]
 
 
 def fit_baselines(train: Rows, config: TrainingConfig) -> dict[str, Baseline]:
-    """Every baseline that the configuration asks for, by name, fitted on training hosts."""
+    """Return every baseline that the configuration asks for, by name, fitted on training hosts."""
     labels = replace(train.labels, uplift=np.clip(train.labels.uplift, -REWARD_CLIP, REWARD_CLIP))
     rows, tau = replace(train, labels=labels), config.tau
     priors, scale = kernel_priors(labels), SiteScale(train.sites)
@@ -71,7 +71,7 @@ def _of(value: Floats, tau: float) -> Predictions:
 
 
 def constant(priors: KernelPriors, kernel: Ints, tau: float) -> Predictions:
-    """Each kernel's shrunken mean over the training hosts, whatever the state."""
+    """Return each kernel's shrunken mean over the training hosts, whatever the state."""
     value = priors.uplift[kernel]
     return Predictions(value, value / tau, np.full(len(value), priors.spread), np.log(priors.risk[kernel]))
 

@@ -18,7 +18,7 @@ Combine = Callable[[Floats], Floats]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval; NaN where it could not be computed."""
+    """A figure with its 95 % interval; NaN if it could not be computed."""
 
     mean: float
     low: float
@@ -33,7 +33,7 @@ class Estimate:
     draws: Floats
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        """The paired difference of two figures of one bootstrap."""
+        """Return the paired difference of two figures of one bootstrap."""
         return Estimate(self.mean - other.mean, self.draws - other.draws)
 
     @cached_property
@@ -59,7 +59,7 @@ class HostBootstrap:
         self._counts = generator.multinomial(size, np.full(size, 1.0 / size), size=draws) if size else np.zeros((0, 0))
 
     def places(self, hosts: NDArray[np.str_]) -> Ints:
-        """Number of each row's host."""
+        """Return the number of each row's host."""
         return np.searchsorted(self._names, hosts)
 
     def of_sums(self, columns: Floats, hosts: Ints, combine: Combine) -> Estimate:
@@ -77,12 +77,12 @@ class HostBootstrap:
         return self.of_sums(np.stack([numerator, denominator], 1), hosts, ratio)
 
     def weights(self, hosts: Ints, at_once: int) -> Iterator[Floats]:
-        """How often each resample holds each row, [draws, P], some resamples at a time."""
+        """Yield how often each resample holds each row, [draws, P], some resamples at a time."""
         for start in range(0, len(self._counts), at_once):
             yield self._counts[start : start + at_once, hosts].astype(np.float64)
 
 
 def ratio(sums: Floats) -> Floats:
-    """First sum over the second, NaN where the second is zero."""
+    """Return the first sum over the second, NaN if the second is zero."""
     found: Floats = sums[..., 0] / np.where(sums[..., 1] == 0, np.nan, sums[..., 1])
     return found

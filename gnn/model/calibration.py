@@ -52,7 +52,7 @@ class Answers:
 
     @classmethod
     def join(cls, parts: Sequence["Answers"], order: Ints) -> "Answers":
-        """The pairs of several answers of one model, one after the other, then in that order."""
+        """Return the pairs of several answers of one model, one after the other, then in that order."""
         columns: dict[str, Any] = {}
         for name in cls.__dataclass_fields__:
             values = [getattr(part, name) for part in parts]
@@ -111,7 +111,7 @@ def cross_calibrated(predictions: Predictions, labels: Labels, fold: Ints, level
 
 
 def fit_temperature(logits: Floats, classes: Ints) -> float:
-    """The temperature in 1/8..8 that maximizes the likelihood of `classes` [P] under softmax(logits / T) [P, C]."""
+    """Return the temperature in 1/8..8 that maximizes the likelihood of `classes` [P] under softmax(logits / T) [P, C]."""
     rows = np.arange(len(classes))
 
     def loss(log_t: float) -> float:
@@ -122,6 +122,7 @@ def fit_temperature(logits: Floats, classes: Ints) -> float:
 
 
 def conformal_quantile(scores: Floats, level: float) -> float:
-    """The ceil((n + 1) level)-th smallest of n scores (the largest where that is beyond n): split conformal prediction."""
+    """Return the ceil((n + 1) level)-th smallest of n scores (the largest where that is beyond n): split conformal
+    prediction."""
     rank = min(len(scores), int(np.ceil((len(scores) + 1) * level)))
     return float(np.sort(scores)[rank - 1])

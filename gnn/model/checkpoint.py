@@ -27,7 +27,7 @@ class Checkpoints:
     _written: float = field(default_factory=time.monotonic)
 
     def load(self) -> State | None:
-        """The last checkpoint of this very training, or None (another training's is ignored, a damaged one too)."""
+        """Return the last checkpoint of this very training, or None (another training's is ignored, a damaged one too)."""
         if self.path is None or not self.path.exists():
             return None
         try:

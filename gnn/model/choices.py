@@ -82,7 +82,7 @@ def choices(score: Floats, reward: Floats, state: Ints, grafts: Bools | None = N
 
 
 def gap_closed(found: Choices) -> float:
-    """(chosen - random) / (best - random), each summed over states; NaN where no state leaves a choice."""
+    """(chosen - random) / (best - random), each summed over states; NaN if no state leaves a choice."""
     room = float(found.room.sum())
     return float(found.gain.sum()) / room if room > 0 else float("nan")
 
@@ -90,7 +90,7 @@ def gap_closed(found: Choices) -> float:
 def replicate_ceiling(u: tuple[Floats, Floats], test: tuple[Floats, Floats], state: Ints) -> float:
     """Gap closed by choosing with one replicate's u [P] and judging by the other's reward on test data, both ways.
 
-    Pairs without both replicates are left out. NaN where no state has two pairs with both.
+    Pairs without both replicates are left out. NaN if no state has two pairs with both.
     """
     both = np.isfinite(u[0]) & np.isfinite(u[1]) & np.isfinite(test[0]) & np.isfinite(test[1])
     gain = room = 0.0
@@ -102,7 +102,7 @@ def replicate_ceiling(u: tuple[Floats, Floats], test: tuple[Floats, Floats], sta
 
 
 def rank_correlations(score: Floats, reward: Floats, state: Ints) -> tuple[Ints, Floats]:
-    """First row and rank correlation of each state with three measured pairs or more whose rewards differ.
+    """Return the first row and rank correlation of each state with three measured pairs or more whose rewards differ.
 
     A constant score correlates by 0.
     """

@@ -37,7 +37,7 @@ class DecisionRule:
 
 
 def utility(value: Numbers, logit: Numbers, harm: Numbers, rule: DecisionRule) -> Numbers:
-    """Utility in nats of pairs with expected uplift `value`, joint `logit` and probability `harm` of high or critical risk."""
+    """Return the utility in nats of pairs with expected uplift `value`, joint `logit` and probability `harm` of high risk."""
     share = rule.policy_share
     found: Numbers = (1.0 - share) * value + share * rule.logit_scale * logit - rule.harm_weight * harm
     return found
@@ -79,13 +79,13 @@ class Measured:
     state: Ints
 
     def random_harm(self) -> float:
-        """Share of states that a random measured pair harms; 0 without pairs."""
+        """Return the share of states that a random measured pair harms; 0 without pairs."""
         sizes = np.unique(self.state, return_counts=True, return_inverse=True)[1:]
         return float(np.average(self.harmful, weights=1.0 / sizes[1][sizes[0]])) if len(self.state) else 0.0
 
 
 def consequence(measured: Measured, rule: DecisionRule) -> Consequence:
-    """What `rule` does on those pairs; a no-op has reward 0 and no harm. NaN without pairs."""
+    """Return what `rule` does on those pairs; a no-op has reward 0 and no harm. NaN without pairs."""
     if not len(measured.state):
         return Consequence(rule, float("nan"), float("nan"), float("nan"))
     _, chosen = decide(utility(measured.value, measured.logit, measured.harm, rule), measured.state, rule)
@@ -96,12 +96,12 @@ def consequence(measured: Measured, rule: DecisionRule) -> Consequence:
 
 
 def trade_off(measured: Measured, rule: DecisionRule, weights: Sequence[float] = HARM_WEIGHTS) -> list[Consequence]:
-    """What each weight of harm does, the rest of the rule as given."""
+    """Return what each weight of harm does, the rest of the rule as given."""
     return [consequence(measured, replace(rule, harm_weight=weight)) for weight in weights]
 
 
 def tune(measured: Measured, rule: DecisionRule, weights: Sequence[float] = HARM_WEIGHTS) -> DecisionRule:
-    """The weight of harm with the highest reward among those that harm no more than a random choice.
+    """Return the weight of harm with the highest reward among those that harm no more than a random choice.
 
     If none does, the one with the least harm; of equals the smaller weight. Without pairs the rule as it is.
     """

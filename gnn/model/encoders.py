@@ -24,7 +24,7 @@ def embedding_width(feature: Feature, config: ModelConfig) -> int:
 
 
 class InputScale(nn.Module):
-    """Value channels -> comparable ones: sign(x) log1p(|x|), standardized by `center` and `scale`, clipped, 0 where missing.
+    """Value channels -> comparable ones: sign(x) log1p(|x|), standardized by `center` and `scale`, clipped, 0 if missing.
 
     Channels arrive in their declared transforms, whose spreads differ by three orders of magnitude (a layer's
     samples_per_s against its run's EWMA prior): unscaled, one channel would drown the others in the encoder's LayerNorm.
@@ -43,7 +43,7 @@ class InputScale(nn.Module):
         self.register_buffer("center", torch.zeros(group.value_width))
         self.register_buffer("scale", torch.ones(group.value_width))
         self.own_masks = group.width == 2 * group.value_width  # each value channel has its own mask
-        # which mask channel belongs to each value channel; on the CPU even where the rest is built without storage
+        # which mask channel belongs to each value channel; on the CPU even if the rest is built without storage
         places = torch.tensor([place for place, _ in channels], dtype=torch.int64, device="cpu")
         self.register_buffer("source", places, persistent=False)
 
@@ -108,6 +108,6 @@ class NodeEncoder(nn.Module):
         self.norm = nn.LayerNorm(self.out)
 
     def forward(self, values: Tensor, ids: Tensor) -> Tensor:
-        """Node states [N, out]."""
+        """Return the node states [N, out]."""
         state: Tensor = self.norm(torch.relu(self.linear(self.embedding(values, ids))))
         return state

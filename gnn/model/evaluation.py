@@ -60,7 +60,7 @@ class Outcomes:
 
 
 def outcomes_of(examples: pa.Table, labels: Labels) -> Outcomes:
-    """The scoring columns of those labels."""
+    """Return the scoring columns of those labels."""
     rows = examples.take(labels.example)
 
     def text(name: str) -> NDArray[np.str_]:
@@ -85,7 +85,7 @@ def reward_of(examples: pa.Table, rows: pa.Table) -> Floats:
 
 
 def rewarded_by_test(examples: pa.Table) -> bool:
-    """Whether any example was measured on test data, so that rewards are on test data."""
+    """Return whether any example was measured on test data, so that rewards are on test data."""
     return bool(examples["u_test"].null_count < examples.num_rows)
 
 

@@ -20,7 +20,7 @@ NONE, LOW, MEDIUM, HIGH, CRITICAL = range(len(RISK_CLASSES))
 
 
 def uplift(base_loss: Floats, control_delta: Floats, treated_delta: Floats) -> Floats:
-    """u = ln((base + control) / (base + treated)), in nats of validation loss; NaN where a term is missing or not positive."""
+    """u = ln((base + control) / (base + treated)), in nats of validation loss; NaN if a term is missing or not positive."""
     control, treated = base_loss + control_delta, base_loss + treated_delta
     sound = (control > 0) & (treated > 0) & np.isfinite(control) & np.isfinite(treated)
     u = np.full(base_loss.shape, np.nan)
@@ -126,7 +126,7 @@ def _with_state(reports: pl.DataFrame, table: pa.Table) -> pl.DataFrame:
 
 
 def _fault() -> pl.Expr:
-    """Why a report gives no label, or NULL."""
+    """Return why a report gives no label, or NULL."""
     no_label = pl.col("risk") < 0
     return (
         pl.when(no_label & (pl.col("base_loss").is_null() | pl.col("control_delta").is_null()))
@@ -148,7 +148,7 @@ def _aggregate(reports: pl.DataFrame, config: TrainingConfig) -> pl.DataFrame:
     """Replicates to one row a key: mean uplift, its standard error, the worst replicate's risk class.
 
     Replicates with any blending method count alike; `blending_method` is the most frequent one, of equals the first by name.
-    First and second replicate are of that method, since another method in the same batches is no replicate.
+    First and second replicate are of that method, since another method in the same batches is not a replicate.
     """
     ordered = reports.with_columns(pl.col("horizon_steps").cast(pl.Int64).alias("horizon"))
     ordered = ordered.sort(*KEYS, "blending_method", "replicate", "report_id", nulls_last=True)
@@ -183,7 +183,7 @@ def _aggregate(reports: pl.DataFrame, config: TrainingConfig) -> pl.DataFrame:
 
 
 def _by_method(reports: pl.DataFrame) -> pl.DataFrame:
-    """Mean uplift of each key by blending method: column `by_method`, empty where no method is named."""
+    """Return the mean uplift of each key by blending method: column `by_method`, empty if no method is named."""
     named = reports.filter(pl.col("blending_method").is_not_null() & pl.col("u").is_not_null())
     means = named.group_by(*KEYS, "blending_method", maintain_order=True).agg(pl.col("u").mean())
     pairs = pl.struct(pl.col("blending_method").alias("method"), "u").alias("by_method")

@@ -86,7 +86,8 @@ def train(
 
 
 def _fit_all(fits: Fits, priors: CataloguePriors, processes: int) -> tuple[Fitted, _Said, dict[str, str]]:
-    """The published network, what every model says (nothing if there is too little to judge), and why others are absent."""
+    """Return the published network, what every model says (nothing if there is too little to judge), and why others are
+    absent."""
     problem, config = fits.problem, fits.config
     folds, last = fold_rounds(problem, config.model, priors), published_round(problem, config.model, priors)
     said = _Said()
@@ -110,7 +111,7 @@ def _fit_all(fits: Fits, priors: CataloguePriors, processes: int) -> tuple[Fitte
 
 
 def _silent_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePriors) -> list[Round]:
-    """The rounds of the ablation without messages, the published one last; none if it is not asked for."""
+    """Return the rounds of the ablation without messages, the published one last; none if it is not asked for."""
     if not config.no_messages:
         return []
     model = config.model.model_copy(update={"messages": False})
@@ -118,7 +119,7 @@ def _silent_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePr
 
 
 def _curve_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePriors) -> dict[float, list[Round]]:
-    """The rounds of the learning curve by share of the training hosts."""
+    """Return the rounds of the learning curve by share of the training hosts."""
     return {
         share: fold_rounds(problem, config.model, priors, what=f".share_{share}", share=share)
         for share in config.learning_curve
@@ -126,7 +127,7 @@ def _curve_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePri
 
 
 def _of_folds(fits: Fits, rounds: Sequence[Round]) -> list[Predictions]:
-    """What each fold's network says of its fold."""
+    """Return what each fold's network says of its fold."""
     problem = fits.problem
     found = []
     for one in rounds:
@@ -136,7 +137,7 @@ def _of_folds(fits: Fits, rounds: Sequence[Round]) -> list[Predictions]:
 
 
 def _elsewhere(fits: Fits, one: Round, fitted: Fitted) -> dict[str, Predictions]:
-    """What the published network says of the parts that it never saw."""
+    """Return what the published network says of the parts that it never saw."""
     problem, size = fits.problem, fits.config.batch_graphs
     parts = {name: problem.labels.take(rows) for name, rows in problem.parts.items() if name != "out_of_fold"}
     return {name: predict(fitted.network, one.scaled(problem), labels, size) for name, labels in parts.items()}
@@ -159,7 +160,7 @@ def _baselines(problem: Problem, config: TrainingConfig, rounds: Sequence[Round]
 
 
 def _rows(problem: Problem, one: Round, config: TrainingConfig) -> Rows:
-    """All labels with the site vectors as one round scales them."""
+    """Return all labels with the site vectors as one round scales them."""
     sites = flat_features(one.scaled(problem), problem.labels, config.batch_graphs)
     table = problem.examples.select(["architecture", "data_set"]).take(problem.labels.example)
     text = {name: np.array(pc.fill_null(table[name], "unknown").to_pylist(), dtype=str) for name in table.column_names}
@@ -167,7 +168,8 @@ def _rows(problem: Problem, one: Round, config: TrainingConfig) -> Rows:
 
 
 def _calibrate(problem: Problem, config: TrainingConfig, said: _Said) -> tuple[Calibration, dict[str, Part]]:
-    """The published calibration, fitted out of fold on hosts that the published weights saw; and what each part is told."""
+    """Return the published calibration, fitted out of fold on hosts that the published weights saw; and what each part is
+    told."""
     if not said.by_part:
         return calibrate(Predictions(np.zeros(0), np.zeros(0)), problem.labels.take(NOTHING), config.interval), {}
     rows = problem.parts["out_of_fold"]
@@ -189,7 +191,7 @@ def _has_labels(problem: Problem, one: Round) -> bool:
 
 
 def head_status(problem: Problem, unusable: Mapping[str, int]) -> dict[str, HeadStatus]:
-    """Which heads have labels on training hosts. One kernel alone in a state is no label of the policy."""
+    """Return which heads have labels on training hosts. One kernel alone in a state is no label of the policy."""
     labels = problem.labels.take(problem.published)
     known = np.isfinite(labels.uplift)
     _, counts = np.unique(labels.graph[known], return_counts=True)
@@ -207,7 +209,7 @@ def head_status(problem: Problem, unusable: Mapping[str, int]) -> dict[str, Head
 
 
 def _other_horizons(problem: Problem) -> list[str]:
-    """What was measured at other horizons, if nothing was at the one that is asked for."""
+    """Return what was measured at other horizons, if nothing was at the one that is asked for."""
     counts = {row["values"]: row["counts"] for row in pc.value_counts(problem.examples["horizon"].combine_chunks()).to_pylist()}
     if problem.horizon in counts or not counts:
         return []
@@ -218,7 +220,7 @@ def _other_horizons(problem: Problem) -> list[str]:
 
 
 def site_kernels(store: GraphStore, labels: Labels) -> dict[int, tuple[str, ...]]:
-    """Kernels measured on training hosts by the layer_type id of the first layer that their seed monitors."""
+    """Return kernels measured on training hosts by the layer_type id of the first layer that their seed monitors."""
     column = [feature.name for feature in LAYER.categorical].index("layer_type")
     found: dict[int, set[int]] = {}
     for graph in labels.graphs().tolist():

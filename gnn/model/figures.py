@@ -10,25 +10,25 @@ BINS = 15
 
 
 def r2_sums(value: Floats, u: Floats) -> Floats:
-    """Columns [P, 4] for `r2_of`."""
+    """Return columns [P, 4] for `r2_of`."""
     return np.stack([np.ones_like(u), u, u**2, (u - value) ** 2], 1)
 
 
 def r2_of(sums: Floats) -> Floats:
-    """1 - residual / total sum of squares about the mean; NaN where u does not vary."""
+    """1 - residual / total sum of squares about the mean; NaN if u does not vary."""
     total = sums[..., 2] - sums[..., 1] ** 2 / np.where(sums[..., 0] == 0, np.nan, sums[..., 0])
     found: Floats = 1.0 - sums[..., 3] / np.where(total > 1e-12, total, np.nan)
     return found
 
 
 def f1_sums(guess: Ints, classes: Ints, count: int) -> Floats:
-    """Columns [P, 3 x count] for `macro_f1_of`: hits, guesses and occurrences of each class."""
+    """Return columns [P, 3 x count] for `macro_f1_of`: hits, guesses and occurrences of each class."""
     eye = np.eye(count)
     return np.concatenate([eye[guess] * (guess == classes)[:, None], eye[guess], eye[classes]], 1)
 
 
 def macro_f1_of(sums: Floats) -> Floats:
-    """Mean F1 over the classes that occur."""
+    """Return the mean F1 over the classes that occur."""
     hit, guessed, occurred = np.split(np.asarray(sums), 3, axis=-1)
     score = 2 * hit / np.where(guessed + occurred == 0, 1.0, guessed + occurred)
     present = occurred > 0
@@ -37,13 +37,13 @@ def macro_f1_of(sums: Floats) -> Floats:
 
 
 def ece_sums(probabilities: Floats, classes: Ints) -> Floats:
-    """Columns [P, 16] for `ece_of`: confidence minus hit in each of 15 equal bins of the top class, and one."""
+    """Return columns [P, 16] for `ece_of`: confidence minus hit in each of 15 equal bins of the top class, and one."""
     top, hit = probabilities.max(1), probabilities.argmax(1) == classes
     return np.concatenate([np.eye(BINS)[bin_of(top)] * (top - hit)[:, None], np.ones((len(top), 1))], 1)
 
 
 def ece_of(sums: Floats) -> Floats:
-    """Expected calibration error: sum over bins of count x |confidence - accuracy|, over the count of all."""
+    """Return the expected calibration error: sum over bins of count x |confidence - accuracy|, over the count of all."""
     found: Floats = np.abs(sums[..., :BINS]).sum(-1) / np.where(sums[..., BINS] == 0, np.nan, sums[..., BINS])
     return found
 

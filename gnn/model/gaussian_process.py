@@ -64,7 +64,8 @@ def _squared(a: Floats, b: Floats) -> Floats:
 
 
 def _choose(design: Floats, among: Floats, weight: Floats, target: Floats, fold: Ints) -> tuple[float, Floats]:
-    """The least weighted error of a noise on the hosts of each fold in turn, and the coefficients with it on all rows."""
+    """Return the least weighted error of a noise on the hosts of each fold in turn, and the coefficients with it on all
+    rows."""
     squares = [design[fold == k].T @ (weight[fold == k, None] * design[fold == k]) for k in np.unique(fold)]
     aims = [design[fold == k].T @ (weight * target)[fold == k] for k in np.unique(fold)]
     square, aim = sum(squares, np.zeros_like(among)), sum(aims, np.zeros(len(among)))

@@ -40,7 +40,7 @@ class PairAnswers:
         )
 
     def member(self, number: int) -> "PairAnswers":
-        """What one member says."""
+        """Return what one member says."""
         return PairAnswers(**{field.name: getattr(self, field.name)[number] for field in fields(self)})
 
 
@@ -59,7 +59,7 @@ class MemberLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Each member's own product."""
+        """Return each member's own product."""
         return torch.baddbmm(self.bias, inputs, self.weight)
 
 
@@ -119,7 +119,7 @@ class GraphHead(nn.Module):
         self.breaker = nn.Linear(hidden, 2)
 
     def forward(self, graphs: Tensor) -> dict[str, Tensor]:
-        """Named answers [G, ...] as in `gnn.model.outputs`."""
+        """Return named answers [G, ...] as in `gnn.model.outputs`."""
         state = self.trunk(graphs)
         return {
             "policy_params": torch.tanh(self.params(state)).view(-1, NUM_KERNELS, 2),

@@ -91,7 +91,7 @@ def _recorded(tables: Mapping[str, pa.Table]) -> np.ndarray[tuple[int, int], np.
 
 
 def _newest(table: pa.Table, time: str) -> dict[str, dict[str, object]]:
-    """The newest row of each kernel; one without a time is the oldest."""
+    """Return the newest row of each kernel; one without a time is the oldest."""
     found: dict[str, dict[str, object]] = {}
     rows = [row for row in _rows(table) if row["blueprint_id"] in _TRAITS]
     for row in sorted(rows, key=lambda row: int(_number(row[time])) if row[time] is not None else -1):
@@ -126,7 +126,7 @@ def _number(value: object) -> float:
 
 
 def _scaled(columns: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Z-scores of columns, zero where unknown or where all kernels are alike."""
+    """Z-scores of columns, zero if unknown or where all kernels are alike."""
     known = np.isfinite(columns)
     count = known.sum(0).clip(min=1)
     values = np.where(known, columns, 0.0)

@@ -35,7 +35,7 @@ class Described:
 
     @classmethod
     def of(cls, batch: GraphBatch, attributes: Attributes) -> "Described":
-        """Take the means of the attributes of `batch`, zero where a node has no edge."""
+        """Take the means of the attributes of `batch`, zero if a node has no edge."""
         directions = Directions.reaching(ALL_TYPES)
         plan = batch.plan(directions)
         width = max(part.shape[1] for part in attributes.values())
@@ -206,12 +206,12 @@ class Attention(Messages):
         return torch.cat([functional.linear(part, vectors[key]).view(-1, self.heads) for key, part in rows.items()])
 
     def _folded(self) -> dict[str, Tensor]:
-        """a · W of the directions that leave a type: [leaving * heads, in]."""
+        """Return a · W of the directions that leave a type: [leaving * heads, in]."""
         weights = {name: weight.view(-1, self.out, weight.shape[1]) for name, weight in self.send.items()}
         return {t: torch.bmm(self.attend[t].view(-1, 1, self.out), weight).squeeze(1) for t, weight in weights.items()}
 
     def _scores_of(self, sent: Tensor, lot: Lot, states: States) -> Tensor:
-        """The same of what is sent: [rows, heads]. In small batches reading W twice would cost more."""
+        """Return the same of what is sent: [rows, heads]. In small batches reading W twice would cost more."""
         each = {name: attend.unbind(0) for name, attend in self.attend.items()}
         attend = torch.stack([each[way.source][way.leaving] for way in lot.ways])
         rows = torch.tensor([len(states[way.source]) for way in lot.ways], device=sent.device)
@@ -230,12 +230,12 @@ def gat_round(shape: RoundShape, *, heads: int) -> MessageRound:
 
 
 def own_round(shape: RoundShape) -> MessageRound:
-    """The same round without any message: the ablation that shows what topology gives."""
+    """Return the same round without any message: the ablation that shows what topology gives."""
     return MessageRound(shape, None)
 
 
 def parameter_key(triple: Triple) -> str:
-    """A name for that relation's parameters: `layer__connects__layer`."""
+    """Return a name for that relation's parameters: `layer__connects__layer`."""
     return "__".join(triple)
 
 
@@ -256,7 +256,7 @@ def _accumulate(total: Tensor, rows: Tensor, weight: Tensor) -> None:
 
 
 def _bag(table: Tensor, rows: Tensor, offsets: Tensor, shares: Tensor) -> Tensor:
-    """Sum of share times row of `table` [T, w] over offsets[i] .. offsets[i + 1] of `rows`: [len(offsets) - 1, w]."""
+    """Return sum of share times row of `table` [T, w] over offsets[i] .. offsets[i + 1] of `rows`: [len(offsets) - 1, w]."""
     shares = shares.to(table.dtype)
     if not table.is_cuda:
         return functional.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=shares, include_last_offset=True)

@@ -55,7 +55,7 @@ def choice_loss(logits: Tensor, uplift: Tensor, weight: Tensor, segments: Tensor
 
 
 def policy_loss(answers: PairAnswers, labels: Pairs, scale: LossScale) -> Tensor:
-    """The choice of a (seed, kernel) pair within each state, and the distance of each pair's utility from its uplift."""
+    """Return the choice of a (seed, kernel) pair within each state, and the distance of each pair's utility from its uplift."""
     known = labels.uplift.isfinite()
     seed, weight, uplift = labels.seed[known], labels.weight[known], labels.uplift[known]
     joint = answers.scores[:, seed] + answers.logits[:, seed, labels.kernel[known]]
@@ -92,7 +92,7 @@ def blending_loss(blending: Tensor, labels: Pairs, scale: LossScale) -> Tensor:
 def total_loss(
     answers: PairAnswers, blending: Tensor, labels: Pairs, weights: LossWeights, scale: LossScale
 ) -> dict[str, Tensor]:
-    """The losses by head, each the sum over K members, and `total`, their weighted sum."""
+    """Return the losses by head, each the sum over K members, and `total`, their weighted sum."""
     parts = {
         "policy": policy_loss(answers, labels, scale),
         "value": value_loss(answers, labels, scale),

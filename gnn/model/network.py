@@ -101,11 +101,11 @@ class TamiyoGNN(nn.Module):
         self.pair_head.descriptors.copy_(kernel_descriptors() if kernels is None else kernels)
 
     def shared(self) -> list[nn.Module]:
-        """The modules below the heads."""
+        """Return the modules below the heads."""
         return [self.encoders, self.edges, self.rounds]
 
     def forward(self, batch: GraphBatch, kernel_mask: Tensor | None = None) -> Outputs:
-        """Outputs of `batch`; `kernel_mask` bool [S, 32] is true where a seed may take a kernel (all where None)."""
+        """Return outputs of `batch`; `kernel_mask` bool [S, 32] is true where a seed may take a kernel (all if None)."""
         state = self.states(batch)
         read = self._read(batch, state)
         pairs: PairAnswers = self.pair_head(read.seeds).mean()
@@ -123,7 +123,7 @@ class TamiyoGNN(nn.Module):
         )
 
     def read(self, batch: GraphBatch) -> Read:
-        """What the heads read of `batch`."""
+        """Return what the heads read of `batch`."""
         return self._read(batch, self.states(batch))
 
     def _read(self, batch: GraphBatch, state: States) -> Read:
@@ -132,7 +132,7 @@ class TamiyoGNN(nn.Module):
         return Read(seeds, graph_readout(state, batch))
 
     def states(self, batch: GraphBatch) -> States:
-        """Node states after the last round: {node type: [N, out]}."""
+        """Return the node states after the last round: {node type: [N, out]}."""
         states = States({n.name: self.encoders[n.name](batch.x[n.name], batch.ids[n.name]) for n in NODE_TYPES})
         described = Described.of(batch, self.attributes(batch)) if self.config.messages else None
         for messages in self.rounds:
@@ -147,7 +147,7 @@ class TamiyoGNN(nn.Module):
         }
 
     def _compile_embedding(self, batch: GraphBatch) -> Tensor:
-        """Mean over a graph's parameter groups of the embedded compile state of their blueprint: [G, 16]."""
+        """Return the mean over a graph's parameter groups of the embedded compile state of their blueprint: [G, 16]."""
         column = [feature.name for feature in PARAMETER.categorical].index(COMPILE_STATUS)
         table = cast(NodeEncoder, self.encoders["parameter"]).embedding.tables[COMPILE_STATUS]
         embedded = table(batch.ids["parameter"][:, column])

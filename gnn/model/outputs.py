@@ -47,5 +47,5 @@ class Outputs:
     blueprint_scores: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
-        """The outputs by name, in declared order."""
+        """Return the outputs by name, in declared order."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -24,7 +24,7 @@ class Predictions:
     risk_logits: Floats | None = None
 
     def take(self, rows: Ints) -> "Predictions":
-        """Those pairs, in that order."""
+        """Return those pairs, in that order."""
         deviation, risk = self.deviation, self.risk_logits
         return Predictions(
             self.value[rows],
@@ -35,7 +35,7 @@ class Predictions:
 
 
 def join(parts: Sequence[Predictions]) -> Predictions:
-    """The pairs of several predictions of one model, one after the other."""
+    """Return the pairs of several predictions of one model, one after the other."""
     return Predictions(
         np.concatenate([part.value for part in parts]),
         np.concatenate([part.logit for part in parts]),
@@ -52,7 +52,7 @@ def _joined(parts: Sequence[Floats | None]) -> Floats | None:
 
 @torch.no_grad()
 def predict(network: TamiyoGNN, store: GraphStore, labels: Labels, batch_graphs: int) -> Predictions:
-    """The network's answers for those labels (which are sorted by graph), in evaluation mode."""
+    """Return the network's answers for those labels (which are sorted by graph), in evaluation mode."""
     network.eval()
     graphs = labels.graphs().tolist()
     found: list[list[torch.Tensor]] = []

@@ -22,7 +22,7 @@ class KernelPriors:
 
 
 def kernel_priors(labels: Labels) -> KernelPriors:
-    """Priors from training labels; a kernel that was never measured takes the overall figures."""
+    """Return priors from training labels; a kernel that was never measured takes the overall figures."""
     known = np.isfinite(labels.uplift)
     u, w, k = labels.uplift[known], labels.weight[known], labels.kernel[known]
     overall = float(np.average(u, weights=w)) if len(u) else 0.0

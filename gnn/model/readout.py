@@ -18,7 +18,7 @@ def graph_readout(state: States, batch: GraphBatch) -> Tensor:
 
 
 def seed_readout(state: States, batch: GraphBatch) -> Tensor:
-    """[the seed node | mean of the layers that it monitors] of each seed: [S, 2 * out]."""
+    """Return [the seed node | mean of the layers that it monitors] of each seed: [S, 2 * out]."""
     seeds, layers = batch.edge_index[("seed", "monitors", "layer")]
     monitored = segment_mean(state["layer"][layers], seeds, batch.num_nodes("seed"))
     return torch.cat([state["seed"], monitored], dim=1)
@@ -43,6 +43,7 @@ def graph_logsumexp(weights: Tensor, segments: Tensor, count: int) -> Tensor:
 
 
 def pair_probabilities(weights: Tensor, segments: Tensor, graph_logits: Tensor) -> Tensor:
-    """Share of each (seed, kernel) in its graph's policy: [S, K], zero where masked; sums to one per graph with a choice."""
+    """Return the share of each (seed, kernel) in its graph's policy: [S, K], zero if masked; sums to one per graph with a
+    choice."""
     total = torch.logsumexp(graph_logits, dim=1)[segments].unsqueeze(1)
     return torch.where(weights <= MASKED_LOGIT, torch.zeros_like(weights), torch.exp(weights - total))

@@ -42,14 +42,14 @@ class Metrics:
         self.missing: dict[str, str] = {}
 
     def scalar(self, name: str, value: float | None, reason: str) -> float | None:
-        """One number, or None with its reason noted under `name`."""
+        """Return one number, or None with its reason noted under `name`."""
         if value is None or not math.isfinite(value):
             self.missing[name] = reason
             return None
         return float(value)
 
     def span(self, name: str, found: Estimate | None, reason: str) -> dict[str, float] | None:
-        """A figure with its interval as {mean, low, high}, or None with its reason noted under `name`."""
+        """Return a figure with its interval as {mean, low, high}, or None with its reason noted under `name`."""
         interval = found.interval if found is not None else None
         if interval is None or not all(map(math.isfinite, (interval.mean, interval.low, interval.high))):
             self.missing[name] = reason
@@ -101,7 +101,7 @@ def _groups(part: Part, kind: str) -> dict[str, float]:
 
 
 def _learning_curve(figures: Mapping[str, Figures]) -> dict[str, dict[str, Estimate]]:
-    """The figures with those of the curve's models as figures of the model: `gap_closed/hosts=<share>`."""
+    """Return the figures with those of the curve's models as figures of the model: `gap_closed/hosts=<share>`."""
     plain = {name: dict(each) for name, each in figures.items() if not name.startswith(CURVE)}
     for name, each in figures.items():
         if name.startswith(CURVE):
@@ -150,7 +150,7 @@ def _metrics(
 
 
 def _harm_rate(metrics: Metrics, figures: Mapping[str, Figures], none: str) -> dict[str, float | None]:
-    """Share of harmful outcomes among the grafts of the policy, and among all measured pairs of the same states."""
+    """Return the share of harmful outcomes among the grafts of the policy, and among all measured pairs of the same states."""
     found = {"chosen": figures.get("model", {}), "random": figures.get("random", {})}
     acts = found["chosen"].get("harm_rate")
     idle = "the policy grafts nothing" if acts is not None and not math.isfinite(acts.mean) else none

@@ -45,20 +45,20 @@ class Ridge:
         return value
 
     def _design(self, features: Floats) -> Floats:
-        """The components scaled by 1 / sqrt(W), then a one."""
+        """Return the components scaled by 1 / sqrt(W), then a one."""
         width = max(1, features.shape[1])
         return np.column_stack([features @ self._basis / np.sqrt(width), np.ones(len(features))])
 
 
 def _components(features: Floats) -> Floats:
-    """The directions in which rows vary most: [W, at most 64]."""
+    """Return the directions in which rows vary most: [W, at most 64]."""
     _, directions = np.linalg.eigh(features.T @ features)
     found: Floats = directions[:, ::-1][:, :COMPONENTS]
     return found
 
 
 def host_folds(hosts: NDArray[np.str_]) -> Ints:
-    """Fold of each row for cross-validation within training hosts."""
+    """Return the fold of each row for cross-validation within training hosts."""
     names = np.unique(hosts)
     return np.searchsorted(names, hosts) % min(FOLDS, len(names))
 
@@ -86,7 +86,8 @@ def _solve(moments: Floats, penalty: float) -> tuple[Floats, Floats]:
 
 
 def _choose(moments: list[Floats]) -> float:
-    """The penalty with the least weighted error on the hosts of each fold in turn; the middle one where there is one host."""
+    """Return the penalty with the least weighted error on the hosts of each fold in turn; the middle one where there is one
+    host."""
     if len(moments) < 2:
         return PENALTIES[len(PENALTIES) // 2]
     whole = sum(moments[1:], start=moments[0])

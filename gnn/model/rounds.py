@@ -109,14 +109,14 @@ class Round:
     model: ModelConfig
 
     def scaled(self, problem: Problem) -> ScaledGraphs:
-        """The graphs as this round's network sees them."""
+        """Return the graphs as this round's network sees them."""
         return ScaledGraphs(problem.store, self.priors)
 
 
 def fold_rounds(
     problem: Problem, model: ModelConfig, priors: CataloguePriors, *, what: str = "", share: float = 1.0
 ) -> list[Round]:
-    """One round a fold that has hosts, on a share of those of the other folds; `what` sets their names apart."""
+    """Return one round a fold that has hosts, on a share of those of the other folds; `what` sets their names apart."""
     found = []
     for number in np.unique(problem.fold[problem.fold >= 0]).tolist():
         rows = _of_share(problem, np.flatnonzero((problem.fold >= 0) & (problem.fold != number)), share)
@@ -126,12 +126,12 @@ def fold_rounds(
 
 
 def published_round(problem: Problem, model: ModelConfig, priors: CataloguePriors, *, what: str = "") -> Round:
-    """The training whose weights are published."""
+    """Return the training whose weights are published."""
     return Round(PUBLISHED + what, problem.published, NOTHING, priors.published, model)
 
 
 def _of_share(problem: Problem, rows: Ints, share: float) -> Ints:
-    """The rows of that share of their hosts, in the order of their digests."""
+    """Return the rows of that share of their hosts, in the order of their digests."""
     if share == 1.0:
         return rows
     hosts = sorted(np.unique(problem.host[rows]).tolist(), key=host_digest)
@@ -149,7 +149,7 @@ class Fits:
     kernels: Tensor | None = None  # descriptors of the kernels, see `gnn.model.kernel_vectors`
 
     def __call__(self, one: Round, progress: Progress | None = None) -> Fitted:
-        """The network of a round."""
+        """Build the network of a round."""
         told = progress or self.progress
         path = self.checkpoints / f"{one.name}.pt" if self.checkpoints is not None else None
         kept = Checkpoints(path, self._fingerprint(one), self.config.checkpoint_seconds)
@@ -159,7 +159,7 @@ class Fits:
         return fit(store, labels.take(one.rows), labels.take(NOTHING), self.config, one.model, kept, named, self.kernels)
 
     def _fingerprint(self, one: Round) -> str:
-        """Digest of everything that decides the weights: configuration, labels, graphs, priors, versions."""
+        """Return the digest of everything that decides the weights: configuration, labels, graphs, priors, versions."""
         digest = hashlib.sha256(self.problem.graphs_digest.encode())
         digest.update(self.config.model_dump_json().encode() + one.model.model_dump_json().encode())
         digest.update("".join(f"{name} {prior.model_dump_json()}" for name, prior in sorted(one.priors.items())).encode())

@@ -53,12 +53,12 @@ def squash(values: Tensor) -> Tensor:
 
 
 def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Sums of the rows of `values` [N, ...] by segment number [N]: [count, ...]."""
+    """Sum the rows of `values` [N, ...] by segment number [N]: [count, ...]."""
     return values.new_zeros((count, *values.shape[1:])).index_add_(0, segments, values)
 
 
 def segment_mean(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Means of the rows of `values` [N, W] by segment number [N]: [count, W], zero where a segment is empty."""
+    """Means of the rows of `values` [N, W] by segment number [N]: [count, W], zero if a segment is empty."""
     sizes = torch.bincount(segments, minlength=count).clamp(min=1)
     return segment_sum(values, segments, count) / sizes.to(values.dtype).unsqueeze(1)
 
@@ -94,7 +94,7 @@ class SiteScale(nn.Module):
 
 
 def flat_features(store: GraphStore, labels: Labels, batch_graphs: int) -> Floats:
-    """One site vector a label: float64 [P, W]."""
+    """Return one site vector a label: float64 [P, W]."""
     graphs = labels.graphs().tolist()
     rows: dict[int, Floats] = {}
     for start in range(0, len(graphs), batch_graphs):
@@ -107,7 +107,7 @@ def flat_features(store: GraphStore, labels: Labels, batch_graphs: int) -> Float
 
 
 def _types(batch: GraphBatch, layers: Tensor) -> Tensor:
-    """One-hot types of the layer rows [S]: float32 [S, INDICATORS a feature], zero where a row is -1."""
+    """Return one-hot types of the layer rows [S]: float32 [S, INDICATORS a feature], zero if a row is -1."""
     names = [feature.name for feature in LAYER.categorical]
     parts = []
     for feature in MONITORED_IDS:

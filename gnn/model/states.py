@@ -16,7 +16,7 @@ class States(Mapping[str, Tensor]):
         self._parts = dict(parts)
 
     def __getitem__(self, name: str) -> Tensor:
-        """The states of one node type."""
+        """Return the states of one node type."""
         return self._parts[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -24,7 +24,7 @@ class States(Mapping[str, Tensor]):
         return iter(self._parts)
 
     def __len__(self) -> int:
-        """Number of node types."""
+        """Return the number of node types."""
         return len(self._parts)
 
     @cached_property

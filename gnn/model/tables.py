@@ -16,13 +16,13 @@ from schemas.derived.training import CALIBRATION, EVALUATION, KEYS, PREDICTIONS,
 
 
 def empty_tables() -> dict[str, pa.Table]:
-    """The three tables without rows."""
+    """Return the three tables without rows."""
     schemas = {"predictions": PREDICTIONS, "evaluation": EVALUATION, "calibration": CALIBRATION}
     return {f"training.{name}": schema.empty_table() for name, schema in schemas.items()}
 
 
 def prediction_rows(name: str, split: Sequence[str], examples: pa.Table, labels: Labels, answers: Answers) -> pa.Table:
-    """Rows of one model; what it does not state is NULL. Risks are after temperature scaling."""
+    """Return rows of one model; what it does not state is NULL. Risks are after temperature scaling."""
     keys = examples.select(list(KEYS)).take(labels.example)
     count = len(labels)
     risks: Floats = np.full((count, len(RISK_CLASSES)), np.nan) if answers.risk_after is None else answers.risk_after
@@ -37,7 +37,7 @@ def prediction_rows(name: str, split: Sequence[str], examples: pa.Table, labels:
 def evaluation_rows(
     part: str, figures: Mapping[str, Figures], lead: Estimate | None, groups: Mapping[str, Mapping[str, float]]
 ) -> pa.Table:
-    """Rows (model, split, metric, value, low, high): figures of all models, the model's lead and its gap by group."""
+    """Return rows (model, split, metric, value, low, high): figures of all models, the model's lead and its gap by group."""
     rows = [(name, metric, found.interval) for name, each in figures.items() for metric, found in each.items()]
     if lead is not None:
         rows.append(("model", "gap_closed_minus_best_baseline", lead.interval))

@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 class Labels:
     """P labels sorted by graph: rows of `training.examples`, and where they stand.
 
-    `uplift` is NaN where it was not measured, `risk` -1 where unknown; `weight` has mean one. `methods` [P, 4] is the
-    uplift by blending method, NaN where that was not measured.
+    `uplift` is NaN if it was not measured, `risk` -1 where unknown; `weight` has mean one. `methods` [P, 4] is the
+    uplift by blending method, NaN if that was not measured.
     """
 
     example: Ints
@@ -39,11 +39,11 @@ class Labels:
         return len(self.graph)
 
     def take(self, rows: Ints) -> "Labels":
-        """Those labels, in that order."""
+        """Return those labels, in that order."""
         return Labels(**{name: values[rows] for name, values in vars(self).items()})
 
     def graphs(self) -> Ints:
-        """The graphs that have a label, ascending."""
+        """Return the graphs that have a label, ascending."""
         return np.unique(self.graph)
 
 
@@ -102,7 +102,7 @@ class Pairs:
     methods: Tensor
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on `device`."""
+        """Return the same on `device`."""
         moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor | GraphBatch)}
         return replace(self, **moved)
 
@@ -116,7 +116,7 @@ class LabelledBatch(Pairs):
 
 
 def collate(store: GraphStore, labels: Labels, graphs: Sequence[int]) -> LabelledBatch:
-    """Those graphs and all of their labels."""
+    """Return those graphs and all of their labels."""
     batch = store.batch(graphs)
     starts = np.searchsorted(labels.graph, graphs, side="left")
     ends = np.searchsorted(labels.graph, graphs, side="right")

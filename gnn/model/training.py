@@ -184,7 +184,7 @@ class _Course:
         return min(self.config.rounds_epochs, self.epochs)
 
     def order(self, epoch: int) -> Iterator[Ints]:
-        """Places among the graphs, batch by batch. Every epoch has its own seed, so a resumed run draws the same."""
+        """Yield places among the graphs, batch by batch. Every epoch has its own seed, so a resumed run draws the same."""
         torch.manual_seed(self.config.seed * 100_003 + epoch)
         order, size = torch.randperm(len(self.labels.graphs())).numpy(), self.config.batch_graphs
         for start in range(0, len(order), size):
@@ -227,7 +227,7 @@ def _step(run: _Run, course: _Course, number: int, places: Ints, kept: "_Kept | 
 
 
 def _read_anew(course: _Course, network: TamiyoGNN, places: Ints) -> tuple[Read, Pairs]:
-    """What the heads read of the graphs at `places`, some of their ids dropped, and their labels."""
+    """Return what the heads read of the graphs at `places`, some of their ids dropped, and their labels."""
     batch = collate(course.store, course.labels, course.labels.graphs()[places].tolist())
     pairs = replace(batch, batch=drop_ids(batch.batch, course.config)).to(course.config.device)
     return network.read(pairs.batch), pairs
@@ -264,7 +264,7 @@ class _Kept:
         return cls(read, whole.to(config.device), first, np.concatenate(seeds))
 
     def batch(self, places: Ints) -> tuple[Read, Pairs]:
-        """The graphs at `places`, with all their seeds and labels numbered anew."""
+        """Return the graphs at `places`, with all their seeds and labels numbered anew."""
         rows, _ = _spans(self.first_label, places)
         seeds, starts = _spans(self.first_seed, places)
         graph = np.repeat(np.arange(len(places)), self.first_label[places + 1] - self.first_label[places])
@@ -278,7 +278,7 @@ class _Kept:
 
 
 def _spans(first: Ints, places: Ints) -> tuple[Ints, Ints]:
-    """Numbers `first[p]`..`first[p + 1]` of each place, one after the other, and where each begins among them."""
+    """Return numbers `first[p]`..`first[p + 1]` of each place, one after the other, and where each begins among them."""
     sizes = first[places + 1] - first[places]
     starts = np.cumsum(sizes) - sizes
     return np.arange(int(sizes.sum())) + np.repeat(first[places] - starts, sizes), starts

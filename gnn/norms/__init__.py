@@ -1,1 +1,1 @@
-"""EWMA states and fitted priors."""
+"""Normalize: EWMA states of step metrics, and priors fitted on the catalogue."""

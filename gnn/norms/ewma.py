@@ -1,4 +1,4 @@
-"""The rolling mean and variance of a run's metrics (features.md, EWMA), vectorized with its state carried.
+"""Compute the rolling mean and variance of a run's metrics (features.md, EWMA), vectorized, with state carried over.
 
 For an observation x with state (m, v): z = (x - m) / sqrt(v + epsilon), then d = x - m, m' = m + alpha d,
 v' = (1 - alpha)(v + alpha d^2). Both recurrences are first-order filters, so that a run is two calls of
@@ -28,7 +28,7 @@ class EwmaState:
 
     @classmethod
     def start(cls, metric: str) -> "EwmaState":
-        """The state before a run's first observation: the metric's prior mean and squared standard deviation."""
+        """Return the state before a run's first observation: the metric's prior mean and squared standard deviation."""
         mean, deviation = EWMA_PRIORS[metric]
         return cls(mean, deviation**2)
 
@@ -53,7 +53,7 @@ def _filtered(inputs: Floats, start: Floats, alpha: float) -> Floats:
 
 
 def run_states(values: Floats, state: EwmaState, alpha: float = ALPHA) -> EwmaTrace:
-    """States before each packet of one run, in the packets' order.
+    """Return states before each packet of one run, in the packets' order.
 
     `values` float64 [n] of one metric; what is missing or not finite leaves the state untouched. `state` is the one
     before the first of them: `EwmaState.start(metric)`, or the final one of an earlier call.
@@ -71,7 +71,8 @@ def all_states(values: Floats, states: Sequence[EwmaState], alpha: float = ALPHA
 
 
 def _traces(observed: Floats, seen: Bools, states: Sequence[EwmaState], alpha: float) -> list[EwmaTrace]:
-    """Traces of metrics that were all observed at the same packets, `seen` bool [n]; `observed` float64 [metrics, seen]."""
+    """Return traces of metrics that were all observed at the same packets, `seen` bool [n]; `observed` float64 [metrics,
+    seen]."""
     start = np.array([[state.mean, state.var] for state in states])
     means, variances = start[:, :1], start[:, 1:]
     if observed.shape[1]:

@@ -1,4 +1,4 @@
-"""Pictures of registries and norms for the metadata of their assets: PNG bytes, the same for the same data."""
+"""Draw registries and norms for the metadata of their assets: PNG bytes, the same for the same data."""
 
 import io
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,7 @@ _RUNS_SHOWN: Final = 200
 
 
 def growth(name: str, record: RegistryRecord) -> bytes:
-    """Size of a registry by version, with the line of its capacity where that is near."""
+    """Return the size of a registry by version, with the line of its capacity where that is near."""
     from matplotlib.figure import Figure
 
     sizes = np.cumsum([len(version.added) for version in record.versions])
@@ -34,7 +34,7 @@ def growth(name: str, record: RegistryRecord) -> bytes:
 
 
 def bands(rows: pa.Table) -> bytes:
-    """Mean and one standard deviation of each EWMA metric after each run's last packet (`norms.ewma`), beside the prior.
+    """Return mean and one standard deviation of each EWMA metric after each run's last packet (`norms.ewma`), beside the prior.
 
     The newest runs by their last observation; runs without one of a metric are left out of its panel.
     """

@@ -1,4 +1,4 @@
-"""Norm priors fitted on the Urza catalogue (features.md, `log_z`): mean and variance of four blueprint numbers.
+"""Fit norm priors on the Urza catalogue (features.md, `log_z`): mean and variance of four blueprint numbers.
 
 With fewer than two distinct values, or a standard deviation below a tenth of the default's, the default is used.
 """
@@ -39,7 +39,7 @@ def _values(table: pa.Table, column: str, hosts: Collection[str] | None) -> Floa
 
 
 def fit_prior(metric: str, values: Floats) -> PriorNorm:
-    """The prior of one metric from catalogue values (float64, NaN = missing), whatever their order."""
+    """Return the prior of one metric from catalogue values (float64, NaN = missing), whatever their order."""
     default = DEFAULT_PRIORS[metric]
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.log1p(values) if default.transform == "log1p" else values
@@ -54,7 +54,8 @@ def fit_prior(metric: str, values: Floats) -> PriorNorm:
 
 
 def fit_priors(sources: Mapping[str, pa.Table], hosts: Collection[str] | None) -> dict[str, PriorNorm]:
-    """Priors of parameter_count, learning_rate, momentum and gradient_variance from `urza.parameter` and `urza.blueprint`.
+    """Return priors of parameter_count, learning_rate, momentum and gradient_variance from `urza.parameter` and
+    `urza.blueprint`.
 
     `hosts`: blueprint ids of the training hosts once there is a split; None takes the whole catalogue.
     """

@@ -1,4 +1,4 @@
-"""`gnn_norms.json`: the published normalization file, flat and strict, every version kept beside it.
+"""Publish and read `gnn_norms.json`: flat, strict, with every version kept beside it.
 
 For each EWMA metric it holds the state after the newest observation over all runs (ties: the lowest run id), for each
 catalogue number the fitted prior. It is for readers outside: no run of ours ever starts from its states.
@@ -46,7 +46,7 @@ class Norms:
 
     @classmethod
     def of(cls, priors: Mapping[str, PriorNorm], newest: Mapping[str, Observation]) -> "Norms":
-        """Norms from fitted priors and the newest observation of each metric; one without any stands at its prior."""
+        """Return norms from fitted priors and the newest observation of each metric; one without any stands at its prior."""
         return cls(
             {name: priors.get(name, DEFAULT_PRIORS[name]) for name in PRIOR_METRICS},
             {name: _metric(name, newest.get(name)) for name in EWMA_METRICS},
@@ -54,7 +54,7 @@ class Norms:
 
     @classmethod
     def default(cls) -> "Norms":
-        """Norms before anything was measured or fitted."""
+        """Return norms before anything was measured or fitted."""
         return cls.of({}, {})
 
     @property
@@ -65,7 +65,7 @@ class Norms:
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def to_object(self) -> dict[str, object]:
-        """The published object; NormsError where a number is not finite."""
+        """Return the published object; NormsError if a number is not finite."""
         try:
             entries = {name: entry.model_dump() for name, entry in (*self.metrics.items(), *self.priors.items())}
         except ValidationError as damage:
@@ -74,7 +74,7 @@ class Norms:
         return {**entries, **scalars}
 
     def to_json(self) -> bytes:
-        """The published bytes."""
+        """Return the published bytes."""
         try:
             return dump_object(self.to_object())
         except ValueError as damage:
@@ -121,13 +121,13 @@ _ADVICE = "`tamiyo doctor` puts the newest kept version back"
 
 
 def load(home: Path) -> Norms | None:
-    """The published norms of a home; None where there are none yet, or only an older system's."""
+    """Return the published norms of a home; None if there are none yet, or only an older system's."""
     path = home / NORMS
     return from_json(path) if path.exists() and not is_older(home) else None
 
 
 def is_older(home: Path) -> bool:
-    """Whether the norms of a home are an older system's: a mean and a var per metric, none of our scalars, no version kept."""
+    """Return whether the norms of a home are an older system's: a mean and a var per metric, no scalars, no version."""
     if any((home / VERSIONS).glob("[0-9]*.json")):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Online inference: one bundle, a packet in, a decision out; no I/O in a decision.
+"""Decide online: one bundle, a packet in, a decision out; no I/O in a decision.
 
 Names are imported when they are first used, so that what needs a part of this package does not load torch.
 """

@@ -1,4 +1,4 @@
-"""From the network's answers to one decision: which kernel at which seed by which method, or what else, and why."""
+"""Choose from the network's answers: which kernel at which seed by which method, or what else, and why."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Choice:
 
     @classmethod
     def ruled(cls, found: Ruling) -> "Choice":
-        """The choice if a constraint leaves nothing to choose from."""
+        """Return the choice if a constraint leaves nothing to choose from."""
         return cls(found.reason, found.route, found.priority)
 
 
@@ -83,7 +83,8 @@ class Answers:
 
 
 def choose(answers: Answers, left: Bools, facts: Facts, constraints: Sequence[Constraint] = CONSTRAINTS) -> Choice:
-    """The candidate with the highest utility among `left` (bool [S, K, M], not empty), and what the constraints say of it.
+    """Return the candidate with the highest utility among `left` (bool [S, K, M], not empty), and what the constraints say of
+    it.
 
     Of the methods that are left for it, the one with the highest logit, or the first if the head was not trained.
     """

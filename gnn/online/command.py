@@ -1,4 +1,4 @@
-"""The AdaptationCommand of one decision, with its annotations."""
+"""Build the AdaptationCommand of one decision, with its annotations."""
 
 import uuid
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Sheets:
     kernel: Sheet | None
 
     def shown(self, route: Route) -> Sheet:
-        """The sheet to annotate: that of the grafted kernel, else the more hazardous of both, the host's among equals."""
+        """Return the sheet to annotate: that of the grafted kernel, else the more hazardous of both, the host's if equal."""
         if self.kernel is None:
             return self.host
         if route is Route.GRAFT or (route is not Route.NO_OP and _severity(self.kernel) > _severity(self.host)):
@@ -45,7 +45,7 @@ class Sheets:
         return max(risks, default=None)
 
     def says(self, band: str) -> bool:
-        """Whether one of them has that hazard band."""
+        """Return whether one of them has that hazard band."""
         return band in (self.host.hazard_band, self.kernel.hazard_band if self.kernel is not None else "")
 
 
@@ -86,7 +86,7 @@ def command_of(choice: Choice, facts: Facts, annotations: dict[str, str], now_ns
 def blank_command(
     kind: "pb.CommandType", annotations: dict[str, str], config: ServingConfig, now_ns: int
 ) -> pb.AdaptationCommand:
-    """A command of that type from Tamiyo, with an id of its own, issued at `now_ns`."""
+    """Return a command of that type from Tamiyo, with an id of its own, issued at `now_ns`."""
     command = pb.AdaptationCommand(
         version=1,
         command_id=str(uuid.uuid4()),
@@ -100,14 +100,14 @@ def blank_command(
 
 
 def answers(packet: pb.SystemStatePacket) -> dict[str, str]:
-    """The annotations that say which packet of which run a command answers: it names no host otherwise."""
+    """Return the annotations that say which packet of which run a command answers: it names no host otherwise."""
     return {"training_run_id": packet.training_run_id, "packet_id": packet.packet_id}
 
 
 def annotations_of(
     choice: Choice, sheet: Sheet, coverage: GraphCoverage, bundle: Bundle, snapshot: Snapshot, now_ns: int
 ) -> dict[str, str]:
-    """All annotations; `sheet` is the one to show."""
+    """Return all annotations; `sheet` is the one to show."""
     found = coverage.annotations() | {
         "feature_manifest": bundle.manifest_digest,
         "policy_version": MODEL_NAME,

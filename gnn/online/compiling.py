@@ -1,4 +1,4 @@
-"""torch.compile where it works: tried at load, its outcome kept per build and device, and eager answers without it.
+"""Try torch.compile at load, keep the outcome per build and device, and answer eagerly without it.
 
 Every graph is called together with a small companion graph, so that no dimension is ever 0 or 1, for which the compiler would
 specialise: the shapes that are tried at load then cover all that come. Compiled code is called so that it may not compile
@@ -79,7 +79,7 @@ class Compiled:
             self._settle(Outcome("COMPILED" if error is None else "EAGER_FALLBACK", error, warm_ms))
 
     def __call__(self, batch: GraphBatch, mask: Tensor) -> Outputs:
-        """Outputs of a batch of one graph with `mask` bool [S, 32]; nothing compiles in here."""
+        """Return outputs of a batch of one graph with `mask` bool [S, 32]; nothing compiles in here."""
         module = self._module
         if module is None:
             return self._answer(self._eager, batch, mask)
@@ -129,7 +129,7 @@ class Compiled:
                 raise ValueError(f"output {name}: expected the eager answer within {limit}, found a difference of {worst:.3g}")
 
     def _together(self, module: Callable[..., Outputs], beside: GraphBatch, batch: GraphBatch, mask: Tensor) -> Outputs:
-        """Outputs of `batch`, computed in one batch with the companion."""
+        """Return outputs of `batch`, computed in one batch with the companion."""
         sizes = {"G": 1, "S": batch.num_nodes("seed"), "B": batch.num_nodes("blueprint")}
         outputs = self._answer(module, joined(batch, beside), torch.cat([mask, _every_kernel(beside)]))
         return Outputs(**{name: tensor[: sizes[str(OUTPUT_SHAPES[name][0])]] for name, tensor in outputs.tensors().items()})
@@ -162,7 +162,7 @@ class Compiled:
 
 
 def companion(nodes: int) -> GraphBatch:
-    """A graph with `nodes` nodes of each type and as many edges of each relation, all features missing."""
+    """Return a graph with `nodes` nodes of each type and as many edges of each relation, all features missing."""
     rows, ptr = torch.arange(nodes), torch.tensor([0, nodes])
     return GraphBatch(
         num_graphs=1,
@@ -177,7 +177,7 @@ def companion(nodes: int) -> GraphBatch:
 
 
 def joined(first: GraphBatch, second: GraphBatch) -> GraphBatch:
-    """Both batches of one graph as one of two."""
+    """Return both batches of one graph as one of two."""
 
     def rows(name: str) -> dict[Any, Tensor]:
         ours, theirs = getattr(first, name), getattr(second, name)
@@ -231,7 +231,7 @@ def _record(home: Path | None, key: tuple[str, str], outcome: Outcome) -> bool:
 
 
 def compile_status(home: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Outcomes by build id, then by `<device>/<precision>/<backend>`; empty if the file is absent or damaged.
+    """Return outcomes by build id, then by `<device>/<precision>/<backend>`; empty if the file is absent or damaged.
 
     It is derived, and written again.
     """

@@ -1,4 +1,4 @@
-"""How the policy serves: device, precision, compilation, thresholds of a decision, and limits of the process around it."""
+"""Configure serving: device, precision, compilation, thresholds of a decision, limits of the process around it."""
 
 import os
 import tomllib
@@ -18,47 +18,42 @@ PREFIX: Final = "TAMIYO_SERVING_"
 
 
 class ServingConfig(BaseModel):
-    """Configuration of `TamiyoPolicy` and of `tamiyo serve`.
-
-    `device` `auto` is CUDA where there is one. `precision` is that of the network's products (autocast), `tf32` allows
-    TF32 in float32 products on CUDA. `compile` tries `torch.compile` with `compile_backend`. A graft is commanded where
-    its utility is above `min_value` and its probability of high or critical harm not above `max_harm`. Inputs are
-    degraded where the mean over mandatory coverage keys is under `warn_coverage`, critically so at or under
-    `critical_coverage`. A hazard of band HIGH multiplies the learning rate by `hazard_learning_rate`.
-
-    The process answers within `budget_ms`, opens a breaker for `breaker_open_s` after `breaker_faults` faults in a row, and
-    pauses a run at most once in `pause_steps` steps. Metadata are read every `metadata_s`, `current` is looked at every
-    `swap_s`. A segment of landed messages is closed at `segment_bytes` or `segment_s`. Messages that another reader left are
-    taken over after `claim_s`; a packet that was answered is remembered for `answered_s`. The hub tells every `hub_s`.
-    `runs` is a pattern of the runs that are answered.
-    """
+    """Configuration of `TamiyoPolicy` and of `tamiyo serve`: network, decision and process."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
-    precision: Literal["float32", "bfloat16"] = "float32"
-    tf32: bool = False
-    compile: bool = False
-    compile_backend: str = "inductor"
-    min_value: float = MIN_VALUE
-    max_harm: float = Field(default=MAX_HARM, ge=0.0, le=1.0)
-    deadline_ms: int = Field(default=5000, gt=0)
-    telemetry_limit: int = Field(default=1024, gt=0)
-    warn_coverage: float = Field(default=WARNING_UNDER, ge=0.0, le=1.0)
-    critical_coverage: float = Field(default=CRITICAL_AT, ge=0.0, le=1.0)
-    hazard_learning_rate: float = Field(default=0.5, gt=0.0, le=1.0)
-    budget_ms: float = Field(default=45.0, gt=0.0)
-    breaker_faults: int = Field(default=3, gt=0)
-    breaker_open_s: float = Field(default=30.0, gt=0.0)
-    pause_steps: int = Field(default=10, gt=0)
-    metadata_s: float = Field(default=5.0, gt=0.0)
-    swap_s: float = Field(default=1.0, gt=0.0)
-    segment_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
-    segment_s: float = Field(default=30.0, gt=0.0)
-    claim_s: float = Field(default=60.0, gt=0.0)
-    hub_s: float = Field(default=5.0, gt=0.0)
-    answered_s: int = Field(default=86_400, gt=0)
-    runs: str = "*"
+    device: Literal["auto", "cpu", "cuda"] = Field(default="cpu", description="`auto` is CUDA if there is one.")
+    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="Of the network's products (autocast).")
+    tf32: bool = Field(default=False, description="Allow TF32 in float32 products on CUDA.")
+    compile: bool = Field(default=False, description="Try `torch.compile` at load; answers are eager if it fails.")
+    compile_backend: str = Field(default="inductor", description="Backend of `torch.compile`.")
+    min_value: float = Field(default=MIN_VALUE, description="A graft is commanded only if its utility [nats] is above this.")
+    max_harm: float = Field(
+        default=MAX_HARM, ge=0.0, le=1.0, description="Largest probability of high or critical harm of a commanded graft."
+    )
+    deadline_ms: int = Field(default=5000, gt=0, description="Time that a command gives its executor.")
+    telemetry_limit: int = Field(default=1024, gt=0, description="Telemetry packets kept until they are drained.")
+    warn_coverage: float = Field(
+        default=WARNING_UNDER, ge=0.0, le=1.0, description="Inputs are degraded if mean mandatory coverage is under this."
+    )
+    critical_coverage: float = Field(
+        default=CRITICAL_AT, ge=0.0, le=1.0, description="At or under this mean mandatory coverage nothing is commanded."
+    )
+    hazard_learning_rate: float = Field(
+        default=0.5, gt=0.0, le=1.0, description="Factor on the learning rate if the hazard band is HIGH."
+    )
+    budget_ms: float = Field(default=45.0, gt=0.0, description="Time for an answer; past it the answer is PAUSE.")
+    breaker_faults: int = Field(default=3, gt=0, description="Faults in a row that open a breaker.")
+    breaker_open_s: float = Field(default=30.0, gt=0.0, description="How long a breaker stays open before one trial.")
+    pause_steps: int = Field(default=10, gt=0, description="A run is paused at most once in this many steps.")
+    metadata_s: float = Field(default=5.0, gt=0.0, description="How often metadata are read.")
+    swap_s: float = Field(default=1.0, gt=0.0, description="How often `current` is looked at for a new bundle.")
+    segment_bytes: int = Field(default=16 * 1024 * 1024, gt=0, description="Size at which a segment of landed messages closes.")
+    segment_s: float = Field(default=30.0, gt=0.0, description="Age at which a segment of landed messages closes.")
+    claim_s: float = Field(default=60.0, gt=0.0, description="Age at which messages that another reader left are taken over.")
+    hub_s: float = Field(default=5.0, gt=0.0, description="How often the hub reports on all systems.")
+    answered_s: int = Field(default=86_400, gt=0, description="How long an answered packet is remembered.")
+    runs: str = Field(default="*", description="Pattern of the training runs that are answered.")
 
     @classmethod
     def resolve(
@@ -92,7 +87,7 @@ def _from_file(home: Path | None) -> dict[str, Any]:
 
 
 def torch_device(config: ServingConfig) -> torch.device:
-    """The device to serve on; ServingError where CUDA is asked for and there is none. Sets the TF32 mode on CUDA."""
+    """Return the device to serve on; ServingError if CUDA is asked for and there is none. Sets the TF32 mode on CUDA."""
     present = torch.cuda.is_available()
     if config.device == "cuda" and not present:
         raise ServingError("device: expected CUDA as configured, found none; configure device `cpu` or `auto`")

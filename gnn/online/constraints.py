@@ -1,4 +1,4 @@
-"""Every constraint that a decision obeys, in one table: what it looks at, what happens, the reason and priority that it gives.
+"""Declare every constraint on a decision in one table: what it looks at, what happens, its reason and priority.
 
 `docs/serving.md` shows these rows, and a test removes each and expects another decision. The order counts: of several rows
 that apply the first one speaks. A hit is a boolean that broadcasts to [S, K, M]: seeds, kernels, blending methods.
@@ -73,7 +73,7 @@ def _of_sheets(facts: Facts, hit: Callable[[Sheet], bool]) -> Bools:
 
 
 def _methods(facts: Facts, *, known: bool) -> Bools:
-    """Methods that a seed may not use: of seeds whose capabilities are known by these, of the others by the bundle."""
+    """Return methods that a seed may not use: of seeds whose capabilities are known by these, of the others by the bundle."""
     rows = np.zeros((len(facts.blending), 1, len(BLENDING_METHODS)), dtype=np.bool_)
     for seed, words in enumerate(facts.blending):
         if (words is not None) == known:
@@ -207,7 +207,7 @@ def candidates(facts: Facts, constraints: Sequence[Constraint] = CONSTRAINTS) ->
 
 
 def ruling(facts: Facts, seed: int, kernel: int, method: int, constraints: Sequence[Constraint] = CONSTRAINTS) -> Ruling:
-    """What is done with the chosen seed, kernel and method."""
+    """Return what is done with the chosen seed, kernel and method."""
 
     def first(scope: Scope) -> Constraint | None:
         rows = (row for row in constraints if row.scope is scope)

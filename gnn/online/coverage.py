@@ -1,4 +1,4 @@
-"""Coverage of the graph that is decided on, and its blueprints without a safety sheet."""
+"""Compute the coverage of the graph that is decided on, and find its blueprints without a safety sheet."""
 
 import json
 from collections.abc import Iterable
@@ -63,7 +63,7 @@ def graph_coverage(features: FeatureSet, snapshot: Snapshot) -> GraphCoverage:
 
 
 def _lowest(ratios: dict[str, float]) -> str:
-    """The keys with the lowest ratios, by name among equals, as many as fit."""
+    """Return the keys with the lowest ratios, by name among equals, as many as fit."""
     kept: list[tuple[str, float]] = []
     size = len("{}")
     for name, ratio in sorted(ratios.items(), key=lambda pair: (pair[1], pair[0])):

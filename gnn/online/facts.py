@@ -1,4 +1,4 @@
-"""What the constraints of one decision look at: the graph's seeds and capabilities, sheets, coverage, as plain arrays."""
+"""Collect what the constraints of one decision look at: seeds, capabilities, sheets and coverage, as plain arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -61,8 +61,8 @@ class Facts:
     """One graph with S seeds and K kernels, before the network is asked; after it, `worth` and `harm` are float64 [S, K].
 
     `blending` and `families` hold, for each seed, the lower-case words that its capabilities allow, None if unknown.
-    `risk_tolerance` float64 [S] is NaN where unknown. `optimizer` is the host's optimizer family, `learning_rate` what it
-    runs at, None where nobody said.
+    `risk_tolerance` float64 [S] is NaN if unknown. `optimizer` is the host's optimizer family, `learning_rate` what it
+    runs at, None if nobody said.
     """
 
     seed_ids: tuple[str, ...]
@@ -98,7 +98,7 @@ class Facts:
         return tuple(self.optimizer or (min(words) if words else first) for words in self.families)
 
     def answered(self, worth: NDArray[np.float64], harm: NDArray[np.float64]) -> "Facts":
-        """The facts with the utility in nats and calibrated probability of harm, float64 [S, K] each."""
+        """Return the facts with the utility in nats and calibrated probability of harm, float64 [S, K] each."""
         return replace(self, worth=worth, harm=harm)
 
 

@@ -1,4 +1,4 @@
-"""Outputs that a decision may show: those of heads that were trained. What nothing trained is not offered."""
+"""Offer the outputs of trained heads alone; an untrained one is missing, with its reason."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ class OfferedOutputs:
     """The outputs of one graph, on the CPU, as attributes; one that nothing trained raises AttributeError with the reason."""
 
     def __init__(self, outputs: Outputs, declared: Mapping[str, OutputSpec]) -> None:
-        """`declared` are the `outputs` of the manifest."""
+        """Keep the outputs of trained heads; `declared` are the `outputs` of the manifest."""
         self._tensors: dict[str, Tensor] = {}
         self._missing: dict[str, str] = {}
         for name, tensor in outputs.tensors().items():
@@ -22,7 +22,7 @@ class OfferedOutputs:
                 self._missing[name] = declared[name].reason or "no label exists for it"
 
     def tensors(self) -> dict[str, Tensor]:
-        """The offered outputs by name, in declared order."""
+        """Return the offered outputs by name, in declared order."""
         return dict(self._tensors)
 
     @property

@@ -1,4 +1,4 @@
-"""TamiyoPolicy: online, a packet in, outputs and a command out; the same builder and bundle as offline, and no I/O."""
+"""Answer a packet with outputs and a command, by the builder and bundle that offline uses; no I/O (`TamiyoPolicy`)."""
 
 import threading
 import time
@@ -67,7 +67,7 @@ class _Engine:
     recent: deque[GraphBatch] = field(default_factory=lambda: deque(maxlen=RECENT), repr=False)
 
     def build(self, data: bytes, snapshot: Snapshot, *, pin: bool) -> Built:
-        """The graph of one packet; ServingError for a completion marker."""
+        """Return the graph of one packet; ServingError for a completion marker."""
         if self.builder is None:
             self.builder = GraphBuilder(snapshot.metadata, self.bundle.registries, pin=pin)
             if self.saved:
@@ -163,7 +163,7 @@ class TamiyoPolicy:
     def decide(self, packet: bytes | pb.SystemStatePacket, metadata: Snapshot) -> Decision:
         """Decide on one packet with an immutable metadata snapshot (`Snapshot.of(policy.bundle, tables)`), and tell of it.
 
-        ContractError where the packet breaks its contract, ServingError where it is no training state.
+        ContractError if the packet breaks its contract, ServingError if it is no training state.
         """
         decision = self.evaluate(packet, metadata)
         self._queue.put(decision.telemetry)
@@ -208,16 +208,16 @@ class TamiyoPolicy:
         self._queue.put(packet)
 
     def drain_telemetry(self) -> list[pb.TelemetryPacket]:
-        """The telemetry of the decisions since the last call: each packet once, at most `telemetry_limit` of them."""
+        """Return the telemetry of the decisions since the last call: each packet once, at most `telemetry_limit` of them."""
         return self._queue.drain()
 
     def save(self) -> bytes:
-        """The states of the runs so far, for `restore`."""
+        """Return the states of the runs so far, for `restore`."""
         with self._lock:
             return self._engine.save()
 
     def restore(self, saved: bytes) -> None:
-        """Go on from saved states; FeatureError where they are damaged."""
+        """Go on from saved states; FeatureError if they are damaged."""
         with self._lock:
             self._engine.saved = saved
             if self._engine.builder is not None and saved:
@@ -245,7 +245,7 @@ class TamiyoPolicy:
             )
 
     def _answer(self, engine: _Engine, built: Built, mask: Tensor) -> Outputs:
-        """The outputs in float32 on the CPU; host tensors are pinned and copied without blocking where CUDA is used."""
+        """Return the outputs in float32 on the CPU; host tensors are pinned and copied without blocking where CUDA is used."""
         batch = scale(built.batch, engine.bundle.norms.priors).to(self.device, non_blocking=True)
         outputs = engine.network(batch, mask.to(self.device, non_blocking=True))
         return Outputs(**{name: tensor.float().cpu() for name, tensor in outputs.tensors().items()})
@@ -263,7 +263,7 @@ def _same_features(first: Bundle, second: Bundle) -> bool:
 
 
 def _of_an_older_registry(mismatch: Mismatch) -> bool:
-    """Whether it is a key that the new bundle's registry lacks: of an older bundle, to which somebody rolled back."""
+    """Return whether it is a key that the new bundle's registry lacks: of an older bundle, to which somebody rolled back."""
     return mismatch.where.startswith("registry ") and ", key " in mismatch.where and mismatch.found == "None"
 
 

@@ -1,4 +1,4 @@
-"""Measured outcomes against what a bundle answers: packets replayed, run by run, through the graph builder that serves."""
+"""Replay packets through the serving graph builder and compare a bundle's answers with measured outcomes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,11 +82,11 @@ class Replayed:
         return len(self.seeds)
 
     def index_of(self, run: str, packet: str) -> int:
-        """Number of that packet; KeyError if it was not replayed."""
+        """Return the number of that packet; KeyError if it was not replayed."""
         return self.numbers[run, packet]
 
     def element_ids(self, node_type: str, index: int) -> list[str]:
-        """Ids of its seeds, in row order."""
+        """Return ids of its seeds, in row order."""
         if node_type != "seed":
             raise KeyError(node_type)
         return self.seeds[index]
@@ -129,7 +129,7 @@ def _keep(found: Replayed, keys: pa.Table, names: list[str], batch: GraphBatch, 
 
 
 def _answers(bundle: Bundle, replayed: Replayed, labels: Labels) -> Answers:
-    """Calibrated answers; a kernel that the bundle never measured is never chosen."""
+    """Return calibrated answers; a kernel that the bundle never measured is never chosen."""
     places = list(zip(labels.graph.tolist(), labels.seed.tolist(), labels.kernel.tolist(), strict=True))
 
     def column(name: str, width: tuple[int, ...] = ()) -> Floats:
@@ -143,7 +143,7 @@ def _answers(bundle: Bundle, replayed: Replayed, labels: Labels) -> Answers:
 
 
 def _constant(outcomes: Outcomes) -> Answers:
-    """The mean reward of each kernel on all other hosts, drawn to their overall mean."""
+    """Return the mean reward of each kernel on all other hosts, drawn to their overall mean."""
     host, kernel = np.unique(outcomes.hosts, return_inverse=True)[1], outcomes.labels.kernel
     reward = np.nan_to_num(outcomes.reward)
     count = np.zeros((int(host.max(initial=-1)) + 1, NUM_KERNELS))

@@ -1,4 +1,4 @@
-"""Metadata snapshots: what Urza, Urabrask, Tezzeret and Weatherlight have said, immutable, refreshed in the background."""
+"""Keep immutable snapshots of what Urza, Urabrask, Tezzeret and Weatherlight sent, refreshed in the background."""
 
 import logging
 import threading
@@ -50,11 +50,11 @@ class Snapshot:
         return cls(Metadata(tables), bundle.build_id, time.time_ns() if taken_at_ns is None else taken_at_ns)
 
     def sheet(self, blueprint_id: str | None, at_ns: int) -> Sheet:
-        """The newest sheet of that blueprint that is not newer than `at_ns`."""
+        """Return the newest sheet of that blueprint that is not newer than `at_ns`."""
         return self.sheets((blueprint_id or "",), at_ns)[0]
 
     def sheets(self, blueprints: tuple[str, ...], at_ns: int) -> tuple[Sheet, ...]:
-        """The newest sheet of each blueprint that is not newer than `at_ns`."""
+        """Return the newest sheet of each blueprint that is not newer than `at_ns`."""
         index = self.metadata.sheets
         codes: Ints = np.array([self.metadata.codes_of.get(name, -1) for name in blueprints], dtype=np.int64)
         rows = index.newest(codes, np.full(len(codes), at_ns))
@@ -65,7 +65,7 @@ class Snapshot:
         )
 
     def quarantine_only(self, blueprints: tuple[str, ...], at_ns: int) -> list[bool]:
-        """Whether the descriptor of each blueprint, as of `at_ns`, says quarantine_only."""
+        """Return whether the descriptor of each blueprint, as of `at_ns`, says quarantine_only."""
         codes: Ints = np.array([self.metadata.codes_of.get(name, -1) for name in blueprints], dtype=np.int64)
         records = self.metadata.catalogue.records
         only = records.rows.numbers("descriptor_quarantine_only")[

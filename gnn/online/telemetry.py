@@ -1,4 +1,4 @@
-"""Telemetry of decisions: packets in a bounded queue, handed out once each."""
+"""Queue telemetry of decisions, bounded; each packet is handed out once."""
 
 import threading
 import uuid
@@ -36,7 +36,7 @@ class TelemetryQueue:
             self._packets.append(packet)
 
     def drain(self) -> list[pb.TelemetryPacket]:
-        """All packets so far, oldest first, each once; the first carries how many were dropped before it, if any."""
+        """Return all packets so far, oldest first, each once; the first carries how many were dropped before it, if any."""
         with self._lock:
             found, dropped = list(self._packets), self._dropped
             self._packets.clear()
@@ -47,7 +47,7 @@ class TelemetryQueue:
 
 
 def new_packet(at_ns: int) -> pb.TelemetryPacket:
-    """An empty packet of source tamiyo at that time."""
+    """Return an empty packet of source tamiyo at that time."""
     packet = pb.TelemetryPacket(packet_id=f"tamiyo-{uuid.uuid4()}", source_subsystem="tamiyo", level=pb.TELEMETRY_LEVEL_INFO)
     packet.timestamp.FromNanoseconds(at_ns)
     return packet
@@ -136,7 +136,7 @@ def _hazards(packet: pb.TelemetryPacket, sheets: Sheets, choice: Choice) -> None
 
 
 def compile_packet(outcome: Outcome, build_id: str, at_ns: int) -> pb.TelemetryPacket:
-    """The one report of how a bundle's network compiled."""
+    """Return the one report of how a bundle's network compiled."""
     packet = new_packet(at_ns)
     failed = outcome.error is not None
     packet.level = pb.TELEMETRY_LEVEL_WARNING if failed else pb.TELEMETRY_LEVEL_INFO

@@ -1,1 +1,1 @@
-"""Vocabularies: category -> index, append-only."""
+"""Keep vocabularies: category -> index, append-only."""

@@ -1,4 +1,4 @@
-"""Registry files: reading them strictly, and publishing a whole set of them in one step.
+"""Read registry files strictly, and publish a whole set of them in one step.
 
 `current` is a link to the newest of `generations/<n>/`, which holds `index.json` and every `<name>_registry.json`; the
 files of the same names beside `current` are links through it. So one rename moves all of them at once, and a reader of
@@ -28,12 +28,12 @@ KEPT_GENERATIONS = 3
 
 
 def flat_bytes(entries: Mapping[str, int]) -> bytes:
-    """The flat file of `entries`: one JSON object, keys sorted."""
+    """Return the flat file of `entries`: one JSON object, keys sorted."""
     return dump_object({key: entries[key] for key in sorted(entries)})
 
 
 def read_flat(path: Path, spec: RegistrySpec) -> dict[str, int]:
-    """The entries in a flat file; RegistryError names the file and what breaks the rules in it."""
+    """Return the entries in a flat file; RegistryError names the file and what breaks the rules in it."""
     return _entries(read_object(path, RegistryError), path, spec)
 
 
@@ -56,7 +56,7 @@ _ADVICE = "`tamiyo doctor` puts the newest kept version back"
 
 
 def read_index(path: Path) -> dict[str, RegistryRecord]:
-    """The records of `index.json`; RegistryError names the file and the place of the damage."""
+    """Return the records of `index.json`; RegistryError names the file and the place of the damage."""
     return _records(read_object(path, RegistryError), path)
 
 
@@ -84,15 +84,15 @@ def check_flat(path: Path, spec: RegistrySpec, entries: Mapping[str, int], recor
 
 
 def resolve(directory: Path) -> Path:
-    """The directory that holds the current set: the target of `current`, or `directory` itself (a copy, a bundle)."""
+    """Return the directory that holds the current set: the target of `current`, or `directory` itself (a copy, a bundle)."""
     link = directory / CURRENT
     return directory / link.readlink() if link.is_symlink() else directory
 
 
 def read_set(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
-    """Entries and records of the published set, checked against each other; both empty where nothing is published.
+    """Return entries and records of the published set, checked against each other; both empty if nothing is published.
 
-    Files without an `index.json` (an older system's) have entries and no record. A reader that writers overtake by so many
+    Files without an `index.json` (an older system's) have entries and no record. A reader that writers overtake by that many
     generations that its own is removed reads the newer one.
     """
     while True:
@@ -105,7 +105,7 @@ def read_set(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, Regi
 
 
 def parse_set(files: Mapping[str, bytes], directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
-    """Entries and records of a whole set whose files were read already, by name; `directory` is where they stood.
+    """Return entries and records of a whole set whose files were read already, by name; `directory` is where they stood.
 
     RegistryError names a damaged file, and a registry that the index lacks or adds.
     """

@@ -1,4 +1,4 @@
-"""Which categories upstream names now: the keys that a refresh of the registries appends or retires.
+"""Collect the categories that upstream names now: what a refresh of the registries appends or retires.
 
 Placeholders (`guard_tensor` layers and their activations) give no key. Enum registries take none: they are closed.
 """
@@ -39,18 +39,18 @@ PLACEHOLDER: Final = "is_placeholder"
 
 
 def source_tables() -> tuple[str, ...]:
-    """Names of the contract tables that `observed_keys` reads, sorted."""
+    """Return names of the contract tables that `observed_keys` reads, sorted."""
     return tuple(sorted({table for sources in SOURCES.values() for table, _ in sources}))
 
 
 def source_columns(table: str) -> tuple[str, ...]:
-    """Columns of contract table `table` that name keys, sorted; where it has placeholders, their flag too."""
+    """Return columns of contract table `table` that name keys, sorted; where it has placeholders, their flag too."""
     named = {column for sources in SOURCES.values() for name, column in sources if name == table}
     return tuple(sorted(named | ({PLACEHOLDER} if table in ("urza.layer", "urza.activation") else set())))
 
 
 def observed_keys(tables: Mapping[str, pa.Table]) -> dict[str, set[str]]:
-    """Registry -> keys in the given contract tables; a missing table names none, and missing values are no keys."""
+    """Return registry -> keys in the given contract tables; a missing table names none, and missing values are no keys."""
     found: dict[str, set[str]] = {}
     for registry, sources in SOURCES.items():
         keys: set[str] = set()
@@ -62,7 +62,7 @@ def observed_keys(tables: Mapping[str, pa.Table]) -> dict[str, set[str]]:
 
 
 def _values(rows: pa.Table, column: str) -> set[str]:
-    """Distinct non-empty strings of a string or list column, rows of placeholders left out."""
+    """Return distinct non-empty strings of a string or list column, rows of placeholders left out."""
     if PLACEHOLDER in rows.column_names:
         rows = rows.filter(pc.invert(pc.fill_null(rows.column(PLACEHOLDER), False)))
     values = rows.column(column)

@@ -1,4 +1,4 @@
-"""A plain copy of registries and norms for the existing system, which writes into the files that it loads.
+"""Copy registries and norms for the existing system, which writes into the files that it loads.
 
 It adds `unknown` and the ids that it meets, through links too; a hole in the indices makes it hand out an index twice; and it
 takes a bounded number of seeds and blueprints. So it gets files of its own, without links, or the reason why not.
@@ -48,7 +48,7 @@ def export_peer(registries: Path, norms: Path, place: Path) -> list[Path]:
 
 
 def peer_entries(registries: Registries, name: str) -> dict[str, int]:
-    """The entries of a registry as the peer gets them: with `unknown`, at the next index, where it would add that itself."""
+    """Return the entries of a registry for the peer, with `unknown` at the next index if it would add that itself."""
     entries = dict(registries[name].entries)
     if name in WITH_UNKNOWN and UNKNOWN not in entries:
         entries[UNKNOWN] = max(entries.values(), default=0) + 1
@@ -56,7 +56,7 @@ def peer_entries(registries: Registries, name: str) -> dict[str, int]:
 
 
 def faults_of(name: str, entries: Mapping[str, int]) -> list[str]:
-    """What the peer can't take of a registry."""
+    """Return what the peer can't take of a registry."""
     holes = sorted(set(range(1, max(entries.values(), default=0) + 1)) - set(entries.values()))
     faults = []
     if holes:

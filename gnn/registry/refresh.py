@@ -1,4 +1,4 @@
-"""Registries: category -> index, append-only, published as one set (`registry_files`) by the rules of `registry_rules`."""
+"""Refresh the registries: append new keys by the rules (`registry.rules`) and publish one set (`registry.files`)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,11 +45,11 @@ class Registry:
         return self.spec.unknown
 
     def index(self, key: str | None) -> int:
-        """Index of one key: 0 for None and the empty string, capacity-1 for a key that is not here."""
+        """Return the index of one key: 0 for None and the empty string, capacity-1 for a key that is not here."""
         return self.entries.get(self.spec.normal(key), self.unknown) if key else MISSING
 
     def encode(self, keys: Sequence[str | None] | pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
-        """Indices (int64 [n]) of n keys: 0 missing, capacity-1 unknown."""
+        """Return indices (int64 [n]) of n keys: 0 missing, capacity-1 unknown."""
         if isinstance(keys, pa.ChunkedArray):
             keys = keys.combine_chunks()
         if isinstance(keys, pa.Array):
@@ -59,7 +59,7 @@ class Registry:
         return np.fromiter((self.index(key) for key in keys), dtype=np.int64, count=len(keys))
 
     def flat(self) -> bytes:
-        """The flat file of this version."""
+        """Return the flat file of this version."""
         return flat_bytes(self.entries)
 
 
@@ -81,7 +81,7 @@ class Registries(Mapping[str, Registry]):
         return len(self._registries)
 
     def digests(self) -> dict[str, str]:
-        """Digest by registry name."""
+        """Return the digest by registry name."""
         return {name: registry.digest for name, registry in self.items()}
 
 
@@ -133,7 +133,7 @@ class RefreshReport(Mapping[str, Change]):
 
 
 def load(directory: Path) -> Registries:
-    """The published set in `directory` (or in a copy of it); RegistryError names a damaged file."""
+    """Return the published set in `directory` (or in a copy of it); RegistryError names a damaged file."""
     for attempt in range(_READS):
         try:
             entries, records = read_set(directory)
@@ -147,12 +147,12 @@ def load(directory: Path) -> Registries:
 
 
 def load_bytes(files: Mapping[str, bytes], directory: Path) -> Registries:
-    """The whole set in `files` (name -> bytes), which stood in `directory`; RegistryError names a damaged one."""
+    """Return the whole set in `files` (name -> bytes), which stood in `directory`; RegistryError names a damaged one."""
     return _registries(*parse_set(files, directory))
 
 
 def load_records(directory: Path) -> dict[str, RegistryRecord]:
-    """The records of `index.json` in `directory`, with every version's digest and what it added; none before a refresh."""
+    """Return the records of `index.json` in `directory`, with each version's digest and additions; none before a refresh."""
     return read_set(directory)[1]
 
 
@@ -197,7 +197,7 @@ def refresh(directory: Path, observed: Mapping[str, Collection[str]], simic: pa.
 
 
 def retire(directory: Path, name: str, key: str) -> None:
-    """Mark `key` of registry `name` as retired by an operator: listed, never freed; RegistryError where it is unknown."""
+    """Mark `key` of registry `name` as retired by an operator: listed, never freed; RegistryError if it is unknown."""
     spec = REGISTRIES.get(name)
     if spec is None:
         raise RegistryError(f"registry {name!r}: expected one of {', '.join(REGISTRIES)}")
@@ -238,7 +238,7 @@ def _clean(directory: Path) -> None:
 
 
 def _adopt_files(entries: Mapping[str, Mapping[str, int]], records: Mapping[str, RegistryRecord]) -> dict[str, RegistryRecord]:
-    """Records of version 1 for files of an older system; empty where there are none, or where a set is published."""
+    """Return records of version 1 for files of an older system; empty if there are none, or where a set is published."""
     if records:
         return {}
     return {name: _first(REGISTRIES[name], own) for name, own in entries.items()}
@@ -265,7 +265,7 @@ def _record(
     simic: Sequence[tuple[str, int]],
     observed: Collection[str] | None,
 ) -> RegistryRecord:
-    """The record after a refresh: the old one, grown by a version where entries were added."""
+    """Return the record after a refresh: the old one, grown by a version where entries were added."""
     base = old if old is not None else _first(spec, outcome.entries)
     digest = registry_digest(outcome.entries)
     if digest != base.digest:

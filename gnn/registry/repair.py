@@ -1,4 +1,4 @@
-"""Finding damage in a registry directory, and putting the last good set back from what is kept twice.
+"""Find damage in a registry directory, and restore the last good set from what is kept twice.
 
 Every version is kept as a file, and `index.json` says what each one added: either can be rebuilt from the other, and the
 flat files from both. Nothing is guessed: what is rebuilt has the digest that the index names, or the file itself gives.
@@ -70,7 +70,8 @@ def _set(directory: Path, *, repair: bool) -> Iterator[Damage]:
 
 
 def _rebuilt(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
-    """Entries and records of the current index where it can be read, else of an older one and the versions kept since."""
+    """Return entries and records of the current index where it can be read, else of an older one and the versions kept
+    since."""
     current = _current_index(directory)
     if current is None:
         known = _older_index(directory)
@@ -84,7 +85,7 @@ def _rebuilt(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, Regi
 
 
 def _current_index(directory: Path) -> dict[str, RegistryRecord] | None:
-    """Records of the current set from its index or the spare one; None where neither can be read."""
+    """Return records of the current set from its index or the spare one; None if neither can be read."""
     for name in (INDEX, SPARE_INDEX):
         try:
             return read_index(resolve(directory) / name)
@@ -94,7 +95,7 @@ def _current_index(directory: Path) -> dict[str, RegistryRecord] | None:
 
 
 def _older_index(directory: Path) -> Mapping[str, RegistryRecord]:
-    """Records of the newest readable index among older generations; none where none is."""
+    """Return records of the newest readable index among older generations; none if none is."""
     folder = directory / GENERATIONS
     numbers = sorted((int(p.name) for p in folder.iterdir() if p.name.isdigit()), reverse=True) if folder.is_dir() else []
     for number in numbers:
@@ -106,7 +107,7 @@ def _older_index(directory: Path) -> Mapping[str, RegistryRecord]:
 
 
 def cumulative(record: RegistryRecord, version: int) -> dict[str, int]:
-    """Entries of one version, from what each version added; RegistryError where they have not the digest of it."""
+    """Return entries of one version, from what each version added; RegistryError if they have not the digest of it."""
     entries: dict[str, int] = {}
     for step in record.versions[:version]:
         entries |= step.added
@@ -117,7 +118,7 @@ def cumulative(record: RegistryRecord, version: int) -> dict[str, int]:
 
 
 def _history(directory: Path, name: str) -> list[dict[str, int]]:
-    """Entries of versions 1, 2, ... as kept, up to the first that is missing; RegistryError names a damaged one."""
+    """Return entries of versions 1, 2, ... as kept, up to the first that is missing; RegistryError names a damaged one."""
     found: list[dict[str, int]] = []
     while (path := directory / VERSIONS / name / f"{len(found) + 1}.json").exists():
         entries = read_flat(path, REGISTRIES[name])
@@ -128,7 +129,7 @@ def _history(directory: Path, name: str) -> list[dict[str, int]]:
 
 
 def _record(name: str, history: list[dict[str, int]], known: RegistryRecord | None) -> RegistryRecord:
-    """A record from all kept versions; who is retired is taken from the last index that could be read."""
+    """Return a record from all kept versions; who is retired is taken from the last index that could be read."""
     before: dict[str, int] = {}
     versions = []
     for number, entries in enumerate(history, start=1):

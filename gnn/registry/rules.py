@@ -1,4 +1,4 @@
-"""How a registry grows: the pure rules, without files.
+"""Decide how a registry grows: pure rules, without files.
 
 First refresh: the seeds, then the newest Simic snapshot at Simic's indices, then new keys sorted. Later ones: Simic,
 then new keys sorted. A new key takes the lowest index never used. Indices are never changed, freed or reused.
@@ -31,7 +31,7 @@ class Outcome:
 def next_entries(
     spec: RegistrySpec, old: Mapping[str, int] | None, simic: Sequence[tuple[str, int]], observed: Collection[str]
 ) -> Outcome:
-    """The entries after one refresh of `old` (None before the first) with a Simic snapshot and the keys seen upstream."""
+    """Return the entries after one refresh of `old` (None before the first) with a Simic snapshot and upstream keys."""
     entries, late_seeds = _seeded(spec, old or {})
     keep = dict(old) if old is not None else dict(entries)
     conflicts = _adopt(spec, entries, simic)
@@ -68,7 +68,7 @@ def _seeded(spec: RegistrySpec, old: Mapping[str, int]) -> tuple[dict[str, int],
 
 
 def _adopt(spec: RegistrySpec, entries: dict[str, int], simic: Sequence[tuple[str, int]]) -> list[str]:
-    """Add Simic's keys to `entries` at Simic's indices; the list of all conflicts, empty where there is none."""
+    """Add Simic's keys to `entries` at Simic's indices; the list of all conflicts, empty if there is none."""
     keys = {index: key for key, index in entries.items()}
     conflicts = []
     for raw, index in sorted(simic, key=lambda pair: (pair[1], pair[0])):
@@ -101,7 +101,7 @@ def _free(spec: RegistrySpec, entries: Mapping[str, int], count: int) -> Iterato
 
 
 def holes(entries: Mapping[str, int]) -> list[int]:
-    """Unused indices below the highest used one, ascending."""
+    """Return unused indices below the highest used one, ascending."""
     used = set(entries.values())
     return [index for index in range(1, max(used, default=0)) if index not in used]
 
@@ -109,7 +109,7 @@ def holes(entries: Mapping[str, int]) -> list[int]:
 def retired_keys(
     spec: RegistrySpec, entries: Mapping[str, int], simic: Sequence[tuple[str, int]], observed: Collection[str] | None
 ) -> set[str] | None:
-    """Entries that no upstream names any more; None where nothing is known about upstream, and nothing for an enum."""
+    """Return entries that no upstream names any more; None if nothing is known about upstream, and nothing for an enum."""
     if observed is None:
         return None
     if spec.closed:

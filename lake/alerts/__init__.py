@@ -1,1 +1,1 @@
-"""Alerts: what evaluations say, the transitions that follow, how they are worded, and the post to a webhook."""
+"""Turn check evaluations into alerts: transitions, wording, and the post to a webhook."""

@@ -1,4 +1,4 @@
-"""The book of alerts: evaluations that come in, alerts and messages as the records of the outbox leave them.
+"""Keep the book of alerts: read evaluations, and fold the records of the outbox into alerts and messages.
 
 An alert is a problem of a scope, and a scope is an asset with a check. Times are ISO 8601 texts in UTC with microseconds: their
 order as texts is their order in time.
@@ -129,7 +129,7 @@ class Book:
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> "Book":
-        """Return the book that the records of an outbox make. Raises KeyError or TypeError for one that is none of ours."""
+        """Return the book that the records of an outbox make. Raises KeyError or TypeError for a record that is not ours."""
         book = cls()
         for record in records:
             book.add(record)
@@ -192,7 +192,7 @@ class Book:
             self.alerts[alert.alert_id] = replace(alert, said=max(alert.said, at))
 
     def _add_older(self, record: Mapping[str, Any]) -> None:
-        """An alert of the earlier format, whose identity held the run: those of a check are one problem here, told once."""
+        """Take in an alert of the earlier format, whose identity held the run: those of a check become one problem."""
         older = record["alert"]
         alert_id = identity(older["asset"], older["check"], older["check"])
         known = self.alerts.get(alert_id)
@@ -232,6 +232,6 @@ def recorded(value: Alert | Message) -> dict[str, Any]:
 
 
 def _loaded(kind: Any, values: Mapping[str, Any]) -> Any:
-    """What a later version added is left out."""
+    """Return what a later version added is left out."""
     known = {each.name for each in fields(kind)}
     return kind(**{name: value for name, value in values.items() if name in known})

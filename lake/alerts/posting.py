@@ -1,4 +1,4 @@
-"""The post of a message to a webhook, and when to try again."""
+"""Post a message to a webhook, and decide when to try again."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ def address(webhook: str) -> str:
 
 
 def is_due(message: Message, webhook: str, now: datetime) -> bool:
-    """Whether a message is to be tried now: never tried, at another webhook, or 10 s, 20 s, 40 s... 10 min ago.
+    """Return whether a message is to be tried now: never tried, at another webhook, or 10 s, 20 s, 40 s... 10 min ago.
 
     A last attempt that lies in the future is of a clock that was set back since.
     """
@@ -88,7 +88,7 @@ def _posted(webhook: str, body: Mapping[str, Any], key: str) -> Fault | None:
 
 
 def _answer(error: urllib.error.HTTPError) -> str:
-    """What the webhook said besides its status, such as Slack's `no_text`."""
+    """Return what the webhook said besides its status, such as Slack's `no_text`."""
     try:
         said = error.read(_ANSWER_BYTES).decode("utf-8", "replace")
     except (OSError, HTTPException):

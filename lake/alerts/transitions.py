@@ -1,4 +1,4 @@
-"""Transitions of alerts: which records an evaluation, the clock or an operator adds to a book. Nothing is written here.
+"""Decide which records an evaluation, the clock or an operator adds to a book. Nothing is written here.
 
 The newest evaluation of a scope decides, by the time at which it was made, in whatever order evaluations are seen: one that is
 older than what is known changes nothing, and one that is seen again changes nothing.
@@ -45,7 +45,7 @@ class Place:
 
 
 def is_news(book: Book, evaluation: Evaluation, now: datetime) -> bool:
-    """Whether an evaluation is newer than what is known of its scope."""
+    """Return whether an evaluation is newer than what is known of its scope."""
     looks = book.looks.get(evaluation.scope, ())
     if evaluation.look in looks:
         return False
@@ -112,7 +112,7 @@ def _opened(evaluation: Evaluation, problem: str, now: datetime) -> Alert:
 
 
 def _seen(alert: Alert, problem: Problem, evaluation: Evaluation) -> Alert:
-    """The alert with what an evaluation says of its problem."""
+    """Return the alert with what an evaluation says of its problem."""
     found = replace(
         alert,
         severity=evaluation.severity,
@@ -129,7 +129,7 @@ def _seen(alert: Alert, problem: Problem, evaluation: Evaluation) -> Alert:
 
 
 def _said(event: str, alert: Alert, look: tuple[str, str], place: Place, now: datetime) -> Record:
-    """The record of a transition: the alert as it is now, and the message that tells of it.
+    """Return the record of a transition: the alert as it is now, and the message that tells of it.
 
     The id of the message is the same for ever, and no other transition of any home has it.
     """

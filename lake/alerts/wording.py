@@ -1,4 +1,4 @@
-"""What an alert's message says: the text for people, and the same as fields."""
+"""Word an alert's message: text for people, and the same as fields."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def fields_of(alert: Alert) -> dict[str, Any]:
 
 
 def trial_payload(message_id: str, *, home: str, ui_url: str, now: datetime) -> dict[str, Any]:
-    """Return the body that `tamiyo alerts test` posts: the fields of an alert that is none."""
+    """Return the body that `tamiyo alerts test` posts: the fields of an alert, with an invented problem."""
     at = now.astimezone(UTC).isoformat(timespec="microseconds")
     alert = Alert("test", "tamiyo", "test", "test", "INFO", "This is a test of the alerts of a pipeline.", at, at, state="test")
     fields = payload(alert, message_id, home=home, ui_url=ui_url, now=now)
@@ -76,7 +76,7 @@ def escaped(text: str) -> str:
 
 
 def _text(alert: Alert, url: str, now: datetime) -> str:
-    """Three lines: how bad and what; the details, whom to ask, which runs, since when; where to look."""
+    """Return three lines: how bad and what; the details, whom to ask, which runs, since when; where to look."""
     since = datetime.fromisoformat(alert.since)
     title = shortened(summary(alert))
     if alert.state == RESOLVED:

@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, append-only journals, digests of files, and strict JSON."""
+"""Write files that appear whole or not at all, append to journals, digest files, parse strict JSON."""

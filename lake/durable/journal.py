@@ -1,4 +1,4 @@
-"""Append-only journals: files of one JSON object a line, fsynced. A torn last line (a kill, power loss) never counted."""
+"""Append to journals, files of one JSON object a line, fsynced; a torn last line (a kill, power loss) does not count."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Publishing of what can't be rebuilt: a reader sees the old file or the new one, also after a kill or power loss.
+"""Publish what can't be rebuilt: a reader sees the old file or the new one, also after a kill or power loss.
 
 Each publication is written beside its destination, fsynced, renamed over it, and the directory fsynced. Every file-system
 change ends in a function of `os`, so that a fault injector can stop each of them.
@@ -54,7 +54,7 @@ def ensure_dir(path: Path) -> None:
 
 
 def beside(path: Path) -> Path:
-    """A fresh temporary name in the directory of `path`."""
+    """Return a fresh temporary name in the directory of `path`."""
     return path.parent / f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}"
 
 
@@ -111,7 +111,7 @@ def fsync_tree(path: Path) -> None:
 def publish_dir(temporary: Path, destination: Path) -> None:
     """Rename the finished directory `temporary` to the new name `destination`, durable with everything in it.
 
-    Raises StorageError where `destination` exists: a published directory never changes.
+    Raises StorageError if `destination` exists: a published directory never changes.
     """
     if destination.exists():
         raise StorageError(f"{destination}: expected no such directory yet, found one; published directories never change")

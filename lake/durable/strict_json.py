@@ -35,7 +35,7 @@ def _finite(text: str) -> float:
 
 
 def parse_object(data: bytes, source: Path, error: type[TamiyoError]) -> dict[str, object]:
-    """The object in `data`; `source` and the place of the damage are named in the `error` that is raised otherwise."""
+    """Return the object in `data`; `source` and the place of the damage are named in the `error` that is raised otherwise."""
     try:
         text = data.decode("utf-8")
         parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
@@ -56,7 +56,7 @@ def parse_object(data: bytes, source: Path, error: type[TamiyoError]) -> dict[st
 
 
 def read_object(path: Path, error: type[TamiyoError]) -> dict[str, object]:
-    """The object in the file `path`; `error` names the file and the place where it is damaged or absent."""
+    """Return the object in the file `path`; `error` names the file and the place where it is damaged or absent."""
     try:
         data = path.read_bytes()
     except OSError as failure:

@@ -1,1 +1,1 @@
-"""Export files: the folders that are read, their digests, what has arrived and what is pending."""
+"""Find export files: the folders that are read, digests, what has arrived and what is pending."""

@@ -1,4 +1,4 @@
-"""Digests of export files that were hashed before: hashing all of them again would make each refresh cost the whole root.
+"""Remember digests of exports, so that a refresh hashes only files that are new or changed.
 
 An export's identity is the digest of its bytes; this is a cache of it, `$TAMIYO_HOME/export_digests.json`, that may be removed
 at any time. A file whose size, times of modification and of change, and inode are what they were has the digest that it had;
@@ -31,7 +31,7 @@ class DigestMemory:
     _changed: bool = False
 
     def known(self, file: str, signature: Signature) -> str | None:
-        """The digest of a file that still has this signature; None where it must be hashed."""
+        """Return the digest of a file that still has this signature; None if it must be hashed."""
         known = self._files.get(file)
         return known[1] if known is not None and known[0] == signature else None
 
@@ -72,7 +72,7 @@ class DigestMemory:
 
 
 def read_noted(home: Path) -> tuple[Path, Noted]:
-    """Exports root and what is noted of its files, nothing where nothing was; StorageError where the file is damaged."""
+    """Return the exports root and the digests noted of its files, nothing if there are none; StorageError if damaged."""
     path = home / DIGESTS
     try:
         digest, body, end = path.read_bytes().split(b"\n")
@@ -87,7 +87,7 @@ def read_noted(home: Path) -> tuple[Path, Noted]:
 
 
 def signature_of(status: os.stat_result) -> Signature:
-    """What tells that a file was not changed."""
+    """Return what tells that a file was not changed."""
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 

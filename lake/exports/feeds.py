@@ -1,4 +1,4 @@
-"""Feeds: what each upstream system last sent, from the ledger of arrivals, and which of them have fallen silent.
+"""Report what each upstream system last sent, from the ledger of arrivals, and which have fallen silent.
 
 A copy, a rename or a return of bytes that arrived before is nothing new. A system that never sent anything is unknown, not
 silent. A home of the committed sample has no feeds.

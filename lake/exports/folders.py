@@ -1,4 +1,4 @@
-"""The exports root: which finished export files lie in which contract folder, each known by the SHA-256 of its bytes."""
+"""Scan the exports root: finished files by contract folder, each known by the SHA-256 of its bytes."""
 
 import os
 import stat
@@ -34,7 +34,7 @@ class Export:
         return identity(self.folder, self.file, self.digest)
 
     def unchanged(self) -> bool:
-        """Whether the file still is the one that was hashed."""
+        """Return whether the file still is the one that was hashed."""
         try:
             return signature_of(self.path.stat()) == self.signature
         except OSError:
@@ -42,7 +42,7 @@ class Export:
 
 
 def identity(folder: str, file: str, digest: str) -> str:
-    """What makes an export: its bytes, never its name, except that a Simic snapshot's name says which registry it is.
+    """Return what makes an export: its bytes, never its name, except that a Simic snapshot's name says which registry it is.
 
     Two registries may well have the same bytes (`{"unknown": 1}`).
     """
@@ -76,7 +76,7 @@ class Exports:
     _digests: DigestMemory = field(default_factory=DigestMemory, repr=False, compare=False)
 
     def scan(self, folders: Iterable[str] | None = None) -> Scan:
-        """The exports of `folders` (None: of all). StorageError where the root is no readable directory."""
+        """Return the exports of `folders` (None: of all). StorageError if the root is no readable directory."""
         if not self.root.is_dir():
             raise StorageError(
                 f"exports root {self.root}: expected a directory, found none; give --exports DIR or set TAMIYO_EXPORTS"
@@ -97,7 +97,7 @@ class Exports:
         return Scan(tuple(exports), tuple(unplaced), tuple(sorted(wanted)))
 
     def unread(self) -> tuple[Unplaced, ...]:
-        """The files under the root that no contract reads, and why, by name; none is opened."""
+        """Return the files under the root that no contract reads, and why, by name; none is opened."""
         found: list[Unplaced] = []
         for folder, names in _files(self.root, found) if self.root.is_dir() else ():
             for name in names:
@@ -116,7 +116,7 @@ class Exports:
         self._digests.note(home, self.root)
 
     def _look(self, folder: str, name: str, wanted: frozenset[str]) -> Export | Unplaced | None:
-        """What file `name` of `folder` is; None where it is an export of a folder that is not wanted."""
+        """Return what file `name` of `folder` is; None if it is an export of a folder that is not wanted."""
         file = f"{folder}/{name}" if folder else name
         place = _place(folder, name)
         if place is not None:
@@ -124,7 +124,7 @@ class Exports:
         return self._export(self.root / file, file, folder) if folder in wanted else None
 
     def _export(self, path: Path, file: str, folder: str) -> Export | Unplaced | None:
-        """The export at `path`; None where it vanished or changed while it was looked at: the next scan sees it."""
+        """Return the export at `path`; None if it vanished or changed while it was looked at: the next scan sees it."""
         now = time.time_ns()
         before = _status(path, file)
         if before is None or isinstance(before, Unplaced):
@@ -146,7 +146,7 @@ class Exports:
 
 
 def _place(folder: str, name: str) -> Unplaced | None:
-    """Why no contract reads a file of this name; None if one does."""
+    """Return why no contract reads a file of this name; None if one does."""
     file = f"{folder}/{name}" if folder else name
     if folder not in FOLDERS:
         nested = next((path for path in FOLDERS if folder.startswith(f"{path}/")), None)
@@ -158,7 +158,7 @@ def _place(folder: str, name: str) -> Unplaced | None:
 
 
 def _status(path: Path, file: str) -> os.stat_result | Unplaced | None:
-    """What the file system says of a regular file; None if it vanished."""
+    """Return what the file system says of a regular file; None if it vanished."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -169,7 +169,7 @@ def _status(path: Path, file: str) -> os.stat_result | Unplaced | None:
 
 
 def _files(root: Path, unplaced: list[Unplaced]) -> Iterator[tuple[str, list[str]]]:
-    """Folders below `root` (relative to it, with `/`) and their finished files, sorted; folders that can't be read too.
+    """Yield folders below `root` (relative to it, with `/`) and their finished files, sorted; folders that can't be read too.
 
     Names that start with `.` or end in `.tmp` are still being written. Links to folders are not followed.
     """

@@ -1,4 +1,4 @@
-"""The ledger of arrivals: `$TAMIYO_HOME/exports.ndjson`, fsynced, append-only, one line an event.
+"""Keep the ledger of arrivals `$TAMIYO_HOME/exports.ndjson`: fsynced, append-only, one event a line.
 
 An export arrives when its digest is in a folder now and was not at the scan of that folder before: A, then B in its place,
 then A again are three arrivals. All arrivals of one scan have the same arrival number, the scan's; `seq` counts lines.
@@ -69,7 +69,7 @@ class Ledger:
         return entries
 
     def record(self, scan: Scan) -> list[Entry]:
-        """All events, after appending what arrived and what is gone since the scan before; where that is nothing, none is."""
+        """Append what arrived and what is gone since the scan before, if anything, and return all events."""
         entries = self.entries()
         before = present(entries, scan.folders)
         now: dict[tuple[str, str], Export] = {}
@@ -98,7 +98,7 @@ def note_rebuilt(home: Path, retired: str = "") -> None:
 
 
 def is_rebuilt(home: Path, entries: Iterable[Entry], retired: str = "") -> bool:
-    """Whether every arrival among `entries` and the retirements of digest `retired` have gone through a whole rebuild.
+    """Return whether every arrival among `entries` and the retirements of digest `retired` have gone through a whole rebuild.
 
     One that was killed or failed does not count.
     """

@@ -1,4 +1,4 @@
-"""Which exports some table does not hold yet, from the ledger of arrivals and the transactions in the tables' own commits."""
+"""Find exports that some table does not hold yet, from the ledger and the transactions in each table's commits."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def _plan(tables: TableStore, folder: Folder, arrivals: Sequence[_Arrival]) -> l
 
 
 def _known(tables: TableStore, name: str, folder: Folder, one: _Arrival, mark: int | None) -> int | None:
-    """The arrival of an export that a table holds; None where it holds none."""
+    """Return the arrival of an export that a table holds; None if it holds none."""
     if mark is not None and one.first > mark:
         # a commit that holds an export follows the ledger at least up to one of its arrivals
         return None
@@ -80,11 +80,11 @@ def _known(tables: TableStore, name: str, folder: Folder, one: _Arrival, mark: i
 
 
 def targets_of(folder: Folder) -> list[str]:
-    """Tables to commit for files of `folder`, rejects first."""
+    """Return tables to commit for files of `folder`, rejects first."""
     rejects = {folder.reject_table, *(folder.reject_table_of(name) for name in feeds(folder))}
     return [*sorted(rejects), *feeds(folder)]
 
 
 def mark_of(folder: Folder) -> str:
-    """App transaction whose version is the ledger's seq up to which a table holds everything of a folder."""
+    """Return the App transaction whose version is the ledger's seq up to which a table holds everything of a folder."""
     return f"{folder.path}:ledger"

@@ -1,1 +1,1 @@
-"""From export files to contract tables: staged, audited, committed."""
+"""Ingest export files into contract tables: stage, audit, commit."""

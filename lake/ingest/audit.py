@@ -1,4 +1,4 @@
-"""Whether every record of an export became rows or a reject: places of both, against what lies in the file itself."""
+"""Check that every record of an export became rows or a reject, by position."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ class Audit:
             self._note_rejects(rejects)
 
     def _is_head(self, name: str, tables: Mapping[str, pa.Table]) -> bool:
-        """Whether rows of a table are needed: each record has one in the folder's own table, if records have that at all."""
+        """Return whether rows of a table are needed: each record has one in the folder's own table, if there is one."""
         telemetry = self.folder.record.startswith("telemetry.")
         return name == self.folder.record or telemetry or self.folder.record not in TABLES or self.folder.record not in tables
 
@@ -88,7 +88,7 @@ class Audit:
                 place.stops = row["position"] if place.stops is None else min(place.stops, row["position"])
 
     def judge(self, export: Export, extension: str) -> Counted:
-        """What lies in an export, all of whose chunks were noted, against its outcomes."""
+        """Return what lies in an export, all of whose chunks were noted, against its outcomes."""
         place = self._found[export.digest]
         if export.size > self.limits.file_bytes or not export.size:
             return Counted(place.rejected, 0)
@@ -121,12 +121,12 @@ class Audit:
 
 
 def _is_counting(positions: Ints) -> bool:
-    """Whether sorted positions are 1, 2, 3 and so on."""
+    """Return whether sorted positions are 1, 2, 3 and so on."""
     return len(positions) > 0 and positions[0] == 1 and positions[-1] == len(positions)
 
 
 def _judge_frames(export: Export, extension: str, place: _Places) -> Counted:
-    """Every byte lies in a frame or in a rejected piece that begins where the one before it ends."""
+    """Check that every byte lies in a frame or in a rejected piece that begins where the one before it ends."""
     positions = place.positions()
     nexts = np.append(positions[1:], export.size)
     lost = (

@@ -1,4 +1,4 @@
-"""One commit of one table: staged rows merged with the stored ones of the same runs, in bounded memory."""
+"""Commit one table: merge staged rows with the stored ones of the same runs, in bounded memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,11 +79,11 @@ class _Runs:
         return frozenset(self.names)
 
     def holds(self, batch: pa.RecordBatch) -> pa.Array:
-        """Which rows of a batch belong to the runs."""
+        """Return which rows of a batch belong to the runs."""
         return pc.is_in(batch.column(SCOPE), pa.array(self.names, pa.string()))
 
     def stored(self, tables: TableStore, table: Table) -> pa.Table:
-        """The stored rows of the runs."""
+        """Return the stored rows of the runs."""
         return tables.read(table.name, runs=self.names)
 
 
@@ -97,14 +97,14 @@ class _Bucket:
     runs: None = None
 
     def holds(self, batch: pa.RecordBatch) -> pa.Array:
-        """Which rows of a batch fall into the bucket."""
+        """Return which rows of a batch fall into the bucket."""
         if self.count == 1:
             return pa.repeat(pa.scalar(True), batch.num_rows)
         values = pl.Series(batch.column(self.column).to_pylist(), dtype=pl.String, strict=False)
         return (values.hash(seed=0) % self.count == self.number).to_arrow()
 
     def stored(self, tables: TableStore, table: Table) -> pa.Table:
-        """The stored rows of the bucket."""
+        """Return the stored rows of the bucket."""
         found = [batch.filter(self.holds(batch)) for batch in tables.batches(table.name)]
         return pa.Table.from_batches(found, schema=table.arrow_schema)
 
@@ -126,7 +126,7 @@ def _write(
 
 
 def _runs(runs: Mapping[str, int]) -> Iterator[_Runs]:
-    """Runs in groups of at most `GROUP_ROWS` staged rows, of at least one run."""
+    """Yield runs in groups of at most `GROUP_ROWS` staged rows, of at least one run."""
     group: list[str] = []
     size = 0
     for run in sorted(runs):
@@ -147,7 +147,7 @@ def _buckets(table: Table, rows: int) -> Iterator[_Bucket]:
 
 
 def _disjoint(tables: TableStore, table: Table, staged: Staged, runs: Mapping[str, int]) -> bool:
-    """Whether surely no staged row has a stored key, so that rows can be appended without a rewrite."""
+    """Return whether surely no staged row has a stored key, so that rows can be appended without a rewrite."""
     hashes = staged.hashes()
     for batch in tables.batches(table.name, columns=table.key, runs=sorted(runs) if runs else None):
         if key_hashes(batch, table.key).is_in(hashes.implode()).any():

@@ -1,4 +1,4 @@
-"""How many records lie in an export file, by a reader that shares nothing with the decoder.
+"""Count the records of an export file with a reader that shares nothing with the decoder.
 
 It looks at lengths of frames, ends of lines, members of a JSON object and the footer of a Parquet file, and at no value.
 """
@@ -51,7 +51,7 @@ class Lines:
 
 
 def count_line_ends(path: Path, size: int) -> int | None:
-    """Lines of a plain text export of `size` bytes, blank ones too; None if the last has no end, or the text is not UTF-8."""
+    """Count lines of a plain text export of `size` bytes, blank ones too; None if the last is open, or text is not UTF-8."""
     if size <= _CACHED:
         small = path.read_bytes()
         return None if small.startswith(_WIDE) or not small.endswith(b"\n") else small.count(b"\n")
@@ -68,7 +68,7 @@ def count_line_ends(path: Path, size: int) -> int | None:
 
 
 def count_lines(path: Path, extension: str, most: int) -> Lines:
-    """Lines of a text export, of a damaged one those before the damage; at most about `most` bytes of them are read."""
+    """Return lines of a text export, of a damaged one those before the damage; at most about `most` bytes of them are read."""
     found: list[Ints] = []
     before, size, whole = 0, 0, True
     pending = b""
@@ -91,7 +91,7 @@ def count_lines(path: Path, extension: str, most: int) -> Lines:
 
 
 def _numbers(text: bytes) -> tuple[Ints, int]:
-    """Numbers (from 1) of the lines of `text` that are not blank, and how many lines it has."""
+    """Return numbers (from 1) of the lines of `text` that are not blank, and how many lines it has."""
     data = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(data == _NEWLINE)
     if not len(ends):
@@ -107,7 +107,7 @@ def _numbers(text: bytes) -> tuple[Ints, int]:
 
 
 def _unpacked(path: Path, extension: str) -> Iterator[bytes]:
-    """Blocks of the unpacked file. Raises what unpacking does, and EOFError for a stream that ends early."""
+    """Yield blocks of the unpacked file. Raises what unpacking does, and EOFError for a stream that ends early."""
     with path.open("rb") as stream:
         if extension.endswith(".gz"):
             with gzip.GzipFile(fileobj=stream) as unpacked:
@@ -133,7 +133,7 @@ def _frames(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Blocks of text, decoded by the mark before it."""
+    """Yield blocks of text, decoded by the mark before it."""
     first = next(blocks, b"")
     encoding = next((name for mark, name in _MARKS if first.startswith(mark)), None)
     if encoding is None:
@@ -148,7 +148,7 @@ def _utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def frame_ends(path: Path, extension: str, positions: Ints) -> Ints:
-    """Offset after the frame that begins at each of the sorted positions, by the length that lies there."""
+    """Return the offset after the frame that begins at each of the sorted positions, by the length that lies there."""
     ends = np.zeros(len(positions), np.int64)
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         cuts = np.searchsorted(positions, np.arange(0, len(mapped) + _WINDOW, _WINDOW)).tolist()
@@ -163,7 +163,7 @@ def frame_ends(path: Path, extension: str, positions: Ints) -> Ints:
 
 
 def _bytes(mapped: mmap.mmap, at: Ints) -> npt.NDArray[np.uint8]:
-    """The bytes at some sorted offsets, zero beyond the end."""
+    """Return the bytes at some sorted offsets, zero beyond the end."""
     data = np.frombuffer(mapped, np.uint8)
     inside = len(at) if at[-1] < len(data) else int(np.searchsorted(at, len(data)))
     found = data[at[:inside]]
@@ -191,7 +191,7 @@ def _varints(mapped: mmap.mmap, at: Ints) -> tuple[Ints, Ints]:
 
 
 def count_frames(path: Path, extension: str, first: int, last: int) -> int:
-    """Frames between two offsets, at least one; about as many where bytes between them are no frames."""
+    """Return frames between two offsets, at least one; about as many where bytes between them are no frames."""
     count = 0
     while first < last and count < _COUNTED:
         first = int(frame_ends(path, extension, np.array([first], np.int64))[0])
@@ -200,7 +200,7 @@ def count_frames(path: Path, extension: str, first: int, last: int) -> int:
 
 
 def is_zero(path: Path, first: int, last: int) -> bool:
-    """Whether there is nothing but zeros between two offsets."""
+    """Return whether there is nothing but zeros between two offsets."""
     with path.open("rb") as stream:
         stream.seek(first)
         while first < last and (block := stream.read(min(_BLOCK, last - first))):
@@ -211,7 +211,7 @@ def is_zero(path: Path, first: int, last: int) -> bool:
 
 
 def count_members(path: Path) -> int:
-    """Members of the JSON object in a file, as far as it goes."""
+    """Return members of the JSON object in a file, as far as it goes."""
     data = path.read_bytes()
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     depth = count = 0
@@ -223,7 +223,7 @@ def count_members(path: Path) -> int:
 
 
 def count_rows(path: Path) -> int | None:
-    """Rows of a Parquet file by its footer; None if it has none that can be read."""
+    """Return rows of a Parquet file by its footer; None if it has none that can be read."""
     try:
         footer = pq.read_metadata(path)
         groups = [min(max(int(footer.row_group(index).num_rows), 0), _MOST) for index in range(footer.num_row_groups)]

@@ -1,4 +1,4 @@
-"""From exports to contract tables, exactly once per (export, table), whatever stops it and whenever it is called again.
+"""Ingest exports exactly once per (export, table), after any interruption and however often it is called.
 
 Each commit of a table carries, as app transactions, the exports that it holds, how far the ledger has been followed, and
 the cumulative counts. Rejects are committed first. A refresh with nothing new writes nothing.
@@ -88,11 +88,11 @@ class Ingest:
             raise errors[0]
 
     def accounting(self, name: str) -> Accounting:
-        """Rows read, kept, duplicates and rejects of contract table `name`, for the conservation check."""
+        """Return rows read, kept, duplicates and rejects of contract table `name`, for the conservation check."""
         return accounting(self.tables, name)
 
     def run_ids(self) -> list[str]:
-        """All training runs that have states or seeds, sorted."""
+        """Return all training runs that have states or seeds, sorted."""
         tables = self.tables.held()
         files = [tables.runs_by_file(name) for name in ("tolaria.system_state", "kasmina.seed_state")]
         return sorted({run for runs_by_file in files for runs in runs_by_file.values() for run in runs if run is not None})

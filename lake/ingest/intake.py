@@ -1,4 +1,4 @@
-"""A batch of exports: decoded to disk, counted apart from the decoder, and committed table by table, the rejects first.
+"""Take in a batch of exports: decode to disk, count independently, commit table by table, rejects first.
 
 Imported when there is something to read: the decoders and polars take their time.
 """
@@ -121,7 +121,7 @@ def _commit(
 
 
 def _set_apart(failed: _Failed, remaining: list[Pending], apart: dict[str, str | None], report: IngestReport) -> None:
-    """What becomes of exports that failed: several are tried one by one; one that can't be read waits, another is a reject."""
+    """Retry failed exports one by one if they are several; one that can't be read waits, another becomes a reject."""
     if len(failed.group) > 1:
         apart |= dict.fromkeys((pending.export.identity for pending in failed.group), None)
         return
@@ -138,7 +138,7 @@ def _decode(
 ) -> None:
     """Stage the rows and rejects of exports for the tables that lack them, and count their records.
 
-    `error`: why the only export can't be decoded. Raises _Changed where a file is another by then, _Failed for other errors.
+    `error`: why the only export can't be decoded. Raises _Changed if a file is another by then, _Failed for other errors.
     """
     exports = [pending.export for pending in group]
     audit = Audit(folder, limits, exports)
@@ -173,7 +173,7 @@ def _stage(folder: Folder, one: Pending, chunk: Decoded, staging: Staging, decod
 
 
 def _undecodable(folder: Folder, export: Export, error: str) -> Decoded:
-    """An export at which the decoder fails, as one reject."""
+    """Return an export at which the decoder fails, as one reject."""
     collector = Collector(folder, export.file, export.digest)
     message = f"{export.file}: expected a file that can be decoded, found one at which the decoder failed: {error}"
     collector.reject_record(RawRecord(0, b""), Reason.UNREADABLE_FILE, message)
@@ -181,7 +181,7 @@ def _undecodable(folder: Folder, export: Export, error: str) -> Decoded:
 
 
 def _chunks(folder: Folder, exports: Sequence[Export], limits: Limits) -> Iterable[Decoded]:
-    """Decoded chunks of one export, or of many small ones."""
+    """Yield decoded chunks of one export, or of many small ones."""
     if len(exports) == 1:
         return decode_file(exports[0].path, folder, file=exports[0].file, digest=exports[0].digest, limits=limits)
     return decode_together([Source(export.path, export.file, export.digest) for export in exports], folder, limits)

@@ -1,4 +1,4 @@
-"""Tables that can't be read any more: removed, so that the next ingest builds them again from the exports."""
+"""Remove tables that can't be read any more, so that the next ingest builds them again from the exports."""
 
 import json
 import shutil
@@ -57,12 +57,12 @@ def migrate(home: Path, tables: TableStore) -> dict[str, str]:
 
 
 def is_derived(name: str) -> bool:
-    """Whether a table is made of others, not of exports."""
+    """Return whether a table is made of others, not of exports."""
     return name not in TABLES and not name.startswith("rejects.")
 
 
 def broken_tables(tables: TableStore, *, derived: bool) -> dict[str, str]:
-    """Tables whose log or files can't be read, and why: derived ones, or those that are made of exports."""
+    """Return tables whose log or files can't be read, and why: derived ones, or those that are made of exports."""
     found: dict[str, str] = {}
     for name in tables.names():
         if is_derived(name) is derived:
@@ -86,7 +86,7 @@ def remove_broken(home: Path, tables: TableStore, *, derived: bool) -> dict[str,
 
 
 def with_rejects(tables: TableStore, names: set[str]) -> set[str]:
-    """A contract table and its rejects are counted together, so they are built again together."""
+    """Return a contract table with its rejects table: they are counted together, so they are built again together."""
     found = set(names)
     for name in TABLES:
         group = {name, *reject_tables(name)}
@@ -113,7 +113,7 @@ def remove_table(home: Path, tables: TableStore, name: str) -> str:
 
 
 def _exports_gone(home: Path, name: str) -> bool:
-    """Whether exports that fed a contract table once are not there any more."""
+    """Return whether exports that fed a contract table once are not there any more."""
     if name not in TABLES:
         return False
     folders = {folder.path for folder in FOLDERS.values() if name in feeds(folder)}

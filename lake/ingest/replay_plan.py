@@ -1,4 +1,4 @@
-"""What a replay will change, durable before anything is changed: whatever stops it, the next ingest brings it to its end.
+"""Write down what a replay will change before anything is changed, so that an interrupted replay is completed.
 
 `$TAMIYO_HOME/replay/` appears whole, by one rename. Each table is then written in one commit, which carries the number of the
 replay, so that doing it again does nothing; last of all the directory is removed.
@@ -52,12 +52,12 @@ class Plan(BaseModel):
 
 
 def identity(tables: TableStore, name: str) -> str:
-    """What names a Delta table for as long as it is not built anew; empty where it was never written."""
+    """Return what names a Delta table for as long as it is not built anew; empty if it was never written."""
     return (tables.commit(name) or "").partition("@")[0]
 
 
 def next_number(tables: TableStore) -> int:
-    """The number of the next replay of this home."""
+    """Return the number of the next replay of this home."""
     return 1 + max((tables.transaction(name, _NUMBER) or 0 for name in tables.names()), default=0)
 
 
@@ -112,13 +112,13 @@ def _rejects(tables: TableStore, folder: Path, change: Change, number: int) -> N
 
 
 def read_rows(path: Path) -> pa.Table:
-    """The rows of an Arrow file."""
+    """Return the rows of an Arrow file."""
     with pa.memory_map(str(path)) as source:
         return pa.ipc.open_file(source).read_all()
 
 
 def _without(rows: pa.Table, places: pa.Table, on: list[str]) -> pa.Table:
-    """The rows that did not come of one of the places."""
+    """Return the rows that did not come of one of the places."""
     if not places.num_rows or not rows.num_rows:
         return rows
     frame = pl.DataFrame({name: pl.from_arrow(rows.column(name)) for name in _PLACE})

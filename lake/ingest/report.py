@@ -1,4 +1,4 @@
-"""What one refresh of the contract tables did."""
+"""Report what one refresh of the contract tables did."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Rows between decoding and committing: in memory up to a bound, the rest on disk, so that exports of any size pass through.
+"""Stage rows between decoding and committing: in memory up to a bound, then on disk, for exports of any size.
 
 They are hashed, counted and packed by a thread of their own, since Arrow and polars do that while Python decodes what is next.
 """
@@ -33,7 +33,7 @@ _WAITING = 2  # chunks that decoding may be ahead of staging
 class Part(Protocol):
     """A part of a table's rows that is merged at once: all copies of a key lie in one part.
 
-    `runs`: the training runs whose rows it holds, each wholly; None where it is cut otherwise.
+    `runs`: the training runs whose rows it holds, each wholly; None if it is cut otherwise.
     """
 
     @property
@@ -41,7 +41,7 @@ class Part(Protocol):
         """The training runs whose rows it holds."""
 
     def holds(self, batch: pa.RecordBatch) -> pa.Array:
-        """Which rows of a batch belong to it (boolean)."""
+        """Return which rows of a batch belong to it (boolean)."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Memory:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def take(self, batch: pa.RecordBatch) -> bool:
-        """Whether the batch fits; its buffers are held from then on."""
+        """Return whether the batch fits; its buffers are held from then on."""
         buffers = {one.address: one.size for column in batch.columns for one in column.buffers() if one is not None}
         with self._lock:
             added = buffers.keys() - self.known
@@ -120,11 +120,11 @@ class Staged:
             self._file.close()
 
     def hashes(self) -> pl.Series:
-        """Hashes of the rows' keys, in order."""
+        """Return hashes of the rows' keys, in order."""
         return pl.concat(self._hashes) if self._hashes else pl.Series(dtype=pl.UInt64)
 
     def batches(self, part: Part | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows of one part (None: all) in the order in which they were added."""
+        """Yield the rows of one part (None: all) in the order in which they were added."""
         runs = None if part is None else part.runs
         wanted = [runs is None or not runs.isdisjoint(counts) for counts in self._runs]
         for number, batch in self._chosen(wanted):
@@ -132,7 +132,7 @@ class Staged:
             yield batch if whole or part is None else batch.filter(part.holds(batch))
 
     def _chosen(self, wanted: Sequence[bool]) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The wanted batches and their numbers."""
+        """Yield the wanted batches and their numbers."""
         held = len(self._held)
         yield from ((number, batch) for number, batch in enumerate(self._held) if wanted[number])
         if self._file is None:
@@ -145,7 +145,7 @@ class Staged:
                     yield number, reader.get_batch(number - held)
 
     def runs(self) -> dict[str, int]:
-        """Rows by training run."""
+        """Return rows by training run."""
         found: dict[str, int] = {}
         for counts in self._runs:
             for run, count in counts.items():
@@ -153,11 +153,11 @@ class Staged:
         return found
 
     def select(self, part: Part) -> pa.Table:
-        """Rows of one part."""
+        """Return rows of one part."""
         return pa.Table.from_batches(list(self.batches(part)), schema=self.schema)
 
     def reader(self) -> pa.RecordBatchReader:
-        """All rows as a stream."""
+        """Return all rows as a stream."""
         return pa.RecordBatchReader.from_batches(self.schema, self.batches())
 
 
@@ -184,7 +184,7 @@ def key_hashes(batch: pa.RecordBatch | pa.Table, key: Sequence[str]) -> pl.Serie
 
 
 def _counts(batch: pa.RecordBatch) -> dict[str, int]:
-    """Rows by training run; none where the table has no such column."""
+    """Return rows by training run; none if the table has no such column."""
     if SCOPE not in batch.schema.names:
         return {}
     counts = pc.value_counts(batch.column(SCOPE))
@@ -231,14 +231,14 @@ class Staging:
         self._waiting.append(self._thread.submit(self._open[name].add, rows))
 
     def fresh(self, name: str, error: type[TamiyoError] = StorageError) -> Staged:
-        """Room for rows of table `name`, which raises `error` for those that break its rules."""
+        """Return room for rows of table `name`, which raises `error` for those that break its rules."""
         key = TABLES[name].key if name in TABLES else ()
         declared = declaration(name)
         validation = None if declared is None else Validation(declared, error)
         return Staged(self._folder / f"{next(self._files):04d}.arrow", self.schemas[name], self._memory, key, validation)
 
     def take(self, name: str) -> Staged:
-        """The finished rows of table `name`, none where nothing was added."""
+        """Return the finished rows of table `name`, none if nothing was added."""
         with self._taking:
             self._settle(0)
         staged = self._open.pop(name, None) or self.fresh(name)

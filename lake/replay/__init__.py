@@ -1,1 +1,1 @@
-"""Replay of rejects: kept records decoded again after a fix, in one step that conserves every record."""
+"""Replay rejects: decode kept records again after a fix, in one step that loses none."""

@@ -1,4 +1,4 @@
-"""What decoding chosen records again gives, gathered on disk: rows, rejects, and how each table's counts change."""
+"""Gather on disk what decoding chosen records again gives: rows, rejects, and how each table's counts change."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -155,7 +155,7 @@ class Outcomes:
 
 
 def _healed(old: Counter[str], new: Counter[str], count: int) -> Counter[str]:
-    """Which `count` of the old reasons are healed: first those that are not there any more."""
+    """Return which `count` of the old reasons are healed: first those that are not there any more."""
     found: Counter[str] = Counter()
     for reasons in (old - new, old & new):
         for reason, number in reasons.items():
@@ -166,7 +166,7 @@ def _healed(old: Counter[str], new: Counter[str], count: int) -> Counter[str]:
 
 
 def _reasons(decoded: Decoded) -> dict[int, Reasons]:
-    """Reason codes of a chunk's rejects by position and rejects table."""
+    """Return reason codes of a chunk's rejects by position and rejects table."""
     found: dict[int, Reasons] = {}
     for name, rejects in decoded.rejects.items():
         columns = (rejects.column(column).to_pylist() for column in ("position", "reason", "records"))
@@ -180,6 +180,6 @@ def _positions(decoded: Decoded) -> set[int]:
 
 
 def _at(rows: pa.Table, positions: Iterable[int]) -> pa.Table:
-    """The rows of some positions."""
+    """Return the rows of some positions."""
     mask = np.isin(np.asarray(rows.column("position"), np.int64), np.fromiter(positions, np.int64))
     return rows.filter(pa.array(mask))

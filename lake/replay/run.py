@@ -1,4 +1,4 @@
-"""`replay`: rejected records decoded again by the code and the limits of today, in one step."""
+"""Replay rejected records with the code and limits of today, in one step."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ class Replay(BaseModel):
 
     @property
     def healed(self) -> int:
-        """Rejects that are none any more."""
+        """Rejects that have become rows."""
         return sum(one.healed for one in self.rejects)
 
 
@@ -49,7 +49,7 @@ def replay(home: Path, tables: TableStore, exports: Exports, limits: Limits, wan
     """Decode the wanted rejects again. Serialized with the ingest by its lock; safe to repeat and to kill.
 
     A record that passes now becomes rows of its contract tables and leaves its rejects table; one that does not stays, with
-    today's reason. The kept bytes are read; the export itself only where they are not the whole record.
+    today's reason. The kept bytes are read; the export itself only if they are not the whole record.
     """
     with lock(home / INGEST_LOCK):
         finish(home, tables)
@@ -75,14 +75,14 @@ def _made(home: Path) -> Path:
 
 
 def _decode_kept(outcomes: Outcomes, limits: Limits) -> None:
-    """Records whose bytes were kept whole."""
+    """Decode records whose bytes were kept whole."""
     for source, file, records in outcomes.selection.raws():
         decoded = decode_again(FOLDERS[source.folder], file, source.digest, records, limits)
         outcomes.take(source, decoded, [record.position for record in records], first=0)
 
 
 def _decode_files(outcomes: Outcomes, exports: Exports, limits: Limits) -> int:
-    """Exports that must be read whole; how many of them are not there any more."""
+    """Decode exports that must be read whole; return how many of them are gone."""
     selection = outcomes.selection
     found = _present(selection, exports)
     for source, first in selection.files.items():
@@ -101,7 +101,7 @@ def _decode_files(outcomes: Outcomes, exports: Exports, limits: Limits) -> int:
 
 
 def _present(selection: Selection, exports: Exports) -> dict[Source, Export]:
-    """The exports under the root that must be read whole."""
+    """Return the exports under the root that must be read whole."""
     if not selection.files or not exports.root.is_dir():
         return {}
     scan = exports.scan({source.folder for source in selection.files})
@@ -110,7 +110,7 @@ def _present(selection: Selection, exports: Exports) -> dict[Source, Export]:
 
 
 def _plan(tables: TableStore, outcomes: Outcomes) -> Plan:
-    """The changes of all tables, contract tables first."""
+    """Return the changes of all tables, contract tables first."""
     names = sorted(outcomes.changes, key=lambda name: (name not in TABLES, name))
     changes = tuple(
         Change(

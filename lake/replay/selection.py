@@ -1,4 +1,4 @@
-"""Which rejected records are decoded again, and what was known of them before."""
+"""Select the rejected records to decode again, with what was known of them before."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ class Filter:
     reason: str | None = None
 
     def takes(self, table: str, reason: str) -> bool:
-        """Whether a reject is asked for."""
+        """Return whether a reject is asked for."""
         return self.table in (None, table) and self.reason in (None, reason)
 
 
@@ -68,7 +68,7 @@ class Selection:
     _stored: dict[Source, frozenset[int]] = field(default_factory=dict)
 
     def stored(self, source: Source) -> frozenset[int]:
-        """Positions of an export of which a row is stored."""
+        """Return positions of an export of which a row is stored."""
         if source not in self._stored:
             found: set[int] = set()
             for name in feeds(FOLDERS[source.folder]):
@@ -90,7 +90,7 @@ class Selection:
         return frozenset(found)
 
     def accepted(self, key: Key) -> bool:
-        """Whether the record itself was accepted before, and only parts of it were not.
+        """Return whether the record itself was accepted before, and only parts of it were not.
 
         A telemetry packet whose metrics all came of a copy seems not to have been: its rows then count as read again.
         """
@@ -100,11 +100,11 @@ class Selection:
         return (key.source.digest, key.position) in self.kept or not heads(FOLDERS[key.source.folder]) & reasons.keys()
 
     def arrival(self, source: Source, name: str) -> int | None:
-        """Number of the newest arrival of an export that table `name` holds."""
+        """Return the number of the newest arrival of an export that table `name` holds."""
         return self.tables.transaction(name, export_key(FOLDERS[source.folder], source.identity))
 
     def raws(self) -> Iterator[tuple[Source, str, list[Kept]]]:
-        """The records that need no file, each once, by export: (export, file, records)."""
+        """Yield the records that need no file, each once, by export: (export, file, records)."""
         done: set[Key] = set()
         for name in reject_names(self.tables):
             for rows in _slices(self.tables, name):
@@ -120,7 +120,7 @@ class Selection:
 
 
 def select(tables: TableStore, wanted: Filter) -> Selection:
-    """The records of every reject that is asked for, with all their rejects."""
+    """Return the records of every reject that is asked for, with all their rejects."""
     chosen: set[Key] = set()
     found = Selection(tables)
     for name in reject_names(tables):
@@ -151,19 +151,19 @@ def _note_file(found: Selection, key: Key, row: Row) -> None:
 
 
 def key_of(row: Row) -> Key:
-    """The record of one row of a rejects table."""
+    """Return the record of one row of a rejects table."""
     folder = str(row["file"]).rpartition("/")[0]
     return Key(Source(folder, identity(folder, row["file"], row["export_digest"])), row["position"])
 
 
 def heads(folder: Folder) -> frozenset[str]:
-    """The rejects tables that hold whole records of a folder's files: its own, and for envelopes those of their messages."""
+    """Return the rejects tables that hold whole records of a folder's files: its own, and its messages' for envelopes."""
     carried = (FOLDERS[path].record for _, path in ROUTES.values()) if not folder.tables else ()
     return frozenset({folder.reject_table, *(folder.reject_table_of(record) for record in carried)})
 
 
 def contract_of(folder: Folder, reject_table: str) -> str | None:
-    """The contract table whose bad rows of a folder's files stand in a rejects table; None for those of no table."""
+    """Return the contract table whose bad rows of a folder's files stand in a rejects table; None for those of no table."""
     return next((name for name in feeds(folder) if name in TABLES and folder.reject_table_of(name) == reject_table), None)
 
 

@@ -1,1 +1,1 @@
-"""Delta tables: one atomic commit a write, digests of what they hold."""
+"""Store Delta tables: one atomic commit a write, with digests of the content."""

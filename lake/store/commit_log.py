@@ -1,4 +1,4 @@
-"""The newest commit of a Delta table, read from its log without opening the table."""
+"""Read the newest commit of a Delta table from its log, without opening the table."""
 
 import json
 import os
@@ -8,12 +8,12 @@ LOG = "_delta_log"
 
 
 def commit_file(table: Path, version: int) -> str:
-    """The file of one commit."""
+    """Return the file of one commit."""
     return f"{table}/{LOG}/{version:020d}.json"
 
 
 def newest_version(table: Path) -> int | None:
-    """The newest version that has its commit file; None where that can't be told without opening the table.
+    """Return the newest version that has its commit file; None if that can't be told without opening the table.
 
     Looked for from the newest checkpoint on: a log of thousands of commits is not listed.
     """
@@ -26,7 +26,7 @@ def newest_version(table: Path) -> int | None:
 
 
 def _checkpoint(table: Path) -> int:
-    """Version of the newest checkpoint; 0 where there is none yet."""
+    """Return the version of the newest checkpoint; 0 if there is none yet."""
     try:
         return int(json.loads((table / LOG / "_last_checkpoint").read_bytes())["version"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -34,7 +34,7 @@ def _checkpoint(table: Path) -> int:
 
 
 def transactions_in(table: Path, version: int) -> dict[str, int]:
-    """App transactions of one commit by key; none where its file is gone or damaged (opening the table tells which)."""
+    """Return App transactions of one commit by key; none if its file is gone or damaged (opening the table tells which)."""
     try:
         lines = Path(commit_file(table, version)).read_bytes().splitlines()
         actions = [json.loads(line)["txn"] for line in lines if line.startswith(b'{"txn"')]

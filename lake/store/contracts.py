@@ -1,4 +1,4 @@
-"""Contract tables as the pure packages read them, and what is derived from them before any feature."""
+"""Read contract tables for the pure packages, with the columns that are derived before any feature."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,12 +10,12 @@ from schemas.splits import data_set_of, is_published_on
 
 
 def read_contracts(tables: TableStore, columns: Mapping[str, Sequence[str] | None]) -> dict[str, pa.Table]:
-    """Rows of some contract tables by name, with the named columns (None: all); a table without rows is typed and empty."""
+    """Return rows of some contract tables by name, with the named columns (None: all), typed also if empty."""
     return {name: tables.read(name, columns=chosen) for name, chosen in columns.items()}
 
 
 def training_hosts(contracts: Mapping[str, pa.Table], held_out: str | None) -> set[str] | None:
-    """Blueprint ids of the hosts that the published weights are trained on; None where no packet names its host.
+    """Return blueprint ids of the hosts that the published weights are trained on; None if no packet names its host.
 
     Those of the data set that is `held_out` (experiments are named `<data set>/<architecture>`) are not among them.
     """

@@ -1,4 +1,4 @@
-"""What fails when something is stored, as one sentence: a damaged table, or a full disk, in the words of each library."""
+"""Word storage failures in one sentence: a damaged table, or a full disk, from each library's errors."""
 
 import errno
 import shutil
@@ -16,7 +16,7 @@ _NUMBERS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def disk_full(failure: BaseException, place: Path) -> StorageError | None:
-    """The error to raise for `failure` if its cause is that nothing more fits on the disk of `place`; None for others."""
+    """Return the error to raise for `failure` if the disk of `place` is full; None for others."""
     cause: BaseException | None = failure
     while cause is not None:
         if (isinstance(cause, OSError) and cause.errno in _NUMBERS) or any(words in str(cause) for words in _WORDS):

@@ -1,4 +1,4 @@
-"""What each training run of a derived stage was made from: the record that the next increment compares.
+"""Record what each training run of a derived stage was made from, for the next increment to compare.
 
 It lies beside the tables of the stage, a file a run bucket, and is written after they are committed, so that a run whose commit
 was interrupted is made again. A table that was removed and built anew has another identity, and then nothing of the record
@@ -28,7 +28,7 @@ class Increments:
     buckets: Collection[int] = ALL_BUCKETS
 
     def path(self, bucket: int) -> Path:
-        """The file of a bucket's record."""
+        """Return the file of a bucket's record."""
         return self.tables.home / "digests" / f"{self.stage}.increments" / f"{bucket}.json"
 
     def load(self) -> dict[str, Any]:

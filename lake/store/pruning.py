@@ -1,4 +1,4 @@
-"""Which files of a table hold rows of which training runs, by the statistics in its log as far as these tell."""
+"""Find the files of a table that hold rows of given training runs, from the statistics in its log."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ _PREFIX = 32  # characters of a run's name that are compared with a file's stati
 
 
 def files_of(table: "DeltaTable", runs: Sequence[str] | None) -> list[str]:
-    """Names of the files whose statistics do not rule out rows of `runs`; of all files where `runs` is None."""
+    """Return names of the files whose statistics do not rule out rows of `runs`; of all files where `runs` is None."""
     bounds = _bounds(table)
     if runs is None:
         return list(bounds)
@@ -30,12 +30,12 @@ def files_of(table: "DeltaTable", runs: Sequence[str] | None) -> list[str]:
 
 
 def is_bucketed(table: "DeltaTable") -> bool:
-    """Whether the files of a table are laid out by run bucket."""
+    """Return whether the files of a table are laid out by run bucket."""
     return table.metadata().partition_columns == [BUCKET_COLUMN]
 
 
 def predicate_of(table: "DeltaTable", runs: Sequence[str]) -> str:
-    """The SQL condition of rows of `runs`."""
+    """Return the SQL condition of rows of `runs`."""
     quoted = ", ".join("'" + run.replace("'", "''") + "'" for run in sorted(set(runs)))
     of_runs = f"{SCOPE} IN ({quoted})"
     if not is_bucketed(table):
@@ -63,7 +63,7 @@ def _runs_in(path: Path, low: str | None, high: str | None) -> list[str | None]:
 
 
 def _bounds(table: "DeltaTable") -> dict[str, tuple[str | None, str | None]]:
-    """Least and greatest training run by file; None where the log does not say, or rows name no run."""
+    """Return the least and greatest training run by file; None if the log does not say, or rows name no run."""
     actions = pa.table(table.get_add_actions(flatten=True))
     wanted = [f"{which}.{SCOPE}" for which in ("min", "max", "null_count")]
     if not set(wanted) <= set(actions.schema.names):
@@ -73,7 +73,7 @@ def _bounds(table: "DeltaTable") -> dict[str, tuple[str | None, str | None]]:
 
 
 def _may_hold(low: str | None, high: str | None, wanted: Sequence[str]) -> bool:
-    """Whether any of the sorted names lies within the bounds; None: no bound is known."""
+    """Return whether any of the sorted names lies within the bounds; None: no bound is known."""
     if low is None or high is None:
         return True
     place = bisect_left(wanted, low[:_PREFIX])

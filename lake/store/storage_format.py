@@ -1,4 +1,4 @@
-"""How the files of a table are written: its Parquet files, and its log."""
+"""Configure how a table is written: its Parquet files and its log."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -22,9 +22,9 @@ _UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hard
 
 
 def configuration(schema: pa.Schema) -> dict[str, str]:
-    """Properties of a new table.
+    """Return properties of a new table.
 
-    A pinned version needs its commit log: `maintenance` cleans logs, and only where no pin is older. Opening a table reads the
+    A pinned version needs its commit log: `maintenance` cleans logs, and only if no pin is older. Opening a table reads the
     commits since the newest checkpoint one by one, and many small exports are many commits. It reads the statistics of every
     file too: only those of the training run tell which files to read.
     """
@@ -35,7 +35,8 @@ def configuration(schema: pa.Schema) -> dict[str, str]:
 
 
 def layout(schema: pa.Schema) -> "WriterProperties":
-    """How Parquet files are written: texts by dictionary, since they repeat; numbers plainly, since measured ones do not.
+    """Return how Parquet files are written: texts by dictionary, since they repeat; numbers plainly, since measured ones do
+    not.
 
     A dictionary of measured numbers costs half of the whole write and is given up when it is full.
     """
@@ -51,17 +52,17 @@ def layout(schema: pa.Schema) -> "WriterProperties":
 
 
 def file_bytes(table: "DeltaTable | None", rows: int) -> int:
-    """The size at which a new file begins, for a table that gets `rows` rows more."""
+    """Return the size at which a new file begins, for a table that gets `rows` rows more."""
     return max(SMALLEST, (stored_bytes(table) + rows * _ROW_BYTES) // FILES)
 
 
 def stored_bytes(table: "DeltaTable | None") -> int:
-    """Bytes of a table's files."""
+    """Return bytes of a table's files."""
     return 0 if table is None else sum(pa.table(table.get_add_actions()).column("size_bytes").to_pylist())
 
 
 def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
-    """Paths of the Parquet leaves below a column that hold text."""
+    """Yield paths of the Parquet leaves below a column that hold text."""
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
         yield path
     elif pa.types.is_map(kind):
@@ -75,7 +76,7 @@ def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
 
 
 def with_buckets(rows: pa.Table | pa.RecordBatchReader) -> pa.Table | pa.RecordBatchReader:
-    """The rows with the bucket of their training run as a column more."""
+    """Return the rows with the bucket of their training run as one more column."""
     if isinstance(rows, pa.Table):
         return rows.append_column(_BUCKET, buckets_of(rows.column(SCOPE).combine_chunks()))
     return pa.RecordBatchReader.from_batches(rows.schema.append(_BUCKET), _batches_with_buckets(rows))
@@ -87,7 +88,7 @@ def _batches_with_buckets(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch
 
 
 def buckets_of(runs: pa.Array) -> pa.Array:
-    """Bucket (int32 [n]) of each of n training runs, 0 if it has no name."""
+    """Return the bucket (int32 [n]) of each of n training runs, 0 if it has no name."""
     coded = pc.fill_null(runs, "").dictionary_encode()
     of_words = np.array([0, *(bucket_of(run) for run in coded.dictionary.to_pylist())], dtype=np.int32)
     return pa.array(of_words[coded.indices.to_numpy() + 1])

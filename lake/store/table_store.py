@@ -1,4 +1,4 @@
-"""The Delta tables under `$TAMIYO_HOME/tables/<schema>/<table>`: one atomic commit a write, a run's rows replaced by predicate.
+"""Read and write Delta tables under `$TAMIYO_HOME/tables/<schema>/<table>`, one atomic commit a write.
 
 Tables are derived state: one that is damaged is removed and built again from the exports. App transactions in a commit say
 which exports it holds; cumulative counts travel as transactions too, since these outlive the commit log.
@@ -48,7 +48,7 @@ _FOREIGN_KEYS = frozenset(
 
 
 def known_schema(name: str) -> pa.Schema | None:
-    """Arrow schema of a contract or rejects table; None for tables whose writer decides."""
+    """Return the Arrow schema of a contract or rejects table; None for tables whose writer decides."""
     if name in TABLES:
         return TABLES[name].arrow_schema
     return REJECT_SCHEMA if name.startswith("rejects.") else None
@@ -67,27 +67,27 @@ class TableStore:
         return self.home / "tables"
 
     def path(self, name: str) -> Path:
-        """Directory of table `<schema>.<table>`; StorageError for another kind of name."""
+        """Return the directory of table `<schema>.<table>`; StorageError for another kind of name."""
         if not _NAME.fullmatch(name):
             raise StorageError(f"table {name!r}: expected a name like `tolaria.system_state`")
         schema, table = name.split(".")
         return self.root / schema / table
 
     def names(self) -> list[str]:
-        """Names of all tables that were ever written, sorted."""
+        """Return names of all tables that were ever written, sorted."""
         return sorted(f"{log.parent.parent.name}.{log.parent.name}" for log in self.root.glob("*/*/_delta_log"))
 
     def is_bucketed(self, name: str) -> bool:
-        """Whether the files of a table are laid out by run bucket."""
+        """Return whether the files of a table are laid out by run bucket."""
         table = self.open(name)
         return table is not None and is_bucketed(table)
 
     def exists(self, name: str) -> bool:
-        """Whether the table was ever written."""
+        """Return whether the table was ever written."""
         return (self.path(name) / "_delta_log").is_dir()
 
     def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
-        """The Delta table at its newest or a given version; None where it was never written."""
+        """Return the Delta table at its newest or a given version; None if it was never written."""
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
@@ -100,7 +100,7 @@ class TableStore:
             return None
 
     def version(self, name: str) -> int | None:
-        """Newest version number; None where the table was never written."""
+        """Return the newest version number; None if the table was never written."""
         newest = self._newest(name)
         if newest is not None:
             return newest
@@ -108,16 +108,16 @@ class TableStore:
         return None if table is None else table.version()
 
     def commit(self, name: str) -> str | None:
-        """What names the newest commit for ever: a table that was removed and built again counts its versions anew."""
+        """Return what names the newest commit for ever: a table that was removed and built again counts its versions anew."""
         table = self.open(name)
         return None if table is None else f"{table.metadata().id}@{table.version()}"
 
     def versions(self) -> dict[str, int]:
-        """Newest version number of every table."""
+        """Return the newest version number of every table."""
         return {name: version for name in self.names() if (version := self.version(name)) is not None}
 
     def schema(self, name: str) -> pa.Schema:
-        """Arrow schema of the table; StorageError where it was never written and nobody declared it."""
+        """Return the Arrow schema of the table; StorageError if it was never written and nobody declared it."""
         declared = self.schemas.get(name) or known_schema(name)
         if declared is not None:
             return declared
@@ -135,7 +135,7 @@ class TableStore:
         columns: Sequence[str] | None = None,
         files: Sequence[Path] | None = None,
     ) -> pa.Table:
-        """Rows of one version (the newest), of some training runs, columns or `files`; typed and empty if there are none."""
+        """Return rows of one version (the newest), of some training runs, columns or `files`; typed also if empty."""
         table = self.open(name, version)
         schema = self.schema(name) if table is None or known_schema(name) else _stored_schema(table)
         if columns is not None:
@@ -152,7 +152,7 @@ class TableStore:
     def batches(
         self, name: str, *, columns: Sequence[str] | None = None, runs: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Rows of the newest version a batch at a time: all columns of `schema(name)` or some, all training runs or some."""
+        """Yield rows of the newest version in batches: all columns of `schema(name)` or some, all training runs or some."""
         table = self.open(name)
         if table is None:
             return
@@ -176,7 +176,7 @@ class TableStore:
         self.count(name)
 
     def count(self, name: str, version: int | None = None) -> int:
-        """Number of rows, counted from the table's files."""
+        """Return the number of rows, counted from the table's files."""
         table = self.open(name, version)
         if table is None:
             return 0
@@ -186,7 +186,7 @@ class TableStore:
     def _dataset(
         self, name: str, table: "DeltaTable", runs: Sequence[str] | None = None, files: Sequence[Path] | None = None
     ) -> "ds.Dataset":
-        """The files of a table, or those that may hold rows of `runs`.
+        """Return the files of a table, or those that may hold rows of `runs`.
 
         Not the library's own dataset, which makes an expression of the statistics of every column of every file: 1 ms a file.
         """
@@ -196,7 +196,7 @@ class TableStore:
         return ds.dataset(paths, schema=_stored_schema(table), format="parquet")
 
     def files(self, name: str, version: int | None = None) -> list[Path]:
-        """Parquet files of one version."""
+        """Return Parquet files of one version."""
         table = self.open(name, version)
         return [] if table is None else sorted(self.path(name) / file for file in files_of(table, None))
 
@@ -209,7 +209,7 @@ class TableStore:
             return runs_in(table, self.path(name), files_of(table, None) if files is None else files)
 
     def metadata(self, name: str) -> dict[str, str]:
-        """Custom metadata of the newest commit that wrote rows; compaction and vacuum write none."""
+        """Return custom metadata of the newest commit that wrote rows; compaction and vacuum write none."""
         table = self.open(name)
         for commit in [] if table is None else table.history(_HISTORY):
             if commit.get("operation") == "WRITE":
@@ -217,11 +217,11 @@ class TableStore:
         return {}
 
     def transaction(self, name: str, key: str) -> int | None:
-        """Number that the newest commit with transaction `key` gave it; None where there is none."""
+        """Return the number that the newest commit with transaction `key` gave it; None if there is none."""
         return self.transactions(name, [key])[0]
 
     def transactions(self, name: str, keys: Sequence[str]) -> list[int | None]:
-        """The same for several keys. Looks into the newest commit first, which costs a hundredth of opening the table."""
+        """Return the same for several keys; the newest commit is read first, a hundred times cheaper than opening the table."""
         path = self.path(name)
         version = self._newest(name)
         newest = {} if version is None else transactions_in(path, version)
@@ -231,7 +231,7 @@ class TableStore:
         return [None if table is None else table.transaction_version(key) for key in keys]
 
     def _newest(self, name: str) -> int | None:
-        """The version that `open` would give, where that is known without opening."""
+        """Return the version that `open` would give, where that is known without opening."""
         return newest_version(self.path(name))
 
     def write(
@@ -301,11 +301,11 @@ class TableStore:
             return 0 if table is None else table.version()
 
     def held(self) -> "HeldTables":
-        """These tables for one piece of work: each is opened once, and stays as it is then but for what this work writes."""
+        """Return these tables for one piece of work: each is opened once and changes only by what this work writes."""
         return HeldTables(self.home, self.schemas)
 
     def at(self, versions: Mapping[str, int]) -> "PinnedTables":
-        """These tables at fixed versions, for a build to read one set of them; the others as they are now."""
+        """Return these tables at fixed versions, so that a build reads one set of them; the others as they are now."""
         return PinnedTables(self.home, self.schemas, dict(versions))
 
     def remove(self, name: str) -> None:
@@ -320,12 +320,12 @@ class PinnedTables(TableStore):
     pinned: Mapping[str, int] = field(default_factory=dict)
 
     def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
-        """The table at its pinned version, unless another one is asked for; None where it is pinned as not written yet."""
+        """Return the table at its pinned version or the one asked for; None if it is pinned as not written yet."""
         wanted = self.pinned.get(name) if version is None else version
         return None if wanted == ABSENT else super().open(name, wanted)
 
     def _newest(self, name: str) -> int | None:
-        """The pinned version; None where the table has none."""
+        """Return the pinned version; None if the table has none."""
         version = self.pinned.get(name)
         return super()._newest(name) if version is None else (None if version == ABSENT else version)
 
@@ -348,7 +348,7 @@ class HeldTables(TableStore):
     _tables: dict[str, "DeltaTable"] = field(default_factory=dict, repr=False, compare=False)
 
     def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
-        """The table as it was when it was first opened, renewed or last written by this holder; or at a given version."""
+        """Return the table as this holder first opened, renewed or last wrote it; or at a given version."""
         if version is not None:
             return super().open(name, version)
         if name not in self._tables:
@@ -359,7 +359,7 @@ class HeldTables(TableStore):
         return self._tables[name]
 
     def _newest(self, name: str) -> int | None:
-        """The version of the table that is held."""
+        """Return the version of the table that is held."""
         return self._tables[name].version() if name in self._tables else super()._newest(name)
 
     def renew(self, name: str) -> None:
@@ -371,14 +371,14 @@ class HeldTables(TableStore):
 
 
 def _is_bucketed(name: str, schema: pa.Schema, table: "DeltaTable | None") -> bool:
-    """Whether a table is laid out in run buckets: one of training runs, unless it was made without them."""
+    """Return whether a table is laid out in run buckets: one of training runs, unless it was made without them."""
     if table is not None:
         return is_bucketed(table)
     return SCOPE in schema.names and (name in TABLES or name.partition(".")[0] in BUCKETED)
 
 
 def _stored_schema(table: "DeltaTable") -> pa.Schema:
-    """Arrow schema of a table's rows, without the bucket that its files are laid out by."""
+    """Return the Arrow schema of a table's rows, without the bucket that its files are laid out by."""
     schema = pa.schema(table.schema().to_arrow())
     return pa.schema([field for field in schema if field.name != BUCKET_COLUMN])
 

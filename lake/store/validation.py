@@ -1,4 +1,4 @@
-"""Rows against their table's declaration before they are committed: what breaks it is refused, by the names of its rows."""
+"""Validate rows against their table's declaration before a commit; refuse what breaks it, naming the rows."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _NAMED = 3
 
 
 def declaration(name: str) -> DeclaredTable | None:
-    """The declaration of a contract, rejects or derived table; None for a table that nobody declared."""
+    """Return the declaration of a contract, rejects or derived table; None for a table that nobody declared."""
     if name in TABLES:
         return TABLES[name].declared
     return declared_rejects(name) if name.startswith("rejects.") else DECLARED.get(name)
@@ -58,7 +58,7 @@ def refuse_copies(table: DeclaredTable, rows: pa.Table) -> None:
 
 
 def _error(error: type[TamiyoError], table: DeclaredTable, said: Mapping[str, str]) -> TamiyoError:
-    """The error of broken rules, by name; one of storage also tells the table and the rules."""
+    """Return the error of broken rules, by name; one of storage also tells the table and the rules."""
     message = (
         f"table {table.name}: {'. '.join(said.values())}. {NOT_COMMITTED}; "
         "what made them is at fault: correct it, then run again"
@@ -67,7 +67,7 @@ def _error(error: type[TamiyoError], table: DeclaredTable, said: Mapping[str, st
 
 
 def _of_other_runs(rows: pa.Table, runs: Collection[str]) -> dict[str, str]:
-    """Rows beside the runs that are replaced would stand in the table twice."""
+    """Return rows beside the runs that are replaced would stand in the table twice."""
     column = rows.column(SCOPE)
     other = rows.filter(pc.invert(pc.is_in(column, value_set=pa.array(sorted(runs), pa.string()))))
     if not other.num_rows:
@@ -135,7 +135,7 @@ class _Stream:
     refused: StorageError | None = None
 
     def reader(self) -> pa.RecordBatchReader:
-        """The stream of checked batches."""
+        """Return the stream of checked batches."""
         return pa.RecordBatchReader.from_batches(self.source.schema, self._batches())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:

@@ -1,4 +1,4 @@
-"""Content digests of tables: the data versions that Dagster shows, and each training run's own digest.
+"""Digest the content of tables: the data versions that Dagster shows, and each training run's own digest.
 
 A digest depends on the rows alone, never on files, order or commits. It is kept beside the tables per Delta version, so
 that an untouched table is not read again.
@@ -42,7 +42,7 @@ class TableVersion:
     runs: Mapping[str, RunVersion] = field(default_factory=dict)
 
     def run(self, training_run_id: str) -> RunVersion:
-        """The run's share; a run without rows has the digest of nothing."""
+        """Return the run's share; a run without rows has the digest of nothing."""
         return self.runs.get(training_run_id, RunVersion(hashlib.sha256(b"").hexdigest(), 0))
 
 
@@ -56,8 +56,8 @@ class Versions:
         self._published: dict[str, dict[str, str]] | None = None
 
     def of(self, name: str) -> TableVersion:
-        """The current version of a table. Of one that has a newer commit, what changed is read: all rows of the training runs
-        that its new files and those that are gone have rows of.
+        """Return the current version of a table. Of one that has a newer commit, what changed is read: all rows of the
+        training runs that its new files and those that are gone have rows of.
         """
         tables = self._tables.held()
         known, commit = self._noted(name), tables.commit(name)
@@ -68,7 +68,7 @@ class Versions:
         return TableVersion(name, known["digest"], known["rows"], runs)
 
     def published(self) -> Mapping[str, Mapping[str, str]]:
-        """Table -> training run -> digest, as `operations.versions` had them when this was first asked."""
+        """Return table -> training run -> digest, as `operations.versions` had them when this was first asked."""
         if self._published is None:
             columns = ["table", "training_run", "digest"]
             rows = self._tables.read(VERSIONS, columns=columns).to_pylist() if self._tables.exists(VERSIONS) else []
@@ -84,7 +84,7 @@ class Versions:
         return sorted(run for run in {*before, *now} if before.get(run) != now.get(run))
 
     def at(self, versions: Mapping[str, int]) -> dict[str, str]:
-        """Content digest of every contract table at the given Delta versions; a table that is not among them is empty.
+        """Return content digest of every contract table at the given Delta versions; a table that is not among them is empty.
 
         What others commit meanwhile does not count.
         """
@@ -98,7 +98,7 @@ class Versions:
         return found
 
     def changed(self, name: str) -> list[str]:
-        """Files of the current commit whose bytes are not those that were noted of it; StorageError where one is gone."""
+        """Return files of the current commit whose bytes are not those that were noted of it; StorageError if one is gone."""
         known = self._noted(name)
         if known.get("commit") != self._tables.commit(name):
             return []
@@ -107,7 +107,7 @@ class Versions:
         return [file for file, path in paths.items() if file in noted and file_digest(path) != noted[file]]
 
     def _noted(self, name: str) -> dict[str, Any]:
-        """What is remembered of a table; nothing where that is damaged, for it can be read anew."""
+        """Return what is remembered of a table; nothing if that is damaged, for it can be read anew."""
         try:
             noted = json.loads((self._directory / f"{name}.json").read_bytes())
         except (FileNotFoundError, ValueError):
@@ -145,7 +145,7 @@ class Versions:
 
 
 def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: str | None) -> dict[str, Any]:
-    """What is to be remembered of a table, of which `known` is remembered from an earlier commit."""
+    """Return what is to be remembered of a table, of which `known` is remembered from an earlier commit."""
     paths = {str(path.relative_to(tables.path(name))): path for path in tables.files(name)}
     columns = str(tables.schema(name).remove_metadata()) if commit else ""
     # digests of rows with other columns are no part of this version's
@@ -168,7 +168,7 @@ def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: st
 
 
 def _touched(tables: TableStore, name: str, known: Mapping[str, Any], files: Set[str]) -> set[str] | None:
-    """Training runs that files which are new or gone have rows of; None where rows do not belong to runs."""
+    """Training runs that files which are new or gone have rows of; None if rows do not belong to runs."""
     held: dict[str, list[str | None]] = known["held"]
     if not known["runs"] or held.keys() != known["files"].keys():
         return None
@@ -178,7 +178,7 @@ def _touched(tables: TableStore, name: str, known: Mapping[str, Any], files: Set
 
 
 def _identity(commit: str | None) -> str:
-    """The part of a commit's name that stays for as long as the table is not built anew."""
+    """Return the part of a commit's name that stays for as long as the table is not built anew."""
     return (commit or "").partition("@")[0]
 
 
@@ -189,7 +189,7 @@ def _describe(name: str, rows: pa.Table) -> dict[str, Any]:
 
 
 def _runs(name: str, rows: pa.Table) -> dict[str, tuple[str, int]]:
-    """Digest and rows of each training run."""
+    """Return the digest and rows of each training run."""
     if name not in TABLES and can_hash(rows.schema):
         return hashed_runs(rows, RUN)
     return {run: (_digest(name, part), part.num_rows) for run, part in by_run(rows).items()}
@@ -201,7 +201,7 @@ def _of_runs(runs: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
 
 
 def _belongs_to_runs(name: str, rows: pa.Table) -> bool:
-    """Contract tables say it; a derived table's rows belong to runs where every one of them names its run."""
+    """Return whether rows belong to training runs: by declaration, or for a derived table if each row names its run."""
     if name in TABLES:
         return TABLES[name].scope is not None
     return RUN in rows.column_names and rows.column(RUN).null_count == 0
@@ -213,12 +213,12 @@ def _digest(name: str, rows: pa.Table) -> str:
 
 
 def _ordering(rows: pa.Table) -> tuple[str, ...]:
-    """Columns that a derived table's rows are put in order by: its names and numbers, never nested ones."""
+    """Return columns that a derived table's rows are put in order by: its names and numbers, never nested ones."""
     return tuple(f.name for f in rows.schema if pa.types.is_string(f.type) or pa.types.is_integer(f.type))
 
 
 def by_run(rows: pa.Table) -> dict[str, pa.Table]:
-    """The rows of each training run, in order of run id."""
+    """Return the rows of each training run, in order of run id."""
     if not rows.num_rows:
         return {}
     ordered = rows.take(pc.sort_indices(rows, sort_keys=[(RUN, "ascending")]))

@@ -1,4 +1,4 @@
-"""Real data sets that come inside installed packages and load without a network."""
+"""Load real data sets that come inside installed packages, without a network."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

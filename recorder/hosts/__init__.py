@@ -1,4 +1,4 @@
-"""Hosts: real networks of varied shape and training, each made from its specification alone."""
+"""Build hosts: real networks of varied shape and training, each from its specification alone."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Network(Protocol):
     """A host's network: a module that names the blocks after which kernels can be grafted."""
 
     def sites(self) -> tuple[str, ...]:
-        """Module paths of candidate sites."""
+        """Return module paths of candidate sites."""
         ...
 
 
@@ -38,7 +38,7 @@ class Host:
 
 
 def has_positions(architecture: str, data_set: str) -> bool:
-    """Whether the architecture's sites have positions (sequences or images), so that spatial kernels fit."""
+    """Return whether the architecture's sites have positions (sequences or images), so that spatial kernels fit."""
     image = DATA_SETS[data_set].kind is Kind.IMAGE
     return architecture in ("cnn", "transformer", "recurrent") or (architecture == "residual" and image)
 
@@ -48,7 +48,7 @@ def _seeds(spec: HostSpec) -> torch.Generator:
 
 
 def parameter_groups(model: nn.Module, spec: HostSpec) -> list[dict[str, Any]]:
-    """Named groups: `weight` (matrices, decayed), `bias` (vectors) and `head` (the last layer)."""
+    """Return named groups: `weight` (matrices, decayed), `bias` (vectors) and `head` (the last layer)."""
     head = {id(p) for name, p in model.named_parameters() if name.startswith("head.")}
     body = [p for p in model.parameters() if id(p) not in head]
     groups = (
@@ -60,7 +60,7 @@ def parameter_groups(model: nn.Module, spec: HostSpec) -> list[dict[str, Any]]:
 
 
 def make_optimizer(groups: list[dict[str, Any]], spec: HostSpec) -> torch.optim.Optimizer:
-    """The host's optimizer over these groups; fused where torch has it on the CPU."""
+    """Return the host's optimizer over these groups; fused where torch has it on the CPU."""
     rate = spec.learning_rate
     if spec.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=spec.momentum, fused=True)
@@ -79,7 +79,7 @@ ARCHITECTURES: Final[Mapping[str, Callable[[HostSpec, DataSet, Tensor], nn.Modul
 
 
 def fits(architecture: str, data_set: str) -> bool:
-    """Whether an architecture can read a data set: convolutional networks only images, the others everything."""
+    """Return whether an architecture can read a data set: convolutional networks only images, the others everything."""
     return architecture != "cnn" or DATA_SETS[data_set].kind is Kind.IMAGE
 
 

@@ -1,4 +1,4 @@
-"""Feed-forward hosts, class logits [B, classes]: a multilayer perceptron, a convolutional and a residual network."""
+"""Define feed-forward hosts with class logits [B, classes]: a multilayer perceptron, a convolutional and a residual network."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from recorder.hosts.spec import HostSpec
 
 
 def _linear_block(inputs: int, spec: HostSpec) -> nn.Sequential:
-    """One block from `inputs` features to the host's width."""
+    """Return one block from `inputs` features to the host's width."""
     linear = initialize(nn.Linear(inputs, spec.width), spec.init_gain)
     parts = [("linear", linear), *norm_of(spec, spec.width, image=False), ("activation", activation_of(spec))]
     if spec.dropout:
@@ -27,7 +27,7 @@ class MLP(nn.Module):
         self.head = nn.Linear(spec.width, data.classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Class logits."""
+        """Return the class logits."""
         hidden = self.enter(inputs)
         for part in self.blocks:
             hidden = part(hidden)
@@ -35,7 +35,7 @@ class MLP(nn.Module):
         return logits
 
     def sites(self) -> tuple[str, ...]:
-        """Paths of the blocks after which a kernel can be grafted."""
+        """Return paths of the blocks after which a kernel can be grafted."""
         return numbered(len(self.blocks))
 
 
@@ -63,7 +63,7 @@ class CNN(nn.Module):
         return chain(parts)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Class logits."""
+        """Return the class logits."""
         hidden = inputs
         for part in self.blocks:
             hidden = part(hidden)
@@ -71,7 +71,7 @@ class CNN(nn.Module):
         return logits
 
     def sites(self) -> tuple[str, ...]:
-        """Paths of the blocks after which a kernel can be grafted."""
+        """Return paths of the blocks after which a kernel can be grafted."""
         return numbered(len(self.blocks))
 
 
@@ -111,7 +111,7 @@ class Residual(nn.Module):
         self.head = nn.Linear(width * (4 if image else 1), data.classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Class logits."""
+        """Return the class logits."""
         hidden = self.enter(inputs)
         for part in self.blocks:
             hidden = part(hidden)
@@ -119,5 +119,5 @@ class Residual(nn.Module):
         return logits
 
     def sites(self) -> tuple[str, ...]:
-        """Paths of the blocks after which a kernel can be grafted."""
+        """Return paths of the blocks after which a kernel can be grafted."""
         return numbered(len(self.blocks))

@@ -1,4 +1,4 @@
-"""Parts that hosts share: the way in for images and tokens, activations by name, initialization with the host's gain."""
+"""Define what hosts share: inputs for images and tokens, activations by name, initialization with the host's gain."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ EMBEDDING: Final = 8  # channels of a token on its way into a flat network
 
 
 def activation_of(spec: HostSpec) -> nn.Module:
-    """A fresh module of the host's activation."""
+    """Return a fresh module of the host's activation."""
     return {name: module for module, name in MODULES.items()}[spec.activation]()
 
 
@@ -59,7 +59,7 @@ class SequenceInput(nn.Module):
 
 
 def norm_of(spec: HostSpec, channels: int, *, image: bool) -> list[tuple[str, nn.Module]]:
-    """The host's normalization for [B, C] or [B, C, H, W] as a named part; nothing where it has none."""
+    """Return the host's normalization for [B, C] or [B, C, H, W] as a named part; nothing if it has none."""
     if spec.norm == "batch":
         return [("norm", nn.BatchNorm2d(channels) if image else nn.BatchNorm1d(channels))]
     if spec.norm == "layer":
@@ -68,7 +68,7 @@ def norm_of(spec: HostSpec, channels: int, *, image: bool) -> list[tuple[str, nn
 
 
 def chain(parts: list[tuple[str, nn.Module]]) -> nn.Sequential:
-    """A sequential of named parts."""
+    """Return a sequential of named parts."""
     sequence = nn.Sequential()
     for name, module in parts:
         sequence.add_module(name, module)
@@ -76,5 +76,5 @@ def chain(parts: list[tuple[str, nn.Module]]) -> nn.Sequential:
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Paths of the first `count` blocks: the sites of a host."""
+    """Return paths of the first `count` blocks: the sites of a host."""
     return tuple(f"blocks.{index}" for index in range(count))

@@ -1,4 +1,4 @@
-"""Hosts over sequences, tokens or an image's rows; class logits [B, classes]: a recurrent network and a transformer."""
+"""Define hosts over tokens or an image's rows, with class logits [B, classes]: a recurrent network and a transformer."""
 
 from torch import Tensor, nn
 
@@ -34,7 +34,7 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(width, data.classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Class logits."""
+        """Return the class logits."""
         hidden = self.enter(inputs)
         for part in self.blocks:
             hidden = part(hidden)
@@ -42,7 +42,7 @@ class Recurrent(nn.Module):
         return logits
 
     def sites(self) -> tuple[str, ...]:
-        """Paths of the blocks after which a kernel can be grafted."""
+        """Return paths of the blocks after which a kernel can be grafted."""
         return numbered(len(self.blocks))
 
 
@@ -72,7 +72,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, data.classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Class logits."""
+        """Return the class logits."""
         hidden = self.enter(inputs)
         for part in self.blocks:
             hidden = part(hidden)
@@ -80,5 +80,5 @@ class Transformer(nn.Module):
         return logits
 
     def sites(self) -> tuple[str, ...]:
-        """Paths of the blocks after which a kernel can be grafted."""
+        """Return paths of the blocks after which a kernel can be grafted."""
         return numbered(len(self.blocks))

@@ -1,4 +1,4 @@
-"""A host's specification: everything that decides how it trains, drawn from its index and the recording's seed alone."""
+"""Draw a host's specification, all that decides how it trains, from its index and the recording's seed alone."""
 
 import math
 from dataclasses import dataclass

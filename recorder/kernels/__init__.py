@@ -1,4 +1,4 @@
-"""The policy's 32 kernels as PyTorch modules, in the order of `schemas.kernels.KERNELS`."""
+"""Define the policy's 32 kernels as PyTorch modules, in the order of `schemas.kernels.KERNELS`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,12 +17,12 @@ KERNELS: Final[Mapping[str, Kernel]] = MappingProxyType({name: _ALL[name] for na
 
 
 def fitting(layout: Layout) -> tuple[Kernel, ...]:
-    """Kernels that fit a site of this layout, in the policy's order; the others are masked there."""
+    """Return kernels that fit a site of this layout, in the policy's order; the others are masked there."""
     return tuple(kernel for kernel in KERNELS.values() if layout in kernel.layouts)
 
 
 def site_of(output: Tensor) -> Site:
-    """The site that a block's output tensor makes: [B, C], [B, T, C] or [B, C, H, W]."""
+    """Return the site that a block's output tensor makes: [B, C], [B, T, C] or [B, C, H, W]."""
     if output.ndim == 2:
         return Site(Layout.VECTOR, output.shape[1])
     if output.ndim == 3:

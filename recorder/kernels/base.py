@@ -1,4 +1,4 @@
-"""What a kernel is: a blueprint id of the policy, the tensor layouts it fits, and how to build it for a site."""
+"""Declare a kernel: its blueprint id, the tensor layouts it fits, and how to build it for a site."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

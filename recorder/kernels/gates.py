@@ -1,4 +1,4 @@
-"""Kernels with a gate: SwiGLU, gated residual, highway, squeeze-and-excite."""
+"""Define kernels with a gate: SwiGLU, gated residual, highway, squeeze-and-excite."""
 
 from typing import Final
 
@@ -19,7 +19,7 @@ class SwiGLU(nn.Module):
         self.out = zeroed(nn.Linear(channels, channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The change that the residual adds, shape of the input."""
+        """Return the change that the residual adds, shape of the input."""
         outputs: Tensor = self.out(self.activation(self.gate(inputs)) * self.value(inputs))
         return outputs
 
@@ -34,7 +34,7 @@ class GatedChange(nn.Module):
         self.value = zeroed(nn.Linear(channels, channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The change that the residual adds, shape of the input."""
+        """Return the change that the residual adds, shape of the input."""
         outputs: Tensor = self.activation(self.gate(inputs)) * self.value(inputs)
         return outputs
 
@@ -51,7 +51,7 @@ class Highway(nn.Module):
         self.activation = nn.ReLU()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The gated mixture, shape of the input."""
+        """Return the gated mixture, shape of the input."""
         transform: Tensor = self.gating(self.gate(inputs))
         return torch.lerp(inputs, self.activation(self.value(inputs)), transform)
 
@@ -69,7 +69,7 @@ class SqueezeExcite(nn.Module):
         self.spatial = site.layout is not Layout.VECTOR
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The input with rescaled channels (last dimension), same shape."""
+        """Return the input with rescaled channels (last dimension), same shape."""
         pooled = inputs.flatten(1, -2).mean(dim=1) if self.spatial else inputs
         factor: Tensor = 2.0 * self.gating(self.excite(self.activation(self.squeeze(pooled))))
         return inputs * factor.reshape(factor.shape[0], *(1,) * (inputs.ndim - 2), factor.shape[-1])

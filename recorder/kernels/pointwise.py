@@ -45,7 +45,7 @@ class SequenceBatchNorm(nn.Module):
         self.norm = nn.BatchNorm1d(channels)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalized input, same shape."""
+        """Normalize the input, same shape."""
         outputs: Tensor = self.norm(inputs.flatten(0, 1))
         return outputs.reshape(inputs.shape)
 

@@ -1,4 +1,4 @@
-"""Kernels that mix channels: linear, low-rank, bottleneck and two-layer projections, all with a zero output layer."""
+"""Define kernels that mix channels: linear, low-rank, bottleneck and two-layer projections, with a zero output layer."""
 
 from typing import Final
 

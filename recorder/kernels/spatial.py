@@ -1,4 +1,4 @@
-"""Kernels that mix positions: convolutions, token mixing, attention, pooling. For sequences and images only."""
+"""Define kernels that mix positions, for sequences and images only: convolutions, token mixing, attention, pooling."""
 
 from collections.abc import Callable
 from typing import Final
@@ -42,7 +42,7 @@ class TokenMixer(nn.Module):
         self.mix = zeroed(nn.Linear(positions, positions))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The change that the residual adds, [B, T, C]."""
+        """Return the change that the residual adds, [B, T, C]."""
         outputs: Tensor = self.mix(inputs.transpose(1, 2))
         return outputs.transpose(1, 2)
 
@@ -56,7 +56,7 @@ class SelfAttention(nn.Module):
         zeroed(self.attention.out_proj)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The change that the residual adds, [B, T, C]."""
+        """Return the change that the residual adds, [B, T, C]."""
         outputs: Tensor = self.attention(inputs, inputs, inputs, need_weights=False)[0]
         return outputs
 

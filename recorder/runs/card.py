@@ -35,7 +35,7 @@ class Run:
 
 
 def read_runs(root: Path) -> dict[str, Run]:
-    """Every run of an exports root, by its id."""
+    """Return every run of an exports root, by its id."""
     rows = defaultdict(list)
     for row in read_table(root, "tolaria/system_state", "tolaria.system_state").to_pylist():
         rows[row["training_run_id"]].append(row)
@@ -49,7 +49,7 @@ def read_runs(root: Path) -> dict[str, Run]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """A Markdown table, line by line."""
+    """Return a Markdown table, line by line."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
 
@@ -125,7 +125,7 @@ def _kernels(pairs: Pairs) -> list[str]:
 
 
 def data_card(root: Path) -> str:
-    """The card's measured part as Markdown."""
+    """Return the card's measured part as Markdown."""
     runs, pairs = read_runs(root), replicates(root)
     parts = [
         ["## What was recorded", "", *_summary(runs, pairs)],

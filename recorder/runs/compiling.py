@@ -19,7 +19,7 @@ USUAL_BACKEND: Final = "aot_eager"
 
 
 def known_backend(name: str) -> str:
-    """The name of a `torch.compile` backend, as it is. Raises ValueError where torch knows none of that name."""
+    """Return the name of a `torch.compile` backend, as it is. Raises ValueError if torch knows none of that name."""
     if name != USUAL_BACKEND and name not in torch._dynamo.list_backends(exclude_tags=()):
         known = ", ".join(torch._dynamo.list_backends(exclude_tags=()))
         raise ValueError(f"expected a backend of torch.compile, found {name!r}; torch knows {known}")
@@ -31,8 +31,8 @@ def _digest(*parts: object) -> str:
 
 
 def compile_status(blueprint_id: str, module: nn.Module, *inputs: Any, backend: str) -> pb.KernelCatalogUpdate:
-    """Compile `module` whole (no graph breaks) and run it once: COMPILED, or EAGER_FALLBACK where it only runs eagerly, or
-    FAILED where it does not even do that. `artifact_ref` names the backend, or says `eager`, and why where another backend
+    """Compile `module` whole (no graph breaks) and run it once: COMPILED, or EAGER_FALLBACK if it only runs eagerly, or
+    FAILED if it does not even do that. `artifact_ref` names the backend, or says `eager`, and why where another backend
     than the usual one was asked for; compile_ms holds compilation and first run, prewarm_ms the second run. `issued_at` is
     left to the caller (`issue`).
     """
@@ -77,6 +77,6 @@ def _eager_status(module: nn.Module, *inputs: Any) -> "pb.CompileStatus":
 
 
 def issue(update: pb.KernelCatalogUpdate, issued_at_ns: int) -> pb.KernelCatalogUpdate:
-    """The same update with its event time."""
+    """Return the same update with its event time."""
     update.issued_at.CopyFrom(stamp(issued_at_ns))
     return update

@@ -49,7 +49,7 @@ class Known:
 
 
 def known_kernels(root: Path) -> Known:
-    """What earlier recordings under this root said of kernels. It is not said again: a newer graph would hide the older
+    """Return what earlier recordings under this root said of kernels. It is not said again: a newer graph would hide the older
     one from the packets in between."""
     graphs = read_table(root, "urza/blueprint", "urza.blueprint").column("blueprint_id").to_pylist()
     sheets = read_table(root, "urabrask/bsds", "urabrask.bsds").to_pylist()
@@ -58,8 +58,8 @@ def known_kernels(root: Path) -> Known:
 
 
 def sheet_hosts(plan: RecordPlan, wanted: Collection[str]) -> Iterator[HostSpec]:
-    """The first phase's hosts: the first of the plan's kind whose ids fall into training buckets. Where only spatial kernels
-    are wanted, those hosts whose architecture has sites for them. None is of the held-out data set."""
+    """Yield the first phase's hosts: the first of the plan's kind whose ids fall into training buckets. Where only spatial
+    kernels are wanted, those hosts whose architecture has sites for them. None is of the held-out data set."""
     index, found = FIRST_SHEET_INDEX, 0
     spatial = all(Layout.VECTOR not in KERNELS[kernel].layouts for kernel in wanted)
     seen = [(data, kind) for data, kind in plan.pairs() if data != HELD_OUT_DATA_SET]
@@ -74,7 +74,7 @@ def sheet_hosts(plan: RecordPlan, wanted: Collection[str]) -> Iterator[HostSpec]
 
 
 def measure_outcomes(plan: RecordPlan, spec: HostSpec, wanted: Collection[str]) -> dict[str, list[Outcome]]:
-    """Outcomes of every wanted and fitting kernel at the middle site of one host, one replicate."""
+    """Return outcomes of every wanted and fitting kernel at the middle site of one host, one replicate."""
     host = build_host(spec)
     host.model.train()
     for step in range(plan.states[0]):
@@ -134,8 +134,8 @@ def _measure(kernel: Kernel, layout: Layout) -> tuple[Measured, Benchmark, nn.Mo
 
 
 def kernel_descriptor(kernel: Kernel, risk: float) -> pb.BlueprintDescriptor:
-    """A kernel's descriptor as the catalogue declares it. Its risk is left to the measured sheet, but decides with the tier
-    whether it may only live in quarantine."""
+    """Return a kernel's descriptor as the catalogue declares it. Its risk is left to the measured sheet, but decides with the
+    tier whether it may only live in quarantine."""
     descriptor = pb.BlueprintDescriptor(
         blueprint_id=kernel.blueprint_id,
         name=kernel.blueprint_id.removeprefix("kernel-"),
@@ -159,7 +159,7 @@ def run_sequentially(function: Callable[..., Any], arguments: Sequence[tuple[Any
 
 
 def first_phase(plan: RecordPlan, known: Known, run: Runner = run_sequentially) -> Records:
-    """Every kernel's Urza record, compile status and sheet, where earlier recordings have not given them. No packets, no
+    """Return every kernel's Urza record, compile status and sheet, where earlier recordings have not given them. No packets, no
     commands, no reports. A kernel that fits no host of this phase gets a BSDSFailed instead of a sheet."""
     wanted = [kernel for kernel in KERNELS if kernel not in known.risks]
     found: dict[str, list[Outcome]] = {}
@@ -176,7 +176,7 @@ def first_phase(plan: RecordPlan, known: Known, run: Runner = run_sequentially) 
 
 
 def describe_kernel(plan: RecordPlan, kernel_id: str, graph: bool, outcomes: list[Outcome] | None) -> Records:
-    """One kernel's records: its sheet (or why there is none) and, with `graph`, its graph and compile status."""
+    """Return one kernel's records: its sheet (or why there is none) and, with `graph`, its graph and compile status."""
     kernel, clock, records = KERNELS[kernel_id], Clock(), Records()
     layout = Layout.VECTOR if Layout.VECTOR in kernel.layouts else Layout.SEQUENCE
     measured, cost, module, example = _measure(kernel, layout)

@@ -44,13 +44,13 @@ class Grafted(nn.Module):
         self.block, self.seed = block, seed
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The seed's output on the block's."""
+        """Return the seed's output on the block's."""
         outputs: Tensor = self.seed(self.block(*args, **kwargs))
         return outputs
 
 
 def probe_site(model: nn.Module, path: str, example: Tensor) -> Site:
-    """The site after block `path`, found by one forward pass on a few examples in eval mode without gradients."""
+    """Return the site after block `path`, found by one forward pass on a few examples in eval mode without gradients."""
     found: list[Site] = []
     handle = model.get_submodule(path).register_forward_hook(lambda _m, _a, output: found.append(site_of(output)))
     flags = {module: module.training for module in model.modules()}

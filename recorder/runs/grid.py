@@ -44,14 +44,14 @@ class State:
     controls: list[Trajectory]
 
     def control(self, replicate: int) -> Trajectory:
-        """The ungrafted trajectory of a replicate."""
+        """Return the ungrafted trajectory of a replicate."""
         while len(self.controls) <= replicate:
             number = len(self.controls)
             self.controls.append(run_trial(self.host, self.snapshot, None, replicate=number, horizons=self.grid.horizons))
         return self.controls[replicate]
 
     def outcomes(self, treatment: Treatment, replicates: range) -> list[Outcome]:
-        """Outcomes of a treatment in these replicates at every horizon."""
+        """Return outcomes of a treatment in these replicates at every horizon."""
         found = []
         for replicate in replicates:
             control = self.control(replicate)
@@ -77,17 +77,17 @@ class Pair:
     method: str
 
     def command_id(self, packet_id: str) -> str:
-        """Id of the command that asks for it."""
+        """Return the id of the command that asks for it."""
         return f"{packet_id}-{self.seed.seed_id}-{self.kernel.blueprint_id}-{self.method}"
 
 
 def kernels_per_site(sites: int, kernels: int | None) -> list[int | None]:
-    """How many kernels each site gets when `kernels` are dealt one at a time, the first sites first."""
+    """Return how many kernels each site gets when `kernels` are dealt one at a time, the first sites first."""
     return [None if kernels is None else (kernels + sites - 1 - place) // sites for place in range(sites)]
 
 
 def draw_kernels(host: Host, seed: Seed, step: int, count: int | None) -> tuple[Kernel, ...]:
-    """The kernels to try at a seed: all that fit, or `count` of them drawn for this state, in the policy's order."""
+    """Return the kernels to try at a seed: all that fit, or `count` of them drawn for this state, in the policy's order."""
     kernels = fitting(seed.site.layout)
     if count is None or count >= len(kernels):
         return kernels
@@ -96,7 +96,7 @@ def draw_kernels(host: Host, seed: Seed, step: int, count: int | None) -> tuple[
 
 
 def pairs_of(host: Host, seeds: Sequence[Seed], step: int, grid: Grid) -> list[Pair]:
-    """The drawn kernels at every seed with the host's method, and one of them also with other methods."""
+    """Return the drawn kernels at every seed with the host's method, and one of them also with other methods."""
     own = host.spec.blending
     counts = kernels_per_site(len(seeds), grid.kernels)
     pairs = [

@@ -44,7 +44,7 @@ def record_host(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], cl
 
 
 def begin(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], clock: Clock) -> HostRun:
-    """The run of host `spec` before its first step."""
+    """Return the run of host `spec` before its first step."""
     machine = Machine()
     run = HostRun(plan, spec, risks, clock, machine, Health(machine), build_host(spec))
     run.host.model.train()
@@ -52,7 +52,7 @@ def begin(plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], clock: C
 
 
 def train(run: HostRun, seen: Watch) -> Observation | None:
-    """One step of the run: set the active graft's alpha, train, and close the step of the watch."""
+    """Carry out one step of the run: set the active graft's alpha, train, and close the step of the watch."""
     run.step += 1
     host, spec, attempt = run.host, run.spec, run.attempt
     since = attempt.blended(run.step) if attempt is not None else 0
@@ -121,7 +121,7 @@ def _describe(run: HostRun, seen: Watch, looks: list[Observation], step_ms: floa
 
 
 def host_descriptor(spec: HostSpec, risk: float) -> pb.BlueprintDescriptor:
-    """A host's descriptor; a stressed one is HIGH_RISK and needs approval."""
+    """Return a host's descriptor; a stressed one is HIGH_RISK and needs approval."""
     return pb.BlueprintDescriptor(
         blueprint_id=spec.blueprint_id,
         name=f"{spec.architecture} on {spec.data_set}",

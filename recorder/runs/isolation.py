@@ -18,7 +18,7 @@ from recorder.speech.uplift import log_ratio
 
 
 def shadow_loss(host: Host, graft: Graft, data: Examples, *, alpha: float = 1.0) -> float:
-    """Mean cross-entropy on `data` as it would be with the seed at `alpha`, all in eval mode."""
+    """Return the mean cross-entropy on `data` as it would be with the seed at `alpha`, all in eval mode."""
     with at_alpha(graft, alpha), seed_mode(graft, training=False):
         return evaluate(host.model, data).loss
 
@@ -61,7 +61,7 @@ class Isolation:
 
 
 def gap(host: Host, graft: Graft) -> float:
-    """ln(shadow loss / the host's own loss) on the validation split: what the seed would cost now; NaN where not finite.
+    """ln(shadow loss / the host's own loss) on the validation split: what the seed would cost now; NaN if not finite.
 
     The host goes on learning meanwhile, so only the ratio tells whether the seed did.
     """

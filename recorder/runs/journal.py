@@ -31,20 +31,20 @@ class Journal(BaseModel):
 
 
 def grid_digest(plan: RecordPlan) -> str:
-    """SHA-256 of everything in a plan that decides what a host shows."""
+    """Return the SHA-256 of everything in a plan that decides what a host shows."""
     content = plan.model_dump(mode="json", exclude=_FREE)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def journal_path(plan: RecordPlan) -> Path:
-    """The journal's file: hidden, beside the exports, one a seed."""
+    """Return the journal's file: hidden, beside the exports, one a seed."""
     return plan.exports / f".recorder-s{plan.seed}.json"
 
 
 def load_journal(plan: RecordPlan) -> Journal:
     """Read the journal, finish what a killed recording left half renamed, and check that the plan is the same.
 
-    Raises RecordingError where the file is damaged or belongs to another grid.
+    Raises RecordingError if the file is damaged or belongs to another grid.
     """
     path = journal_path(plan)
     if not path.exists():

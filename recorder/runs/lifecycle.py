@@ -37,14 +37,14 @@ from schemas.leyline import leyline_pb2 as pb
 TRAINING_STEPS: Final = 10
 EMBARGO_STEPS: Final = 20
 SHADOW_STEPS: Final = 10
-FIRST_GATE: Final = 20  # steps of blending before a gate may end it: so many have their closing looks
+FIRST_GATE: Final = 20  # steps of blending before a gate may end it: that many have their closing looks
 GAP_RISE: Final = 0.02
 LOSS_BAND: Final = 1.5
 LEAST_CONTRIBUTION: Final = -0.25
 
 
 def quarantined(kernel: Kernel, risk: float) -> bool:
-    """Whether a kernel may only live in quarantine: HIGH_RISK by its tier, or CRITICAL by its measured risk."""
+    """Return whether a kernel may only live in quarantine: HIGH_RISK by its tier, or CRITICAL by its measured risk."""
     return kernel.tier == "HIGH_RISK" or risk >= CRITICAL_RISK
 
 
@@ -180,7 +180,7 @@ def _watch_graft(run: HostRun, attempt: Attempt, packet_id: str) -> None:
 
 
 def _measure(run: HostRun, attempt: Attempt, state: Snapshot) -> Outcome:
-    """The run since blending began against a control on the run's own batches."""
+    """Compare the run since blending began with a control on the run's own batches."""
     horizon = max(FIRST_GATE, math.ceil(attempt.blended(run.step) / DENSE_EVERY) * DENSE_EVERY)
     control = run_trial(
         run.host,
@@ -239,7 +239,7 @@ def _finish(run: HostRun, attempt: Attempt, *, held: bool, reason: str) -> None:
 
 
 def command_name(run: HostRun, attempt: Attempt, operation: "pb.SeedOperation") -> str:
-    """Id of one of the commands of the run's own grafts."""
+    """Return the id of one of the commands of the run's own grafts."""
     name = {pb.SEED_OP_START_GRAFTING: "graft"}.get(operation, pb.SeedOperation.Name(operation)[len("SEED_OP_") :].lower())
     return f"{run.spec.run_id}-own-{attempt.number + 1}-{name}"
 

@@ -53,7 +53,7 @@ class LiveHost:
         return (reason, ()) if reason is not None else (None, carry_out(self.run, order))
 
     def take(self) -> Records:
-        """The records since the last call, by folder."""
+        """Return the records since the last call, by folder."""
         found, self.run.records = self.run.records, {}
         return found
 

@@ -56,7 +56,7 @@ def _is_quarantined(run: HostRun, order: pb.AdaptationCommand) -> bool:
 
 
 def _blending(order: pb.AdaptationCommand) -> str | None:
-    """The method that a command asks for; None if it names none that there is, two, or a part of a schedule."""
+    """Return the method that a command asks for; None if it names none that there is, two, or a part of a schedule."""
     numbers, named = order.seed_operation.parameters, order.annotations.get("blending_method")
     index = numbers.get("blending_method_index")
     at = BLENDING_METHODS[int(index)] if index is not None and index in range(len(BLENDING_METHODS)) else None
@@ -67,7 +67,7 @@ def _blending(order: pb.AdaptationCommand) -> str | None:
 
 
 def _rate(run: HostRun, order: pb.AdaptationCommand) -> float:
-    """The learning rate that an adjustment asks for; 0 if it asks for anything else."""
+    """Return the learning rate that an adjustment asks for; 0 if it asks for anything else."""
     asked = order.optimizer_adjustment.hyperparameters
     if not asked or not set(asked) <= _OPTIMIZER_VALUES:
         return 0.0
@@ -165,7 +165,7 @@ REFUSALS: Final[tuple[Refusal, ...]] = (
 
 
 def refusal(run: HostRun, order: pb.AdaptationCommand, rows: Sequence[Refusal] = REFUSALS) -> str | None:
-    """The reason of the first row that applies; None if the command is to be carried out."""
+    """Return the reason of the first row that applies; None if the command is to be carried out."""
     return next((row.reason for row in rows if row.applies(run, order)), None)
 
 

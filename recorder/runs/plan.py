@@ -72,7 +72,7 @@ class RecordPlan(BaseModel):
         return [(data, kind) for data, kind in turns if fits(kind, data)]
 
     def _turns(self) -> tuple[str, ...]:
-        """The architectures as they take turns: the first, which trains fastest, a second time halfway."""
+        """Return the architectures as they take turns: the first, which trains fastest, a second time halfway."""
         middle = (len(self.architectures) + 1) // 2
         return (*self.architectures[:middle], *self.architectures[:1], *self.architectures[middle:])
 
@@ -84,11 +84,11 @@ class RecordPlan(BaseModel):
         return draw_host(self.seed, index, data, kind, stress=bool(every) and index % every == every - 1)
 
     def sites_of(self, index: int) -> int:
-        """Candidate sites of host `index`, where its network has so many."""
+        """Candidate sites of host `index`, where its network has that many."""
         return min(4, self.sites + (index % 4 == 3) + (index % 8 == 7))
 
     def grid_of(self, index: int) -> Grid:
-        """What is tried in a state of host `index`."""
+        """Return what is tried in a state of host `index`."""
         return Grid(self.replicates_of(index), self.horizons_of(index), self.kernels, self.replicate_cap, self.methods)
 
     def replicates_of(self, index: int) -> int:
@@ -102,12 +102,12 @@ class RecordPlan(BaseModel):
 
 
 def target_hosts(plan: RecordPlan) -> int | None:
-    """How many hosts are asked for; None where only the clock ends the recording."""
+    """Return how many hosts are asked for; None if only the clock ends the recording."""
     return plan.hosts if plan.hosts is not None or plan.minutes is not None else 12
 
 
 def describe(plan: RecordPlan, *, already: int = 0) -> list[str]:
-    """The plan in words, one line each, for whoever waits for it."""
+    """Return the plan in words, one line each, for whoever waits for it."""
     goal = target_hosts(plan)
     end = "until the clock ends it" if goal is None else f"{goal} hosts"
     clock = f" within {plan.minutes:g} minutes" if plan.minutes is not None else ""

@@ -78,7 +78,7 @@ class _Session:
         return time.monotonic() - self.started
 
     def has_time(self, running: int) -> bool:
-        """Whether one more host fits into the plan's minutes, at the rate so far; the first one always does."""
+        """Return whether one more host fits into the plan's minutes, at the rate so far; the first one always does."""
         if self.plan.minutes is None or not self.recorded:
             return True
         pace = (self.elapsed - self.prepared) / self.recorded
@@ -123,14 +123,14 @@ class _Session:
 
 
 def extension(folder: str, chosen: str) -> str:
-    """The format of a folder's files: the chosen one, but an ndjson one for Urza; `mixed` packs what is large."""
+    """Return the format of a folder's files: the chosen one, but an ndjson one for Urza; `mixed` packs what is large."""
     if chosen == "mixed":
         return _MIXED.get(folder, "ndjson")
     return chosen if folder != "urza/blueprint" or chosen.startswith("ndjson") else "ndjson"
 
 
 def files_of(plan: RecordPlan, stem: str, records: Records) -> list[tuple[Path, bytes]]:
-    """Path and content of the files of a batch: one a folder, but one a contract table for Parquet."""
+    """Return the path and content of the files of a batch: one a folder, but one a contract table for Parquet."""
     files = []
     for folder, items in records.items():
         ending = extension(folder, plan.format)
@@ -149,7 +149,7 @@ def write_snapshots(root: Path) -> None:
 
 
 def _describe_kernels(session: _Session, run: Runner) -> dict[str, float]:
-    """The first phase, once a recording; its risks are kept in the journal."""
+    """Carry out the first phase, once a recording; its risks are kept in the journal."""
     if session.journal.risks is not None:
         return session.journal.risks
     known = known_kernels(session.plan.exports)
@@ -242,7 +242,7 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
 def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: None) -> list[Path]:
     """Carry out `plan`, going on where an earlier call with the same seed and grid stopped; returns the files written.
 
-    What is complete is written even when the recording is interrupted. Raises RecordingError where the journal under the
+    What is complete is written even when the recording is interrupted. Raises RecordingError if the journal under the
     exports root is damaged or belongs to another grid.
     """
     prepare()

@@ -28,7 +28,7 @@ class MeasuredPair:
 
 
 def outcome_of(report: Mapping[str, Any]) -> Outcome:
-    """The outcome that a row of tamiyo.field_report tells of; a loss that was not finite is infinite, a spread too."""
+    """Return the outcome that a row of tamiyo.field_report tells of; a loss that was not finite is infinite, a spread too."""
     values = dict(report["metrics"] or ())
     base = float(report["base_loss"])
     control, treated = (
@@ -48,7 +48,7 @@ def outcome_of(report: Mapping[str, Any]) -> Outcome:
 
 
 def replicates(root: Path) -> dict[MeasuredPair, list[Outcome]]:
-    """Outcomes of every counterfactual, grouped by pair; the runs' own grafts have no replicates and are left out."""
+    """Return outcomes of every counterfactual, grouped by pair; the runs' own grafts have no replicates and are left out."""
     found: dict[MeasuredPair, list[Outcome]] = defaultdict(list)
     for report in read_table(root, "tamiyo/field_report", "tamiyo.field_report").to_pylist():
         if not report["command_id"].endswith("-graft"):
@@ -95,5 +95,5 @@ def class_counts(pairs: Mapping[MeasuredPair, list[Outcome]]) -> Counter[str]:
 
 
 def mean_uplift(outcomes: list[Outcome]) -> float:
-    """Mean uplift of a pair over its replicates; NaN where one is not finite."""
+    """Return the mean uplift of a pair over its replicates; NaN if one is not finite."""
     return float(np.mean([log_ratio(o.control_loss, o.treated_loss) for o in outcomes]))

@@ -66,7 +66,7 @@ class HostRun:
         self.records.setdefault(folder, []).append(record)
 
     def seed_for(self, step: int) -> int:
-        """The random seed of a step of the run itself."""
+        """Return the random seed of a step of the run itself."""
         return step_seed(self.spec.seed, self.spec.index, RUN_STREAM, step)
 
     def report_health(self, reason: str) -> None:

@@ -84,7 +84,7 @@ class Seed:
 
 
 def _capabilities(seed: Seed) -> pb.SeedCapabilities:
-    """A quarantined or still isolated seed has no exemption from isolation: the host's gradient never reaches it."""
+    """Return capabilities: a quarantined or isolated seed has no exemption, so the host's gradient never reaches it."""
     isolated = seed.quarantine or seed.stage in _ISOLATED
     return pb.SeedCapabilities(
         allowed_blending_methods=BLENDING_METHODS,

@@ -26,7 +26,7 @@ class Scores:
 
 
 def step_seed(*parts: int) -> int:
-    """A 63-bit seed from a few numbers (splitmix-style mixing), so that streams do not overlap."""
+    """Return a 63-bit seed from a few numbers (splitmix-style mixing), so that streams do not overlap."""
     value = 0x9E3779B97F4A7C15
     for part in parts:
         value = ((value ^ (part + 0x9E3779B9)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
@@ -44,7 +44,7 @@ def train_step(
     seed: int,
     bare: bool = False,
 ) -> Tensor:
-    """One optimizer step on a batch drawn with `seed`; returns the batch's loss before the step (a detached scalar).
+    """Return one optimizer step on a batch drawn with `seed`; returns the batch's loss before the step (a detached scalar).
 
     `bare`: the optimizer has no hooks, and its step is called without what serves them. The result is the same bit for bit.
     """
@@ -69,7 +69,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if gradients:
         scale = limit / (float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) + 1e-6)
-        if not scale >= 1.0:  # a norm that is no number spreads to every gradient
+        if not scale >= 1.0:  # a norm that is not a number spreads to every gradient
             torch._foreach_mul_(gradients, scale)
 
 
@@ -90,13 +90,14 @@ def evaluate(model: nn.Module, data: Examples) -> Scores:
 
 @torch.inference_mode()
 def mean_losses(model: nn.Module, data: Examples, sizes: Sequence[int]) -> list[float]:
-    """Mean loss on each of the splits that lie one after the other in `data`, `sizes` examples each, by one forward pass."""
+    """Return the mean loss on each of the splits that lie one after the other in `data`, `sizes` examples each, by one forward
+    pass."""
     losses = cross_entropy(_logits(model, data.inputs), data.targets, reduction="none")
     return [float(part.mean()) for part in losses.split(list(sizes))]
 
 
 def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The model's output in eval mode; the training flags come back as they were."""
+    """Return the model's output in eval mode; the training flags come back as they were."""
     trained = [module for module in model.modules() if module.training]
     for module in trained:
         module.training = False
@@ -115,7 +116,7 @@ class Snapshot:
     step: int
 
     def restore(self, host: Host) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """A fresh copy of the model with an optimizer of the same kind that carries the old state on."""
+        """Return a fresh copy of the model with an optimizer of the same kind that carries the old state on."""
         model = copy.deepcopy(self.model)
         fresh = [dict(group) for group in _own_groups(host)]
         for group, saved in zip(fresh, _groups_of(host, model), strict=True):

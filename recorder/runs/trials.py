@@ -30,12 +30,12 @@ class Trajectory:
     test: dict[int, float] = field(default_factory=dict)
 
     def loss_at(self, horizon: int, losses: dict[int, float]) -> float:
-        """Mean loss over the closing looks of a horizon (one look is noisy); infinity where the trial ended before."""
+        """Return mean loss over the closing looks of a horizon (one look is noisy); infinity where the trial ended before."""
         looks = [losses.get(horizon - back, math.inf) for back in CLOSING_LOOKS]
         return statistics.fmean(looks)
 
     def late_sd(self, horizon: int) -> float:
-        """Standard deviation of the last training losses before the horizon; NaN where any is not finite."""
+        """Standard deviation of the last training losses before the horizon; NaN if any is not finite."""
         late = self.training[:horizon][-LATE_STEPS:]
         return statistics.pstdev(late) if late and all(map(math.isfinite, late)) else math.nan
 

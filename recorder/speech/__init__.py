@@ -1,1 +1,1 @@
-"""What upstream systems say: records of Urza, Urabrask, Weatherlight, Kasmina and Tamiyo."""
+"""Make the records that upstream systems would send: Urza, Urabrask, Weatherlight, Kasmina and Tamiyo."""

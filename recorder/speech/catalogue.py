@@ -1,4 +1,4 @@
-"""Urza's records: a host's or kernel's graph as it was found and measured, with its descriptor and optimizer."""
+"""Make Urza's records: the measured graph of a host or kernel, with its descriptor and optimizer."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ class Measured:
 
     @classmethod
     def of(cls, watch: Watch, topology: Topology, seen: Observation, prefix: str = "") -> "Measured":
-        """What a watch that is still open has measured."""
+        """Return what a watch that is still open has measured."""
         owner = {key: path for path, keys in watch.parameter_ids.items() for key in keys}
         variance = watch.history("gradient_norm").known_variance
         return cls(topology, seen, owner, watch.groups(), next(watch.named_groups())[0], variance, prefix)
 
     def keeps(self, element_id: str | None) -> bool:
-        """Whether an element belongs to the blueprint."""
+        """Return whether an element belongs to the blueprint."""
         return element_id is not None and element_id.startswith(self.prefix)
 
 
@@ -126,7 +126,7 @@ def _parameters(measured: Measured) -> list[dict[str, Any]]:
 
 
 def _adjacency(measured: Measured, layer_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Edges by index; the strength is the root mean square of what flows there (the source's output)."""
+    """Return edges by index; the strength is the root mean square of what flows there (the source's output)."""
     index = {layer: position for position, layer in enumerate(layer_ids)}
     return [
         {
@@ -154,7 +154,7 @@ def _links(measured: Measured) -> list[dict[str, Any]]:
 
 
 def graph_metadata(measured: Measured, blending: Sequence[str]) -> dict[str, Any]:
-    """The `graph_metadata` of contracts.md section 6: everything measured, nothing else."""
+    """Return the `graph_metadata` of contracts.md section 6: everything measured, nothing else."""
     layers = _layers(measured)
     return {
         "layers": layers,
@@ -185,7 +185,7 @@ def urza_record(
     exported_at_ns: int,
     monitors: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One Urza record as a JSON object; `monitors` says which seed watches which layers (contracts.md section 6)."""
+    """Return one Urza record as a JSON object; `monitors` says which seed watches which layers (contracts.md section 6)."""
     graph = graph_metadata(measured, blending)
     if monitors is not None:
         graph["monitors"] = dict(monitors)

@@ -1,4 +1,4 @@
-"""Weatherlight's and Tamiyo's telemetry, measured from the recorder's own process and machine."""
+"""Make Weatherlight's and Tamiyo's telemetry, measured from the recorder's own process and machine."""
 
 import os
 import time
@@ -25,7 +25,7 @@ class Machine:
         self.cpu_percent = 0.0
 
     def hardware(self) -> pb.HardwareContext:
-        """The CPU as a HardwareContext; what the machine does not tell (a temperature in a container) is left out."""
+        """Return the CPU as a HardwareContext; what the machine does not tell (a temperature in a container) is left out."""
         memory = psutil.virtual_memory()
         self.cpu_percent = psutil.cpu_percent(None) or self.cpu_percent
         context = pb.HardwareContext(
@@ -42,7 +42,7 @@ class Machine:
         return context
 
     def memory_mb(self) -> float:
-        """Resident memory of the process in MB."""
+        """Return the resident memory of the process in MB."""
         return float(self._process.memory_info().rss) / 2**20
 
 
@@ -63,7 +63,7 @@ class Health:
         self._spans.append(span)
 
     def observe_latency(self, hook_latency_ms: float) -> None:
-        """A measured step that cost more than its budget is a breach of the recorder's own service level."""
+        """Count a breach of the recorder's own service level if a measured step cost more than its budget."""
         self.breaches += hook_latency_ms > LATENCY_BUDGET_MS
 
     def _indicators(self, losses_finite: bool) -> Mapping[str, str]:
@@ -76,7 +76,7 @@ class Health:
         }
 
     def weatherlight(self, run_id: str, now_ns: int, *, losses_finite: bool) -> pb.TelemetryPacket:
-        """One health report of the recorder's process."""
+        """Return one health report of the recorder's process."""
         self._count += 1
         self._machine.hardware()
         indicators = self._indicators(losses_finite)
@@ -110,7 +110,7 @@ class Health:
         return packet
 
     def tamiyo(self, run_id: str, now_ns: int, reason: str) -> pb.TelemetryPacket:
-        """Tamiyo's own word on conservative mode: on after a seed was culled, off after one held."""
+        """Return Tamiyo's own word on conservative mode: on after a seed was culled, off after one held."""
         self._count += 1
         packet = pb.TelemetryPacket(
             packet_id=f"tamiyo-{run_id}-{self._count:04d}",

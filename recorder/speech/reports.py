@@ -1,4 +1,4 @@
-"""Tamiyo's commands and field reports: what was tried in which state, and what came of it."""
+"""Make Tamiyo's commands and field reports: what was tried in which state, and the outcome."""
 
 import math
 import statistics
@@ -27,7 +27,7 @@ def graft_command(
     now_ns: int,
     operation: "pb.SeedOperation" = pb.SEED_OP_START_GRAFTING,
 ) -> pb.AdaptationCommand:
-    """The command to graft (or first to germinate) a kernel at a seed; its annotations name the blending method and the
+    """Return the command to graft (or first to germinate) a kernel at a seed; its annotations name the blending method and the
     state in which it was given."""
     order = pb.SeedOperationCommand(operation=operation, blueprint_id=kernel_id)
     order.parameters["alpha_total_steps"] = steps
@@ -75,7 +75,8 @@ def field_report(
     aborted: bool = False,
     policy: str = POLICY_VERSION,
 ) -> pb.FieldReport:
-    """One replicate's outcome at one horizon. `layer_id` is the first layer that the seed monitors, `se` the standard error
+    """Return one replicate's outcome at one horizon. `layer_id` is the first layer that the seed monitors, `se` the standard
+    error
     of the mean uplift over this pair's replicates; `aborted` says that a gate ended the graft before its horizon, `policy`
     whose graft it was."""
     report = pb.FieldReport(
@@ -111,10 +112,10 @@ def field_report(
 
 
 def standard_errors(uplifts: Sequence[Sequence[float]]) -> list[float]:
-    """Standard error of each pair's mean uplift over its replicates.
+    """Return the standard error of each pair's mean uplift over its replicates.
 
     Two replicates alone say little about their own spread, so each pair's variance is shrunk to the mean variance of all
-    pairs of the state: ((R - 1) s² + 4 s0²) / (R - 1 + 4), over R. NaN where a pair has a non-finite replicate.
+    pairs of the state: ((R - 1) s² + 4 s0²) / (R - 1 + 4), over R. NaN if a pair has a non-finite replicate.
     """
     variances = [statistics.variance(u) for u in uplifts if len(u) > 1 and all(map(math.isfinite, u))]
     pooled = statistics.fmean(variances) if variances else math.nan

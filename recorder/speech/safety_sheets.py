@@ -1,4 +1,4 @@
-"""Urabrask's safety data sheets: kernels' from measured outcomes on training hosts, a host's own from its warm-up."""
+"""Make Urabrask's safety sheets: of kernels from outcomes on training hosts, of a host from its warm-up."""
 
 import math
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Benchmark:
 
 
 def band_of(risk: float) -> "pb.HazardBand":
-    """Hazard band of a risk in 0..1: LOW under .1, MEDIUM under .3, HIGH under .6, else CRITICAL."""
+    """Return the hazard band of a risk in 0..1: LOW under .1, MEDIUM under .3, HIGH under .6, else CRITICAL."""
     return next((band for limit, band in _BANDS if risk < limit), pb.HAZARD_BAND_CRITICAL)
 
 
@@ -72,7 +72,7 @@ def _sheet(
 
 
 def kernel_sheet(blueprint_id: str, outcomes: Sequence[Outcome], cost: Benchmark, *, issued_at_ns: int) -> pb.BSDS:
-    """A kernel's sheet: risk = (harmful + 4 x .1) / (outcomes + 4), harmful = class medium or worse.
+    """Return a kernel's sheet: risk = (harmful + 4 x .1) / (outcomes + 4), harmful = class medium or worse.
 
     gradient_instability: the mean of the late spread over the control's (both + .02), at most 10. failure_rate: share of
     outcomes of class high or critical.
@@ -90,7 +90,7 @@ def kernel_sheet(blueprint_id: str, outcomes: Sequence[Outcome], cost: Benchmark
 def host_sheet(
     blueprint_id: str, losses: Sequence[float], gradient_norms: Sequence[float], cost: Benchmark, *, issued_at_ns: int
 ) -> pb.BSDS:
-    """A host's own sheet from its warm-up alone.
+    """Return a host's own sheet from its warm-up alone.
 
     risk = half the gradient norm's coefficient of variation (at most 1) + half the share of the warm-up's looks at which the
     loss had risen, in 0..1; gradient_instability is that coefficient.

@@ -1,11 +1,11 @@
-"""What a graft came to: the losses with and without it, their log ratio u (the uplift), and the risk class of one outcome."""
+"""Score a graft: the losses with and without it, the uplift (their log ratio u), and the risk class of one outcome."""
 
 import math
 from dataclasses import dataclass
 
 
 def log_ratio(control: float, treated: float) -> float:
-    """ln(control / treated): positive where the graft helped; NaN where either is not a positive finite number."""
+    """ln(control / treated): positive where the graft helped; NaN if either is not a positive finite number."""
     usable = math.isfinite(control) and math.isfinite(treated) and control > 0 and treated > 0
     return math.log(control / treated) if usable else math.nan
 
@@ -26,12 +26,12 @@ class Outcome:
 
     @property
     def uplift(self) -> float:
-        """u = ln(control loss / treated loss) on the validation split; NaN where the treated one is not finite."""
+        """u = ln(control loss / treated loss) on the validation split; NaN if the treated one is not finite."""
         return log_ratio(self.control_loss, self.treated_loss)
 
 
 def risk_class(outcome: Outcome) -> str:
-    """Class of one outcome, first match: critical, high, medium, low, none (thresholds of the design's notes).
+    """Return the class of one outcome, first match: critical, high, medium, low, none (thresholds of the design's notes).
 
     critical: non-finite, or u < -1. high: u < -.25, or late spread over 4 (control's + .02). medium: u < -.08 or a dip
     under -.15. low: u < -.02 or a dip under -.05.

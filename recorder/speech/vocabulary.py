@@ -1,4 +1,4 @@
-"""Simic's registry snapshots: the vocabularies that the recorder speaks, at fixed indices that are only ever appended to."""
+"""Make Simic's registry snapshots: the recorder's vocabularies at fixed indices, only ever appended to."""
 
 from types import MappingProxyType
 from typing import Final
@@ -43,5 +43,5 @@ SNAPSHOTS: Final = MappingProxyType(
 
 
 def snapshot(name: str) -> dict[str, int]:
-    """The registry `name` as `{key: index}` from index 1."""
+    """Return the registry `name` as `{key: index}` from index 1."""
     return {key: index for index, key in enumerate(SNAPSHOTS[name], start=1)}

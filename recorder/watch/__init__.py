@@ -1,4 +1,4 @@
-"""Records any PyTorch module while it trains: `watch(model, optimizer)`."""
+"""Record any PyTorch module while it trains: `watch(model, optimizer)`."""
 
 from recorder.watch.faults import WatchWarning
 from recorder.watch.observation import Observation

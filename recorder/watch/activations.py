@@ -1,4 +1,4 @@
-"""Activation functions: their names, the modules and functions that are one, and where each is saturated.
+"""Recognize activation functions: their names, modules and functions, and where each one saturates.
 
 An activation is a node of its own in the graph, fed by the layer whose output it transforms; it is not a layer.
 """
@@ -42,7 +42,7 @@ _BY_SUFFIX: Final[Mapping[str, str]] = {  # Hugging Face wraps these functions i
 
 
 def module_activation(module: nn.Module) -> str | None:
-    """Name of the activation that this module is, or None where it is not one."""
+    """Name of the activation that this module is, or None if it is not one."""
     return MODULES.get(type(module)) or _BY_SUFFIX.get(type(module).__name__)
 
 
@@ -53,7 +53,7 @@ def function_activation(function: Callable[..., object]) -> str | None:
 
 
 def saturated(name: str, before: Tensor, after: Tensor) -> Tensor:
-    """Mask (bool, shape of `after`) of elements in a flat region of activation `name`.
+    """Return the mask (bool, shape of `after`) of elements in a flat region of activation `name`.
 
     relu family: output exactly 0 (or at relu6's ceiling); bounded ones: input beyond +-3 (hard ones: at the bound);
     smooth rectifiers (gelu, silu, mish, elu, selu, celu, softplus): input under -3; leaky ones: input under 0.

@@ -1,4 +1,4 @@
-"""What watching could not do: noted where it happens, told once, and never raised into the loop that is watched."""
+"""Collect what watching could not do: warn once, and never raise into the loop that is watched."""
 
 import warnings
 from collections.abc import Callable
@@ -41,7 +41,7 @@ Own = TypeVar("Own", bound=_Noting)
 
 
 def guarded(method: Callable[Concatenate[Own, Arguments], Result]) -> Callable[Concatenate[Own, Arguments], Result | None]:
-    """A method that runs inside of the user's loop: what it raises is noted in `self.faults`, and it returns None."""
+    """Return a method that runs inside of the user's loop: what it raises is noted in `self.faults`, and it returns None."""
 
     @wraps(method)
     def safe(self: Own, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result | None:

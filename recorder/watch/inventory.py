@@ -1,4 +1,4 @@
-"""What a model holds now, and whether that is still so: modules and parameters come, go and are replaced while it trains."""
+"""List a model's modules and parameters, and notice when they are added, removed or replaced."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -17,7 +17,7 @@ _SLOTS: Final = ("_modules", "_parameters")
 
 
 def is_counted(parameter: Tensor) -> bool:
-    """Whether writes to a parameter are counted: those made in inference mode have no version."""
+    """Return whether writes to a parameter are counted: those made in inference mode have no version."""
     return is_lazy(parameter) or not parameter.is_inference()
 
 
@@ -42,7 +42,7 @@ class Inventory:
         return list(chain.from_iterable(map(dict.values, self._slots)))
 
     def is_current(self) -> bool:
-        """Whether the model still holds these very modules and parameters, none of them compiled since."""
+        """Return whether the model still holds these very modules and parameters, none of them compiled since."""
         held = self._holds()
         same = len(held) == len(self._held) and all(map(is_, held, self._held))
         return same and list(map(is_compiled, self._all)) == self._compiled
@@ -103,7 +103,7 @@ class Writes:
         return sum(counts) / steps
 
     def shares(self) -> dict[str, float]:
-        """Share of the interval's steps, per layer with parameters; none where no step counts."""
+        """Return the share of the interval's steps, per layer with parameters; none if no step counts."""
         self._fold()
         steps = sum(self._patterns.values())
         return {path: self._share(places, steps) for path, places in self._layers.items() if places} if steps else {}

@@ -1,4 +1,4 @@
-"""The formulas behind every measured number, on small slices of tensors.
+"""Compute every measured number, on small slices of tensors.
 
 All inputs are detached float tensors; results are Python floats. Non-finite values pass
 through: a contract table makes them missing and names them.
@@ -33,7 +33,7 @@ class ActivationMeasure(NamedTuple):
 
     @property
     def gradient_flow(self) -> float | None:
-        """Norm of the gradient at the output over that at the input; None where either is unknown or the latter is 0."""
+        """Norm of the gradient at the output over that at the input; None if either is unknown or the latter is 0."""
         if self.gradient_out is None or not self.gradient_in:
             return None
         return self.gradient_out / self.gradient_in
@@ -80,7 +80,7 @@ class ActivationTrace:
 
 
 def _single(value: float) -> float:
-    """The float32 nearest to `value`. Of one operation on two float32 numbers that is what float32 arithmetic gives."""
+    """Return the float32 nearest to `value`. Of one operation on two float32 numbers that is what float32 arithmetic gives."""
     return array("f", (value,))[0]
 
 
@@ -106,10 +106,10 @@ def _spread(both: Tensor, count: int) -> tuple[list[float], list[float]]:
 
 
 def measure_alike(name: str, before: list[Tensor], after: list[Tensor]) -> Iterator[tuple[float, float, float | None, float]]:
-    """Measures of n activations of one type and shape, from their samples (n of [rows, ...] each):
+    """Yield measures of n activations of one type and shape, from their samples (n of [rows, ...] each):
 
     saturation_rate (share of elements in a flat region), saturation_events (units, that is positions of a row, saturated in
-    every sampled row), nonlinearity_strength (`_nonlinearity`; None where the sizes differ), mean_output.
+    every sampled row), nonlinearity_strength (`_nonlinearity`; None if the sizes differ), mean_output.
     """
     count = len(after)
     strengths: Sequence[float | None] = [None] * count

@@ -1,4 +1,4 @@
-"""Modes that see every torch function between `push` and `remove`, whatever other modes come and go meanwhile."""
+"""Push a mode that sees every torch function until it is removed, whatever other modes do meanwhile."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""From the hooks of one step to the numbers of the contracts: layers, activations, parameter groups, connections, the step.
+"""Turn the hooks of one step into the contracts' numbers: layers, activations, parameter groups, connections, the step.
 
 Definitions (contracts.md section 4 names the fields; `measures.py` holds the formulas):
 
@@ -62,14 +62,14 @@ class Observation:
 
 
 def _driver_faults() -> tuple[type[Exception], ...]:
-    """What asking the driver raises: without its bindings, without a driver, or where the device does not tell (MIG)."""
+    """Return what asking the driver raises: without its bindings, without a driver, or where the device does not tell (MIG)."""
     refused = getattr(sys.modules.get("pynvml"), "NVMLError", RuntimeError)
     return (ImportError, RuntimeError, OSError, refused)
 
 
 def gpu_percent(device: torch.device | None) -> float | None:
-    """Share of the last sample period in which kernels ran on the GPU `device`, in percent, as `nvidia-smi` shows it; None
-    for any other device, and where the driver does not tell (`nvidia-ml-py` is not installed, MIG)."""
+    """Return in percent in how much of the last sample period kernels ran on `device`, as `nvidia-smi` shows it;
+    None for any other device, and where the driver does not tell (`nvidia-ml-py` is not installed, MIG)."""
     if device is None or device.type != "cuda":
         return None
     try:
@@ -141,7 +141,7 @@ def momentum_of(group: Mapping[str, Any]) -> float | None:
 
 
 def group_id(index: int, group: Mapping[str, Any]) -> str:
-    """A parameter group's id: its `name`, else `group-<index>`."""
+    """Return a parameter group's id: its `name`, else `group-<index>`."""
     return str(group.get("name") or f"group-{index}")
 
 

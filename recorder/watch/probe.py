@@ -46,7 +46,7 @@ class LayerTrace:
 
 
 def _sample(tensor: Tensor, units: int, stride: int) -> Tensor:
-    """The first rows, and every `stride`-th of their `units` units; a copy, which later changes in place do not reach."""
+    """Return a copy of the first rows and every `stride`-th of their `units` units, which in-place changes do not reach."""
     if stride == 1:
         return tensor.data[:ROWS].clone()
     if tensor.is_contiguous():  # the same in one operation
@@ -56,7 +56,7 @@ def _sample(tensor: Tensor, units: int, stride: int) -> Tensor:
 
 
 def _measurable(tensor: Tensor) -> bool:
-    """Whether this is a plain float tensor with elements (none inside a functorch transform: it may not leave it)."""
+    """Return whether this is a plain float tensor with elements (none inside a functorch transform: it may not leave it)."""
     return (
         tensor.dtype in _FLOATS
         and tensor.ndim > 0
@@ -75,7 +75,7 @@ class _GradientKeeper:
 
     @guarded
     def keep(self, gradients: Sequence[Tensor | None]) -> None:
-        """Called by autograd with the gradients of all outputs of the tensor's node."""
+        """Take the gradients of all outputs of the tensor's node; autograd calls it."""
         gradient = gradients[self._place]
         if gradient is not None and gradient.layout is torch.strided and not is_functorch_wrapped_tensor(gradient):
             setattr(self._trace, self._field, norm_of(gradient.data))
@@ -210,7 +210,7 @@ class Probe:
         self._thread = None
 
     def next_functional(self, name: str) -> str | None:
-        """Id of the next functional activation in call order, or None where the model took another way this time."""
+        """Return the id of the next functional activation in call order, or None if the model took another way this time."""
         if self._cursor < len(self._functional) and self._functional[self._cursor][0] == name:
             self._cursor += 1
             return self._functional[self._cursor - 1][1]

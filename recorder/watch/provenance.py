@@ -1,4 +1,4 @@
-"""Which layers a tensor is made of, carried from torch function to torch function by a `TorchFunctionMode`."""
+"""Carry from torch function to torch function which layers a tensor is made of, by a `TorchFunctionMode`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Trace:
     inside: int = 0
 
     def call(self, path: str, sources: dict[str, bool]) -> None:
-        """A layer is called with what these sources made."""
+        """Note that a layer is called with what these sources made."""
         for source, residual in sources.items():
             self.edges[source, path] = self.edges.get((source, path), True) and residual
         if path not in self.calls:
@@ -45,7 +45,7 @@ class Trace:
             self.depths[path] = 1 + max((self.depths[source] for source in sources), default=-1)
 
     def sources(self, value: object) -> dict[str, bool]:
-        """Layers that the tensors in `value` are made of; true where all of them came over a residual path."""
+        """Return layers that the tensors in `value` are made of; true where all of them came over a residual path."""
         merged: dict[str, bool] = {}
         for tensor in tensors_of(value):
             known = self.origins.get(id(tensor))
@@ -71,7 +71,7 @@ class Trace:
 
 
 def _added(trace: Trace, args: Sequence[object]) -> dict[str, bool]:
-    """Origins of an addition: the side that went through fewer layers is the residual.
+    """Return origins of an addition: the side that went through fewer layers is the residual.
 
     Two sides of one depth (word and position embeddings) skip nothing, so neither is.
     """
@@ -121,7 +121,7 @@ class Provenance(TorchFunctionMode):
 
 
 def fresh(trace: Trace, output: Any) -> Any:
-    """A layer that returns its input itself (dropout in eval mode) gets a view, so that the input keeps its own origins.
+    """Return a layer that returns its input itself (dropout in eval mode) gets a view, so that the input keeps its own origins.
 
     Not where a view is another thing to work with: without gradients (it may not be written to later), sparse, a subclass.
     """

@@ -1,4 +1,4 @@
-"""A model and its optimizers under watch: the modules, parameters and groups that are there now, and what is known of them."""
+"""Hold a watched model and its optimizers: present modules, parameters and groups, and what is known of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -44,7 +44,7 @@ class Subject:
         return self._inventory.parameter_ids
 
     def history(self, key: str) -> Running:
-        """The running mean and variance kept under `key`."""
+        """Return the running mean and variance kept under `key`."""
         found = self.running.get(key)
         if found is None:
             found = self.running[key] = Running()
@@ -57,12 +57,12 @@ class Subject:
         return parameters[0].device if parameters else None
 
     def groups(self) -> list[dict[str, Any]]:
-        """The model's own optimizer groups: those that were there when watching began, and with `follow` those of the model's
-        parameters that joined later (a seed's are not the model's)."""
+        """Return the model's own optimizer groups: those that were there when watching began, and with `follow` those of the
+        model's parameters that joined later (a seed's are not the model's)."""
         return [group for _, group in self.named_groups()]
 
     def named_groups(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each of `groups()` with its optimizer's family: the class name in lower case (`sgd`, `adam`, `adamw`, ...)."""
+        """Yield each of `groups()` with its optimizer's family: the class name in lower case (`sgd`, `adam`, `adamw`, ...)."""
         mine: set[int] | None = None
         for optimizer, count in zip(self.optimizers, self._groups, strict=True):
             name = type(optimizer).__name__.lower()
@@ -75,7 +75,7 @@ class Subject:
                         yield name, group
 
     def weights(self) -> Parameters:
-        """Parameters that the optimizers train now, and all others of the model whose weights have a norm."""
+        """Return parameters that the optimizers train now, and all others of the model whose weights have a norm."""
         trained = [p for group in self.groups() for p in group.get("params", ()) if p.requires_grad]
         own = list(map(id, trained))
         if own != self._own:

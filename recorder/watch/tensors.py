@@ -1,4 +1,4 @@
-"""Tensors wherever they are: in nested arguments and outputs, and such as have no shape yet."""
+"""Find tensors in nested arguments and outputs, also those that have no shape yet."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -11,7 +11,7 @@ DEPTH: Final = 8  # levels of nesting: a list may hold itself
 
 
 def tensors_of(value: object, depth: int = DEPTH) -> Iterator[Tensor]:
-    """Every tensor in nested tuples, lists, mappings, model outputs and dataclasses, at most `depth` levels deep."""
+    """Yield every tensor in nested tuples, lists, mappings, model outputs and dataclasses, at most `depth` levels deep."""
     if isinstance(value, Tensor):
         yield value
     elif depth == 0:
@@ -28,5 +28,5 @@ def tensors_of(value: object, depth: int = DEPTH) -> Iterator[Tensor]:
 
 
 def is_lazy(tensor: Tensor) -> bool:
-    """Whether a parameter is still without a shape."""
+    """Return whether a parameter is still without a shape."""
     return isinstance(tensor, (UninitializedParameter, UninitializedBuffer))

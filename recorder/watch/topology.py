@@ -1,4 +1,4 @@
-"""What a model is made of: leaf layers, the activations that follow them, and who feeds whom (`tracing.py` finds it)."""
+"""Describe a model: leaf layers, the activations that follow them, and which layer feeds which."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation and the layer that feeds it (None where it acts on the model's input)."""
+    """An activation and the layer that feeds it (None if it acts on the model's input)."""
 
     activation_id: str
     type: str
@@ -63,7 +63,7 @@ class Topology:
     connections: tuple[Connection, ...]
 
     def joined(self, earlier: "Topology", same: Set[str]) -> "Topology":
-        """This topology, and what an earlier one knows besides: of the modules `same`, which are still the ones that it saw."""
+        """Join this topology with an earlier one, as far as that saw the modules `same`, which are still there."""
         new, edges = {layer.layer_id for layer in self.layers}, {(e.source, e.target) for e in self.connections}
         layers = self.layers + tuple(e for e in earlier.layers if e.layer_id in same and e.layer_id not in new)
         known, ids = {layer.layer_id for layer in layers}, {a.activation_id for a in self.activations}
@@ -74,7 +74,7 @@ class Topology:
 
 
 def is_code(module: nn.Module) -> bool:
-    """Whether a call of this module runs what `torch.compile` made."""
+    """Return whether a call of this module runs what `torch.compile` made."""
     return isinstance(module, OptimizedModule) or is_compiled(module)
 
 
@@ -105,7 +105,7 @@ def type_of(module: nn.Module) -> str:
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Elements of all parameters; one that is still without a shape counts 0."""
+    """Return elements of all parameters; one that is still without a shape counts 0."""
     return sum(p.numel() for p in module.parameters() if not is_lazy(p))
 
 
@@ -118,7 +118,7 @@ def channels_of(module: nn.Module, tensor: Tensor) -> int:
 
 
 def dropout_of(module: nn.Module) -> float:
-    """Probability with which the layer drops elements: its `p` or `dropout`, 0 for a layer that drops none."""
+    """Return the probability with which the layer drops elements: its `p` or `dropout`, 0 for a layer that drops none."""
     name = "p" if "Dropout" in type(module).__name__ else "dropout"
     rate = getattr(module, name, 0.0)
     return float(rate) if isinstance(rate, (int, float)) else 0.0

@@ -1,4 +1,4 @@
-"""Finds the topology of any torch module in one forward pass, without a change to it.
+"""Find the topology of any torch module in one forward pass, without changing the module.
 
 Leaf modules have a stand-in for their call during that pass (`wrapping.py`); between them, tensors carry the layers that they
 are made of (`provenance.py`). Where only parts of the model are called, they show their layers, and the connections over which
@@ -171,7 +171,7 @@ class Tracing:
         trace.mark(output, sources)
 
     def topology(self) -> Topology:
-        """Layers, activations and connections of the pass; without one, of the parts that were called."""
+        """Return layers, activations and connections of the pass; without one, of the parts that were called."""
         trace = self._whole if self.complete else self.parts
         first = {a.layer_id: a.type for a in reversed(trace.activations.values())}
         layers = tuple(
@@ -212,7 +212,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def find_topology(model: nn.Module, *args: Any, **kwargs: Any) -> Topology:
-    """Topology of `model` as it runs on these inputs: one forward pass in eval mode; RNG, buffers and flags come back."""
+    """Return the topology of `model` as it runs on these inputs: one forward pass in eval mode; RNG, buffers and flags come
+    back."""
     tracing = Tracing(model, leaves(model), Faults())
     tracing.attach()
     try:

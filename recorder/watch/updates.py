@@ -1,4 +1,4 @@
-"""Gradients, weights and updates of one measured step: a hook a parameter, then a handful of operations over all of them."""
+"""Measure gradients, weights and updates of one step: a hook per parameter, then a few operations over all of them."""
 
 import math
 import time
@@ -25,7 +25,7 @@ class Numbers(NamedTuple):
 
 
 def total_norm(values: Mapping[int, float], keys: Iterable[int]) -> float | None:
-    """L2 norm over those of `keys` that are known; None where none is."""
+    """Return the L2 norm over those of `keys` that are known; None if none is."""
     total = None
     for key in keys:
         value = values.get(key)
@@ -35,14 +35,14 @@ def total_norm(values: Mapping[int, float], keys: Iterable[int]) -> float | None
 
 
 def norm_of(tensor: Tensor) -> Tensor:
-    """L2 norm of a tensor, without a graph; a half type is summed in float32."""
+    """Return the L2 norm of a tensor, without a graph; a half type is summed in float32."""
     half = tensor.dtype in (torch.float16, torch.bfloat16)
     found: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.float32 if half else None)
     return found
 
 
 def norms(tensors: Sequence[Tensor]) -> list[float]:
-    """L2 norm of each tensor (any shape, device, float or complex type; a half type is summed in float32)."""
+    """Return the L2 norm of each tensor (any shape, device, float or complex type; a half type is summed in float32)."""
     if not tensors:
         return []
     kinds = {(t.dtype, t.device) for t in tensors}
@@ -55,7 +55,7 @@ def norms(tensors: Sequence[Tensor]) -> list[float]:
 
 
 def _dense(gradient: Tensor) -> Tensor:
-    """The values of a sparse gradient (summed where an index repeats), or the gradient itself."""
+    """Return the values of a sparse gradient (summed where an index repeats), or the gradient itself."""
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
@@ -72,7 +72,7 @@ class Sampler:
         self._before, self._now = self._buffers(), self._buffers()
 
     def fits(self, parameters: Sequence[Tensor]) -> bool:
-        """Whether this sampler still reads these very parameters, in the memory where they lie now."""
+        """Return whether this sampler still reads these very parameters, in the memory where they lie now."""
         there = [p for p in parameters if p.numel()]
         return list(map(id, there)) == self.ids and [p.data_ptr() for p in there] == self._pointers
 
@@ -80,7 +80,8 @@ class Sampler:
         return [p.detach().reshape(-1)[::stride] for p, stride in zip(self.parameters, self.strides, strict=True)]
 
     def _buffers(self) -> list[Tensor]:
-        """Memory for one look: a piece a parameter, all of them in one tensor, which comes last, where their types agree."""
+        """Return the memory for one look: a piece a parameter, all of them in one tensor, which comes last, where their types
+        agree."""
         if len({(p.dtype, p.device) for p in self.parameters}) != 1:
             return [torch.empty_like(view, memory_format=torch.contiguous_format) for view in self._views]
         sizes = [view.numel() for view in self._views]
@@ -106,7 +107,7 @@ class Sampler:
         return self._now[:count]
 
     def gradients(self) -> list[Tensor | None]:
-        """Per parameter: the same elements of its gradient; None where it has none, or a sparse one."""
+        """Per parameter: the same elements of its gradient; None if it has none, or a sparse one."""
         pairs = zip(self.parameters, self.strides, strict=True)
         return [None if p.grad is None or p.grad.is_sparse else p.grad.reshape(-1)[::stride].clone() for p, stride in pairs]
 
@@ -115,7 +116,7 @@ Parameters = tuple[list[Tensor], list[Tensor]]
 
 
 class _UntrainedNorms:
-    """Norms of weights that no optimizer moves, computed again only where they were written to.
+    """Norms of weights that no optimizer moves, computed again only if they were written to.
 
     A version counter shows that, but for writes past autograd (`p.data.mul_`): those show in sampled elements.
     """
@@ -126,7 +127,7 @@ class _UntrainedNorms:
         self._norms: dict[int, float] = {}
 
     def norms(self, parameters: list[Tensor]) -> dict[int, float]:
-        """Norm of each parameter, by id."""
+        """Return the norm of each parameter, by id."""
         if not parameters:
             return {}
         same = len(parameters) == len(self._seen) and all(p is q for p, (q, _) in zip(parameters, self._seen, strict=True))
@@ -234,7 +235,7 @@ class Updates:
         self.cost_ns += time.perf_counter_ns() - started
 
     def numbers(self) -> Numbers:
-        """The step's norms, once the optimizer is done. Without a backward, only the weights of others are known."""
+        """Return the step's norms, once the optimizer is done. Without a backward, only the weights of others are known."""
         trained, others = (self._trained, self._others) if self._taken else self._weights_now()
         unmoved = self._untrained_norms.norms(others)
         if not self._taken:

@@ -1,4 +1,4 @@
-"""`watch`: a context manager that records any torch module while it trains, without changing a bit of the training.
+"""Record any torch module while it trains, without changing a bit of the training (`watch`).
 
 Every k-th step is looked at (`probe.py`); in the others only version counters are compared. The topology shows in the first
 forward pass of the training itself: no pass is added, so nothing that a model counts or keeps is counted twice. Nothing is
@@ -144,7 +144,7 @@ class Watch(Subject):
 
     @guarded
     def _prepare(self) -> None:
-        """What the next step needs: the topology, if this one showed it, and what listens."""
+        """Prepare the next step: the topology, if this one showed it, and what listens."""
         if self._model is None:
             return
         measured = (self.global_step + 1) % self.every == 0
@@ -206,7 +206,7 @@ def _nothing_seen(model: nn.Module, *, compiled: bool) -> str:
 
 
 def _optimizers(given: object) -> list[torch.optim.Optimizer]:
-    """The optimizers that `watch` was given: one, or several. Raises RecordingError where one has no parameter groups."""
+    """Return the optimizers given to `watch`, one or several. Raises RecordingError if one has no parameter groups."""
     several = isinstance(given, (Sequence, Iterator, set, frozenset)) and not hasattr(given, "param_groups")
     optimizers: list[Any] = list(given) if several else [given]  # type: ignore[call-overload]
     for optimizer in optimizers:
@@ -236,8 +236,8 @@ def watch(
     Three lines give a recording: `with watch(model, optimizer, sink=...) as seen:` around the loop, and
     `seen.step(loss, len(batch))` after `optimizer.step()`.
 
-    Raises RecordingError where `model` is no module, an optimizer has no `param_groups`, or `every` is under 1. Once inside, it
-    raises nothing into the loop: what can't be measured is missing, and told once as a WatchWarning.
+    Raises RecordingError if `model` is not a module, an optimizer has no `param_groups`, or `every` is under 1. Once inside, it
+    raises nothing into the loop: what can't be measured is missing, and reported once as a WatchWarning.
     """
     if not isinstance(model, nn.Module):
         raise RecordingError(f"expected a torch.nn.Module, found {type(model).__name__}")

@@ -1,4 +1,4 @@
-"""Stand-ins for the calls of modules.
+"""Stand in for the calls of modules.
 
 A stand-in lies where `nn.Module.compile` keeps its code, in the attribute `_compiled_call_impl`: torch asks for it first when
 a module is called, and leaves it out of every copy and pickle, so that what is copied, saved, scripted, traced or exported
@@ -31,7 +31,7 @@ _MODES: Final = (
 
 
 def is_traced() -> bool:
-    """Whether a tracer, exporter or functional transform runs the model, and not the training."""
+    """Return whether a tracer, exporter or functional transform runs the model, and not the training."""
     return (
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
@@ -42,13 +42,13 @@ def is_traced() -> bool:
 
 
 def in_backward() -> bool:
-    """Whether autograd calls this, as when gradient checkpointing computes a block again."""
+    """Return whether autograd calls this, as when gradient checkpointing computes a block again."""
     return torch._C._current_graph_task_id() != -1
 
 
 def has_own_call(module: nn.Module) -> bool:
-    """Whether the module's class has a `__call__` of its own: Dynamo follows it down to the attribute where stand-ins lie, and
-    so compiles once more while one is on."""
+    """Return whether the module's class has a `__call__` of its own: Dynamo follows it down to the attribute where stand-ins
+    lie, and so compiles once more while one is on."""
     return type(module).__call__ is not nn.Module.__call__ and not isinstance(module, GraphModule)
 
 
@@ -96,7 +96,7 @@ class StandIn:
             above._place_over(self.prior)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What torch calls in place of the module's `_call_impl`."""
+        """Stand in for the module's `_call_impl`; torch calls it."""
         return self.call_listener(sys._getframe(1), args, kwargs)
 
     def call_listener(self, asking: FrameType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -126,7 +126,7 @@ class StandIn:
 
 
 def _as_function(stand_in: StandIn) -> Forward:
-    """The stand-in as a function that Dynamo can follow: it reads the attribute of modules with a `__call__` of their own."""
+    """Return the stand-in as a function that Dynamo can follow: it reads the attribute of modules with their own `__call__`."""
     module = stand_in.module
 
     def called(*args: Any, **kwargs: Any) -> Any:
@@ -195,7 +195,7 @@ class Wrapping:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether `module.compile()` has put code in the place of its call."""
+    """Return whether `module.compile()` has put code in the place of its call."""
     call = vars(module).get(_PLACE)
     while (stand_in := _stand_in(call)) is not None:
         call = stand_in.prior

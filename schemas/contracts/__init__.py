@@ -1,4 +1,4 @@
-"""Every contract table and export folder of contracts.md section 5, declared once.
+"""Declare every contract table and export folder of contracts.md section 5.
 
 Arrow schema, pandera model, JSON Schema, column docs, rejects and the decoders all derive from these declarations.
 """

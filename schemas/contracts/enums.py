@@ -1,4 +1,4 @@
-"""Leyline's enums under their short names: `TRAINING` for `SEED_STAGE_TRAINING`, derived from the generated module."""
+"""Give Leyline's enums their short names: `TRAINING` for `SEED_STAGE_TRAINING`, derived from the generated module."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class EnumSpec:
     numbers: dict[str, int]
 
     def __hash__(self) -> int:
-        """An enum is known by its name alone."""
+        """Pickle an enum by its name alone."""
         return hash(self.name)
 
     @cached_property
@@ -33,17 +33,17 @@ class EnumSpec:
         return {f"{self.prefix}{name}": number for name, number in self.numbers.items()} | self.numbers
 
     def number(self, spelling: str) -> int | None:
-        """Number of a wire name, a short name in any case, or a decimal number in a string; None where it is none of these."""
+        """Return the number of a wire name, a short name in any case, or a decimal string; None if it is neither."""
         found = self.spellings.get(spelling.strip().upper())
         return int(spelling) if found is None and _NUMBER.fullmatch(spelling.strip()) else found
 
     def text(self, number: int) -> str | None:
-        """What a contract table holds for `number`: None for zero, the short name, else the number in decimal."""
+        """Return what a contract table holds for `number`: None for zero, the short name, else the number in decimal."""
         return None if number == 0 else self.short_names.get(number, str(number))
 
 
 def _prefix(names: list[str]) -> str:
-    """Longest common prefix of the wire names that ends in an underscore."""
+    """Return the longest common prefix of the wire names that ends in an underscore."""
     shortest = min(names, key=len)
     for end in range(len(shortest), 0, -1):
         if shortest[end - 1] == "_" and all(name.startswith(shortest[:end]) for name in names):

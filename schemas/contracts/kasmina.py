@@ -1,4 +1,4 @@
-"""Kasmina: the state of each seed, exported on its own or inside Tolaria's packets."""
+"""Declare Kasmina's tables: the state of each seed, exported on its own or inside Tolaria's packets."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The contract lock: what consumers may rely on, and which changes of it are additive and which break them.
+"""Lock the contracts: what consumers may rely on, and which changes are additive and which break them.
 
 `contracts.lock.json` is committed. A change of the declarations without a change of the lock fails a test; an additive
 change is taken by `python -m schemas.contracts.lock`, a breaking one only with a new major version.
@@ -117,7 +117,7 @@ def _folder(folder: Folder) -> LockedFolder:
 
 
 def current() -> Lock:
-    """The lock of the declarations as they are."""
+    """Return the lock of the declarations as they are."""
     return Lock(
         version=VERSION,
         tables={name: _table(table) for name, table in sorted(TABLES.items())},
@@ -127,7 +127,7 @@ def current() -> Lock:
 
 
 def load(path: Path = PATH) -> Lock:
-    """The committed lock. Raises ContractError where it can't be read."""
+    """Return the committed lock. Raises ContractError if it can't be read."""
     try:
         return Lock.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -135,7 +135,7 @@ def load(path: Path = PATH) -> Lock:
 
 
 def compare(old: Lock, new: Lock) -> list[Change]:
-    """Every difference, in order of its place."""
+    """Return every difference, in order of its place."""
     changes = [*_tables(old, new), *_folders(old, new), *_enums(old, new)]
     return sorted(changes, key=lambda change: (change.where, change.what))
 
@@ -197,7 +197,7 @@ def _enums(old: Lock, new: Lock) -> list[Change]:
 
 
 def check(old: Lock, new: Lock) -> list[Change]:
-    """The changes from `old` to `new`. Raises ContractError that names every breaking one without a new major version."""
+    """Return the changes from `old` to `new`. Raises ContractError naming each breaking one without a new major version."""
     changes = compare(old, new)
     breaking = [change for change in changes if change.breaking]
     if breaking and new.major <= old.major:

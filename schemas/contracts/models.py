@@ -1,4 +1,4 @@
-"""What other tools read of a contract table: a pandera (polars) schema and a JSON Schema, derived from the declaration."""
+"""Derive for other tools a pandera (polars) schema and a JSON Schema from a contract table's declaration."""
 
 from typing import Any, Final
 
@@ -13,12 +13,12 @@ _JSON_TYPES: Final = ((pa.types.is_boolean, "boolean"), (pa.types.is_integer, "i
 
 
 def pandera_schema(table: Table) -> Any:
-    """Schema of a `polars_frame` of stored rows: types, nullability, ranges, one row a key. Collect a LazyFrame first."""
+    """Return the schema of a `polars_frame` of stored rows: types, nullability, ranges, one row a key. Not for a LazyFrame."""
     return schema_of(table.declared)
 
 
 def json_type(kind: pa.DataType) -> dict[str, Any]:
-    """JSON Schema of a value of an Arrow type."""
+    """Return the JSON Schema of a value of an Arrow type."""
     for test, name in _JSON_TYPES:
         if test(kind):
             return {"type": name}
@@ -46,7 +46,8 @@ def _property(column: Column) -> dict[str, Any]:
 
 
 def json_schema(table: Table) -> dict[str, Any]:
-    """JSON Schema (2020-12) of one row; an enum lists its names as examples, since an unknown number is kept in decimal."""
+    """Return the JSON Schema (2020-12) of one row; an enum lists its names as examples, since an unknown number is kept in
+    decimal."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": table.name,

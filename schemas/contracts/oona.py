@@ -1,4 +1,4 @@
-"""Oona: the bus. Its envelopes carry messages of the other systems and are routed to their tables."""
+"""Declare Oona, the bus: its envelopes carry messages of the other systems and are routed to their tables."""
 
 from typing import Final
 

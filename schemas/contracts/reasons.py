@@ -1,4 +1,4 @@
-"""Why a record is rejected: the documented reason codes, and the schema of every rejects table."""
+"""Declare why records are rejected: reason codes, and the schema of every rejects table."""
 
 from enum import StrEnum
 from typing import Final
@@ -65,5 +65,5 @@ REJECT_SCHEMA: Final[pa.Schema] = pa.schema([(column.name, column.type) for colu
 
 
 def declared_rejects(name: str) -> DeclaredTable:
-    """The declaration of the rejects table `name`; one record may be rejected for several reasons."""
+    """Return the declaration of the rejects table `name`; one record may be rejected for several reasons."""
     return DeclaredTable(name, REJECT_COLUMNS, shown=("file", "position"))

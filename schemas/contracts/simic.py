@@ -1,4 +1,4 @@
-"""Simic: registry snapshots of the offline trainer, one flat JSON object a registry."""
+"""Declare Simic's table: registry snapshots of the offline trainer, one flat JSON object per registry."""
 
 from typing import Final
 

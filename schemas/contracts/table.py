@@ -1,4 +1,4 @@
-"""What a contract table, its columns and its export folder are. Everything else about a contract derives from these values."""
+"""Define contract tables, columns and export folders; everything else about a contract derives from these values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ class Rule:
 
 
 def known(column: str, table: str, refers: str, description: str) -> Rule:
-    """The WARN rule `<what>_known` that ids in `column` occur in column `refers` of another table."""
+    """Return the WARN rule `<what>_known` that ids in `column` occur in column `refers` of another table."""
     name = f"{refers.removesuffix('_id')}_known"
     return Rule(name, Severity.WARN, description, (column,), refers=(table, refers))
 
@@ -208,7 +208,7 @@ class Table:
         return (*keys, *ranges, *enums, *self.warnings)
 
     def empty(self) -> pa.Table:
-        """A typed table without rows."""
+        """Return a typed table without rows."""
         return self.arrow_schema.empty_table()
 
 
@@ -237,7 +237,8 @@ class Folder:
         return self.path.partition("/")[2]
 
     def extension(self, name: str) -> str | None:
-        """The extension of those of the folder that says a file's format, in any case; None if there is no such extension.
+        """Return the extension of those of the folder that says a file's format, in any case; None if there is no such
+        extension.
 
         `.jsonl` is `.ndjson`.
         """
@@ -258,7 +259,7 @@ class Folder:
         return self.tables[0] if self.tables else self.path.replace("/", ".")
 
     def reject_table_of(self, table: str) -> str:
-        """The rejects table of `table`'s bad rows that came through this folder."""
+        """Return the rejects table of `table`'s bad rows that came through this folder."""
         if table == self.record:
             return self.reject_table
         schema, _, short = table.partition(".")

@@ -1,4 +1,4 @@
-"""Tamiyo: the commands that it gave, and the reports of what came of them."""
+"""Declare Tamiyo's tables: its commands, and the reports of what came of them."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Telemetry of every system: metrics, events, spans; and Weatherlight's health, which is read out of them."""
+"""Declare telemetry of every system: metrics, events, spans, and Weatherlight's health, which is read from them."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ SYSTEMS: Final = ("tolaria", "kasmina", "urza", "urabrask", "simic", "tezzeret",
 
 
 def _of_packet() -> tuple[Column, ...]:
-    """Columns that a part of a telemetry packet takes from the packet."""
+    """Return columns that a part of a telemetry packet takes from the packet."""
     return (
         Column("packet_id", _TEXT, "The telemetry packet.", presence=_DERIVED, nullable=False),
         Column("index", _INT, "Position in the packet's list.", presence=_DERIVED, nullable=False),
@@ -25,7 +25,7 @@ def _of_packet() -> tuple[Column, ...]:
 
 
 def _table(short: str, description: str, message: str, columns: tuple[Column, ...]) -> Table:
-    """A table of one kind of part of a telemetry packet."""
+    """Return a table of one kind of part of a telemetry packet."""
     return Table(
         name=f"telemetry.{short}",
         description=description,

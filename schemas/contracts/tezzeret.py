@@ -1,4 +1,4 @@
-"""Tezzeret: how kernels compiled, from its own updates, Urza's records and telemetry events."""
+"""Declare Tezzeret's table: how kernels compiled, from its own updates, Urza's records and telemetry events."""
 
 from typing import Final
 

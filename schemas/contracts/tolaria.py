@@ -1,4 +1,4 @@
-"""Tolaria: one packet a training step, and the telemetry of the layers, activations, parameters and connections inside it."""
+"""Declare Tolaria's tables: packets of training steps, and the telemetry of layers, activations and so on inside them."""
 
 from typing import Final
 
@@ -59,7 +59,7 @@ SYSTEM_STATE: Final = Table(
 
 
 def _of_packet() -> tuple[Column, ...]:
-    """Columns that an element inside a packet takes from the packet."""
+    """Return columns that an element inside a packet takes from the packet."""
     derived = Presence.DERIVED
     return (
         Column("training_run_id", _TEXT, "The packet's run.", presence=derived, nullable=False),
@@ -70,12 +70,12 @@ def _of_packet() -> tuple[Column, ...]:
 
 
 def _measured(name: str, description: str, unit: str = "", low: float | None = None, high: float | None = None) -> Column:
-    """An `optional float`: present when sent, also as zero."""
+    """Return an `optional float`: present when sent, also as zero."""
     return Column(name, _F32, description, unit, Presence.EXPLICIT, low=low, high=high)
 
 
 def _telemetry(short: str, what: str, ids: tuple[str, ...], message: str, columns: tuple[Column, ...]) -> Table:
-    """A table of elements of one kind inside packets, keyed by the packet's key and the element's id(s)."""
+    """Return a table of elements of one kind inside packets, keyed by the packet's key and the element's id(s)."""
     keys = tuple(Column(name, _TEXT, f"{name} of the {what}.", nullable=False) for name in ids)
     return Table(
         name=f"tolaria.{short}",

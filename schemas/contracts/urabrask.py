@@ -1,4 +1,4 @@
-"""Urabrask: blueprint safety data sheets, and the blueprints for which none could be made."""
+"""Declare Urabrask's tables: blueprint safety data sheets, and blueprints for which none could be made."""
 
 from typing import Final
 

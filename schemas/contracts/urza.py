@@ -1,4 +1,4 @@
-"""Urza: blueprints, their descriptors, and the graphs of their layers, activations and parameters."""
+"""Declare Urza's tables: blueprints, their descriptors, and the graphs of their layers, activations and parameters."""
 
 from typing import Final
 
@@ -26,22 +26,22 @@ THRESHOLDS: Final = pa.map_(pa.string(), _F64)
 
 
 def _number(name: str, description: str, unit: str = "") -> Column:
-    """A number of a plain JSON graph: a key that is written is present, also zero."""
+    """Return a number of a plain JSON graph: a key that is written is present, also zero."""
     return Column(name, _F64, description, unit, _SENT)
 
 
 def _count(name: str, description: str, unit: str = "") -> Column:
-    """A whole number of a plain JSON graph."""
+    """Return a whole number of a plain JSON graph."""
     return Column(name, _INT, description, unit, _SENT)
 
 
 def _word(name: str, description: str, nullable: bool = True) -> Column:
-    """A string of a plain JSON graph."""
+    """Return a string of a plain JSON graph."""
     return Column(name, _TEXT, description, presence=_SENT, nullable=nullable)
 
 
 def _table(short: str, description: str, key: tuple[str, ...], columns: tuple[Column, ...]) -> Table:
-    """A table of one kind of element of a blueprint's graph."""
+    """Return a table of one kind of element of a blueprint's graph."""
     return Table(
         name=f"urza.{short}",
         description=description,

@@ -1,4 +1,4 @@
-"""Bytes of an export -> contract rows and rejects, in bounded chunks; one module per format.
+"""Decode the bytes of an export into contract rows and rejects, in bounded chunks; one module per format.
 
 Names are imported when they are first used: settings need `Limits` alone, and the decoders pull in polars and protobuf.
 """

@@ -1,4 +1,4 @@
-"""Rejected records, decoded again from the bytes that were kept of them, by the code and the limits of today."""
+"""Decode rejected records again from their kept bytes, with the code and limits of today."""
 
 import json
 import tempfile
@@ -35,14 +35,14 @@ class Kept:
 
 
 def file_is_bad(file: str, record: Kept) -> bool:
-    """Whether the file was not read from this record's position on: it is damaged, no table of its folder, or too large."""
+    """Return whether reading stopped at this record: the file is damaged, too large, or no table of its folder."""
     if record.reason in _PIECES:
         return len(record.raw) == TAIL_KEPT
     return (record.reason in _WHOLE and not record.raw) or (file.lower().endswith(".json") and record.reason in _SNAPSHOT)
 
 
 def needs_file(file: str, record: Kept) -> bool:
-    """Whether the kept bytes are not the whole record: the file itself is bad, or they were cut.
+    """Return whether the kept bytes are not the whole record: the file itself is bad, or they were cut.
 
     An entry of a Simic snapshot is judged together with the others.
     """
@@ -73,7 +73,7 @@ def decode_again(folder: Folder, file: str, digest: str, records: Sequence[Kept]
 
 
 def _within(collector: Collector, records: Sequence[Kept], limits: Limits) -> Chunk:
-    """The records that are not too long; the others are rejected."""
+    """Return the records that are not too long; the others are rejected."""
     chunk = Chunk()
     for record in records:
         if len(record.raw) > limits.record_bytes:
@@ -121,7 +121,7 @@ def _rows(collector: Collector, records: Sequence[Kept]) -> None:
 
 
 def _column(value: Any, kind: pa.DataType | None) -> pa.Array:
-    """One value as a column: lists and maps of the contract's type if it fits, all else as it is, for its cell to be judged."""
+    """Return one value as a column: lists and maps of the contract's type if it fits, all else as it is, judged by cell."""
     nested = kind is not None and pa.types.is_nested(kind)
     if nested and pa.types.is_map(kind) and isinstance(value, list):
         value = [tuple(entry) if isinstance(entry, list) else entry for entry in value]
@@ -134,6 +134,6 @@ def _column(value: Any, kind: pa.DataType | None) -> pa.Array:
 
 
 def _loose(kind: pa.DataType) -> pa.DataType:
-    """A map with numbers as wide as JSON has them; other types as they are."""
+    """Return a map with numbers as wide as JSON has them; other types as they are."""
     is_loose = pa.types.is_map(kind) and pa.types.is_floating(kind.item_type)
     return pa.map_(pa.string(), pa.float64()) if is_loose else kind

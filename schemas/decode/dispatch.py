@@ -1,4 +1,4 @@
-"""One export file -> a stream of decoded chunks: the format by its extension, the contract by its folder."""
+"""Decode one export file as a stream of chunks: the format by its extension, the contract by its folder."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from schemas.errors import ContractError
 
 
 def extension_of(name: str, folder: Folder) -> str:
-    """The extension that says a file's format. Raises ContractError where the folder does not take it."""
+    """Return the extension that says a file's format. Raises ContractError if the folder does not take it."""
     found = folder.extension(name)
     if found is None:
         raise ContractError(f"{name}: {folder.path} expects one of {', '.join(folder.extensions)}; rename or move the file")
@@ -60,7 +60,7 @@ def decode_file(path: Path, folder: Folder, *, file: str, digest: str, limits: L
 
 
 def _decode_records(path: Path, folder: Folder, extension: str, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
-    """Chunks of a file that holds one record after the other."""
+    """Yield chunks of a file that holds one record after the other."""
     binary = extension in (".binpb", ".wal")
     likely = acceptor(folder, with_key=False)
     chunks = read_frames(path, extension, limits, acceptor(folder), likely) if binary else read_lines(path, extension, limits)
@@ -100,9 +100,9 @@ def _decode_parts(fresh: Callable[[], Collector], decode: Callable[[Collector, C
 
 
 def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:
-    """Contract rows of serialized SystemStatePackets, as offline but with export_digest and position NULL.
+    """Return contract rows of serialized SystemStatePackets, as offline but with export_digest and position NULL.
 
-    Raises ContractError where a packet is bad.
+    Raises ContractError if a packet is bad.
     """
     collector = Collector(FOLDERS["tolaria/system_state"], "", "")
     origin = Origin(np.arange(len(packets), dtype=np.int64), packets)

@@ -1,4 +1,4 @@
-"""What a decoder accepts at most. Each bound has its own error; the defaults are generous for honest producers."""
+"""Bound what a decoder accepts. Each bound has its own error; the defaults are generous for honest producers."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

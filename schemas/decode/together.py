@@ -1,4 +1,4 @@
-"""Many small exports of one folder, decoded as if one by one but at the cost of one: most work is per batch, not per row.
+"""Decode many small exports of one folder at the cost of one, with the result of decoding each alone.
 
 Their records are decoded together under their running number; where each came from is put in afterwards. Only sound records
 take part: an export with anything to reject is decoded by itself, so that rejects and mending never see a neighbour's bytes.
@@ -56,7 +56,7 @@ class _Pool:
         self.size += sum(map(len, chunk.raws))
 
     def without(self, owners: set[int]) -> "_Pool":
-        """The pool without the exports of these numbers."""
+        """Return the pool without the exports of these numbers."""
         kept = _Pool()
         rows = {number: Chunk() for number in range(len(self.sources)) if number not in owners}
         for owner, position, raw in zip(self.owners, self.positions, self.raws, strict=True):
@@ -89,7 +89,7 @@ def _alone(source: Source, folder: Folder, limits: Limits) -> Iterator[Decoded]:
 
 
 def _only_chunk(source: Source, folder: Folder, limits: Limits) -> Chunk | None:
-    """The records of an export that is small and framed well; None for another."""
+    """Return the records of an export that is small and framed well; None for another."""
     extension = extension_of(source.file, folder)
     if not folder.messages or extension not in _FORMATS or source.path.stat().st_size > min(SMALL_BYTES, limits.file_bytes):
         return None
@@ -117,7 +117,7 @@ def _decode(pool: _Pool, folder: Folder, limits: Limits) -> Iterator[Decoded]:
 
 
 def _try(pool: _Pool, folder: Folder, limits: Limits) -> tuple[Collector, set[int]]:
-    """The pool's records decoded under their running numbers, and the numbers of the exports with something to reject."""
+    """Return the pool's records decoded under their running numbers, and the numbers of exports with rejects."""
     collector = Collector(folder, "", "", limits)
     if not pool.raws:
         return collector, set()
@@ -132,7 +132,7 @@ def _try(pool: _Pool, folder: Folder, limits: Limits) -> tuple[Collector, set[in
 
 
 def _placed(decoded: Decoded, pool: _Pool) -> Decoded:
-    """The rows with the export and the position of their record instead of its running number."""
+    """Return the rows with the export and the position of their record instead of its running number."""
     owners, positions = np.array(pool.owners, np.int64), np.array(pool.positions, np.int64)
     digests = pa.array([source.digest for source in pool.sources], pa.string())
     tables: dict[str, pa.Table] = {}

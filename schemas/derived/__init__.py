@@ -1,1 +1,1 @@
-"""Every derived table, declared once: columns, types, descriptions."""
+"""Declare every derived table: columns, types, descriptions."""

@@ -1,4 +1,4 @@
-"""The tables `coverage.*` and `telemetry.feature_coverage`; light to import."""
+"""Declare the tables `coverage.*` and `telemetry.feature_coverage`; light to import."""
 
 from typing import Final
 

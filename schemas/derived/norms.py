@@ -1,4 +1,4 @@
-"""The tables `norms.*` and `registries.*`; light to import."""
+"""Declare the tables `norms.*` and `registries.*`; light to import."""
 
 from typing import Final
 
@@ -77,7 +77,7 @@ _CURRENT: Final = DeclaredTable(
 
 
 def _registry(name: str, last: int) -> DeclaredTable:
-    """A registry whose entries have the indices 1..`last`."""
+    """Return a registry whose entries have the indices 1..`last`."""
     index = "Row of the embedding, which never moves. 0 is missing, capacity - 1 is unknown."
     return DeclaredTable(
         f"registries.{name}",

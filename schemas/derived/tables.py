@@ -1,4 +1,4 @@
-"""Every table that is derived, by name: its declaration and its Arrow schema. Imports no torch."""
+"""List every derived table by name: its declaration and Arrow schema. Imports no torch."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""The tables `training.*`; light to import."""
+"""Declare the tables `training.*`; light to import."""
 
 from typing import Final
 
@@ -34,12 +34,12 @@ def _text(name: str, description: str, *, nullable: bool = False) -> DeclaredCol
 
 
 def _number(name: str, description: str, *, nullable: bool = True) -> DeclaredColumn:
-    """A finite number; NULL if there is none."""
+    """Return a finite number; NULL if there is none."""
     return DeclaredColumn(name, pa.float64(), description, nullable=nullable, finite=True)
 
 
 def _share(name: str, description: str) -> DeclaredColumn:
-    """A number from 0 to 1; NULL if there is none."""
+    """Return a number from 0 to 1; NULL if there is none."""
     return DeclaredColumn(name, pa.float64(), description, nullable=True, low=0, high=1, finite=True)
 
 

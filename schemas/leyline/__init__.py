@@ -1,1 +1,1 @@
-"""Leyline v1: `leyline.proto` and the module that protoc makes of it (`make proto`)."""
+"""Hold Leyline v1: `leyline.proto` and the module that protoc generates from it (`make proto`)."""

@@ -1,1 +1,1 @@
-"""The commands of `tamiyo`, a module each: arguments in, a table or one JSON object out."""
+"""Define the commands of `tamiyo`, a module each: arguments in, a table or one JSON object out."""

@@ -1,4 +1,4 @@
-"""`tamiyo alerts`: what is wrong and since when, whether the webhook knows, a test of it, and silence for what is known."""
+"""Define `tamiyo alerts`: list what is wrong, test the webhook, silence reminders."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -84,7 +84,7 @@ def test(home: Home = None) -> Result:
 
 
 def ack(identity: Identity, reason: Reason = "", home: Home = None) -> Result:
-    """Silence the reminders of an alert until it is resolved; that is told all the same."""
+    """Silence the reminders of an alert until it is resolved; that is told anyway."""
     outbox = _outbox(home)
     matching = [alert for alert in outbox.read().failing() if identity and alert.alert_id.startswith(identity)]
     if len(matching) != 1:
@@ -108,7 +108,7 @@ def _outbox(home: Home) -> AlertOutbox:
 
 
 def _described(book: Book, alert: Alert) -> dict[str, Any]:
-    """An alert with what became of its messages."""
+    """Describe an alert with what became of its messages."""
     own = [message for message in book.messages.values() if message.alert_id == alert.alert_id]
     said = [message.delivered for message in own if message.delivered is not None]
     newest = own[-1] if own else None

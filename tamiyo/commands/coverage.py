@@ -1,4 +1,4 @@
-"""`tamiyo coverage`: every feature with how much of it was measured, worst first, with the system to ask."""
+"""Define `tamiyo coverage`: print every feature's coverage, worst first, with the system to ask."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -38,7 +38,8 @@ def coverage(home: Home = None, run: Run = None, below: Below = 1.1) -> Result:
     rows = _rows(settings, run, [one for one in retired if one["training_run_id"] == run])
     shown = [row for row in rows if row["ratio"] is None or row["ratio"] < below]
     headers = ("key", "system to ask", "mandatory", "measured", "elements", "coverage")
-    notes = [f"{len(retired)} retired training runs are left out; `tamiyo retire` lists them."] if retired else []
+    runs = "1 retired training run is" if len(retired) == 1 else f"{len(retired)} retired training runs are"
+    notes = [f"{runs} left out; `tamiyo retire` lists them."] if retired else []
     return Result({"keys": shown, "retired": retired}, printing(table(*headers, rows=map(_cells, shown)), *notes))
 
 

@@ -1,4 +1,4 @@
-"""`tamiyo doctor`: check every digest, version and link of the home; `tamiyo lineage`: what a bundle was made of."""
+"""Define `tamiyo doctor`, which checks and repairs a home, and `tamiyo lineage`, which lists what a bundle was made of."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -97,7 +97,7 @@ def _prune(dagster_home: Path, keep_days: int) -> Result:
 
 
 def lineage(build_id: BuildId = None, home: Home = None) -> Result:
-    """The chain from export files to a bundle."""
+    """Return the chain from export files to a bundle."""
     from lake.builds import builds, chain, whole_build_id
 
     where = resolve(home=home).home

@@ -1,4 +1,4 @@
-"""`tamiyo evaluate`: what a bundle's answers are worth on measured outcomes that it was not trained on."""
+"""Define `tamiyo evaluate`: judge a bundle on measured outcomes that it was not trained on."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ def evaluate(bundle: Judgeable = None, exports: ExportsRoot = None, home: Home =
 
 
 def _clean(settings: Settings, bundle: Path | None) -> "Bundle":
-    """The bundle that is meant, after preflight."""
+    """Return the bundle that is meant, after preflight."""
     from gnn.bundle import bundle_path, preflight, serving
     from lake.builds import whole_build_id
 
@@ -95,7 +95,7 @@ def _judge(settings: Settings, bundle: "Bundle") -> "Judged":
 
 
 def _value(judged: "Judged") -> dict[str, Any]:
-    """The object of `--json`; a figure that can't be computed is null."""
+    """Return the object of `--json`; a figure that can't be computed is null."""
     model, drawn = judged.figures["model"], judged.figures["random"]
     return {
         "hosts": judged.hosts,

@@ -1,4 +1,4 @@
-"""`tamiyo export-peer`: registries and norms as files that the existing system may load and write to."""
+"""Define `tamiyo export-peer`: copy registries and norms for the existing system, which writes to what it loads."""
 
 from pathlib import Path
 from typing import Annotated

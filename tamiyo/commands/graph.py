@@ -1,4 +1,4 @@
-"""`tamiyo graph show`: one training state's graph as a picture."""
+"""Define `tamiyo graph show`: draw one training state's graph."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,5 +1,6 @@
-"""Options that several commands share, and how a command ends."""
+"""Define options that several commands share, and how a command ends."""
 
+import errno
 import json
 import os
 import signal
@@ -154,7 +155,9 @@ def _status(error: BaseException) -> Exit:
 
 
 def _named(error: OSError) -> str:
-    return f"{error.filename or 'a file'}: expected to read or write it, found: {error.strerror or error}; name another place"
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    advice = "run as the user who owns it, or name another place with --home" if refused else "name another place"
+    return f"{error.filename or 'a file'}: expected to read or write it, found: {error.strerror or error}; {advice}"
 
 
 def fail(message: str, status: Exit) -> NoReturn:

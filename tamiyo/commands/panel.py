@@ -1,4 +1,4 @@
-"""`tamiyo panel`: one page that says what is wrong, since when and whom to ask; it needs no network."""
+"""Define `tamiyo panel`: write one page that says what is wrong, since when and whom to ask."""
 
 from datetime import datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`tamiyo record`: train instrumented hosts and write everything that was seen as exports."""
+"""Define `tamiyo record`: train instrumented hosts and write everything measured as exports."""
 
 import os
 from pathlib import Path

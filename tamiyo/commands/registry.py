@@ -1,4 +1,4 @@
-"""`tamiyo registry list | show | diff | retire`: the vocabularies and how they grew."""
+"""Define `tamiyo registry list | show | diff | retire`: read the vocabularies and how they grew."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_registries(home: Home = None) -> Result:
-    """Every registry with version, size and how much of its capacity is used."""
+    """List every registry with version, size and how much of its capacity is used."""
     from gnn.registry.refresh import load
 
     found: list[dict[str, Any]] = [
@@ -67,7 +67,7 @@ def list_registries(home: Home = None) -> Result:
 
 
 def show(name: Name, home: Home = None) -> Result:
-    """The entries of one registry, by index."""
+    """List the entries of one registry, by index."""
     from gnn.registry.refresh import load
 
     _known(name)
@@ -81,7 +81,7 @@ def show(name: Name, home: Home = None) -> Result:
 
 
 def diff(name: Name, older: Older, newer: Newer, home: Home = None) -> Result:
-    """What was added after one version, up to another."""
+    """List what was added after one version, up to another."""
     from gnn.registry.files import read_set
 
     _known(name)

@@ -1,4 +1,4 @@
-"""`tamiyo rejects`: what was not kept of the exports and why, its bytes, and decoding it again after a fix."""
+"""Define `tamiyo rejects`: list what was not kept and why, save its bytes, decode it again after a fix."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -57,7 +57,7 @@ def rejects(
     again: Again = False,
     exports: ExportsRoot = None,
 ) -> Result:
-    """Exit status 0, also where there are rejects: they are not an error of this command."""
+    """Exit status 0, also if there are rejects: they are not an error of this command."""
     if reason is not None and reason not in set(Reason):
         fail(f"--reason {reason}: expected one of {', '.join(Reason)}", Exit.USAGE)
     if table is not None and not table.startswith("rejects."):

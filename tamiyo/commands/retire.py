@@ -1,4 +1,4 @@
-"""`tamiyo retire`: take training runs out of all that is derived, or back in."""
+"""Define `tamiyo retire`: take training runs out of everything derived, or back in."""
 
 import difflib
 import os

@@ -1,4 +1,4 @@
-"""`tamiyo run`: everything once, in this process, with progress and a closing summary."""
+"""Define `tamiyo run`: everything once, in this process, with progress and a closing summary."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""`tamiyo serve`: answer the packets of a live system and land everything that it says as exports."""
+"""Define `tamiyo serve`: answer the packets of a live system and land its messages as exports."""
 
 import os
 import signal
@@ -82,7 +82,7 @@ def serve(
 
 
 def _landing_root(settings: Settings) -> Path:
-    """The exports root to land in: never the committed sample."""
+    """Return the exports root to land in: never the committed sample."""
     if settings.exports_are_sample:
         return DEFAULT_EXPORTS.absolute()
     if settings.exports.resolve() == SAMPLE.resolve():

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a command that is stopped says so, and ends with the status that shells give such a command."""
+"""Handle Ctrl-C and SIGTERM: a stopped command says so, and ends with the status that shells expect."""
 
 import os
 import signal

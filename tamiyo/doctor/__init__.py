@@ -1,4 +1,4 @@
-"""`tamiyo doctor`: check every digest, version and link of a home, and repair what can be, saying what was done."""
+"""Check every digest, version and link of a home, and repair what can be repaired (`tamiyo doctor`)."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ __all__ = ["Finding", "examine"]
 def examine(
     home: Path, *, exports: Exports | None = None, repair: bool = False, silent_after: timedelta | None = None
 ) -> list[Finding]:
-    """Everything that is wrong in a home; empty where all is well.
+    """Return everything that is wrong in a home; empty if all is well.
 
     With `repair`, what can be put right is, and the finding says how. Damaged contract tables are built again from
     `exports`, where these are given and hold everything that the tables were made from. `silent_after`: how long an upstream

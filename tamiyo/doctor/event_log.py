@@ -1,4 +1,4 @@
-"""`tamiyo doctor --prune-instance`: make an older, bloated event log small.
+"""Shrink an older, bloated event log (`tamiyo doctor --prune-instance`).
 
 Until pictures became files, each event of an asset held its picture as base64, once a training run and partition, in the run's
 database and in the index: 400 MB a rebuild. Each step here can be interrupted and repeated: what is read by a later step (the
@@ -78,7 +78,7 @@ def _require_finished(instance: dg.DagsterInstance, dagster_home: Path) -> None:
 
 
 def _event_files(events: SqliteEventLogStorage) -> list[Path]:
-    """The index, and the database of each run and of what was reported outside of runs."""
+    """Return the index, and the database of each run and of what was reported outside of runs."""
     return sorted(Path(events.path_for_shard("index")).parent.glob("*.db"))
 
 
@@ -135,7 +135,7 @@ def _strip(path: Path) -> int:
 
 
 def without_pictures(event: str) -> str:
-    """An event's JSON with each picture that is larger than a thumbnail replaced by its alternative text."""
+    """Return an event's JSON with each picture that is larger than a thumbnail replaced by its alternative text."""
     return _PICTURE.sub(lambda found: found[0] if len(found[2]) < _LARGE else f"{found[1]} (picture not kept)", event)
 
 

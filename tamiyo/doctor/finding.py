@@ -1,4 +1,4 @@
-"""One thing that the doctor found."""
+"""Define what the doctor reports: one finding."""
 
 from dataclasses import dataclass
 

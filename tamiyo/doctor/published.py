@@ -1,4 +1,4 @@
-"""Registries, norms, bundles and the warehouse: what outside readers open."""
+"""Check what outside readers open: registries, norms, bundles and the warehouse."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +58,7 @@ def _sound(file: Path) -> bool:
 
 
 def examine_bundles(home: Path, *, repair: bool) -> Iterator[Finding]:
-    """Damaged bundles, and a `current` that does not lead to a sound one."""
+    """Yield damaged bundles, and a `current` that does not lead to a sound one."""
     if not (home / "bundles").is_dir() and not (home / "current").is_symlink():
         return
     from gnn.bundle.promote import CURRENT, LOCK, promotions
@@ -98,7 +98,7 @@ def _bundle_damage(path: Path) -> str | None:
 
 
 def examine_warehouse(home: Path, tables: TableStore, *, repair: bool) -> Iterator[Finding]:
-    """Views that can't be read any more: files gone, or the home moved."""
+    """Report views that can't be read any more: files gone, or the home moved."""
     path = home / warehouse.WAREHOUSE
     if not path.exists():
         return
@@ -111,7 +111,7 @@ def examine_warehouse(home: Path, tables: TableStore, *, repair: bool) -> Iterat
 
 
 def _unreadable(path: Path) -> str | None:
-    """What a reader of the warehouse runs into, or None."""
+    """Return what a reader of the warehouse runs into, or None."""
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
             rows = connection.execute("SELECT table_schema, table_name FROM information_schema.tables").fetchall()

@@ -1,4 +1,4 @@
-"""What is stored of exports: the ledger of arrivals, retirements, noted digests, Delta tables, and the pins of builds."""
+"""Check what is stored of exports: the ledger, retirements, noted digests, Delta tables, pins of builds."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,7 +26,7 @@ from tamiyo.doctor.finding import Finding
 
 
 def examine_ledger(home: Path) -> Iterator[Finding]:
-    """A damaged ledger; nothing can rebuild the order in which exports came."""
+    """Report a damaged ledger; nothing can rebuild the order in which exports came."""
     try:
         Ledger(home).entries()
     except StorageError as error:
@@ -34,7 +34,7 @@ def examine_ledger(home: Path) -> Iterator[Finding]:
 
 
 def examine_retirements(home: Path) -> Iterator[Finding]:
-    """A damaged journal of retirements; nothing else knows which runs are retired."""
+    """Report a damaged journal of retirements; nothing else knows which runs are retired."""
     try:
         Retirements(home).current()
     except StorageError as error:
@@ -52,7 +52,7 @@ def examine_feeds(home: Path, silent_after: timedelta) -> Iterator[Finding]:
 
 
 def examine_digests(home: Path, *, repair: bool) -> Iterator[Finding]:
-    """Noted digests that are not those of the files, which seem unchanged; every file is hashed."""
+    """Report noted digests that differ from their files, although these seem unchanged; hashes every file."""
     path = home / DIGESTS
     if not path.exists():
         return
@@ -73,7 +73,7 @@ def examine_digests(home: Path, *, repair: bool) -> Iterator[Finding]:
 
 
 def _differs(path: Path, signature: tuple[int, int, int, int], digest: str) -> bool:
-    """Whether a file with the noted signature has another digest; one that is gone or newer is hashed anyway."""
+    """Return whether a file with the noted signature has another digest; one that is gone or newer is hashed anyway."""
     try:
         return signature_of(path.stat()) == signature and file_digest(path) != digest
     except OSError:
@@ -81,7 +81,7 @@ def _differs(path: Path, signature: tuple[int, int, int, int], digest: str) -> b
 
 
 def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, repair: bool) -> list[Finding]:
-    """Tables that can't be read, whose content is not what it was, or whose records do not add up."""
+    """Return tables that can't be read, whose content is not what it was, or whose records do not add up."""
     if repair:
         # what a stopped replay left to do; a table that is too damaged for that is built anew and needs it no more
         with lock(home / INGEST_LOCK), suppress(StorageError):
@@ -97,7 +97,7 @@ def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, r
 
 
 def _damage(home: Path, tables: TableStore, name: str) -> str | None:
-    """What is wrong with a table, or None."""
+    """Return what is wrong with a table, or None."""
     try:
         commit = tables.version(name)
         tables.read(name)
@@ -123,7 +123,7 @@ def _rebuild(home: Path, tables: TableStore, exports: Exports | None) -> str:
 
 
 def examine_pins(home: Path, tables: TableStore, *, repair: bool) -> Iterator[Finding]:
-    """Records of builds that can't be read, and pinned versions whose files are gone."""
+    """Report records of builds that can't be read, and pinned versions whose files are gone."""
     for path in pin_files(home):
         try:
             versions = pinned(path)
@@ -142,7 +142,7 @@ def examine_pins(home: Path, tables: TableStore, *, repair: bool) -> Iterator[Fi
 
 
 def _whole(tables: TableStore, name: str, version: int) -> bool:
-    """Whether a version can still be read."""
+    """Return whether a version can still be read."""
     try:
         return tables.open(name, version) is not None and all(file.exists() for file in tables.files(name, version))
     except StorageError:

@@ -51,7 +51,7 @@ class Message:
 
 
 def secret_of(environment: Mapping[str, str] | None = None) -> bytes | None:
-    """The shared secret, or None if none is set: nothing is signed or checked then."""
+    """Return the shared secret, or None if none is set: nothing is signed or checked then."""
     text = (os.environ if environment is None else environment).get(SECRET)
     return text.encode("utf-8") if text else None
 
@@ -62,12 +62,12 @@ def signature_of(secret: bytes, data: bytes) -> str:
 
 
 def is_signed(secret: bytes, payload: bytes, signature: bytes) -> bool:
-    """Whether `signature` is that of the payload."""
+    """Return whether `signature` is that of the payload."""
     return hmac.compare_digest(signature_of(secret, payload).encode("ascii"), signature)
 
 
 def signed_command(command: pb.AdaptationCommand, secret: bytes | None) -> pb.AdaptationCommand:
-    """The command with annotation `signature`, over its deterministic bytes without that annotation."""
+    """Return the command with annotation `signature`, over its deterministic bytes without that annotation."""
     found = pb.AdaptationCommand()
     found.CopyFrom(command)
     found.annotations.pop("signature", None)
@@ -77,14 +77,14 @@ def signed_command(command: pb.AdaptationCommand, secret: bytes | None) -> pb.Ad
 
 
 def entry_of(kind: int, payload: bytes, secret: bytes | None) -> dict[str, bytes | str]:
-    """The fields of an entry that carries a message of that BusMessageType."""
+    """Return the fields of an entry that carries a message of that BusMessageType."""
     envelope = pb.BusEnvelope(message_type=pb.BusMessageType.ValueType(kind), payload=payload).SerializeToString()
     found: dict[str, bytes | str] = {_PAYLOAD: envelope}
     return found | ({_SIGNATURE: signature_of(secret, envelope)} if secret is not None else {})
 
 
 def mark_of(packet: pb.SystemStatePacket) -> str:
-    """The key that says a packet was answered, by what makes a packet one: its run, its id and its time."""
+    """Return the key that says a packet was answered, by what makes a packet one: its run, its id and its time."""
     identity = f"{packet.training_run_id}\0{packet.packet_id}\0{packet.timestamp_ns}".encode()
     return f"{_MARKS}:{hashlib.sha256(identity).hexdigest()[:32]}"
 
@@ -132,7 +132,7 @@ class Oona:
         return [Message(stream, *entry) for stream in self._streams for entry in by_stream.get(stream, [])]
 
     def claim(self, idle_s: float) -> list[Message]:
-        """Messages that another reader of our group took and left for `idle_s`; they are ours now."""
+        """Return messages that another reader of our group took and left for `idle_s`; they are ours now."""
         found = []
         for stream in self._streams:
             answer = self._redis.xautoclaim(stream, self.group, self.consumer, int(idle_s * 1000), count=BATCH)
@@ -154,7 +154,7 @@ class Oona:
         pipe.execute()
 
     def is_answered(self, mark: str) -> bool:
-        """Whether the packet of that mark was answered already."""
+        """Return whether the packet of that mark was answered already."""
         return bool(self._redis.exists(mark))
 
     def answer(self, message: Message, mark: str, outgoing: Outgoing, answered_s: int) -> bool:
@@ -181,7 +181,7 @@ class Oona:
         return fresh
 
     def lag(self) -> dict[str, int]:
-        """Entries that our group has not read yet, by stream."""
+        """Return entries that our group has not read yet, by stream."""
         found = {}
         for stream in self._streams:
             for group in self._redis.xinfo_groups(stream):
@@ -190,7 +190,7 @@ class Oona:
         return found
 
     def pending(self) -> int:
-        """Entries that our group has read and not acknowledged."""
+        """Return entries that our group has read and not acknowledged."""
         groups = [group for stream in self._streams for group in self._redis.xinfo_groups(stream)]
         return sum(int(group["pending"]) for group in groups if _text(group["name"]) == self.group)
 

@@ -22,7 +22,7 @@ class Page:
 
     @classmethod
     def json(cls, value: Mapping[str, Any], *, good: bool) -> "Page":
-        """One JSON object: status 200 if `good`, else 503."""
+        """Return one JSON object: status 200 if `good`, else 503."""
         status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
         return cls((json.dumps(value, default=str) + "\n").encode(), "application/json", status)
 
@@ -87,7 +87,7 @@ class _Server(ThreadingHTTPServer):
             request.shutdown(SHUT_RDWR)
 
     def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
-        """A client that went away is no news."""
+        """A client that disconnects is nothing to report."""
 
 
 class _Handler(BaseHTTPRequestHandler):

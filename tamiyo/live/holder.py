@@ -83,13 +83,13 @@ class Holder:
         self._thread.start()
 
     def serving(self) -> Serving | None:
-        """The policy and the metadata to decide with now."""
+        """Return the policy and the metadata to decide with now."""
         found = self._serving
         return None if found is None else (found[0], found[1].current)
 
     @property
     def policy(self) -> TamiyoPolicy | None:
-        """The policy that serves, None if none does."""
+        """The policy that serves, None if there is none."""
         found = self._serving
         return None if found is None else found[0]
 

@@ -20,7 +20,7 @@ MOST: Final = 2000  # metrics of one packet
 FEEDS: Final = 64  # systems that are told of; what others say is counted as dropped
 _LONGEST: Final = 200  # letters of a name, a unit or an attribute
 _ATTRIBUTES: Final = 16
-_SILENT: Final = (10.0, 1.0)  # a feed has a gap if it is silent for so many of its mean intervals, and so many seconds
+_SILENT: Final = (10.0, 1.0)  # a feed has a gap if it is silent for that many of its mean intervals, and that many seconds
 _UNITS: Final = {
     "loss": "nats",
     "validation_loss": "nats",
@@ -56,7 +56,7 @@ class Reading:
 
 
 def readings(message: Message) -> Iterator[Reading]:
-    """The values of one message; none of a message that holds none, or of the hub's own."""
+    """Yield the values of one message; none of a message that holds none, or of the hub's own."""
     if isinstance(message, pb.SystemStatePacket):
         yield from _of_state(message)
     elif isinstance(message, pb.TelemetryPacket):
@@ -112,13 +112,13 @@ def _of_telemetry(packet: pb.TelemetryPacket) -> Iterator[Reading]:
 
 
 def _bounded(reading: Reading) -> Reading:
-    """The reading without what no metric needs: others send it, and it is kept and sent again."""
+    """Return the reading without what no metric needs: others send it, and it is kept and sent again."""
     of = {name[:_LONGEST]: text[:_LONGEST] for name, text in sorted(reading.of.items())[:_ATTRIBUTES]}
     return replace(reading, name=reading.name[:_LONGEST], unit=reading.unit[:_LONGEST], of=of)
 
 
 def named(source: str, name: str) -> str:
-    """A metric's name in the taxonomy: as it is if it has a system and an area, else with those of its source."""
+    """Return a metric's name in the taxonomy: as it is if it has a system and an area, else with those of its source."""
     parts = name.split(".")
     if len(parts) >= 3 and parts[0] == source:
         return name
@@ -168,7 +168,7 @@ class Hub:
             self._feeds[system].messages += 1
 
     def packet(self) -> pb.TelemetryPacket | None:
-        """What was observed since the last packet, and the state of every feed; None if nothing was."""
+        """Return what was observed since the last packet, and the state of every feed; None if nothing was."""
         if not self._readings:
             return None
         packet = new_packet(self._now_ns())
@@ -201,7 +201,7 @@ class Hub:
 
 
 def event_time(message: Message) -> int:
-    """The event time of a message in ns, 0 if it has none, or one outside of the years 1 to 9999."""
+    """Return the event time of a message in ns, 0 if it has none, or one outside of the years 1 to 9999."""
     if isinstance(message, pb.SystemStatePacket):
         return message.timestamp_ns
     if isinstance(message, pb.TelemetryPacket):

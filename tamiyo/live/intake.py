@@ -78,7 +78,8 @@ def admit(message: bus.Message, secret: bytes | None, limits: Limits) -> Admitte
 
 
 def kept(message: bus.Message, refused: Refused) -> dict[str, str | int]:
-    """What the quarantine holds of a refused message: all of it, but of one that is too large its beginning and digest."""
+    """Return what the quarantine holds of a refused message: all of it, but of one that is too large its beginning and
+    digest."""
     payload = message.payload if message.payload is not None else repr(dict(message.fields)).encode()[:_BEGINNING]
     found: dict[str, str | int] = {
         "stream": message.stream,

@@ -138,7 +138,7 @@ class Landing:
 
 
 def whole_bytes(path: Path) -> int:
-    """Bytes of the whole records at the beginning of a segment."""
+    """Return bytes of the whole records at the beginning of a segment."""
     size, place = path.stat().st_size, 0
     with path.open("rb") as stream:
         while place + _LENGTH.size <= size:

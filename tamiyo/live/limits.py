@@ -69,7 +69,7 @@ PROCESS: Final[tuple[ProcessRow, ...]] = (
 
 
 def process_row(moment: Moment, rows: Sequence[ProcessRow] = PROCESS) -> ProcessRow | None:
-    """The row that speaks; the quota counts for the PAUSE of another row too."""
+    """Return the row that speaks; the quota counts for the PAUSE of another row too."""
     spoke: ProcessRow | None = None
     for row in rows:
         route = moment.route if spoke is None else spoke.route
@@ -100,7 +100,7 @@ class Breaker:
         return "half_open" if self._trying or self._clock() - self._opened >= self._open_s else "open"
 
     def allows(self) -> bool:
-        """Whether to try now; when the time of an open breaker has passed, for one trial."""
+        """Return whether to try now; when the time of an open breaker has passed, for one trial."""
         if self._opened is None:
             return True
         if self._trying or self._clock() - self._opened < self._open_s:

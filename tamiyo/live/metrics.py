@@ -47,7 +47,7 @@ class Metrics:
         self.breaker.labels(breaker=name).set(_STATES[state])
 
     def text(self) -> bytes:
-        """The exposition."""
+        """Return the exposition."""
         return bytes(generate_latest(self._registry))
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:

@@ -53,7 +53,7 @@ class Counts:
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def told(self) -> dict[str, Any]:
-        """The counts as plain data."""
+        """Return the counts as plain data."""
         numbers = {name: getattr(self, name) for name in ("hosts", "packets", "commands", "grafts", "pauses", "others")}
         return numbers | {"refused": dict(sorted(self.refused.items())), "outcomes": dict(sorted(self.outcomes.items()))}
 
@@ -159,7 +159,7 @@ class Obedience:
         return host
 
     def _turn(self, host: LiveHost) -> bool:
-        """One packet of one host; whether it goes on after it."""
+        """Handle one packet of one host; return whether it goes on after it."""
         before = len(host.run.packet_ids)
         host.go_on()
         self._turns += 1
@@ -300,5 +300,5 @@ def _messages(records: Records) -> Iterator[Message]:
 
 
 def _described(plan: RecordPlan) -> frozenset[str]:
-    """Blueprints that Urza's records under the plan's root describe."""
+    """Return blueprints that Urza's records under the plan's root describe."""
     return frozenset(read_table(plan.exports, _URZA, "urza.blueprint").column("blueprint_id").to_pylist())

@@ -67,7 +67,8 @@ def children() -> Iterator[Children]:
 
 
 def start_redis(started: Children, folder: Path) -> tuple[str, "subprocess.Popen[bytes]"]:
-    """A Redis of our own on a free port, that keeps nothing: its URL and process; ServingError if there is none to start."""
+    """Return a Redis of our own on a free port, that keeps nothing: its URL and process; ServingError if there is none to
+    start."""
     program = shutil.which("redis-server")
     if program is None:
         raise ServingError("expected redis-server on PATH, found none; install Redis")
@@ -87,7 +88,7 @@ def finish(process: "subprocess.Popen[bytes]", what: str, expected: Sequence[int
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
         return port

@@ -28,7 +28,7 @@ _ROUTES: Final = {
 
 
 def constraint_table() -> str:
-    """The rows that decide, as Markdown."""
+    """Return the rows that decide, as Markdown."""
     lines = ["| reason | asked of | if | then | priority |", "|---|---|---|---|---|"]
     for row in CONSTRAINTS:
         then = _ROUTES[row.route]
@@ -40,7 +40,7 @@ def constraint_table() -> str:
 
 
 def refusal_table() -> str:
-    """Why a host that obeys refuses a command, as Markdown."""
+    """Return why a host that obeys refuses a command, as Markdown."""
     lines = ["| reason | asked of | if |", "|---|---|---|"]
     lines += [f"| `{reason}` | the message | {meaning} |" for reason, meaning in REASONS.items()]
     lines += [f"| `{reason}` | its address | {meaning} |" for reason, meaning in UNADDRESSED.items()]

@@ -278,7 +278,7 @@ class Service:
         os.close(self._lock)
 
     def _reasons(self) -> list[str]:
-        """Why the service is not ready."""
+        """Return why the service is not ready."""
         reasons = [self._holder.why_not, None if self._fault is None else f"Oona: {self._fault}"]
         return [reason for reason in reasons if reason is not None]
 
@@ -309,7 +309,7 @@ class Service:
         return Page(metrics.text() + self._of_home(), CONTENT_TYPE)
 
     def _of_home(self) -> bytes:
-        """What the pipeline measured last: coverage, gaps, checks, alerts of the home."""
+        """Return what the pipeline measured last: coverage, gaps, checks, alerts of the home."""
         try:
             return (self._place.home / METRICS_FILE).read_bytes()
         except OSError:
@@ -330,12 +330,12 @@ def _matches(run: str, pattern: str) -> bool:
 
 
 def _consumer(home: Path) -> str:
-    """A name that the next process of this home has too, so that it gets back what this one leaves."""
+    """Return a name that the next process of this home has too, so that it gets back what this one leaves."""
     return f"{socket.gethostname()}-{hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:12]}"
 
 
 def _sole_service(home: Path) -> int:
-    """The lock of a home's service, as an open descriptor."""
+    """Return the lock of a home's service, as an open descriptor."""
     ensure_dir(home)
     descriptor = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

@@ -12,7 +12,7 @@ _OUTCOME: Final = "FIELD_REPORT_OUTCOME_"
 
 
 def swap_packet(name: str, reason: str | None) -> pb.TelemetryPacket:
-    """A bundle serves now, or was refused for `reason`."""
+    """Make the packet that says that a bundle serves now, or was refused for `reason`."""
     packet = new_packet(time.time_ns())
     packet.level = pb.TELEMETRY_LEVEL_INFO if reason is None else pb.TELEMETRY_LEVEL_WARNING
     attributes = {"build_id": name} | ({"reason": reason[:500]} if reason is not None else {})
@@ -47,7 +47,7 @@ class Account:
         self._quarantined[reason] += 1
 
     def packet(self, *, conservative: bool) -> pb.TelemetryPacket | None:
-        """The counts, if one of them, or the mode, has changed since they were told last."""
+        """Return the counts, if one of them, or the mode, has changed since they were told last."""
         now = (self._reports.total(), self._quarantined.total(), conservative)
         if now == self._told:
             return None

@@ -110,7 +110,7 @@ def _of_file(path: Path, file: str, folder: Folder, left_out: Counter[str]) -> I
 
 
 def _parsed(names: Sequence[str], raw: bytes, *, binary: bool) -> Message | None:
-    """The record as a message; a BSDSIssued among BSDS is told by its first byte."""
+    """Return the record as a message; a BSDSIssued among BSDS is told by its first byte."""
     name = "BSDSIssued" if names[0] == "BSDS" and binary and raw[:1] == b"\x0a" else names[0]
     message: Message = getattr(pb, name)()
     try:
@@ -128,7 +128,7 @@ def _sent(message: Message, file: str, place: int) -> Sent:
 
 
 def payload_of(message: Message) -> tuple[int, bytes]:
-    """The bus's type of a message and its bytes there; a BSDS goes as a BSDSIssued."""
+    """Return the bus's type of a message and its bytes there; a BSDS goes as a BSDSIssued."""
     if isinstance(message, pb.BSDS):
         message = pb.BSDSIssued(bsds=message)
     kind = KINDS["BSDS" if isinstance(message, pb.BSDSIssued) else message.DESCRIPTOR.name]
@@ -136,7 +136,7 @@ def payload_of(message: Message) -> tuple[int, bytes]:
 
 
 def entry_for(message: Message, secret: bytes | None) -> tuple[str, dict[str, bytes | str]]:
-    """The stream and the entry of a message: telemetry on oona.telemetry, all else on oona.normal."""
+    """Return the stream and the entry of a message: telemetry on oona.telemetry, all else on oona.normal."""
     kind, payload = payload_of(message)
     stream = bus.TELEMETRY if kind == pb.BUS_MESSAGE_TYPE_TELEMETRY else bus.NORMAL
     return stream, bus.entry_of(kind, payload, secret)

@@ -28,7 +28,7 @@ class Verifier:
         self._seen: dict[str, float] = {}
 
     def refusal(self, command: pb.AdaptationCommand) -> str | None:
-        """Why a command is not to be trusted; None, and its id is remembered, if it is."""
+        """Return why a command is not to be trusted; None, and its id is remembered, if it is."""
         signature = command.annotations.get("signature", "").encode("utf-8")
         unsigned = pb.AdaptationCommand()
         unsigned.CopyFrom(command)

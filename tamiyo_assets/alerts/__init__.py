@@ -1,1 +1,1 @@
-"""Alerts: what is told to people, and how it is delivered."""
+"""Feed alerts from Dagster's event log, and deliver them."""

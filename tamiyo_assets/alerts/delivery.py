@@ -1,4 +1,4 @@
-"""The sensor that queues what checks, runs, sensors and schedules say while runs go on, and delivers by the clock."""
+"""Queue and deliver alerts while runs go on: a sensor over checks, runs, sensors and schedules."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,7 +67,7 @@ def alert_delivery_sensor(
 
 
 def _is_followed(outbox: AlertOutbox, seen: str, now: datetime) -> bool:
-    """Whether another home is still looked after: it had a run of late, or messages wait there. So reminders of it end."""
+    """Return whether another home is still looked after: it had a run lately, or messages wait there."""
     if not outbox.home.is_dir():
         return False
     return now - datetime.fromisoformat(seen) < _FOLLOWED_FOR or bool(outbox.read().undelivered())
@@ -88,7 +88,7 @@ def _deliver(outboxes: Sequence[AlertOutbox]) -> Iterator[str]:
 
 
 def _ticks(instance: dg.DagsterInstance) -> Iterator[Evaluation]:
-    """What the newest ended tick of each sensor and schedule says of it."""
+    """Yield what the newest ended tick of each sensor and schedule says of it."""
     for state in instance.all_instigator_state():
         if state.instigator_type not in _KINDS:
             continue

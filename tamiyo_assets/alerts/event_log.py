@@ -1,4 +1,4 @@
-"""What the event log says of checks and runs, as evaluations: of a run that has ended, or all that is new since a cursor.
+"""Read evaluations from the event log: of a run that has ended, or all that is new since a cursor.
 
 A check names its problems in its metadata, so that two of them are two alerts: `problems`, a list of short texts without
 figures; with them `system` (whom to ask) and `runs` (the training runs of the one problem: a list, or a text with the first and
@@ -84,7 +84,8 @@ def run_path(run_id: str) -> str:
 
 
 def _new(instance: dg.DagsterInstance, kind: dg.DagsterEventType, after: int | None, last: int) -> list[dg.EventLogEntry]:
-    """Entries of a kind in (after, last], up to one that can't be read: the sensors at the end of its run see the rest."""
+    """Return entries of a kind in (after, last], up to one that can't be read: the sensors at the end of its run see the
+    rest."""
     entries: list[dg.EventLogEntry] = []
     cursor = -1 if after is None else after
     while True:
@@ -157,7 +158,7 @@ def _problems(asset: str, check: str, description: str, said: Mapping[str, Any])
 
 
 def _part(description: str, problem: str) -> str:
-    """The parts of a description, between semicolons, that name the problem; all of it if none does."""
+    """Return the parts of a description, between semicolons, that name the problem; all of it if none does."""
     named = re.compile(rf"(?<![\w.]){re.escape(problem)}(?![\w.]*\w)")
     return "; ".join(part for part in description.split("; ") if named.search(part)) or description
 
@@ -172,12 +173,12 @@ def _runs(named: object) -> tuple[tuple[str, ...], int]:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    """The texts in a list, each once; () of anything else, such as a number of runs."""
+    """Return the texts in a list, each once; () of anything else, such as a number of runs."""
     return tuple(dict.fromkeys(map(str, value))) if isinstance(value, Sequence) and not isinstance(value, str) else ()
 
 
 def _system_of(asset: str, problem: str, said: object) -> str:
-    """The system that sends a feature key, else that which the check says or that of a contract table; "" if it is our own."""
+    """Return the system that sends a feature key, else the check's or the contract table's; "" if it is our own."""
     schema = asset.partition("/")[0]
     return _system_of_keys().get(problem.partition(" ")[0]) or str(said or (schema if schema in _upstream() else ""))
 
@@ -193,7 +194,7 @@ def _upstream() -> frozenset[str]:
 
 
 def _of_end(instance: dg.DagsterInstance, entry: dg.EventLogEntry) -> Evaluation:
-    """A success resolves what is open of its job; a failure adds to it what no failed check has told."""
+    """Return what a run's end means: a success resolves what is open of its job, a failure adds what failed without one."""
     job = entry.get_dagster_event().job_name or "?"
     failed = entry.dagster_event_type is _FAILED
     problems = tuple(_failures(instance, entry, job)) if failed else ()
@@ -201,7 +202,7 @@ def _of_end(instance: dg.DagsterInstance, entry: dg.EventLogEntry) -> Evaluation
 
 
 def _failures(instance: dg.DagsterInstance, entry: dg.EventLogEntry, job: str) -> Iterator[Problem]:
-    """A problem for each failed step that no failed ERROR check explains; if no step failed, the run itself."""
+    """Yield a problem for each failed step that no failed ERROR check explains; if no step failed, the run itself."""
     entries = [*_of_run(instance, entry.run_id, {_CHECKED, _STEP_FAILED})]
     explained = {one.step_key for one in entries if one.dagster_event_type is _CHECKED and _is_failed_error(one)}
     steps = [one for one in entries if one.dagster_event_type is _STEP_FAILED]
@@ -219,7 +220,7 @@ def _failures(instance: dg.DagsterInstance, entry: dg.EventLogEntry, job: str) -
 
 
 def _whole_run(entry: dg.EventLogEntry, job: str) -> Problem:
-    """A run that ended without a failed step: killed, stuck, or failed before its first step."""
+    """Return a run that ended without a failed step: killed, stuck, or failed before its first step."""
     event = entry.get_dagster_event()
     data = event.event_specific_data
     error = getattr(data, "error", None)

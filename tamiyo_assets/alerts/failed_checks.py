@@ -1,4 +1,4 @@
-"""Alerts at a run's end: its checks and how it ended are queued, whatever was seen of them while it ran."""
+"""Queue alerts at a run's end: its checks and how it ended, whatever was seen while it ran."""
 
 import dagster as dg
 from dagster import ResourceParam
@@ -25,7 +25,7 @@ def queue_run(instance: dg.DagsterInstance, run_id: str, alerts: AlertOutbox) ->
     description="Queues alerts of the checks (WARN too) of a successful run, and resolves those of its job.",
 )
 def check_alert_success_sensor(context: dg.RunStatusSensorContext, alerts: ResourceParam[AlertOutbox]) -> None:
-    """A failed check does not fail its run, so failed checks of successful runs matter too."""
+    """Look at successful runs too, since a failed check does not fail its run."""
     context.log.info(queue_run(context.instance, context.dagster_run.run_id, alerts))
 
 
@@ -36,5 +36,5 @@ def check_alert_success_sensor(context: dg.RunStatusSensorContext, alerts: Resou
     description="Queues alerts of the checks (WARN too) of a failed run, and of what failed without a failed check.",
 )
 def check_alert_failure_sensor(context: dg.RunStatusSensorContext, alerts: ResourceParam[AlertOutbox]) -> None:
-    """A run that was killed, or whose step raised, has no failed check that tells of it."""
+    """Look at failed runs: one that was killed, or whose step raised, has no failed check to report it."""
     context.log.info(queue_run(context.instance, context.dagster_run.run_id, alerts))

@@ -1,4 +1,4 @@
-"""Promotion: the newest bundle serves where preflight is clean and the quality gates pass; else it says why not."""
+"""Promote the newest bundle if preflight is clean and the quality gates pass; else say why not."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -49,7 +49,7 @@ def current(
 
 
 def _serving(settings: Settings, now: str | None, refusal: str) -> dg.AssetCheckResult:
-    """Whether a bundle serves that is not too old."""
+    """Return whether a bundle serves that is not too old."""
     from gnn.bundle.promote import promotions
 
     moves = [entry for entry in promotions(settings.home) if entry["build_id"] == now] if now is not None else []

@@ -1,4 +1,4 @@
-"""Coverage: how much of what the graphs are made of was measured, counted from the masks of the feature tables."""
+"""Count coverage: how much of what the graphs are made of was measured, from the masks of the feature tables."""
 
 import time
 from collections.abc import Collection, Iterator
@@ -107,12 +107,12 @@ def refresh_coverage(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS)
 
 
 def _increments(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS) -> Increments:
-    """What each run was counted from, and whether `coverage.history` has that count."""
+    """Return what each run was counted from, and whether `coverage.history` has that count."""
     return Increments("coverage", tables, COVERAGE_TABLES, buckets)
 
 
 def _known(increments: Increments) -> dict[str, dict[str, Any]]:
-    """The record of each run; one of an earlier version, which says nothing of history, is none."""
+    """Return the record of each run; one of an earlier version, which says nothing of history, is none."""
     return {run: made for run, made in increments.load().items() if isinstance(made, dict)}
 
 
@@ -134,7 +134,7 @@ def note_history(tables: TableStore, rebuild: str) -> None:
 
 
 def _counted(tables: TableStore, batch: list[str]) -> dict[str, pa.Table]:
-    """The coverage tables of some runs."""
+    """Return the coverage tables of some runs."""
     from gnn.coverage.counts import by_family, by_key, marks_in, mask_columns
     from gnn.coverage.gaps import gaps
     from gnn.join.tables import PacketIndex

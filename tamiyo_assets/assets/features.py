@@ -1,4 +1,4 @@
-"""Feature tables: every table joined as of each packet's time, for the training runs whose inputs have changed."""
+"""Build the feature tables: join as of each packet's time, for training runs whose inputs have changed."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ def sources_of(group: NodeType | Relation) -> list[dg.AssetKey]:
                 group_name="features",
                 kinds=kinds_of(key_of(group.table), "deltalake"),
                 owners=_OWNER,
-                description=f"{group.doc} Raw values, NULL where missing, each with its mask.",
+                description=f"{group.doc} Raw values, NULL if missing, each with its mask.",
                 metadata={COLUMNS: derived_columns(group.table)},
             )
             for group in GROUPS
@@ -87,7 +87,7 @@ def features(
 
 
 def feature_increments(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS) -> Increments:
-    """The record of which inputs each run's features were made from, and how many rows of groups it has."""
+    """Return the record of which inputs each run's features were made from, and how many rows of groups it has."""
     return Increments("features", tables, FEATURE_TABLES, buckets)
 
 
@@ -121,7 +121,7 @@ class FeatureBuild:
             yield done, len(stale)
 
     def _stale(self, known: Mapping[str, Any]) -> list[str]:
-        """Runs whose inputs are not those that are known."""
+        """Return runs whose inputs are not those that are known."""
         from gnn.join.inputs import Reach
 
         runs = [run for run in self._runs if run in known]
@@ -130,7 +130,7 @@ class FeatureBuild:
         return [run for run in self._runs if run not in now or now[run] != known[run]["inputs"]]
 
     def _digests(self, runs: Sequence[str], reaches: Sequence["Reach"]) -> list[str]:
-        """One digest (hex) a run of all that its features read: own rows, other systems' rows, code."""
+        """Return one digest (hex) a run of all that its features read: own rows, other systems' rows, code."""
         found = []
         for run, others in zip(runs, self._timed.digests(reaches), strict=True):
             own = {name: version.run(run).digest for name, version in self._own.items()}
@@ -162,7 +162,7 @@ class FeatureBuild:
         return {run: vars(reaches[run]) | {"inputs": digest, "rows": rows_of[run]} for run, digest in made}
 
     def _without_gone(self, known: dict[str, Any], gone: list[str]) -> dict[str, Any]:
-        """What is left of the record once the rows of runs that are gone are removed."""
+        """Return what is left of the record once the rows of runs that are gone are removed."""
         if not gone:
             return known
         for name in FEATURE_TABLES:
@@ -179,7 +179,7 @@ class FeatureBuild:
 
 
 def _timed(tables: TableStore, name: str) -> pa.Table:
-    """A table of another system; of metrics, the one that the join reads."""
+    """Return a table of another system; of metrics, the one that the join reads."""
     if name != "telemetry.metric":
         return tables.read(name)
     from gnn.join.derived import CONSERVATIVE

@@ -1,4 +1,4 @@
-"""Feeds: one external asset an upstream system, which is fresh for as long as that system sends something new."""
+"""Define one external asset per upstream system, fresh for as long as that system sends something new."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The graph dataset: every training state as a typed graph, one memory-mapped shard a run bucket."""
+"""Encode the graph dataset: every training state as a typed graph, one memory-mapped shard per bucket."""
 
 import hashlib
 import json
@@ -135,7 +135,7 @@ class GraphBuild:
             self._drop_older(chosen)
 
     def _stale(self, wanted: Mapping[str, str], record: "_Record") -> set[str]:
-        """Runs whose features, registry indices or code differ from those that they were encoded with."""
+        """Return runs whose features, registry indices or code differ from those that they were encoded with."""
         from gnn.encode.held import index_digests
 
         indices = index_digests(record.held, self._registries)
@@ -146,7 +146,7 @@ class GraphBuild:
         return hashlib.sha256(f"{code_version()} {features} {indices}".encode()).hexdigest()
 
     def _holds(self, bucket: str, digest: str | None, runs: Sequence[str]) -> bool:
-        """Whether the current shard of a bucket is sound and holds exactly those runs."""
+        """Return whether the current shard of a bucket is sound and holds exactly those runs."""
         shard = self._open(bucket, digest)
         return shard is not None and shard.run_ids == sorted(runs)
 
@@ -185,7 +185,7 @@ class GraphBuild:
         return directory.name, encoded, pa.concat_tables(held)
 
     def _encode(self, runs: list[str]) -> Iterator[tuple["FeatureSet", pa.Table]]:
-        """Features of some runs, read from the feature tables, and the registry keys that they hold."""
+        """Yield features of some runs, read from the feature tables, and the registry keys that they hold."""
         from gnn.encode.build import encode_all
         from gnn.encode.encoding import Vocabularies
         from gnn.encode.held import held_keys
@@ -197,7 +197,7 @@ class GraphBuild:
             yield encode_all(joined, Vocabularies(self._registries)), held_keys(joined)
 
     def _renewed(self, record: "_Record", runs: Mapping[str, str], keys: pa.Table, stale: set[str]) -> "_Record":
-        """What a bucket's shard was made with; `keys`: those of the runs that were encoded now."""
+        """Return what a bucket's shard is made with now; `keys` are those of the runs that were encoded."""
         from gnn.encode.held import index_digests
 
         # runs of a damaged shard were encoded again too, without being stale
@@ -230,7 +230,7 @@ class _Record:
 
     @classmethod
     def read(cls, graphs: Path, bucket: str) -> "_Record":
-        """The record as of the last build; an empty one if there is none or it is damaged, and then all is encoded anew."""
+        """Read the record of the last build; return an empty one, so that all is encoded anew, if it is missing or damaged."""
         from gnn.encode.held import HELD
 
         try:
@@ -251,7 +251,7 @@ class _Record:
 
 
 def _stretches(runs: Sequence[str], sound: set[str]) -> Iterator[tuple[bool, list[str]]]:
-    """Runs cut where they change between sound ones, which can be copied, and others."""
+    """Cut runs into stretches that are sound, which can be copied, and others."""
     stretch: list[str] = []
     for run in runs:
         if stretch and (run in sound) != (stretch[-1] in sound):
@@ -263,7 +263,7 @@ def _stretches(runs: Sequence[str], sound: set[str]) -> Iterator[tuple[bool, lis
 
 
 def _consecutive(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Bounds of each stretch of numbers that follow one another."""
+    """Yield bounds of each stretch of numbers that follow one another."""
     first = last = numbers[0]
     for number in numbers[1:]:
         if number != last + 1:
@@ -274,7 +274,7 @@ def _consecutive(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _newest(home: Path, digest: str) -> dict[str, dg.MetadataValue]:
-    """A picture of the newest packet's graph."""
+    """Return a picture of the newest packet's graph."""
     from gnn.graph.dataset import GraphDataset
     from gnn.graph.picture import picture_of
 

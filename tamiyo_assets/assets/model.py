@@ -1,4 +1,4 @@
-"""Training: examples from measured outcomes, then one training with its evaluation and the bundle that holds it."""
+"""Train: make examples from measured outcomes, train and evaluate once, and write the bundle."""
 
 import shutil
 import time
@@ -148,7 +148,7 @@ def training(
 
 
 def _bundle(reporter: Reporter, report: "BuildReport") -> dg.MaterializeResult[None]:
-    """The bundle with its figures as numbers, which the UI plots over builds."""
+    """Return the bundle with its figures as numbers, which the UI plots over builds."""
     manifest = report.manifest
     return reporter.asset(
         BUNDLE,
@@ -179,13 +179,13 @@ def _progress(context: dg.AssetExecutionContext) -> Progress:
 
 
 def _outcomes(tables: TableStore) -> dict[str, pa.Table]:
-    """The contract tables that measured outcomes are read from, without retired runs."""
+    """Return the contract tables that measured outcomes are read from, without retired runs."""
     retired = retired_runs(tables)
     return {name: without(rows, retired) for name, rows in read_contracts(tables, dict.fromkeys(_OUTCOMES)).items()}
 
 
 def _published(context: dg.AssetExecutionContext, settings: Settings, tables: TableStore, versions: Versions) -> str:
-    """The build id of the current inputs, trained and published where it was not."""
+    """Return the build id of the current inputs, trained and published where it was not."""
     from gnn.bundle import BuildInputs, is_published, write_bundle
     from gnn.graph.dataset import GraphDataset, current_shards
     from gnn.model.alongside import cores

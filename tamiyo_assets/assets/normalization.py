@@ -1,4 +1,4 @@
-"""Norms: the fitted priors and the EWMA states, published as `gnn_norms.json` and as tables."""
+"""Fit the norms, priors and EWMA states, and publish them as `gnn_norms.json` and as tables."""
 
 from collections.abc import Iterator
 
@@ -118,7 +118,7 @@ def _results(
 
 
 def fitted_tables(tables: TableStore) -> dict[str, pa.Table]:
-    """The contract tables that priors are fitted on: who trains and is not retired, the newest record of every blueprint."""
+    """Return the contract tables that priors are fitted on: runs that train and are not retired, newest blueprint records."""
     from gnn.join.sources import newest_records
 
     retired = retired_runs(tables)

@@ -1,4 +1,4 @@
-"""The panel as an asset: the last step of every run writes the page, the metrics, and what only the instance knows.
+"""Write the panel, the metrics and what only the instance knows, as the last step of every run.
 
 It depends on no asset, so that it is written also when a step failed; the lowest priority makes it the last step.
 """
@@ -75,7 +75,7 @@ def panel(
 
 
 def _state(context: dg.AssetExecutionContext, settings: Settings, before: State) -> State:
-    """The state after this run: its checks over those of the assets that it does not hold."""
+    """Return the state after this run: its checks over those of the assets that it does not hold."""
     graph = context.job_def.asset_layer.asset_graph
     covered = {key.to_user_string() for key in graph.get_all_asset_keys()}
     checks = merged(before.checks, _checks(context.instance, graph.asset_check_keys), covered)
@@ -83,7 +83,7 @@ def _state(context: dg.AssetExecutionContext, settings: Settings, before: State)
 
 
 def _checks(instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey]) -> list[CheckState]:
-    """The newest evaluation of each check; those that were never evaluated are left out."""
+    """Return the newest evaluation of each check; those that were never evaluated are left out."""
     found = []
     for key, record in instance.event_log_storage.get_latest_asset_check_execution_by_key([*keys]).items():
         event = record.event.dagster_event if record.event is not None else None
@@ -114,7 +114,7 @@ def _stages(instance: dg.DagsterInstance) -> dict[str, datetime]:
 
 
 def _rebuilds(context: dg.AssetExecutionContext, settings: Settings, before: State) -> tuple[Rebuild, ...]:
-    """The newest runs that wrote to this home, newest first: those that have ended, and this one until now."""
+    """Return the newest runs that wrote to this home, newest first: those that have ended, and this one until now."""
     records = context.instance.get_run_records(filters=dg.RunsFilter(tags={HOME: str(settings.home)}), limit=_RUNS)
     now, known = datetime.now(UTC).timestamp(), {run.run_id: run.failed_steps for run in before.rebuilds}
     found = []
@@ -133,7 +133,7 @@ def _rebuilds(context: dg.AssetExecutionContext, settings: Settings, before: Sta
 
 
 def _failed_steps(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
-    """Steps of a run that failed so far, with what their errors say at the root."""
+    """Return steps of a run that failed so far, with what their errors say at the root."""
     found = {}
     for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
         event = record.event_log_entry.dagster_event
@@ -146,7 +146,7 @@ def _failed_steps(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
 
 
 def _job(name: str) -> str:
-    """A job's name; what the UI launches for a selection of assets has one of Dagster's own."""
+    """Return a job's name; what the UI launches for a selection of assets has one of Dagster's own."""
     return "assets" if name.startswith("__") else name
 
 

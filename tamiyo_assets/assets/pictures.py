@@ -1,4 +1,4 @@
-"""Pictures of assets: files under `$TAMIYO_HOME/pictures`, which events link to, so that the event log stays small.
+"""Write pictures of assets to `$TAMIYO_HOME/pictures` and link to them, so that the event log stays small.
 
 An event is stored for ever, so the picture itself is not in it: a path, and a thumbnail where the UI would show one.
 """
@@ -29,7 +29,7 @@ _SIGNATURE_AND_HEADER: Final = 33  # bytes of a PNG before its first chunk that 
 def picture_metadata(
     home: Path, asset: str, name: str, digest: str, draw: Callable[[], bytes], alt: str, *, thumbnail: bool = True
 ) -> dict[str, dg.MetadataValue]:
-    """Metadata `<name>_file`, the path of a picture, and `<name>`, a thumbnail in Markdown of less than 8 KB.
+    """Return metadata `<name>_file`, the path of a picture, and `<name>`, a thumbnail in Markdown of less than 8 KB.
 
     The picture is drawn and published as `pictures/<asset>/<name>.png` if there is none of `digest`, the digest of the rows
     that it shows. `alt` is its text for those who can't see it. No thumbnail is made if none is asked for or small enough.
@@ -43,7 +43,7 @@ def picture_metadata(
 
 
 def _digest_of(path: Path) -> str | None:
-    """The digest that a published picture was drawn from; None if there is no readable picture."""
+    """Return the digest that a published picture was drawn from; None if there is no readable picture."""
     from PIL import Image
 
     try:
@@ -55,14 +55,14 @@ def _digest_of(path: Path) -> str | None:
 
 
 def _with_text(png: bytes, key: str, value: str) -> bytes:
-    """The PNG with a text chunk behind its header."""
+    """Return the PNG with a text chunk behind its header."""
     chunk = b"tEXt" + key.encode("latin-1") + b"\0" + value.encode("latin-1")
     framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     return png[:_SIGNATURE_AND_HEADER] + framed + png[_SIGNATURE_AND_HEADER:]
 
 
 def _thumbnail(path: Path) -> str | None:
-    """The widest copy of a picture that stays under the bound, in few colours, as base64; None if none does."""
+    """Return the widest copy of a picture that stays under the bound, in few colours, as base64; None if there is none."""
     from PIL import Image
 
     with Image.open(path) as opened:

@@ -1,4 +1,4 @@
-"""Results of checks: each problem by a name that stays the same for as long as it lasts, the system to ask, runs, since when.
+"""Report check results: problems under lasting names, with the system to ask, the runs, and since when.
 
 Alerts tell problems apart by (asset, check, name): a name holds no run, no count and no figure. These stand in the text.
 """
@@ -61,11 +61,16 @@ def check_result(
 
 
 def named_runs(runs: Sequence[str]) -> str:
-    """The first runs by name, and how many there are."""
+    """Return the first runs by name, and how many there are."""
     more = f" and {len(runs) - _RUNS_NAMED} more" if len(runs) > _RUNS_NAMED else ""
     return ", ".join(runs[:_RUNS_NAMED]) + more
 
 
+def counted_runs(runs: Sequence[str]) -> str:
+    """Return how many runs there are, with the first by name: `1 run (a)`, `7 runs (a, b, c and 4 more)`."""
+    return f"{len(runs)} run{'s' if len(runs) != 1 else ''} ({named_runs(runs)})"
+
+
 def time_of(nanoseconds: int) -> str:
-    """A time in ns since 1970 as UTC in ISO 8601, to the second."""
+    """Return a time in ns since 1970 as UTC in ISO 8601, to the second."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Registries: one asset each, refreshed together from what upstream says now and from the newest Simic snapshot."""
+"""Refresh the registries, one asset each, from what upstream says now and from the newest Simic snapshot."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -131,7 +131,7 @@ def registries_directory(home: Path) -> Path:
 
 
 def registry_rows(current: Registries, name: str) -> pa.Table:
-    """The registry as rows (key, index, retired), by index."""
+    """Return the registry as rows (key, index, retired), by index."""
     registry = current[name]
     retired = set(registry.retired)
     ordered = sorted(registry.entries.items(), key=lambda entry: entry[1])
@@ -142,7 +142,7 @@ def registry_rows(current: Registries, name: str) -> pa.Table:
 
 
 def _described(change: Change) -> dict[str, Any]:
-    """Numbers of a registry, and the keys that a refresh added, if any."""
+    """Return numbers of a registry, and the keys that a refresh added, if any."""
     numbers = {
         ROWS: change.size,
         "version": change.version,

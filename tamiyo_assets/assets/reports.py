@@ -1,4 +1,4 @@
-"""What every asset reports of its table: column schema, rows, whether it changed, and for how many training runs."""
+"""Report an asset's table: column schema, rows, whether it changed, and for how many training runs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -33,12 +33,12 @@ def key_of(name: str) -> dg.AssetKey:
 
 
 def table_of(key: dg.AssetKey) -> str:
-    """Table name of an asset key."""
+    """Return the table name of an asset key."""
     return ".".join(key.path)
 
 
 def kinds_of(key: dg.AssetKey, *kinds: str) -> set[str]:
-    """Kinds of an asset, and its schema as one of them.
+    """Return kinds of an asset, and its schema as one of them.
 
     The UI's graph names a node by the last part of its key alone: without the schema beside it, `urza/blueprint`,
     `features/blueprint` and `registries/blueprint` look the same.
@@ -47,7 +47,7 @@ def kinds_of(key: dg.AssetKey, *kinds: str) -> set[str]:
 
 
 def contract_columns(table: Table) -> dg.TableSchema:
-    """Column schema of a contract table, with units, ranges and the key's constraints, from its declaration."""
+    """Return the column schema of a contract table, with units, ranges and the key's constraints, from its declaration."""
     columns = []
     for field in table.arrow_schema:
         declared = table.column.get(field.name)
@@ -65,7 +65,7 @@ def contract_columns(table: Table) -> dg.TableSchema:
 
 
 def derived_columns(name: str) -> dg.TableSchema:
-    """Column schema of the derived table `name`, from its declaration."""
+    """Return the column schema of the derived table `name`, from its declaration."""
     table = DECLARED[name]
     return dg.TableSchema(
         [
@@ -85,7 +85,7 @@ def derived_columns(name: str) -> dg.TableSchema:
 
 
 def schema_specs(names: Iterable[str]) -> list[dg.AssetCheckSpec]:
-    """Specs of the check `schema` of tables, for the step that writes them."""
+    """Return specs of the check `schema` of tables, for the step that writes them."""
     description = "Rows keep the table's schema; if some do not, none is committed and the step fails."
     return [dg.AssetCheckSpec(SCHEMA, asset=key_of(name), description=description) for name in names]
 
@@ -106,7 +106,7 @@ class Reporter:
         self._versions = versions
 
     def table(self, version: TableVersion, metadata: Mapping[str, Any] | None = None) -> dg.MaterializeResult[None]:
-        """The result of a table: rows, and which training runs changed since the versions were last published."""
+        """Return the result of a table: rows, and which training runs changed since the versions were last published."""
         found: dict[str, Any] = {ROWS: version.rows}
         if version.runs:
             changed = self._versions.changed_runs(version)
@@ -138,7 +138,7 @@ class Reporter:
         yield from self.schema(name)
 
     def asset(self, key: dg.AssetKey, data_version: str, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
-        """The result of an asset whose content has that data version.
+        """Return the result of an asset whose content has that data version.
 
         Metadata of a result is stored with the step's output and with the materialization; given to the context, only there.
         """

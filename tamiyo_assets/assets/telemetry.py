@@ -1,4 +1,4 @@
-"""What the pipeline says of itself: coverage by its published telemetry names, table versions, the warehouse."""
+"""Publish what the pipeline says of itself: coverage under its telemetry names, table versions, the warehouse."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ def feature_coverage(
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """The signals as rows; the panel writes them to `metrics.prom` too."""
+    """Write the signals as rows; the panel writes them to `metrics.prom` too."""
     figures, gaps = coverage_figures(tables.read("coverage.by_key")), _sheet_gaps(tables)
     signals = coverage_signals(figures, len(gaps.missing), len(gaps.partial)) if figures else []
     found = {

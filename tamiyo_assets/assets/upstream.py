@@ -1,4 +1,4 @@
-"""Contract tables: what the upstream systems sent. Nothing is derived here; decoding is in `schemas`, storing in `ingest`."""
+"""Ingest the contract tables: what the upstream systems sent, with nothing derived."""
 
 import hashlib
 import time
@@ -83,7 +83,7 @@ def _logged(context: dg.AssetExecutionContext) -> Progress:
 
 
 def folders_of(table: Table) -> list[str]:
-    """Folders of the exports root whose files can hold rows of the table."""
+    """Return folders of the exports root whose files can hold rows of the table."""
     return [path for path, folder in FOLDERS.items() if table.name in feeds(folder)]
 
 

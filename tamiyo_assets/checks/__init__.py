@@ -1,4 +1,4 @@
-"""Asset checks: what must hold of the tables. Only `preflight` blocks: no fault of one table stops the others.
+"""Define asset checks: what must hold of the tables. Only `preflight` blocks: no fault of one table stops the others.
 
 The checks `schema`, `registry_conflict`, `registry_capacity` and `serving` are evaluated by the steps of their assets.
 """

@@ -1,4 +1,4 @@
-"""Checks of what was sent: files that nothing reads, rules of the contracts, conservation of records."""
+"""Check what was sent: files that nothing reads, rules of the contracts, conservation of records."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -71,7 +71,7 @@ def contract_rules(
 
 
 def _ids(tables: TableStore, name: str, column: str) -> frozenset[str]:
-    """The ids in a column of a table."""
+    """Return the ids in a column of a table."""
     return frozenset(tables.read(name, columns=[column]).column(0).unique().drop_null().to_pylist())
 
 

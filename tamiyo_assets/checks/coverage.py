@@ -1,4 +1,4 @@
-"""Checks of coverage: run by run and rebuild by rebuild, so that one bad run is not diluted by many good ones."""
+"""Check coverage run by run and rebuild by rebuild, so that one bad run is not diluted by many good ones."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -12,7 +12,7 @@ from lake.settings import Settings
 from lake.store.table_store import TableStore
 from schemas.features import GROUPS
 from tamiyo_assets.assets.coverage import HISTORY
-from tamiyo_assets.assets.problems import Problem, check_result, named_runs, time_of
+from tamiyo_assets.assets.problems import Problem, check_result, counted_runs, named_runs, time_of
 from tamiyo_assets.assets.reports import key_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def optional_gaps(settings: ResourceParam[Settings], tables: ResourceParam[Table
 
 
 def _shortfalls(tables: TableStore, low: Sequence["Shortfall"], how: str) -> list[Problem]:
-    """One problem for each key or family, with the systems that should have sent it and since when it is missing."""
+    """Return one problem for each key or family, with the systems that should have sent it and since when it is missing."""
     from gnn.coverage.shortfalls import explained
 
     if not low:
@@ -90,8 +90,7 @@ def _text(one: "Shortfall", how: str) -> str:
     since = f", since {time_of(one.since_ns)}" if one.since_ns is not None else ""
     ask = f", ask {' and '.join(one.systems)}" if one.systems else ""
     worst = f", {one.worst:.3f} at worst," if one.worst > 0 else ""
-    count = "1 run" if len(one.runs) == 1 else f"{len(one.runs)} runs"
-    return f"{one.name} {how}{worst} in {count} ({named_runs(one.runs)}){ask}{since}"
+    return f"{one.name} {how}{worst} in {counted_runs(one.runs)}{ask}{since}"
 
 
 @dg.asset_check(asset=key_of(HISTORY), additional_deps=[BY_KEY], description="No key fell since the rebuilds before.")
@@ -116,7 +115,7 @@ def coverage_drop(settings: ResourceParam[Settings], tables: ResourceParam[Table
 
 @dg.asset_check(asset=GAPS, description="Every run with states has layers, activations, parameters.")
 def graphs_have_elements(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
-    """ERROR if a run's graphs have no layer, no activation or no parameter; a run without seeds is none."""
+    """ERROR if a run's graphs have no layer, no activation or no parameter; runs may have no seeds."""
     rows = tables.read("coverage.gaps", columns=["training_run_id", "key", "system", "reason", "since_timestamp_ns"])
     empty: dict[tuple[str, str], dict[str, int]] = {}
     for row in rows.filter(pc.starts_with(rows.column("reason"), "no elements")).to_pylist():
@@ -126,7 +125,7 @@ def graphs_have_elements(tables: ResourceParam[TableStore]) -> dg.AssetCheckResu
     problems = [
         Problem(
             f"no {node_type}",
-            f"{len(runs)} runs have no {node_type} ({named_runs(sorted(runs))}), {system} did not send any",
+            f"no {node_type} in {counted_runs(sorted(runs))}, {system} did not send any",
             (system,),
             sorted(runs),
             min(runs.values()),

@@ -1,4 +1,4 @@
-"""Checks of what the model is fed with: norms that divide, masks that agree with coverage, values like those trained on."""
+"""Check the model's inputs: norms that divide, masks that agree with coverage, values like those trained on."""
 
 import hashlib
 import json
@@ -84,7 +84,7 @@ def drift(settings: ResourceParam[Settings]) -> dg.AssetCheckResult:
 
 
 def _stability(home: Path, build_id: str) -> dict[str, float]:
-    """The stability index of each feature, largest first; computed anew if the graphs or the bundle are others."""
+    """Return the stability index of each feature, largest first; computed anew if the graphs or the bundle are others."""
     from gnn.bundle import bundle_path
     from gnn.bundle.read import read_bundle
     from gnn.graph.dataset import GraphDataset, current_shards

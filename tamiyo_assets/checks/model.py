@@ -1,4 +1,4 @@
-"""Checks of the newest bundle: preflight, which blocks promotion, and the quality gates."""
+"""Check the newest bundle: preflight, which blocks promotion, and the quality gates."""
 
 from typing import Final
 

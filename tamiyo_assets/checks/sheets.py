@@ -1,4 +1,4 @@
-"""Checks of Urabrask's safety sheets: blueprints of graphs without one, and those for which none could be made since."""
+"""Check Urabrask's safety sheets: blueprints of graphs without one, or for which making one failed."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from dagster import ResourceParam
 from lake.exports.ledger import Ledger
 from lake.settings import Settings
 from lake.store.table_store import TableStore
-from tamiyo_assets.assets.problems import Problem, check_result, named_runs
+from tamiyo_assets.assets.problems import Problem, check_result, counted_runs
 from tamiyo_assets.assets.reports import key_of
 
 SHEETS: Final = key_of("urabrask.bsds")
@@ -25,10 +25,7 @@ def bsds_missing(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
     nodes = tables.read("features.blueprint", columns=["training_run_id", "element_id", "timestamp_ns"])
     found = runs_without_sheet(nodes, tables.read("urabrask.bsds", columns=["blueprint_id", "issued_at_ns"]))
     return check_result(
-        [
-            Problem(name, f"{name} has no sheet in {len(runs)} runs ({named_runs(runs)})", _SYSTEM, runs)
-            for name, runs in found.items()
-        ],
+        [Problem(name, f"{name} has no sheet in {counted_runs(runs)}", _SYSTEM, runs) for name, runs in found.items()],
         "every blueprint of a graph has a sheet",
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"blueprints": len(found)},

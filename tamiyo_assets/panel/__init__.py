@@ -1,1 +1,1 @@
-"""The panel: what a home says of itself, gathered, judged, and shown as one HTML page and as Prometheus metrics. No dagster."""
+"""Gather, judge and show the state of a home, as one HTML page and as Prometheus metrics. No Dagster."""

@@ -1,4 +1,4 @@
-"""Charts of the panel as inline SVG. Every text in them is escaped; colours are the page's CSS variables."""
+"""Draw the panel's charts as inline SVG. Every text is escaped; colours are the page's CSS variables."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,13 +25,14 @@ class Scale(NamedTuple):
     end: float
 
     def at(self, value: float) -> float:
-        """The pixel of a value; one beyond the ends stands at the end."""
+        """Return the pixel of a value; one beyond the ends stands at the end."""
         share = (value - self.low) / (self.high - self.low or 1.0)
         return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
 
 
 def heat_map(runs: Sequence[Run]) -> Markup:
-    """Families by training runs: the less was measured, the stronger the cell. A dot marks runs that lack a mandatory key."""
+    """Return families by training runs: the less was measured, the stronger the cell. A dot marks runs that lack a mandatory
+    key."""
     families = list(runs[0].families)
     wide = max(12, min(64, (_PLOT_WIDTH - _NAMES_WIDTH) // len(runs)))
     width, height = _NAMES_WIDTH + wide * len(runs), _ROW * (len(families) + 1)
@@ -117,19 +118,19 @@ def _build_column(build: Build, scale: Scale, x: float, step: float) -> list[Mar
 
 
 def _headline(build: Build) -> Build:
-    """The build with the figures alone that are drawn over builds."""
+    """Return the build with the figures alone that are drawn over builds."""
     names = ("model", best_baseline(build))
     return replace(build, gap_closed={name: figure for name, figure in build.gap_closed.items() if name in names})
 
 
 def best_baseline(build: Build) -> str | None:
-    """The baseline that closed most of the gap; None if there is none."""
+    """Return the baseline that closed most of the gap; None if there is none."""
     others = {name: figure.mean for name, figure in build.gap_closed.items() if name not in ("model", "no_messages")}
     return max(others, key=lambda name: others[name], default=None)
 
 
 def coverage_history(points: Sequence[CoveragePoint]) -> Markup:
-    """Mean coverage over rebuilds, and that of mandatory keys."""
+    """Return the mean coverage over rebuilds, and that of mandatory keys."""
     height, left = 160, 52
     means = [point.mean for point in points] + [point.mandatory for point in points if point.mandatory is not None]
     low = min(0.9, *means)
@@ -151,7 +152,7 @@ def coverage_history(points: Sequence[CoveragePoint]) -> Markup:
 
 
 def rebuild_times(rebuilds: Sequence[Rebuild]) -> Markup:
-    """Seconds of the newest runs, oldest first; one that failed stands out."""
+    """Return seconds of the newest runs, oldest first; one that failed stands out."""
     height, left = 150, 52
     longest = max(max(run.seconds for run in rebuilds), 1.0)
     scale = Scale(0.0, longest, height - 22, 14)
@@ -173,7 +174,7 @@ def rebuild_times(rebuilds: Sequence[Rebuild]) -> Markup:
 
 
 def _scale(builds: Sequence[Build], start: float, end: float) -> Scale:
-    """A scale that holds every figure and most of each interval."""
+    """Return a scale that holds every figure and most of each interval."""
     figures = [figure for build in builds for figure in build.gap_closed.values()]
     lows = [figure.mean if figure.low is None else figure.low for figure in figures]
     highs = [figure.mean if figure.high is None else figure.high for figure in figures]
@@ -202,7 +203,7 @@ def _title(text: str) -> Markup:
 
 
 def _fill(template: str, *values: object) -> Markup:
-    """The template with `values`, each escaped."""
+    """Return the template with `values`, each escaped."""
     return Markup(template).format(*values)
 
 

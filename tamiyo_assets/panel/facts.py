@@ -1,4 +1,4 @@
-"""What the panel and the metrics show of a home, as plain values. All times are UTC; None means that it is not known."""
+"""Define the facts that the panel and the metrics show, as plain values. Times are UTC; None is unknown."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Gathers what the panel and the metrics show from a home alone: published files and tables. Nothing is written.
+"""Gather the facts of the panel and the metrics from a home alone: published files and tables. Writes nothing.
 
 A part that is damaged is named in `unreadable` and left empty: the page that a person needs at night is never refused for it.
 """
@@ -75,7 +75,8 @@ def gather(settings: Settings, now: datetime | None = None) -> PanelData:
 
 
 def freshness_hours() -> float:
-    """Hours after which a feed that sent nothing is silent: `TAMIYO_FRESHNESS_HOURS`, 36 if that is unset or no number."""
+    """Return hours after which a feed that sent nothing is silent: `TAMIYO_FRESHNESS_HOURS`, 36 if that is unset or no
+    number."""
     try:
         return float(os.environ.get(FRESHNESS_HOURS) or _DEFAULT_HOURS)
     except ValueError:
@@ -83,13 +84,13 @@ def freshness_hours() -> float:
 
 
 def holds_sample(home: Path) -> bool:
-    """Whether what arrived in a home is the committed sample."""
+    """Return whether what arrived in a home is the committed sample."""
     path = home / ORIGIN
     return path.exists() and read_object(path, StorageError).get("sample") is True
 
 
 def open_alerts(told: Iterable[OpenAlert], checks: Iterable[CheckState]) -> tuple[OpenAlert, ...]:
-    """Problems that have not ended, ERROR first: alerts that were told, and failed checks that were not told yet.
+    """Return problems that have not ended, ERROR first: alerts that were told, and failed checks that were not told yet.
 
     An alert of a check that passes by now has ended, whether that was told or not.
     """
@@ -102,7 +103,7 @@ def open_alerts(told: Iterable[OpenAlert], checks: Iterable[CheckState]) -> tupl
 
 
 def _told(home: Path) -> tuple[OpenAlert, ...]:
-    """Alerts that have not ended, as the outbox has them."""
+    """Return alerts that have not ended, as the outbox has them."""
     return tuple(
         OpenAlert(
             asset=alert.asset,
@@ -118,7 +119,7 @@ def _told(home: Path) -> tuple[OpenAlert, ...]:
 
 
 def _alert(check: CheckState) -> OpenAlert:
-    """A failed check as an alert."""
+    """Return a failed check as an alert."""
     system = check.system or check.asset.partition("/")[0]
     return OpenAlert(
         asset=check.asset,
@@ -153,7 +154,7 @@ def _norms(home: Path) -> tuple[Norm, ...]:
 
 
 def _signals(tables: TableStore) -> tuple[tuple[str, float, dict[str, str]], ...]:
-    """Published telemetry: name, value, and attributes with the level of an event."""
+    """Return published telemetry: name, value, and attributes with the level of an event."""
     name = "telemetry.feature_coverage"
     rows = tables.read(name).to_pylist() if tables.exists(name) else []
     return tuple(

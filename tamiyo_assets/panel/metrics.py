@@ -1,4 +1,4 @@
-"""The facts of the panel as Prometheus metrics: `$TAMIYO_HOME/metrics.prom`, and what `/metrics` of a service shows.
+"""Show the panel's facts as Prometheus metrics: `$TAMIYO_HOME/metrics.prom`, and `/metrics` of a service.
 
 Times are seconds since 1970, so that an alert rule computes ages itself: a text file grows old. Every metric is always
 declared, with HELP and TYPE, and has no sample if nothing is known.
@@ -31,7 +31,7 @@ class Metric:
 
 
 def registry(data: PanelData) -> "CollectorRegistry":
-    """A registry of its own with every metric of a home, for whoever exposes it."""
+    """Return a registry of its own with every metric of a home, for whoever exposes it."""
     from prometheus_client import CollectorRegistry
     from prometheus_client.registry import Collector
 
@@ -45,7 +45,7 @@ def registry(data: PanelData) -> "CollectorRegistry":
 
 
 def text(data: PanelData) -> bytes:
-    """The metrics in the Prometheus text format."""
+    """Return the metrics in the Prometheus text format."""
     from prometheus_client import generate_latest
 
     return generate_latest(registry(data))
@@ -114,7 +114,7 @@ def _times(times: Mapping[str, datetime]) -> Iterator[Sample]:
 
 
 def _once(value: Callable[[PanelData], float | None]) -> Callable[[PanelData], Iterator[Sample]]:
-    """A sample without labels; none if the value is not known."""
+    """Return a sample without labels; none if the value is not known."""
 
     def samples(data: PanelData) -> Iterator[Sample]:
         found = value(data)

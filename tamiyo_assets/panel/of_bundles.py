@@ -1,4 +1,4 @@
-"""What serves, why the newest bundle does not, and the figures of every build, from the published bundles and promotions."""
+"""Gather what serves, why the newest bundle does not, and the figures of every build."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _LONGEST: Final = 360  # characters of what is wrong with a bundle
 
 
 def serving_of(home: Path, thresholds: Mapping[str, float]) -> Serving:
-    """What serves, since when, and what the gates say of the newest bundle."""
+    """Return what serves, since when, and what the gates say of the newest bundle."""
     newest = last_trained(home)
     if newest is None and not (home / "current").is_symlink():
         return Serving()
@@ -39,7 +39,7 @@ def serving_of(home: Path, thresholds: Mapping[str, float]) -> Serving:
 def _judged(
     home: Path, build_id: str, thresholds: Mapping[str, float], moves: list[dict[str, Any]]
 ) -> tuple[tuple[GateResult, ...], tuple[str, ...]]:
-    """The gates of a bundle, and everything that keeps it from serving."""
+    """Return the gates of a bundle, and everything that keeps it from serving."""
     from gnn.bundle import bundle_path, preflight
     from gnn.bundle.report import build_report
 
@@ -59,13 +59,13 @@ def _judged(
 
 
 def _brief(damage: str, build_id: str) -> str:
-    """What is wrong with a bundle; of many mismatches the first ones."""
+    """Return what is wrong with a bundle; of many mismatches the first ones."""
     short = shortened(damage, _LONGEST)
     return short if short == damage else f"{short} `tamiyo preflight {build_id[:16]}` lists all"
 
 
 def builds_of(home: Path) -> tuple[Build, ...]:
-    """The newest bundles, oldest first. Their manifests are read as JSON, so that those of other versions are shown too."""
+    """Return the newest bundles, oldest first; manifests are read as plain JSON, so that other versions are shown too."""
     directory = home / "bundles"
     names = [path.name for path in directory.iterdir() if _BUILD_ID.fullmatch(path.name)] if directory.is_dir() else []
     promoted = {move["build_id"]: datetime.fromisoformat(move["at"]) for move in _promotions(home)} if names else {}
@@ -91,7 +91,7 @@ def _build(home: Path, build_id: str, at: datetime, promoted_at: datetime | None
 
 
 def _interval(figure: Any) -> Interval | None:
-    """A figure that is a number, or an object with a mean; None if it is neither."""
+    """Return a figure that is a number, or an object with a mean; None if it is neither."""
     if isinstance(figure, int | float) and not isinstance(figure, bool):
         return Interval(float(figure))
     if isinstance(figure, dict) and isinstance(figure.get("mean"), int | float):

@@ -1,4 +1,4 @@
-"""What the coverage tables say, for the panel: gaps by system to ask, keys, training runs, and the history of rebuilds."""
+"""Gather coverage for the panel: gaps by system to ask, keys, training runs, and the history of rebuilds."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -17,19 +17,19 @@ _MANDATORY: Final = frozenset(group.key(feature) for group in GROUPS for feature
 
 
 def time_of(nanoseconds: int) -> datetime:
-    """The time, in UTC."""
+    """Return the time, in UTC."""
     return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
 
 
 def keys_of(tables: TableStore) -> tuple[KeyCoverage, ...]:
-    """Every key, worst first."""
+    """Return every key, worst first."""
     if not tables.exists("coverage.by_key"):
         return ()
     return tuple(KeyCoverage(**row) for row in summed_by_key(tables.read("coverage.by_key")))
 
 
 def gaps_of(tables: TableStore) -> tuple[Gap, ...]:
-    """One gap a system, key and kind of reason; mandatory keys first, then by the share that is missing."""
+    """Return one gap a system, key and kind of reason; mandatory keys first, then by the share that is missing."""
     if not tables.exists("coverage.gaps"):
         return ()
     grouped: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
@@ -53,7 +53,7 @@ def _gap(system: str, key: str, rows: list[Mapping[str, Any]]) -> Gap:
 
 
 def runs_of(tables: TableStore, gaps: Iterable[Gap], family_threshold: float) -> tuple[Run, ...]:
-    """Every training run with coverage: those with mandatory gaps first, then the lowest coverage."""
+    """Return every training run with coverage: those with mandatory gaps first, then the lowest coverage."""
     if not tables.exists("coverage.by_key"):
         return ()
     rows = tables.read("coverage.by_key", columns=["training_run_id", "key", "mandatory", "measured", "elements"])
@@ -87,7 +87,7 @@ def runs_of(tables: TableStore, gaps: Iterable[Gap], family_threshold: float) ->
 
 
 def history_of(tables: TableStore) -> tuple[CoveragePoint, ...]:
-    """Coverage after each of the newest rebuilds, oldest first; none before the table was written."""
+    """Return coverage after each of the newest rebuilds, oldest first; none before the table was written."""
     if not tables.exists(HISTORY):
         return ()
     rows = tables.read(HISTORY, columns=["rebuild_run_id", "finished_at_ns", "key", "measured", "elements"])

@@ -1,4 +1,4 @@
-"""What each upstream system sent and when, from the ledger of arrivals and the contract tables."""
+"""Gather what each upstream system sent and when, from the ledger of arrivals and the contract tables."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ _SENDERS: Final = {
 
 
 def rejects_of(tables: TableStore) -> tuple[Rejected, ...]:
-    """Rejected records by table and reason, most first, with the system that sent them."""
+    """Return rejected records by table and reason, most first, with the system that sent them."""
     return tuple(
         Rejected(_SENDERS.get(found.table, found.table.partition(".")[2].partition("_")[0]), **found.model_dump())
         for found in rejects_by_reason(tables)
@@ -35,7 +35,7 @@ def rejects_of(tables: TableStore) -> tuple[Rejected, ...]:
 def feeds_of(
     tables: TableStore, rejects: Iterable[Rejected], now: datetime, window: timedelta, *, is_sample: bool
 ) -> tuple[Feed, ...]:
-    """One feed a system. Silent: nothing new for longer than `window`. One that was never seen is unknown, not silent."""
+    """Return one feed a system. Silent: nothing new for longer than `window`. Never seen: unknown, not silent."""
     entries = Ledger(tables.home).entries()
     here: dict[str, int] = {}
     for folder, _ in present(entries, FOLDERS):
@@ -79,7 +79,7 @@ def _feed(
 
 
 def _newest(tables: TableStore, contracts: Iterable[Table]) -> datetime | None:
-    """Event time of the newest row of some contract tables."""
+    """Return the event time of the newest row of some contract tables."""
     times = []
     for table in contracts:
         if table.event_time and tables.exists(table.name):

@@ -1,4 +1,4 @@
-"""Renders the panel: one HTML page that needs no network. Whatever comes from data is escaped, control characters included."""
+"""Render the panel: one HTML page that needs no network. All data are escaped, control characters included."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -33,7 +33,7 @@ _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def render(data: PanelData) -> str:
-    """The page as text."""
+    """Return the page as text."""
     from tamiyo_assets.panel import charts
 
     verdict = judge(data)
@@ -61,7 +61,7 @@ def render(data: PanelData) -> str:
 
 
 def summary(data: PanelData, verdict: Verdict) -> dict[str, Any]:
-    """The facts that people act on, for `tamiyo panel --json`."""
+    """Return the facts that people act on, for `tamiyo panel --json`."""
     serving = data.serving
     return {
         "state": verdict.level,
@@ -99,7 +99,7 @@ def _iso(at: datetime | None) -> str | None:
 
 
 def _by_system(gaps: Sequence[Gap]) -> list[tuple[str, list[Gap]]]:
-    """Gaps by the system to ask: those with mandatory keys first, else by the largest share that is missing."""
+    """Return gaps by the system to ask: those with mandatory keys first, else by the largest share that is missing."""
     order = list(dict.fromkeys(gap.system for gap in gaps))
     by_system = sorted(gaps, key=lambda gap: order.index(gap.system))
     return [(system, list(own)) for system, own in groupby(by_system, key=lambda gap: gap.system)]
@@ -112,7 +112,7 @@ def _shown_models(figures: Any) -> list[tuple[str, str]]:
 
 
 def age(seconds: float) -> str:
-    """A duration in its largest unit: `3 h`, `12 d`."""
+    """Return a duration in its largest unit: `3 h`, `12 d`."""
     for size, unit in _UNITS:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
@@ -142,12 +142,12 @@ def _environment() -> "Environment":
 
 
 def _finalized(value: object) -> object:
-    """What stands in the page for a value: plain text letter by letter, markup as it is."""
+    """Return what stands in the page for a value: plain text letter by letter, markup as it is."""
     return shown(value) if type(value) is str else value
 
 
 def _breakable(text: str) -> Any:
-    """The text, escaped, with places where a long name may break."""
+    """Return the text, escaped, with places where a long name may break."""
     from markupsafe import Markup, escape
 
     found = str(escape(shown(text)))

@@ -1,4 +1,4 @@
-"""`$TAMIYO_HOME/operations.json`: what only the Dagster instance knows, for readers that have the home alone.
+"""Keep what only the Dagster instance knows in `$TAMIYO_HOME/operations.json`, for readers that have the home alone.
 
 Whoever ends a run of the pipeline publishes it: states of checks, the last success of each stage, and how long runs took.
 """

@@ -1,4 +1,4 @@
-"""What is wrong, since when, and whom to ask: judged from the gathered facts, worst first."""
+"""Judge the gathered facts: what is wrong, since when, and whom to ask, worst first."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -92,7 +92,7 @@ def _of_runs(data: PanelData) -> Iterator[Problem]:
 
 
 def _of_gaps(gaps: Iterable[Gap], runs: int) -> Iterator[Problem]:
-    """One problem for all mandatory keys that one system leaves out in one way."""
+    """Yield one problem for all mandatory keys that one system leaves out in one way."""
     grouped: dict[tuple[str, str], list[Gap]] = {}
     for gap in gaps:
         kind = gap.reason.partition(":")[0]
@@ -128,7 +128,7 @@ def _of_serving(data: PanelData) -> Iterator[Problem]:
 
 
 def _why(serving: Serving) -> str:
-    """Why the newest bundle does not serve, in a few words; the section on serving has the figures."""
+    """Return why the newest bundle does not serve, in a few words; the section on serving has the figures."""
     failed = [gate.name for gate in serving.gates if not gate.passed]
     if not failed:
         return shortened("; ".join(serving.reasons), _LONGEST // 2)

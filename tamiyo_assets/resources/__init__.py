@@ -1,1 +1,1 @@
-"""What assets, checks and sensors are handed: exports, tables, alerts, metrics."""
+"""Define the resources of assets, checks and sensors: exports, tables, alerts, metrics."""

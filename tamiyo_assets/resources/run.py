@@ -1,4 +1,4 @@
-"""The resources of one run or one sensor tick: all of one home and one exports root.
+"""Resolve the resources of one run or sensor tick: all of one home and one exports root.
 
 A run that a sensor or schedule asked for names both in its tags; every other run and tick resolves them when it begins. A run
 holds the lock of its home for as long as its resources live, a tick does not.

@@ -72,7 +72,7 @@ def test_what_can_not_be_done_is_status_2_and_changes_nothing(home: Path, argume
 def test_coverage_says_what_is_left_out(home: Path) -> None:
     assert json.loads(tamiyo(home, "coverage", "--json").output)["retired"] == []
     tamiyo(home, "retire", "run-7", "--reason", "no losses")
-    assert "1 retired training runs are left out" in tamiyo(home, "coverage").output
+    assert "1 retired training run is left out" in tamiyo(home, "coverage").output
     assert json.loads(tamiyo(home, "coverage", "--json").output)["retired"][0]["training_run_id"] == "run-7"
     missing = tamiyo(home, "coverage", "--run", "run-7")
     assert (missing.exit_code, "found it retired: no losses" in missing.output) == (1, True)

@@ -1,1 +1,1 @@
-"""Protobuf JSON lines, column by column or record by record."""
+"""Decode protobuf JSON lines, column by column or record by record."""

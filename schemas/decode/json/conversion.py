@@ -1,4 +1,4 @@
-"""Arrow columns of parsed JSON -> the batch that the same messages give as protobuf.
+"""Convert Arrow columns of parsed JSON into the batch that the same messages give as protobuf.
 
 Rows that only the careful path can judge (unknown enum names, numbers that are no float32, odd integers and times) are
 marked as suspects; their values here mean nothing.
@@ -37,7 +37,7 @@ class Reading:
 
     @classmethod
     def of(cls, count: int) -> "Reading":
-        """That of a chunk of `count` rows before any is looked at."""
+        """Return that of a chunk of `count` rows before any is looked at."""
         return cls(np.zeros(count, np.bool_), np.zeros(count, np.bool_))
 
     def suspect(self, rows: Rows, mask: Mask) -> None:
@@ -51,13 +51,13 @@ class Reading:
             self.doubts[rows[mask]] = True
 
     def drift(self) -> dict[str, int]:
-        """Times that each undeclared key occurs in rows that are no suspects."""
+        """Count how often each undeclared key occurs in rows that are not suspect."""
         counts = {name: sum(int((~self.suspects[rows]).sum()) for rows in found) for name, found in self.extras.items()}
         return {name: count for name, count in counts.items() if count}
 
 
 def to_record_batch(inferred: InferredSchema, table: pa.Table, reading: Reading) -> pa.RecordBatch:
-    """The batch of the messages in `table`, one a row."""
+    """Return the batch of the messages in `table`, one a row."""
     rows = np.arange(table.num_rows, dtype=np.int64)
     columns = {name: _one_chunk(table.column(name)) for name in table.column_names}
     arrays = _fields(inferred, columns, rows, reading)
@@ -75,7 +75,7 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _fields(inferred: InferredSchema, columns: dict[str, pa.Array], rows: Rows, reading: Reading) -> dict[str, pa.Array]:
-    """Arrays of a message's fields by name; `rows` is the chunk's row of each value."""
+    """Return arrays of a message's fields by name; `rows` is the chunk's row of each value."""
     for key in inferred.extras.keys() & columns.keys():
         if pa.types.is_floating(columns[key].type):
             reading.suspect(rows, truth(pc.invert(pc.is_finite(columns[key]))))
@@ -97,7 +97,7 @@ def _fields(inferred: InferredSchema, columns: dict[str, pa.Array], rows: Rows, 
 def _field(
     inferred: InferredSchema, one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading
 ) -> pa.Array:
-    """One field: a map, a nested message, a list of either or of strings, or a scalar with its default where it is absent."""
+    """Return one field: a map, a nested message, a list of either or of strings, or a scalar with its default if absent."""
     if one.name in inferred.maps:
         return _map(one, kind, array, rows, reading)
     if one.name in inferred.nested:
@@ -137,7 +137,7 @@ def _messages(inner: InferredSchema, kind: pa.DataType, array: pa.Array, rows: R
 
 
 def _map(one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """An object with the keys that were learned as a map, entries in order of their keys."""
+    """Return an object with the keys that were learned as a map, entries in order of their keys."""
     names = [child.name for child in array.type]
     size = len(array)
     valid = np.zeros((size, len(names)), np.bool_)
@@ -154,7 +154,7 @@ def _map(one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, r
 
 
 def _map_items(value: FieldDescriptor, array: pa.Array, valid: Mask, owners: Rows, reading: Reading) -> pa.Array:
-    """Values of the entries in order of (row, key)."""
+    """Return values of the entries in order of (row, key)."""
     count = valid.shape[1]
     if value.type == FieldDescriptor.TYPE_STRING:
         flat = pa.concat_arrays([array.field(index) for index in range(count)]) if count else pa.array([], pa.string())
@@ -167,7 +167,7 @@ def _map_items(value: FieldDescriptor, array: pa.Array, valid: Mask, owners: Row
 
 
 def _float32(values: pa.Array, owners: Rows, reading: Reading) -> pa.Array:
-    """Numbers as float32; a bare NaN or Infinity is no JSON, and what is no float32 is no value: both are suspects."""
+    """Return numbers as float32; a bare NaN or Infinity is no JSON, and what is no float32 is no value: both are suspects."""
     narrow = values.cast(pa.float32(), safe=False)
     reading.suspect(owners, truth(pc.invert(pc.is_finite(narrow))))
     return narrow
@@ -196,7 +196,7 @@ def _scalar(
 
 
 def _enum(one: FieldDescriptor, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """Numbers of enums given by name or number; a name that is none of this version's is a suspect."""
+    """Return numbers of enums given by name or number; names that this version lacks are suspects."""
     if not pa.types.is_string(array.type):
         return array
     encoded = pc.dictionary_encode(array)
@@ -220,7 +220,7 @@ def _integer(kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -
 
 
 def _time(kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """RFC 3339 times; anything else, and what Arrow can't hold, is a suspect."""
+    """Return RFC 3339 times; anything else, and what Arrow can't hold, is a suspect."""
     plain = truth(pc.match_substring_regex(array, _TIME))
     reading.suspect(rows, ~plain & truth(pc.is_valid(array)))
     text = pc.if_else(pa.array(plain), array, pa.scalar(None, pa.string()))

@@ -1,4 +1,4 @@
-"""JSON messages, a chunk of lines at once: the fast path. Lines that it can't read exactly go one by one (`records.py`)."""
+"""Decode JSON messages a chunk of lines at once; lines that can't be read exactly go one by one (`records.py`)."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -70,7 +70,7 @@ class JsonReader:
                 continue
 
     def _parse(self, origin: Origin, rows: Rows, text: bytes) -> pa.Table | None:
-        """The lines under the learned schema, learning once more where that fails; None where they don't fit."""
+        """Return the lines under the learned schema, learning once more where that fails; None if they don't fit."""
         lines = origin.raws
         if len(rows) < len(origin.raws):
             lines = [origin.raw(int(row)) for row in rows]

@@ -1,4 +1,4 @@
-"""What the JSON of one producer looks like: spelling of keys, numbers or strings, keys of maps. Learned from sample lines.
+"""Learn from sample lines how one producer writes JSON: spelling of keys, numbers or strings, keys of maps.
 
 Arrow's JSON reader is exact about types and refuses keys that its schema does not name, so a chunk of lines that it reads under
 a learned schema holds nothing else. What it refuses is learned from, or goes line by line (`records.py`).
@@ -21,12 +21,12 @@ _STRUCT: Final = "google.protobuf.Struct"
 
 
 def is_map(one: FieldDescriptor) -> bool:
-    """Whether the field is a map."""
+    """Return whether the field is a map."""
     return one.message_type is not None and bool(one.message_type.GetOptions().map_entry)
 
 
 def is_nested(one: FieldDescriptor) -> bool:
-    """Whether the field is a message of ours, or a list of them."""
+    """Return whether the field is a message of ours, or a list of them."""
     return one.message_type is not None and not is_map(one) and one.message_type.full_name not in (TIMESTAMP, _STRUCT)
 
 
@@ -64,7 +64,7 @@ class InferredSchema:
         return one.message_type is not None and one.message_type.full_name == _STRUCT
 
     def key(self, name: str) -> str:
-        """The JSON key under which the field is expected."""
+        """Return the JSON key under which the field is expected."""
         return str(self.fields[name].json_name) if self.camel else name
 
     def learn(self, value: Any) -> None:
@@ -111,14 +111,14 @@ class InferredSchema:
                 self.nested[one.name].learn(child)
 
     def arrow(self) -> list[pa.Field]:
-        """Fields of the Arrow schema that the message is read under."""
+        """Return fields of the Arrow schema that the message is read under."""
         whole = self.complete or not self.seen
         used = {name: one for name, one in self.fields.items() if whole or name in self.seen}
         fields = [pa.field(self.key(name), self.type_of(one)) for name, one in used.items()]
         return fields + [pa.field(key, kind) for key, kind in self.extras.items() if key not in self._by_key]
 
     def type_of(self, one: FieldDescriptor) -> pa.DataType:
-        """Arrow type that a field is read as."""
+        """Return the Arrow type that a field is read as."""
         if one.name in self.nested:
             kind = pa.struct(self.nested[one.name].arrow())
         elif one.name in self.maps:

@@ -1,4 +1,4 @@
-"""JSON lines -> protobuf bytes, record by record: the careful path, which says what is wrong with a line."""
+"""Convert JSON lines to protobuf bytes one record at a time, and say what is wrong with a line."""
 
 import json
 import math
@@ -25,7 +25,7 @@ _INTEGERS: Final = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
 
 
 def parse_object(line: bytes, limits: Limits) -> dict[str, Any]:
-    """The JSON object of one line. Raises BadRecord for anything else, for repeated keys and for too deep a nesting."""
+    """Return the JSON object of one line. Raises BadRecord for anything else, for repeated keys and for too deep a nesting."""
     try:
         value = json.loads(line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except BadRecord:
@@ -55,7 +55,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _check_nesting(value: Any, limits: Limits) -> None:
-    """Raise BadRecord where lists and objects nest deeper than the limit allows."""
+    """Raise BadRecord if lists and objects nest deeper than the limit allows."""
     level = [value]
     for _ in range(limits.nesting):
         level = [
@@ -72,12 +72,12 @@ def _check_nesting(value: Any, limits: Limits) -> None:
 
 @lru_cache(maxsize=64)
 def _fields(message: Any) -> Mapping[str, FieldDescriptor]:
-    """Fields of a message by both spellings."""
+    """Return fields of a message by both spellings."""
     return {name: one for one in message.fields for name in (one.name, one.json_name)}
 
 
 def to_message(value: dict[str, Any], message: str, drift: Drift) -> Any:
-    """The Leyline message of a JSON object. Raises BadRecord where a value is not of its field's type."""
+    """Return the Leyline message of a JSON object. Raises BadRecord if a value is not of its field's type."""
     target = message_class(message)()
     try:
         json_format.ParseDict(_canonical(value, target.DESCRIPTOR, drift), target)
@@ -106,7 +106,7 @@ def _canonical(value: Any, message: Any, drift: Drift) -> dict[str, Any]:
 
 
 def _value(item: Any, one: FieldDescriptor, drift: Drift) -> Any:
-    """One field's value with enums as numbers and nested messages canonical."""
+    """Return one field's value with enums as numbers and nested messages canonical."""
     if item is None:
         return None
     if one.enum_type is not None:
@@ -133,7 +133,7 @@ def _value(item: Any, one: FieldDescriptor, drift: Drift) -> Any:
 
 
 def _whole(item: Any, one: FieldDescriptor) -> Any:
-    """An integer, of which NaN is how some writers say missing; of a time also ISO 8601. Raises BadRecord if it is inexact."""
+    """Return an integer, NaN as missing, and for a time also ISO 8601. Raises BadRecord if it is inexact."""
     if isinstance(item, float) and abs(item) > EXACT_FLOAT:
         raise BadRecord(Reason.BAD_VALUE, f"{one.name}: expected a whole number, found the float {item!r}, which is not exact")
     if item == "NaN":
@@ -151,7 +151,7 @@ def _whole(item: Any, one: FieldDescriptor) -> Any:
 
 
 def _timestamp(item: Any, one: FieldDescriptor) -> Any:
-    """An ISO 8601 time as protobuf's JSON spells it; whether it fits is for its column to say."""
+    """Return an ISO 8601 time as protobuf's JSON spells it; whether it fits is for its column to say."""
     if not isinstance(item, str):
         return item
     try:
@@ -166,14 +166,14 @@ def _timestamp(item: Any, one: FieldDescriptor) -> Any:
 
 
 def _rounded(item: Any) -> Any:
-    """A number just above the largest float32, as that float32 is printed, is that float32."""
+    """Return a number just above the largest float32, as that float32 is printed, is that float32."""
     if isinstance(item, float) and _LARGEST < abs(item) < _ROUNDED_UP:
         return math.copysign(_LARGEST, item)
     return item
 
 
 def _enum_number(item: Any, one: FieldDescriptor) -> Any:
-    """The number of an enum given as a wire name, a short name or a number."""
+    """Return the number of an enum given as a wire name, a short name or a number."""
     if not isinstance(item, str):
         return item
     number = ENUMS[one.enum_type.name].number(item)

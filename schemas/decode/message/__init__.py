@@ -1,1 +1,1 @@
-"""What each message says: Leyline, telemetry, Urza, Simic."""
+"""Turn each kind of message into rows: Leyline, telemetry, Urza, Simic."""

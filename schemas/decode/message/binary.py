@@ -1,4 +1,4 @@
-"""Chunks of protobuf records: which message each is, what bus envelopes carry, and what is done if some are damaged."""
+"""Decode chunks of protobuf records: find each one's message, unwrap bus envelopes, set damaged ones apart."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -70,7 +70,7 @@ def _decode(
 
 
 def decode_envelopes(collector: Collector, payloads: Sequence[bytes], origin: Origin) -> dict[int, str]:
-    """Decode what the envelopes carry; the error of each that is none, by its row. One without a route is rejected."""
+    """Decode what the envelopes carry; return the error of each row that can't be decoded. One without a route is rejected."""
     routed: dict[str, list[tuple[int, bytes]]] = {}
     errors: dict[int, str] = {}
     envelope_class = message_class(ENVELOPE)

@@ -1,4 +1,4 @@
-"""One function per Leyline message: an Arrow batch of it -> rows of its contract tables (contracts.md section 5)."""
+"""Map Leyline messages to contract rows: one function per message, from an Arrow batch (contracts.md section 5)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _
 
 
 def _completion(columns: dict[str, Any]) -> npt.NDArray[np.bool_]:
-    """Tolaria's completion markers: validation accuracy exactly 1.0 and both losses missing."""
+    """Return Tolaria's completion markers: validation accuracy exactly 1.0 and both losses missing."""
     marks = truth(pc.equal(columns["source_subsystem"], "tolaria")) & truth(pc.equal(columns["validation_accuracy"], 1.0))
     return marks & truth(pc.is_null(columns["training_loss"])) & truth(pc.is_null(columns["validation_loss"]))
 
@@ -109,7 +109,8 @@ def _command(collector: Collector, batch: pa.RecordBatch, origin: Origin, payloa
 
 
 def _rollback(payload: bytes) -> tuple[str, bool]:
-    """The command's rollback Struct as canonical JSON, and whether it held numbers that are not finite; these are left out.
+    """Return the command's rollback Struct as canonical JSON, and whether it held numbers that are not finite; these are left
+    out.
 
     A Struct is the one message that Arrow can't hold.
     """
@@ -119,7 +120,7 @@ def _rollback(payload: bytes) -> tuple[str, bool]:
 
 
 def _plain(value: Any, non_finite: list[float]) -> Any:
-    """A Struct, a list or a value of one in plain Python."""
+    """Return a Struct, a list or a value of one in plain Python."""
     if isinstance(value, Struct):
         items = {key: _plain(item, non_finite) for key, item in value.fields.items()}
         return {key: items[key] for key in items if not _is_non_finite(value.fields[key])}

@@ -1,4 +1,4 @@
-"""Seed states: fields first, then the metrics map of older exports."""
+"""Map seed states to rows: fields first, then the metrics map of older exports."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -46,7 +46,7 @@ def seed_columns(collector: Collector, raw: RawColumn, origin: Origin, derived: 
 
 
 def _sent(column: Column, raw: pa.Array | None, rows: int) -> npt.NDArray[np.bool_]:
-    """Whether the field itself was sent: valid, and not zero where it has no presence. A NaN was sent."""
+    """Return whether the field itself was sent: valid, and not zero if it has no presence. A NaN was sent."""
     if raw is None:
         return np.zeros(rows, np.bool_)
     valid = truth(pc.is_valid(raw))
@@ -54,7 +54,7 @@ def _sent(column: Column, raw: pa.Array | None, rows: int) -> npt.NDArray[np.boo
 
 
 def _whole(values: pa.Array) -> pa.Array:
-    """Floats as the nearest int64; NULL where they do not fit."""
+    """Return floats as the nearest int64; NULL if they do not fit."""
     return pc.cast(pc.round(null_where(values, ~truth(pc.less(pc.abs(values), 2.0**62)))), pa.int64())
 
 
@@ -68,7 +68,7 @@ class MapColumn:
         self._names: list[str] = names.to_pylist()
 
     def values(self, name: str) -> pa.Array:
-        """The entry `name` of each map as float64, NULL where there is none."""
+        """Return the entry `name` of each map as float64, NULL if there is none."""
         if name not in self._names:
             return nulls(self._rows, pa.float64())
         hits = np.flatnonzero(self._codes == self._names.index(name))

@@ -1,4 +1,4 @@
-"""Simic's registry snapshots: `<name>_registry.json`, one flat object {key: index}."""
+"""Decode Simic's registry snapshots: `<name>_registry.json`, one flat object {key: index}."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def decode_snapshot(collector: Collector, path: Path, limits: Limits) -> None:
 
 
 def _words(data: bytes) -> tuple[str, int]:
-    """The text, decoded by its mark, and the number of zero bytes after it; bytes that are no text are half characters."""
+    """Return the text, decoded by its mark, and the number of zero bytes after it; undecodable bytes become surrogates."""
     wide = next((name for mark, name in WIDE if data.startswith(mark)), None)
     kept = data if wide else data.rstrip(b"\0")
     text = kept.decode(wide or "utf-8", "surrogateescape" if wide is None else "surrogatepass")
@@ -67,7 +67,7 @@ def _words(data: bytes) -> tuple[str, int]:
 
 
 def _members(text: str) -> tuple["_Pairs | None", str]:
-    """The entries of an object, as many as come before any damage, and what is wrong; None where it is no object."""
+    """Return the entries of an object, as many as come before any damage, and what is wrong; None if it is not an object."""
     try:
         found = json.loads(text, object_pairs_hook=_Pairs)
     except RecursionError as error:
@@ -81,7 +81,7 @@ def _members(text: str) -> tuple["_Pairs | None", str]:
 
 
 def _before_damage(text: str) -> Iterator[tuple[str, Any]]:
-    """The entries of an object that is damaged, up to the damage; of each a comma or the end of the object is seen."""
+    """Yield the entries of an object that is damaged, up to the damage; of each a comma or the end of the object is seen."""
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
     at = _OPEN.match(text)
     while at is not None and (key := _KEY.match(text, at.end())) is not None:

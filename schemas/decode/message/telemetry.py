@@ -1,4 +1,4 @@
-"""Telemetry packets of every system: metrics, events, spans, Weatherlight's health, Tezzeret's compile events."""
+"""Map telemetry packets to rows: metrics, events, spans, Weatherlight's health, Tezzeret's compile events."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -38,7 +38,7 @@ def decode_telemetry(collector: Collector, batch: pa.RecordBatch, origin: Origin
 
 
 def _packets(collector: Collector, batch: pa.RecordBatch, origin: Origin) -> tuple[dict[str, pa.Array], npt.NDArray[np.int64]]:
-    """The columns that parts take from their packet, and the rows of the packets that have an id and a time that fits."""
+    """Return the columns that parts take from their packet, and the rows of packets with an id and a time that fits."""
     found = Findings(batch.num_rows)
     metric = TABLES["telemetry.metric"].column
     ids = batch.column("packet_id")
@@ -84,7 +84,7 @@ def _health(
 
 
 def _health_row(metrics: list[dict[str, Any]] | None, health: dict[str, Any] | None) -> dict[str, Any]:
-    """One packet's health; NULL where the packet does not say."""
+    """Return one packet's health; NULL if the packet does not say."""
     values = {m["name"]: m["value"] for m in metrics or () if np.isfinite(m["value"])}
     breaches = [value for name, value in values.items() if any(fnmatchcase(name, pattern) for pattern in _BREACHES)]
     indicators = dict(health["indicators"] or ()) if health is not None else None
@@ -124,7 +124,7 @@ def _kernels(
 
 
 def _kernel_row(event: str, attributes: dict[str, str]) -> dict[str, Any]:
-    """One compile event as a kernel row."""
+    """Return one compile event as a kernel row."""
     strategy = attributes.get("strategy") or None
     compiled = "EAGER_FALLBACK" if strategy == "eager" else "COMPILED"
     return {
@@ -138,7 +138,7 @@ def _kernel_row(event: str, attributes: dict[str, str]) -> dict[str, Any]:
 
 
 def _positive(text: str | None) -> float | None:
-    """A finite number in a string; zero is missing, as in KernelCatalogUpdate."""
+    """Return a finite number in a string; zero is missing, as in KernelCatalogUpdate."""
     try:
         value = float(text) if text else 0.0
     except ValueError:

@@ -1,4 +1,4 @@
-"""Chunks of JSON lines: Urza's plain records, and messages in the canonical protobuf JSON mapping."""
+"""Decode chunks of JSON lines: Urza's plain records, and messages in the canonical protobuf JSON mapping."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +44,7 @@ def decode_chunk(collector: Collector, chunk: Chunk, limits: Limits) -> None:
 
 
 def parse_lines(collector: Collector, records: Sequence[RawRecord], limits: Limits) -> list[tuple[RawRecord, dict[str, Any]]]:
-    """The records that are JSON objects; the others are rejected."""
+    """Return the records that are JSON objects; the others are rejected."""
     objects: list[tuple[RawRecord, dict[str, Any]]] = []
     for record in records:
         try:

@@ -1,4 +1,4 @@
-"""Undeclared fields that producers send: counted in all messages at the top, in a sample of them inside nested messages."""
+"""Count undeclared fields: at the top of every message, and inside nested messages of a sample."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,20 +27,20 @@ Ints = npt.NDArray[np.int64]
 
 @lru_cache(maxsize=32)
 def _declared(message: str) -> npt.NDArray[np.bool_]:
-    """Whether a field number below 256 is declared; the last entry stands for all above, of which none is."""
+    """Return whether a field number below 256 is declared; the last entry stands for all above, of which none is."""
     known = np.zeros(_NUMBERS + 1, np.bool_)
     known[[field.number for field in descriptor(message).fields]] = True
     return known
 
 
 def unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, int]:
-    """Times that each undeclared top-level field occurs in well-formed `payloads`, as `Message.number`."""
+    """Count how often each undeclared top-level field occurs in well-formed `payloads`, as `Message.number`."""
     pieces = (b"".join(payloads[first : first + _JOINED]) for first in range(0, len(payloads), _JOINED))
     return {} if all(_all_declared(message, piece) for piece in pieces) else _walk(message, payloads, b"".join(payloads))
 
 
 def _all_declared(message: str, joined: bytes) -> bool:
-    """Whether messages one after the other, which protobuf reads as one message, surely hold declared fields only."""
+    """Return whether messages one after the other, which protobuf reads as one message, surely hold declared fields only."""
     try:
         whole = _outline(message).FromString(joined)
     except DecodeError:
@@ -52,7 +52,7 @@ def _all_declared(message: str, joined: bytes) -> bool:
 
 @lru_cache(maxsize=32)
 def _outline(message: str) -> Any:
-    """Class of a message with the same numbers and wire types, whose nested messages and strings are opaque bytes."""
+    """Return class of a message with the same numbers and wire types, whose nested messages and strings are opaque bytes."""
     kinds = {
         FieldDescriptor.TYPE_FLOAT: FieldDescriptor.TYPE_FIXED32,
         FieldDescriptor.TYPE_FIXED32: FieldDescriptor.TYPE_FIXED32,
@@ -75,7 +75,7 @@ def _outline(message: str) -> Any:
 
 
 def _walk(message: str, payloads: Sequence[bytes], joined: bytes) -> dict[str, int]:
-    """The counts of `unknown_fields`: all messages are walked at once, one field of each per step."""
+    """Return the counts of `unknown_fields`: all messages are walked at once, one field of each per step."""
     data = np.frombuffer(joined + bytes(16), np.uint8)
     ends = np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads)))
     at = np.concatenate([[0], ends[:-1]]).astype(np.int64)
@@ -99,7 +99,7 @@ def _walk(message: str, payloads: Sequence[bytes], joined: bytes) -> dict[str, i
 
 
 def _varints(data: npt.NDArray[np.uint8], at: Ints, most: int) -> tuple[Ints, Ints]:
-    """Varints at each offset, and the offsets after them."""
+    """Return varints at each offset, and the offsets after them."""
     byte = data[at].astype(np.int64)
     value, at = byte & 0x7F, at + 1
     more = np.flatnonzero(byte >= 0x80)
@@ -114,7 +114,7 @@ def _varints(data: npt.NDArray[np.uint8], at: Ints, most: int) -> tuple[Ints, In
 
 
 def _skip(data: npt.NDArray[np.uint8], at: Ints, kinds: Ints, ends: Ints) -> Ints:
-    """Offsets after the value of each field; a group, which no field here is, ends the walk of its message."""
+    """Return offsets after the value of each field; a group, which no field here is, ends the walk of its message."""
     after = np.where(kinds == _FIXED64, at + 8, np.where(kinds == _FIXED32, at + 4, ends))
     sized = np.flatnonzero(kinds == _BYTES)
     if len(sized):
@@ -127,7 +127,7 @@ def _skip(data: npt.NDArray[np.uint8], at: Ints, kinds: Ints, ends: Ints) -> Int
 
 
 def nested_unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, int]:
-    """Times that each undeclared field occurs inside the nested messages of some of the `payloads`.
+    """Count how often each undeclared field occurs inside the nested messages of some of the `payloads`.
 
     Keys are `Message.number (in a sample)`. The sample is at most `SAMPLED` payloads at equal distances, with the first one.
     """
@@ -149,7 +149,7 @@ def nested_unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, 
 
 
 def _unknown(message: Message) -> Iterator[str]:
-    """The undeclared fields of a message and of all inside it."""
+    """Yield the undeclared fields of a message and of all inside it."""
     name = message.DESCRIPTOR.name
     yield from (f"{name}.{one.field_number}" for one in UnknownFieldSet(message))
     for child in _children(message):
@@ -157,7 +157,7 @@ def _unknown(message: Message) -> Iterator[str]:
 
 
 def _children(message: Message) -> Iterator[Message]:
-    """The messages that lie in fields of a message; entries of maps are not messages of their own."""
+    """Yield the messages that lie in fields of a message; entries of maps are not messages of their own."""
     for field, value in message.ListFields():
         if field.message_type is None:
             continue

@@ -1,4 +1,4 @@
-"""Urza records: plain JSON around a descriptor, an optimizer, a graph and a BSDS (contracts.md section 6)."""
+"""Decode Urza records: plain JSON around a descriptor, an optimizer, a graph and a BSDS (contracts.md section 6)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ def decode_urza(collector: Collector, records: Sequence[tuple[RawRecord, dict[st
 
 
 def _record(collector: Collector, parts: dict[str, Parts], record: RawRecord, top: Plain) -> None:
-    """Read one record wholly before any of it is kept. Raises BadRecord where its head or a list is bad."""
+    """Read one record wholly before any of it is kept. Raises BadRecord if its head or a list is bad."""
     row = _blueprint(top)
     payload = _descriptor(top)
     extras = top.section("extras")
@@ -82,7 +82,7 @@ def _record(collector: Collector, parts: dict[str, Parts], record: RawRecord, to
 
 
 def _check_counts(graph: Plain, limits: Limits) -> None:
-    """Raise BadRecord where a list of the graph is longer than the limit."""
+    """Raise BadRecord if a list of the graph is longer than the limit."""
     for key in graph.values:
         size = len(value) if isinstance(value := graph.value(key), list) else 0
         if size > limits.elements:
@@ -97,7 +97,7 @@ def _reject(collector: Collector, table: str, record: RawRecord, errors: Sequenc
 
 
 def _blueprint(top: Plain) -> Row:
-    """Plain columns of urza.blueprint. Raises BadRecord where the record has no blueprint_id or a value is bad."""
+    """Return plain columns of urza.blueprint. Raises BadRecord if the record has no blueprint_id or a value is bad."""
     optimizer = top.section("optimizer")
     optimizer.count_others({"family", *_OPTIMIZER})
     exported = top.value("exported_at")
@@ -128,7 +128,7 @@ def _descriptor(top: Plain) -> bytes | None:
 
 
 def _sheet(collector: Collector, parts: dict[str, Parts], record: RawRecord, extras: Plain, blueprint: str) -> None:
-    """The BSDS inside the record, which is the record's blueprint's unless it says otherwise."""
+    """Read the BSDS inside the record; it belongs to the record's blueprint unless it says otherwise."""
     if extras.value("bsds") is None:
         return
     try:
@@ -141,7 +141,7 @@ def _sheet(collector: Collector, parts: dict[str, Parts], record: RawRecord, ext
 
 
 def _kernel(top: Plain, row: Row) -> Row | None:
-    """The kernel row of a record that says how its blueprint compiled."""
+    """Return the kernel row of a record that says how its blueprint compiled."""
     if all(key not in top.values for key in _COMPILE):
         return None
     eager = row["eager_fallback"]
@@ -185,7 +185,7 @@ def _nothing(_: str) -> pa.Array | None:
 
 
 def _message_columns(message: str, payloads: Sequence[bytes | None], prefix: str) -> RawColumn:
-    """Columns of the messages inside records, under `prefix`; NULL where a record has none."""
+    """Return columns of the messages inside records, under `prefix`; NULL if a record has none."""
     batch, _, _ = to_batch(message, [payload or b"" for payload in payloads])
     absent = np.array([payload is None for payload in payloads], np.bool_)
     read = field_of(batch)

@@ -1,4 +1,4 @@
-"""The graph inside an Urza record: its layers, activations, parameters, connections and influences as plain rows."""
+"""Decode the graph inside an Urza record: layers, activations, parameters, connections and influences as plain rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -59,7 +59,7 @@ class GraphRows:
 
 
 def graph_rows(graph: Plain) -> Iterator[GraphRows]:
-    """Rows of every table of the graph. Raises BadRecord where one of its lists is no list."""
+    """Yield rows of every table of the graph. Raises BadRecord if one of its lists is not a list."""
     graph.count_others(_GRAPH)
     layers = _elements(graph, "layers", "urza.layer", _layer)
     guards = {row["layer_id"] for row in layers.rows if row["is_placeholder"]}
@@ -89,13 +89,13 @@ def _complete(layers: list[Row], activations: list[Row], *, listed: bool) -> Non
 
 
 def layer_names(graph: Plain) -> list[str | None]:
-    """Layer id by index; None where a layer has none."""
+    """Return the layer id by index; None if a layer has none."""
     names = [item.get("layer_id") if isinstance(item, dict) else None for item in graph.items("layers")]
     return [name if isinstance(name, str) and name else None for name in names]
 
 
 def resolve_layer(where: Any, names: list[str | None], what: str) -> str:
-    """Layer id of an index or an id. Raises BadRecord for an index that is out of range."""
+    """Return the layer id of an index or an id. Raises BadRecord for an index that is out of range."""
     if isinstance(where, str):
         if not is_text(where):
             raise BadRecord(Reason.BAD_VALUE, f"{what}: expected a layer id of Unicode text, found {where[:80]!r}")
@@ -162,7 +162,7 @@ def _activation(index: int, item: Plain) -> Row:
 
 
 def _parameter(index: int, item: Plain) -> Row:
-    """A parameter is known by its id, else by its name: the existing system sends names only."""
+    """Return a parameter's id, else its name: the existing system sends names only."""
     item.count_others(_PARAMETER)
     return {
         "index": index,
@@ -190,7 +190,7 @@ def _influence(_: int, item: Plain) -> Row:
 
 
 def _connections(graph: Plain) -> GraphRows:
-    """Connections by layer ids; an end that is out of range is a bad one."""
+    """Read connections by layer ids; an end that is out of range is a bad one."""
     found = GraphRows("urza.connection")
     adjacency = graph.section("adjacency")
     adjacency.count_others({"layer"})

@@ -1,4 +1,4 @@
-"""What an Urza graph says of seeds: which layer each monitors, with which weight and threshold, and its capabilities."""
+"""Decode what an Urza graph says about seeds: monitored layers with weight and threshold, and capabilities."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ Monitor = dict[str, Any]
 
 
 def monitor_columns(graph: Plain) -> tuple[dict[str, Any], list[BadRecord]]:
-    """Columns `monitors`, `monitor_thresholds` and the capabilities of urza.blueprint, and the entries that are bad.
+    """Return columns `monitors`, `monitor_thresholds` and the capabilities of urza.blueprint, and the entries that are bad.
 
     A seed is given by its id or, where the record says by_seed_index, by its index in decimal.
     """

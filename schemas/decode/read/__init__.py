@@ -1,1 +1,1 @@
-"""Bytes of an export: frames, lines, Parquet, protobuf."""
+"""Read the bytes of an export: frames, lines, Parquet, protobuf."""

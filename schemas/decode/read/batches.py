@@ -1,4 +1,4 @@
-"""Protobuf bytes -> Arrow record batches, at the speed of parsing, and messages that do not parse set apart."""
+"""Parse protobuf bytes into Arrow record batches, and set messages apart that do not parse."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,23 +20,23 @@ def _pool() -> Any:
 
 
 def descriptor(message: str) -> Any:
-    """Descriptor of a Leyline message by name."""
+    """Return the descriptor of a Leyline message by name."""
     return leyline_pb2.DESCRIPTOR.message_types_by_name[message]
 
 
 @lru_cache(maxsize=32)
 def arrow_schema(message: str) -> pa.Schema:
-    """Arrow schema of the batches of a message."""
+    """Return the Arrow schema of the batches of a message."""
     return _pool().get_for_message(descriptor(message)).schema()
 
 
 def message_class(message: str) -> Any:
-    """Python class of a Leyline message by name."""
+    """Return the Python class of a Leyline message by name."""
     return getattr(leyline_pb2, message)
 
 
 def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | None, list[int], dict[int, str]]:
-    """Arrow batch of the payloads that parse, their positions, and the error of each that does not."""
+    """Return the Arrow batch of the payloads that parse, their positions, and the error of each that does not."""
     handler = _pool().get_for_message(descriptor(message))
     errors: dict[int, str] = {}
     batches: list[pa.RecordBatch] = []
@@ -66,7 +66,7 @@ def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | 
 
 
 def _damaged(message: str, payloads: Sequence[bytes], rows: Sequence[int]) -> dict[int, str]:
-    """The rows that do not parse on their own, which costs far less than a batch for each."""
+    """Return the rows that do not parse on their own, which costs far less than a batch for each."""
     found: dict[int, str] = {}
     parse = message_class(message).FromString
     for row in rows:

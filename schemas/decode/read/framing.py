@@ -1,4 +1,4 @@
-"""Splitting a binary export into records: varint-delimited `.binpb`, little-endian u32-delimited `.wal`."""
+"""Split a binary export into records: varint-delimited `.binpb`, little-endian u32-delimited `.wal`."""
 
 import mmap
 import re
@@ -23,7 +23,7 @@ Accepts = Callable[[bytes], bool]
 
 @dataclass(frozen=True)
 class Frame:
-    """A piece of a file that is no record, and why. `position` is its byte offset or line.
+    """A piece of a file that is not a record, and why. `position` is its byte offset or line.
 
     `ends`: whether it is known where the piece ends, though its reason is one of framing.
     """
@@ -66,7 +66,7 @@ def prefix_of(extension: str) -> Prefix:
 
 
 def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts, likely: Accepts | None = None) -> Iterator[Chunk]:
-    """Records of the file in chunks bounded in number and bytes.
+    """Yield records of the file in chunks bounded in number and bytes.
 
     Where a length prefix leads nowhere, reading goes on at the next place from which two records in a row, or the file's last,
     are accepted; what lies between is one bad piece.
@@ -120,7 +120,8 @@ def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: 
 
 
 def _after_zeros(data: Buffer, position: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
-    """Offset after zeros that hold no record: those of a hole or of the tail of a preallocated file; `position` for others.
+    """Return the offset after zeros that hold no record: those of a hole or of the tail of a preallocated file; `position` for
+    others.
 
     The first bytes of the length that follows may be zeros too.
     """
@@ -141,7 +142,7 @@ def _zeros(data: Buffer, position: int, after: int) -> Frame:
 
 
 def _broken(data: mmap.mmap, position: int, length: int, start: int) -> Frame:
-    """The rest of the file from a record that it does not hold whole; at most 1 MiB of it is kept."""
+    """Return the rest of the file from a record that it does not hold whole; at most 1 MiB of it is kept."""
     rest = len(data) - position
     kept = "" if rest <= TAIL_KEPT else f"; the first {TAIL_KEPT} of {rest} bytes are kept"
     raw = data[position : position + TAIL_KEPT]
@@ -166,7 +167,8 @@ def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accep
 def find_record(
     data: Buffer, first: int, end: int, prefix: Prefix, limits: Limits, accepts: Accepts, likely: Accepts | None = None
 ) -> int | None:
-    """Offset in first..end of the next record that is accepted and followed by another, or by `end`; None where there is none.
+    """Return offset in first..end of the next record that is accepted and followed by another, or by `end`; None if there is
+    none.
 
     `likely`: what is enough of the record that follows (None: that it is accepted too). Looks at `limits.resync_bytes` offsets
     at most, and parses at most 16 times that many bytes.

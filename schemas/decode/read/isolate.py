@@ -1,4 +1,4 @@
-"""One record that makes a decoder raise, whatever it raises, costs itself and no neighbour."""
+"""Isolate records that make a decoder raise, so that they cost no neighbour."""
 
 from collections.abc import Callable
 from types import TracebackType

@@ -1,4 +1,4 @@
-"""Lines of a text export, plain or compressed, bounded in length, unpacked size and compression ratio."""
+"""Read lines of a text export, plain or compressed, bounded in length, unpacked size and compression ratio."""
 
 import codecs
 import mmap
@@ -27,7 +27,7 @@ WIDE: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_NO_TEXT: Final = "\udcff"  # what is no character, which makes the line that holds it no UTF-8
+_NO_TEXT: Final = "\udcff"  # what is not a character, which makes the line that holds it no UTF-8
 
 
 class UnreadableText(ValueError):
@@ -39,7 +39,7 @@ class UnreadableText(ValueError):
 
 
 def read_lines(path: Path, extension: str, limits: Limits) -> Iterator[Chunk]:
-    """Lines that are not blank, numbered from 1, in chunks.
+    """Yield lines that are not blank, numbered from 1, in chunks.
 
     A line that is too long, zeros beside a record, and a stretch that can't be unpacked are bad pieces; such a stretch counts
     as one line. A byte order mark at the start of a line is dropped.
@@ -133,7 +133,7 @@ class _Splitter:
             self.size += len(line)
 
     def _without_zeros(self, line: bytes) -> bytes:
-        """A line without the zeros before and after its record: the unused part of a preallocated file, which is one piece."""
+        """Return a line without the zeros around its record: the unused part of a preallocated file, in one piece."""
         inner = line.strip(b"\0")
         message = f"expected text, found {len(line) - len(inner)} zero bytes"
         zeros = line[: len(line) - len(line.lstrip(b"\0"))] or line[len(line.rstrip(b"\0")) :]
@@ -147,7 +147,7 @@ class _Splitter:
         self.chunk.bad.append(Frame(self.number, b"", reason, message))
 
     def close(self) -> None:
-        """The last line, which may lack its newline."""
+        """Yield the last line, which may lack its newline."""
         if self.skipped:
             self._finish_skip()
         elif self.pending:
@@ -163,7 +163,7 @@ class _Splitter:
 
 
 def _blocks(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Damage]:
-    """Blocks of UTF-8 text of the file, and the places where it is damaged. Raises UnreadableText beyond a limit."""
+    """Yield blocks of UTF-8 text of the file, and the places where it is damaged. Raises UnreadableText beyond a limit."""
     pieces = _plain(path) if extension == ".ndjson" else _unpacked(path, extension, limits)
     first = next(pieces, b"")
     if isinstance(first, bytes) and (encoding := next((name for mark, name in WIDE if first.startswith(mark)), "")):
@@ -180,7 +180,7 @@ def _plain(path: Path) -> Iterator[bytes | Damage]:
 
 
 def _unpacked(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Damage]:
-    """Unpacked pieces, gathered into blocks. Raises UnreadableText where they become too much."""
+    """Yield unpacked pieces, gathered into blocks. Raises UnreadableText if they become too much."""
     packed, total = path.stat().st_size, 0
     if not packed:
         return
@@ -205,7 +205,7 @@ def _unpacked(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Da
 
 
 def _check_unpacked(total: int, packed: int, limits: Limits) -> None:
-    """Raise UnreadableText where a bound on unpacked bytes is exceeded."""
+    """Raise UnreadableText if a bound on unpacked bytes is exceeded."""
     if total > limits.unpacked_bytes:
         message = f"unpacked_bytes: expected at most {limits.unpacked_bytes}, found more"
         raise UnreadableText(Reason.LIMIT_EXCEEDED, message)
@@ -215,7 +215,7 @@ def _check_unpacked(total: int, packed: int, limits: Limits) -> None:
 
 
 def _not_text(error: UnicodeError) -> tuple[str, int]:
-    """What stands for bytes that are no character."""
+    """Return what stands for bytes that are no character."""
     return _NO_TEXT, error.end if isinstance(error, UnicodeDecodeError) else 0
 
 
@@ -223,7 +223,7 @@ codecs.register_error("tamiyo.not_text", _not_text)
 
 
 def _transcoded(first: bytes, pieces: Iterator[bytes | Damage], encoding: str) -> Iterator[bytes | Damage]:
-    """UTF-16 or UTF-32 as UTF-8; a line with what is no character becomes one that is no UTF-8, and so a reject."""
+    """UTF-16 or UTF-32 as UTF-8; a line with what is not a character becomes one that is no UTF-8, and so a reject."""
     decoder = codecs.getincrementaldecoder(encoding)("tamiyo.not_text")
     for piece in chain([first], pieces):
         if isinstance(piece, Damage):

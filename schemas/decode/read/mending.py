@@ -1,4 +1,4 @@
-"""Good records that a damaged length prefix hides: where records of a chunk are bad, their bytes are searched for others."""
+"""Recover good records that a damaged length prefix hides, by searching the bytes of bad ones."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,12 +14,13 @@ from schemas.decode.read.batches import descriptor, message_class
 from schemas.decode.read.framing import Chunk, Frame, find_record, prefix_of
 
 _LEAD: Final = 32  # bytes of the record before a bad stretch that are searched too
-_MESSAGE: Final = "expected a record, found bytes that are none; good records follow"
+_MESSAGE: Final = "expected a record, found other bytes; good records follow"
 
 
 @lru_cache(maxsize=64)
 def acceptor(folder: Folder, with_key: bool = True) -> Callable[[bytes], bool]:
-    """Whether bytes are surely a record of the folder: they parse, have its key, and hold nothing undeclared at any depth.
+    """Return whether bytes are surely a record of the folder: they parse, have its key, and hold nothing undeclared at any
+    depth.
 
     Without its key they may still be one, beside another.
     """
@@ -43,7 +44,7 @@ def acceptor(folder: Folder, with_key: bool = True) -> Callable[[bytes], bool]:
 
 
 def _accepts_envelope(raw: bytes) -> bool:
-    """Whether bytes are an envelope around a record of the contract that its message type names."""
+    """Return whether bytes are an envelope around a record of the contract that its message type names."""
     try:
         envelope = message_class(ENVELOPE).FromString(raw)
     except DecodeError:
@@ -55,7 +56,7 @@ def _accepts_envelope(raw: bytes) -> bool:
 
 
 def _key_fields(folder: Folder, message: str) -> list[str]:
-    """Fields of a message that are set in every record of its contract."""
+    """Return fields of a message that are set in every record of its contract."""
     if message == "BSDSIssued":
         return ["bsds"]
     table = TABLES[folder.record]
@@ -71,7 +72,7 @@ def _is_set(message: Any, field: str) -> bool:
 
 
 def mend(chunk: Chunk, errors: dict[int, str], folder: Folder, extension: str, limits: Limits) -> Chunk | None:
-    """The chunk with the records that hide in its bad stretches; None where there are none to be found."""
+    """Return the chunk with the records that hide in its bad stretches; None if there are none to be found."""
     accepts = acceptor(folder)
     likely = acceptor(folder, with_key=False)
     stretches = _stretches(chunk, set(errors), accepts)
@@ -97,7 +98,8 @@ def _keep(mended: Chunk, chunk: Chunk, first: int, last: int) -> None:
 
 
 def _stretches(chunk: Chunk, bad: set[int], accepts: Callable[[bytes], bool]) -> list[tuple[int, int]]:
-    """Stretches first..last (exclusive) of rows that do not parse, with the rows beside them that are not surely records."""
+    """Return stretches first..last (exclusive) of rows that do not parse, with the rows beside them that are not surely
+    records."""
     rows = len(chunk.raws)
     marks = set(bad)
     for edge in sorted(bad | ({rows} if chunk.broken else set())):
@@ -127,7 +129,7 @@ class _Search:
         self._limits, self._accepts, self._budget = limits, accepts, limits.resync_bytes
 
     def recover(self, chunk: Chunk, first: int, last: int, tail: Frame | None, mended: Chunk) -> bool:
-        """Add to `mended` what hides in rows first..last and the broken piece after them; False where nothing does.
+        """Add to `mended` what hides in rows first..last and the broken piece after them; False if nothing does.
 
         A record that lost bytes took as many from the one after it: the search begins shortly before the stretch.
         """
@@ -151,7 +153,7 @@ class _Search:
             start = self._consume(region, at, base, mended)
             at = self._next(region, start + 1)
         if start < len(region):
-            rest = Frame(base + start, region[start:], Reason.INVALID_PROTOBUF, "expected a record, found bytes that are none")
+            rest = Frame(base + start, region[start:], Reason.INVALID_PROTOBUF, "expected a record, found other bytes")
             mended.bad.append(rest)
         return True
 
@@ -171,7 +173,7 @@ class _Search:
         return at
 
     def _end(self, chunk: Chunk, row: int) -> int:
-        """Offset after the rows before `row`, with few zeros after the last one: they may be the end of a record."""
+        """Return the offset after the rows before `row`, with few zeros after the last one: they may be the end of a record."""
         if row < len(chunk.raws):
             return chunk.positions[row]
         length, start = self._prefix(chunk.source, chunk.positions[row - 1], len(chunk.source))

@@ -1,4 +1,4 @@
-"""Parquet exports: the contract table's own columns, under the same rules of presence and range as every other format."""
+"""Read Parquet exports: the contract table's own columns, under the same rules of presence and range as other formats."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ _PROVENANCE = frozenset({"non_finite", "export_digest", "position", "arrival"})
 
 
 def decode_parquet(folder: Folder, path: Path, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
-    """Rows of a Parquet file, a batch of rows at a time.
+    """Yield rows of a Parquet file, a batch of rows at a time.
 
     A file that is no table of the folder is one reject, and so is a row group that can't be read; each stands for its rows.
     """
@@ -72,7 +72,7 @@ def decode_parquet(folder: Folder, path: Path, file: str, digest: str, limits: L
 
 
 def declared_columns(folder: Folder, names: Sequence[str]) -> tuple[Table, list[str]]:
-    """The folder's table that a file with these columns holds, and those of its columns that are read. Raises WrongColumns."""
+    """Return the folder's table that a file with these columns holds, and the columns read. Raises WrongColumns."""
     table = table_of(folder, names)
     ours = {*table.names, *_PROVENANCE}
     twice = sorted({name for name in names if name in ours and names.count(name) > 1})
@@ -84,7 +84,7 @@ def declared_columns(folder: Folder, names: Sequence[str]) -> tuple[Table, list[
 
 
 def table_of(folder: Folder, columns: Iterable[str]) -> Table:
-    """The folder's table whose key is among the columns and that shares the most of them. Raises WrongColumns."""
+    """Return the folder's table whose key is among the columns and that shares the most of them. Raises WrongColumns."""
     names = set(columns)
     fits = [TABLES[name] for name in folder.tables if set(TABLES[name].key) - set(TABLES[name].nullable_key) <= names]
     if not fits:
@@ -141,7 +141,7 @@ def decode_rows(collector: Collector, table: Table, rows: pa.RecordBatch, origin
 
 @lru_cache(maxsize=1024)
 def _largest(message: str | None, path: str) -> int | None:
-    """The largest number that a message's field can hold if it has no sign; None for other fields and no message."""
+    """Return the largest number that a message's field can hold if it has no sign; None for other fields and no message."""
     fields = {} if message is None else descriptor(message).fields_by_name
     *parents, name = path.split(".")
     for parent in parents:
@@ -160,7 +160,7 @@ def decode_row_texts(collector: Collector, rows: pa.Table, start: int) -> None:
 
 
 def _unsent(table: Table, columns: dict[str, Any]) -> dict[str, pa.Array]:
-    """What decoders of messages say of every row, for producers whose files do not have the column."""
+    """Return what decoders of messages say of every row, for producers whose files do not have the column."""
     if table.name == "tolaria.system_state":
         return {"is_completion": pc.fill_null(columns["is_completion"], pa.scalar(False))}
     if table.name == "kasmina.seed_state":
@@ -172,7 +172,7 @@ def _unsent(table: Table, columns: dict[str, Any]) -> dict[str, pa.Array]:
 
 
 def _carry_non_finite(array: pa.Array, columns: dict[str, Any], found: Findings) -> None:
-    """Take over the names of values that were not finite; these stay missing, also where absent is zero."""
+    """Take over the names of values that were not finite; these stay missing, also if absent is zero."""
     lists = cast_cells(stored(array), "non_finite", pa.list_(pa.string()), found)
     filled = np.flatnonzero(truth(pc.greater(pc.list_value_length(lists), 0)))
     missing: dict[str, list[int]] = {}

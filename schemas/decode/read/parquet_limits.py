@@ -1,4 +1,4 @@
-"""Bounds on what a Parquet file unpacks to: a few bytes can stand for gigabytes, by compression and by dictionaries."""
+"""Bound what a Parquet file unpacks to: by compression and dictionaries, a few bytes can stand for gigabytes."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ class Unreadable(ValueError):
 
 
 def check_group(path: Path, group: Any, index: int, limits: Limits, declared: Sequence[str]) -> bool:
-    """Whether all columns of row group `index` (its metadata: `group`) can be read, not only the `declared` ones.
+    """Return whether all columns of row group `index` (its metadata: `group`) can be read, not only the `declared` ones.
 
     Raises Unreadable if it is beyond the limits, and whatever a damaged declared column raises.
     """
@@ -54,7 +54,7 @@ def check_group(path: Path, group: Any, index: int, limits: Limits, declared: Se
 
 
 def _is_sound(path: Path, index: int, declared: Sequence[str]) -> bool:
-    """Whether every column can be read; a declared one that can't be raises, since no row is whole without it."""
+    """Return whether every column can be read; a declared one that can't be raises, since no row is whole without it."""
     try:
         _probe(path, index, None)
     except UNREADABLE:
@@ -70,7 +70,7 @@ def _probe(path: Path, index: int, columns: list[str] | None) -> None:
 
 
 def _suspects(path: Path, index: int, columns: list[Any], most: int) -> list[str]:
-    """The columns whose texts could take more than `most` bytes, were each the longest one of the dictionary."""
+    """Return the columns whose texts could take more than `most` bytes, were each the longest one of the dictionary."""
     large = {c.path_in_schema: c.num_values for c in columns if c.total_uncompressed_size * c.num_values > most}
     found = []
     for name, values in large.items():
@@ -83,7 +83,7 @@ def _suspects(path: Path, index: int, columns: list[Any], most: int) -> list[str
 
 
 def _longest(array: pa.Array) -> int | None:
-    """Length of the longest text of the dictionary in an array of any nesting; None where no dictionary was read."""
+    """Return the length of the longest text of the dictionary in an array of any nesting; None if no dictionary was read."""
     if isinstance(array, pa.DictionaryArray):
         longest = pc.max(pc.binary_length(array.dictionary)).as_py()
         return None if longest is None else int(longest)
@@ -92,7 +92,7 @@ def _longest(array: pa.Array) -> int | None:
 
 
 def _parts(array: pa.Array) -> list[pa.Array]:
-    """The arrays that an array of structs, maps or lists is made of."""
+    """Return the arrays that an array of structs, maps or lists is made of."""
     if isinstance(array, pa.StructArray):
         return list(array.flatten())
     if isinstance(array, pa.MapArray):
@@ -105,7 +105,7 @@ def _refuse(limit: str, most: int, found: int) -> None:
 
 
 def _texts(path: Path, index: int, columns: list[str], limits: Limits) -> Iterator[int]:
-    """Bytes of text in each batch of a row group, counted while the texts are in their dictionaries."""
+    """Yield bytes of text in each batch of a row group, counted while the texts are in their dictionaries."""
     if not columns:
         return
     with pq.ParquetFile(path, read_dictionary=columns) as source:
@@ -114,7 +114,7 @@ def _texts(path: Path, index: int, columns: list[str], limits: Limits) -> Iterat
 
 
 def _text_bytes(array: pa.Array) -> int:
-    """Bytes of the texts in an array of any nesting."""
+    """Return bytes of the texts in an array of any nesting."""
     if isinstance(array, pa.DictionaryArray):
         lengths = pc.binary_length(array.dictionary)
         return int(pc.sum(lengths.take(array.indices).cast(pa.int64())).as_py() or 0)

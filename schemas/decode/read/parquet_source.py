@@ -1,4 +1,4 @@
-"""What lies in a Parquet file: its columns by name, and its row groups a batch of rows at a time, as far as they are sound."""
+"""Read a Parquet file's columns by name and its row groups in batches, as far as they are sound."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -64,16 +64,16 @@ class Source:
         self._file.close()
 
     def group_rows(self) -> list[int]:
-        """Rows of each row group, as the footer has them."""
+        """Return rows of each row group, as the footer has them."""
         counts = [self.metadata.row_group(index).num_rows for index in range(self.metadata.num_row_groups)]
         return [min(max(count, 0), MOST_ROWS) for count in counts]
 
     def rows(self) -> int:
-        """Rows of the file, as the footer has them."""
+        """Return rows of the file, as the footer has them."""
         return max(sum(self.group_rows()), min(max(int(self.metadata.num_rows), 0), MOST_ROWS))
 
     def batches(self, index: int, start: int, declared: Sequence[str]) -> Iterator[Batch]:
-        """Rows of row group `index`, whose first row is `start`: its `declared` columns. Raises Unreadable."""
+        """Yield rows of row group `index`, whose first row is `start`: its `declared` columns. Raises Unreadable."""
         try:
             sound = check_group(self.path, self.metadata.row_group(index), index, self.limits, declared)
             names = list(declared)
@@ -91,12 +91,12 @@ class Source:
             raise error if isinstance(error, Unreadable) else Unreadable(str(error)) from None
 
     def of_group(self, index: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Batches of some columns of a row group, as long as those of `batches`."""
+        """Yield batches of some columns of a row group, as long as those of `batches`."""
         with pq.ParquetFile(self.path) as source:
             yield from source.iter_batches(self.limits.chunk_records, row_groups=[index], columns=list(columns))
 
     def _int96(self) -> list[str]:
-        """Columns that hold the old times of 96 bits."""
+        """Return columns that hold the old times of 96 bits."""
         schema = self._file.schema
         columns = [schema.column(place) for place in range(len(schema.names))]
         return [column.path for column in columns if column.physical_type == "INT96"]
@@ -109,7 +109,7 @@ class Source:
 
 
 def _wrapped(rows: pa.RecordBatch, seconds: Any) -> dict[str, Mask]:
-    """Rows in which nanoseconds and seconds are not the same time."""
+    """Return rows in which nanoseconds and seconds are not the same time."""
     found: dict[str, Mask] = {}
     for name in () if seconds is None else seconds.schema.names:
         fine, coarse = rows.column(name).cast(pa.int64()), seconds.column(name).cast(pa.int64())
@@ -119,7 +119,7 @@ def _wrapped(rows: pa.RecordBatch, seconds: Any) -> dict[str, Mask]:
 
 
 class _UndeclaredColumns:
-    """Columns of a row group that no contract has, read only for rejected rows; none where they can't be read."""
+    """Columns of a row group that no contract has, read only for rejected rows; none if they can't be read."""
 
     def __init__(self, source: Source, index: int, names: Sequence[str], start: int) -> None:
         self._batches = source.of_group(index, names)
@@ -127,7 +127,7 @@ class _UndeclaredColumns:
         self._held: pa.RecordBatch | None = None
 
     def at(self, start: int) -> pa.RecordBatch | None:
-        """The batch that begins with row `start`, which never goes back."""
+        """Return the batch that begins with row `start`, which never goes back."""
         while self._next <= start:
             try:
                 self._held = next(self._batches, None)

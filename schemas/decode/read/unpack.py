@@ -1,4 +1,4 @@
-"""Unpacked bytes of a `.gz` or `.zst` file: all up to a damage, and on from the next whole member or frame after it."""
+"""Unpack a `.gz` or `.zst` file: all bytes up to damage, and on from the next whole member or frame."""
 
 import mmap
 import zlib
@@ -45,7 +45,7 @@ Member = Callable[[Buffer, int], Pieces]
 
 
 def unpack(data: Buffer, extension: str) -> Iterator[bytes | Damage]:
-    """Pieces of the unpacked text, each bounded, and where it is damaged; `extension` ends in `.gz` or `.zst`."""
+    """Yield pieces of the unpacked text, each bounded, and where it is damaged; `extension` ends in `.gz` or `.zst`."""
     member, magic = (_gzip_member, _GZIP) if extension.endswith(".gz") else (_zstd_frame, _ZSTD)
     at = 0
     while at < len(data):
@@ -57,7 +57,7 @@ def unpack(data: Buffer, extension: str) -> Iterator[bytes | Damage]:
 
 
 def _next(data: Buffer, first: int, member: Member, magic: bytes) -> int:
-    """Offset of the next member that can be unpacked at least in part; the end of the data if there is none."""
+    """Return the offset of the next member that can be unpacked at least in part; the end of the data if there is none."""
     at = data.find(magic, first)
     while at >= 0:
         pieces, size = member(data, at), 0
@@ -105,7 +105,7 @@ def _gzip_member(data: Buffer, start: int) -> Pieces:
 
 
 def _salvaged(inflate: "zlib._Decompress", pending: bytes) -> bytes:
-    """What the packed bytes give before the place at which they are damaged."""
+    """Return what the packed bytes give before the place at which they are damaged."""
     found = bytearray()
     try:
         while not inflate.eof and len(found) < _UNPACKED:
@@ -120,7 +120,7 @@ def _salvaged(inflate: "zlib._Decompress", pending: bytes) -> bytes:
 
 
 def _gzip_body(data: Buffer, start: int) -> int:
-    """Offset of the packed bytes behind a member's header."""
+    """Return the offset of the packed bytes behind a member's header."""
     if data[start : start + 3] != _GZIP[: len(data) - start]:
         raise _Broken(start, f"expected a gzip member, found other bytes at byte {start}", start + 1)
     flags = data[start + 3] if start + 3 < len(data) else 0
@@ -170,7 +170,7 @@ def _zstd_frame(data: Buffer, start: int) -> Pieces:
 
 
 def _zstd_body(data: Buffer, start: int) -> tuple[int, bool]:
-    """Offset of a frame's first block, and whether a checksum follows the last one."""
+    """Return the offset of a frame's first block, and whether a checksum follows the last one."""
     if data[start : start + 4] != _ZSTD[: len(data) - start]:
         raise _Broken(start, f"expected a zstd frame, found other bytes at byte {start}", start + 1)
     descriptor = data[start + 4] if start + 4 < len(data) else 0
@@ -182,7 +182,7 @@ def _zstd_body(data: Buffer, start: int) -> tuple[int, bool]:
 
 
 def _zstd_block(data: Buffer, at: int) -> tuple[int, bool]:
-    """Offset after a block, and whether it is the frame's last."""
+    """Return the offset after a block, and whether it is the frame's last."""
     header = int.from_bytes(data[at : at + 3], "little")
     kind, size = header >> 1 & 3, header >> 3
     end = at + 3 + (1 if kind == _RLE else size)

@@ -1,1 +1,1 @@
-"""Contract rows as columns, and what is collected beside them."""
+"""Shape decoded columns into contract rows, and collect rejects and counts beside them."""

@@ -1,4 +1,4 @@
-"""Canonical JSON of small values: keys sorted, no spaces, ASCII; and its SHA-256."""
+"""Write canonical JSON of small values (keys sorted, no spaces, ASCII) and its SHA-256."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Any value of a Parquet file as JSON can hold it: times of every year, texts that are no Unicode, types that nobody knows."""
+"""Write any Parquet value as JSON: times of any year, text that is not Unicode, unknown types."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 def cell_text(value: pa.Scalar) -> str:
-    """A value as text, of one line."""
+    """Return a value as text, of one line."""
     plain = cell_json(value)
     return plain if isinstance(plain, str) else json.dumps(plain)
 
@@ -35,7 +35,7 @@ def cell_json(value: pa.Scalar) -> Any:
 
 
 def _text(value: pa.StringScalar | pa.BinaryScalar) -> Any:
-    """Return text; bytes that are not UTF-8 become an object, which a text column rejects when they are read again."""
+    """Return the text; bytes that are not UTF-8 become an object, which a text column rejects when they are read again."""
     buffer = value.as_buffer()
     data = b"" if buffer is None else buffer.to_pybytes()
     try:
@@ -55,7 +55,7 @@ def _plain(value: pa.Scalar) -> Any:
 
 
 def _time(value: pa.Scalar, kind: pa.DataType) -> str:
-    """A time of any year in ISO 8601, a span or a time of a day with its unit."""
+    """Return a time of any year in ISO 8601, a span or a time of a day with its unit."""
     if pa.types.is_interval(kind):
         return str(value.as_py())
     number = int(value.value)

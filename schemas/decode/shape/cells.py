@@ -1,4 +1,4 @@
-"""Cells of a Parquet column -> values of the contract's type. A bad cell costs its row; a column of another type its file."""
+"""Convert Parquet cells to the contract's type. A bad cell costs its row; a column of another type its file."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -48,7 +48,7 @@ def shape_cells(array: pa.Array, column: Column, found: Findings, most: int | No
 
 
 def stored(array: pa.Array) -> pa.Array:
-    """An array without dictionaries, run lengths and extension types around its values."""
+    """Return an array without dictionaries, run lengths and extension types around its values."""
     while True:
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
@@ -94,7 +94,7 @@ def _convert(array: pa.Array, name: str, kind: pa.DataType) -> pa.Array:
 
 
 def _valid(array: pa.Array) -> pa.Array:
-    """The array, if every text in it is Unicode. Raises ArrowInvalid."""
+    """Return the array, if every text in it is Unicode. Raises ArrowInvalid."""
     array.validate(full=True)
     return array
 
@@ -135,7 +135,7 @@ def _note(array: pa.Array, name: str, expected: str, bad: Mask, found: Findings)
 
 
 def _integers(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Whole numbers; NaN is how some writers say missing; a fraction, and what a float can't hold exactly, are bad."""
+    """Read whole numbers; NaN counts as missing; a fraction, and what a float can't hold exactly, are bad."""
     kind = array.type
     if pa.types.is_temporal(kind):
         raise WrongColumns(f"{column.name}: expected {column.type}, found {kind}")
@@ -157,7 +157,7 @@ def _integers(array: pa.Array, column: Column, found: Findings) -> pa.Array:
 
 
 def _unsigned(array: pa.Array, values: pa.Array, column: Column, most: int | None, found: Findings) -> pa.Array:
-    """The values without those that are negative or too large, which protobuf's JSON refuses; u64 is left to its column."""
+    """Return the values without negative or too large ones, which protobuf's JSON refuses; u64 is left to its column."""
     if most is None or not pa.types.is_int64(values.type):
         return values
     bounds = pc.min_max(values).as_py()
@@ -174,12 +174,12 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _texts(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Texts without spaces around them."""
+    """Return texts without spaces around them."""
     return pc.utf8_trim_whitespace(cast_cells(array, column.name, pa.string(), found))
 
 
 def _floats(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Numbers as the column's floats; a finite one beyond them is bad."""
+    """Return numbers as the column's floats; a finite one beyond them is bad."""
     if _is_text(array.type):
         array = _texts(array, column, found)
     wide, bad = _each(array, lambda part: _loose(part, column), pa.float64())
@@ -198,7 +198,7 @@ def _loose(array: pa.Array, column: Column) -> pa.Array:
 
 
 def _truths(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """True and false, also as 1 and 0 or as text; NaN is missing."""
+    """Read true and false, also as 1 and 0 or as text; NaN is missing."""
     if pa.types.is_floating(array.type) or (pa.types.is_integer(array.type)):
         numbers = np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
         missing = np.isnan(numbers)
@@ -213,7 +213,7 @@ def _truths(array: pa.Array, column: Column, found: Findings) -> pa.Array:
 
 
 def _names(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Names of an enum's values, or their numbers in decimal. Another name is a fault, as in JSON."""
+    """Return names of an enum's values, or their numbers in decimal. Another name is a fault, as in JSON."""
     if pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
         array = _integers(array, column, found)
     values = cast_cells(array, column.name, pa.string(), found)
@@ -230,7 +230,7 @@ def _names(array: pa.Array, column: Column, found: Findings) -> pa.Array:
 
 
 def _times(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Nanoseconds since 1970: typed times by their unit, numbers as they are, texts as ISO 8601 or digits."""
+    """Return nanoseconds since 1970: typed times by their unit, numbers as they are, texts as ISO 8601 or digits."""
     kind = array.type
     if pa.types.is_timestamp(kind):
         return _scaled(array.cast(pa.int64()), _UNITS[kind.unit], column, found)
@@ -246,7 +246,7 @@ def _times(array: pa.Array, column: Column, found: Findings) -> pa.Array:
 
 
 def _scaled(values: pa.Array, factor: int, column: Column, found: Findings) -> pa.Array:
-    """Times of a unit as nanoseconds; those that do not fit, or are negative, are faults."""
+    """Convert times of a unit to nanoseconds; those that do not fit, or are negative, are faults."""
     numbers = np.asarray(pc.fill_null(values, 0), np.int64)
     absent = truth(pc.is_null(values))
     bad = ~absent & ((numbers < 0) | (numbers > INT64_MAX // factor))
@@ -261,7 +261,7 @@ def time_fault(bad: Mask, column: Column, found: Findings) -> None:
 
 
 def _parsed(texts: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Texts as nanoseconds: digits are nanoseconds, all else is ISO 8601."""
+    """Return texts as nanoseconds: digits are nanoseconds, all else is ISO 8601."""
     encoded = pc.dictionary_encode(texts)
     numbers: list[int | None] = []
     faults: list[tuple[int, BadTime]] = []

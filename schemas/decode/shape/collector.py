@@ -1,4 +1,4 @@
-"""What decoding one chunk of one export gives: rows, rejects and counts, by table."""
+"""Collect what decoding one chunk of an export gives: rows, rejects and counts, by table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class Decoded:
 
 
 def printable(text: str) -> str:
-    """The text with halves of surrogate pairs, which JSON and file names can hold and UTF-8 can't, spelled out."""
+    """Return the text with halves of surrogate pairs, which JSON and file names can hold and UTF-8 can't, spelled out."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -132,7 +132,7 @@ class Collector:
             self.silent.append(positions)
 
     def fresh(self) -> "Collector":
-        """An empty collector for the same file."""
+        """Return an empty collector for the same file."""
         return Collector(self.folder, self.file, self.digest, self.limits)
 
     def absorb(self, other: "Collector") -> None:
@@ -151,7 +151,7 @@ class Collector:
             self.suspect(table, count)
 
     def finish(self) -> Decoded:
-        """The gathered chunk as Arrow tables."""
+        """Return the gathered chunk as Arrow tables."""
         return Decoded(
             tables={name: pa.concat_tables(parts) for name, parts in self.tables.items()},
             rejects={name: pa.Table.from_pylist(rows, REJECT_SCHEMA) for name, rows in self.rejects.items()},
@@ -173,7 +173,7 @@ class Collector:
 class Origin:
     """Where the rows of a batch lie: file positions, and the records' bytes, which only rejects read.
 
-    `records` maps rows to entries of `raws`; None where they are the same.
+    `records` maps rows to entries of `raws`; None if they are the same.
     """
 
     positions: npt.NDArray[np.int64]
@@ -181,20 +181,20 @@ class Origin:
     records: npt.NDArray[np.int64] | None = None
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Origin":
-        """The origin of the rows at `rows`, in that order."""
+        """Return the origin of the rows at `rows`, in that order."""
         return Origin(self.positions[rows], self.raws, rows if self.records is None else self.records[rows])
 
     def raw(self, row: int) -> bytes:
-        """Bytes of one row's record."""
+        """Return bytes of one row's record."""
         return bytes(self.raws[row if self.records is None else int(self.records[row])])
 
     def record(self, row: int) -> RawRecord:
-        """Position and bytes of one row's record."""
+        """Return the position and bytes of one row's record."""
         return RawRecord(int(self.positions[row]), self.raw(row))
 
 
 def typed_columns(name: str, columns: dict[str, Any], origin: Origin, digest: str) -> pa.Table:
-    """Contract rows of table `name` from its columns, with provenance; `arrival` is left to the ingest."""
+    """Return contract rows of table `name` from its columns, with provenance; `arrival` is left to the ingest."""
     schema = TABLES[name].arrow_schema
     rows = len(origin.positions)
     provenance = {

@@ -1,4 +1,4 @@
-"""One raw Arrow column -> one contract column: presence, NaN, enums, 64-bit limits, maps (contracts.md sections 1 and 2).
+"""Convert one raw Arrow column to a contract column: presence, NaN, enums, 64-bit limits, maps (contracts.md 1 and 2).
 
 Every function works on whole columns. A raw column comes from a protobuf batch (no NULLs, enums as numbers, u64) or from a
 Parquet file (NULLs, enums as short names); both take the same path.
@@ -41,7 +41,7 @@ class Findings:
             self.non_finite.append((rows, names))
 
     def non_finite_lists(self) -> pa.Array:
-        """LIST<string> per row, names sorted; empty where everything was finite."""
+        """LIST<string> per row, names sorted; empty if everything was finite."""
         if not self.non_finite:
             return empty_lists(self.rows)
         rows = np.concatenate([r for r, _ in self.non_finite])
@@ -52,13 +52,13 @@ class Findings:
 
 
 def truth(mask: Any) -> Mask:
-    """A boolean Arrow array as NumPy, NULL as False."""
+    """Return a boolean Arrow array as NumPy, NULL as False."""
     known = pc.fill_null(mask, False) if mask.null_count else mask
     return np.asarray(known.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def null_where(array: pa.Array, mask: Mask) -> pa.Array:
-    """`array` with NULL where `mask` is set."""
+    """`array` with NULL if `mask` is set."""
     marked = np.count_nonzero(mask)
     if not marked:
         return array
@@ -70,7 +70,7 @@ def null_where(array: pa.Array, mask: Mask) -> pa.Array:
 
 
 def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """The contract column of `raw`, of the declared type; what does not fit is noted in `found`."""
+    """Return the contract column of `raw`, of the declared type; what does not fit is noted in `found`."""
     if raw.null_count == len(raw) and column.presence is not Presence.ZERO_OK:
         return nulls(len(raw), column.type)
     if column.enum_spec is not None:
@@ -90,12 +90,12 @@ def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def as_type(array: pa.Array, kind: pa.DataType, *, safe: bool = True) -> pa.Array:
-    """The array as that type; itself if it is of it already, which a cast would take a while to find out."""
+    """Return the array as that type; itself if it is of it already, which a cast would take a while to find out."""
     return array if array.type == kind else array.cast(kind, safe=safe)
 
 
 def byte_lengths(text: pa.Array) -> npt.NDArray[np.int32]:
-    """Bytes of each string; what a NULL has does not matter."""
+    """Return bytes of each string; what a NULL has does not matter."""
     buffer = text.buffers()[1]
     if buffer is None or not len(text):
         return np.zeros(len(text), np.int32)
@@ -103,7 +103,7 @@ def byte_lengths(text: pa.Array) -> npt.NDArray[np.int32]:
 
 
 def _float(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """NaN and infinities become NULL and are named; zero is missing where the field has no presence; ranges are checked."""
+    """NaN and infinities become NULL and are named; zero is missing if the field has no presence; ranges are checked."""
     values = as_type(raw, column.type, safe=False)
     numbers = values.to_numpy(zero_copy_only=False)
     missing = ~np.isfinite(numbers)
@@ -159,7 +159,7 @@ def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def _fitting(column: Column, values: pa.Array, bad: Mask, found: Findings) -> pa.Array:
-    """The values without those that do not fit, which are faults."""
+    """Return the values without those that do not fit, which are faults."""
     if column.is_time:
         message = f"{column.name}: expected nanoseconds since 1970 within 64 bits, found a time before or beyond"
         found.fault(bad, Reason.TIME_OUT_OF_RANGE, message)
@@ -186,7 +186,7 @@ def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.
 
 
 def _list(column: Column, raw: pa.Array) -> pa.Array:
-    """A bare list that is empty is missing; one inside a message that was sent is known, also when it is empty."""
+    """Find known lists: an empty bare list is missing; one inside a message that was sent is known, also when it is empty."""
     values = as_type(raw, column.type)
     if column.presence is Presence.IMPLICIT:
         values = null_where(values, truth(pc.equal(pc.list_value_length(values), 0)))
@@ -194,7 +194,8 @@ def _list(column: Column, raw: pa.Array) -> pa.Array:
 
 
 def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """Entries sorted by key, the last of a repeated key kept (as protobuf reads it), non-finite ones left out and named."""
+    """Return entries sorted by key, the last of a repeated key kept (as protobuf reads it), non-finite ones left out and
+    named."""
     rows, keys, items = map_entries(raw)
     order = entry_order(rows, keys)
     if order is not None:
@@ -217,7 +218,8 @@ def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def _map_structs(column: Column, rows: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array, found: Findings) -> pa.Array:
-    """Messages inside a map: numbers that are zero, NaN or infinite are missing; the latter are named `map.key.field`."""
+    """Return messages inside a map: numbers that are zero, NaN or infinite are missing; the latter are named
+    `map.key.field`."""
     fields = []
     for one in column.type.item_type:
         values = pc.struct_field(items, one.name).cast(one.type)

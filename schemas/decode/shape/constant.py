@@ -1,4 +1,4 @@
-"""Arrow arrays of one value, made once per length: most columns of most chunks are alike, and Arrow arrays never change."""
+"""Make Arrow arrays of one value, once per length: most columns of most chunks are alike, and arrays never change."""
 
 from functools import lru_cache
 

@@ -1,4 +1,4 @@
-"""Entries of columns of maps: which row each is of, which key it has, and in which order they stand."""
+"""Read entries of map columns: the row and key of each, and their order."""
 
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ _ALIKE: Final = 4096  # keys of one map; larger maps are hardly alike
 
 
 def map_entries(maps: pa.Array) -> tuple[Ints, pa.Array, pa.Array]:
-    """Entries of a column of maps: (row of each, keys, values), in order; a NULL map has none."""
+    """Return entries of a column of maps: (row of each, keys, values), in order; a NULL map has none."""
     offsets = np.asarray(maps.offsets, np.int64)
     first, last = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
     rows = np.repeat(np.arange(len(maps), dtype=np.int64), np.diff(offsets))
@@ -26,7 +26,8 @@ def map_entries(maps: pa.Array) -> tuple[Ints, pa.Array, pa.Array]:
 
 
 def entry_order(rows: Ints, keys: pa.Array) -> Ints | None:
-    """Positions of map entries in order of (row, key), the last of each repeated key only; None if they are so already."""
+    """Return positions of map entries in order of (row, key), the last of each repeated key only; None if they are so
+    already."""
     width = _width(rows, keys)
     if width and _alike(rows.reshape(-1, width)):
         order = _order_of_one(keys.slice(0, width))
@@ -48,18 +49,18 @@ def entry_order(rows: Ints, keys: pa.Array) -> Ints | None:
 
 
 def _alike(rows: Ints) -> bool:
-    """Whether each line of a matrix of sorted rows holds all entries of one map."""
+    """Return whether each line of a matrix of sorted rows holds all entries of one map."""
     first, last = rows[:, 0], rows[:, -1]
     return bool((first == last).all() and (first[1:] > first[:-1]).all())
 
 
 def _order_of_one(keys: pa.Array) -> Ints | None:
-    """Positions of the keys of one map in their order; None if one of them is there twice."""
+    """Return positions of the keys of one map in their order; None if one of them is there twice."""
     return None if len(pc.unique(keys)) < len(keys) else np.asarray(pc.sort_indices(keys), np.int64)
 
 
 def key_codes(rows: Ints, keys: pa.Array) -> tuple[npt.NDArray[Any], pa.Array]:
-    """Position of the key of each map entry among the keys that occur, and these."""
+    """Return the position of the key of each map entry among the keys that occur, and these."""
     width = _width(rows, keys)
     encoded = pc.dictionary_encode(keys.slice(0, width) if width else keys)
     codes = np.asarray(encoded.indices)
@@ -67,7 +68,7 @@ def key_codes(rows: Ints, keys: pa.Array) -> tuple[npt.NDArray[Any], pa.Array]:
 
 
 def _width(rows: Ints, keys: pa.Array) -> int:
-    """Number of keys after which the same ones come again in the same order, up to the end; 0 if they do not.
+    """Return the number of keys after which the same ones come again in the same order, up to the end; 0 if they do not.
 
     Maps of one producer mostly have the same keys in the same order. To see this costs a tenth of encoding them all.
     """

@@ -1,4 +1,4 @@
-"""Among records of one key, the winner (contracts.md section 1); independent of order, grouping and repetition."""
+"""Pick the winner among records of one key (contracts.md section 1), independent of order, grouping and repetition."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Merged:
 
 
 def merge(table: Table, old: pa.Table | None, new: pa.Table) -> Merged:
-    """Winners of `old` and `new`, which hold the columns of `table.arrow_schema`.
+    """Return winners of `old` and `new`, which hold the columns of `table.arrow_schema`.
 
     The newest event time wins; then, where rows are ordered by arrival and have no event time, the newest arrival and
     position; then the table's rank of sources; then the row with more measured values, so that a re-export closes a gap
@@ -45,12 +45,12 @@ def _keys(table: Table, rows: pa.Table) -> pl.DataFrame:
 
 
 def _repeated(table: Table, rows: pa.Table) -> pl.Series:
-    """Whether a row's key occurs more than once."""
+    """Return whether a row's key occurs more than once."""
     return _keys(table, rows).is_duplicated()
 
 
 def _winners(table: Table, rows: pa.Table) -> pa.Table:
-    """One row of each key of `rows`, with the provenance of its lowest copy."""
+    """Return one row of each key of `rows`, with the provenance of its lowest copy."""
     frame = _keys(table, rows).with_columns(
         _row=pl.int_range(rows.num_rows, dtype=pl.Int64),
         _measured=pl.Series(measured_values(table, rows), dtype=pl.Int64),
@@ -67,7 +67,7 @@ def _winners(table: Table, rows: pa.Table) -> pa.Table:
 
 
 def measured_values(table: Table, rows: pa.Table) -> npt.NDArray[np.int64]:
-    """Values that each row holds (int64 [rows]): 1 for a scalar or a list that is not NULL, 1 for each entry of a map."""
+    """Return values that each row holds (int64 [rows]): 1 for a scalar or a list that is not NULL, 1 for each map entry."""
     found = np.zeros(rows.num_rows, np.int64)
     for name in table.names:
         column = rows.column(name)
@@ -84,7 +84,7 @@ def _series(rows: pa.Table, name: str) -> pl.Series:
 
 
 def _ranks(table: Table, rows: pa.Table) -> dict[str, pl.Series]:
-    """What orders the rows of one key before their digest: event time, arrival and position within it, source."""
+    """Return what orders the rows of one key before their digest: event time, arrival and position within it, source."""
     none = pl.repeat(None, rows.num_rows, dtype=pl.Int64, eager=True)
     time = none if table.event_time is None else _series(rows, table.event_time)
     arrival, within, rank = none, none, none

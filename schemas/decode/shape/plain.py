@@ -1,4 +1,4 @@
-"""Reading of plain JSON (Urza's graphs): a key that is written is present, also zero; what is not declared is counted."""
+"""Read plain JSON (Urza's graphs): a key that is written is present, also zero; undeclared ones are counted."""
 
 import math
 import re
@@ -25,22 +25,22 @@ class Plain:
     non_finite: list[str] = field(default_factory=list)
 
     def value(self, key: str) -> Any:
-        """The value as written; None where the key is absent or null."""
+        """Return the value as written; None if the key is absent or null."""
         return self.values.get(key)
 
     def bad(self, key: str, expected: str) -> BadRecord:
-        """The error for a value of another kind."""
+        """Return the error for a value of another kind."""
         return BadRecord(Reason.BAD_VALUE, f"{self.name}.{key}: expected {expected}, found {str(self.values.get(key))[:80]!r}")
 
     def text(self, key: str) -> str | None:
-        """A string; an empty one is missing."""
+        """Return a string; an empty one is missing."""
         value = self.values.get(key)
         if value is None or isinstance(value, str):
             return _encodable(value, self, key) or None
         raise self.bad(key, "a string")
 
     def number(self, key: str) -> float | None:
-        """A number, or its string; NaN and infinities are missing and named."""
+        """Return a number, or its string; NaN and infinities are missing and named."""
         value = self.values.get(key)
         if value is None:
             return None
@@ -58,7 +58,7 @@ class Plain:
         return None
 
     def count(self, key: str) -> int | None:
-        """A whole number within 64 bits."""
+        """Return a whole number within 64 bits."""
         number = self.number(key)
         if number is None:
             return None
@@ -71,14 +71,14 @@ class Plain:
         return whole
 
     def flag(self, key: str) -> bool | None:
-        """A boolean."""
+        """Return a boolean."""
         value = self.values.get(key)
         if value is None or isinstance(value, bool):
             return value
         raise self.bad(key, "true or false")
 
     def section(self, key: str) -> "Plain":
-        """A nested object; an absent one reads as empty."""
+        """Return a nested object; an absent one reads as empty."""
         value = self.values.get(key)
         if value is None:
             value = {}
@@ -87,7 +87,7 @@ class Plain:
         return Plain(value, f"{self.name}.{key}", self.drift)
 
     def items(self, key: str) -> list[Any]:
-        """A list; an absent one reads as empty."""
+        """Return a list; an absent one reads as empty."""
         value = self.values.get(key)
         if value is None:
             return []
@@ -96,7 +96,7 @@ class Plain:
         return value
 
     def texts(self, key: str) -> list[str] | None:
-        """A list of strings; None where it is absent."""
+        """Return a list of strings; None if it is absent."""
         if self.values.get(key) is None:
             return None
         found = self.items(key)
@@ -105,7 +105,7 @@ class Plain:
         return [_encodable(item, self, key) or "" for item in found]
 
     def objects(self, key: str) -> Iterator[tuple[int, "Plain | BadRecord"]]:
-        """The list's objects with their positions; an item of another kind comes as the error that it is."""
+        """Yield the list's objects with their positions; an item of another kind comes as the error that it is."""
         for index, item in enumerate(self.items(key)):
             name = f"{self.name}.{key}[{index}]"
             if isinstance(item, dict):
@@ -120,7 +120,7 @@ class Plain:
 
 
 def is_text(value: str) -> bool:
-    """Whether a string is Unicode text; JSON can spell half of a surrogate pair, Arrow can't hold it."""
+    """Return whether a string is Unicode text; JSON can spell half of a surrogate pair, Arrow can't hold it."""
     if value.isascii():
         return True
     try:
@@ -131,7 +131,7 @@ def is_text(value: str) -> bool:
 
 
 def _encodable(value: str | None, where: Plain, key: str) -> str | None:
-    """The string, if it is Unicode text."""
+    """Return the string, if it is Unicode text."""
     if value is not None and not is_text(value):
         raise where.bad(key, "a string of Unicode text")
     return value
@@ -147,7 +147,7 @@ def _parsed(text: str) -> Any:
 
 
 def time_ns(value: Any, name: str) -> int:
-    """Nanoseconds since 1970 of ISO 8601 text, or of a number or numeric string of nanoseconds."""
+    """Return nanoseconds since 1970 of ISO 8601 text, or of a number or numeric string of nanoseconds."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT_FLOAT:
         nanoseconds = int(value)
     elif isinstance(value, int) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Shaping of whole tables: raw columns -> contract rows and rejects, driven by the declaration."""
+"""Shape whole tables from raw columns into contract rows and rejects, driven by the declaration."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -20,7 +20,7 @@ _TIMES: Final = "_ns"
 
 
 def field_of(struct: Any) -> RawColumn:
-    """Reader of dotted proto paths in a record batch or a struct array; NULL where a parent message was not sent."""
+    """Reader of dotted proto paths in a record batch or a struct array; NULL if a parent message was not sent."""
 
     def read(path: str) -> pa.Array | None:
         head, _, rest = path.partition(".")
@@ -33,12 +33,12 @@ def field_of(struct: Any) -> RawColumn:
 
 
 def child(struct: pa.Array, name: str) -> pa.Array:
-    """A field of a struct array, NULL where the struct is."""
+    """Return a field of a struct array, NULL if the struct is."""
     return pc.struct_field(struct, name) if struct.null_count or struct.offset else struct.field(name)
 
 
 def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, pa.Array]) -> tuple[dict[str, Any], Findings]:
-    """Every column of `table`: `derived` ones as given, the others read through `raw` and shaped."""
+    """Return every column of `table`: `derived` ones as given, the others read through `raw` and shaped."""
     found = Findings(rows)
     columns: dict[str, Any] = {}
     for column in table.columns:
@@ -53,7 +53,7 @@ def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, p
 
 
 def missing_reason(name: str) -> Reason:
-    """Reason code of a missing key column."""
+    """Return the reason code of a missing key column."""
     if name == "training_run_id":
         return Reason.MISSING_RUN_ID
     return Reason.MISSING_TIME if name.endswith(_TIMES) else Reason.MISSING_ID
@@ -135,14 +135,14 @@ def _reject_faults(collector: Collector, name: str, found: Findings, origin: Ori
 def decode_columns(
     collector: Collector, name: str, raw: RawColumn, origin: Origin, derived: Mapping[str, pa.Array]
 ) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
-    """Shape and emit one table; returns all shaped columns and the positions of the rows that were kept."""
+    """Return the shape and emit one table; return all shaped columns and the positions of the rows that were kept."""
     rows = len(origin.positions)
     columns, found = shape_table(TABLES[name], raw, rows, derived)
     return columns, emit(collector, name, columns, found, origin)
 
 
 def explode(lists: pa.Array, parents: npt.NDArray[np.int64]) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Elements of `lists` at rows `parents`: (elements, the row of each, its index within its list)."""
+    """Return elements of `lists` at rows `parents`: (elements, the row of each, its index within its list)."""
     chosen = lists if len(parents) == len(lists) else lists.take(pa.array(parents))
     lengths = np.asarray(pc.fill_null(pc.list_value_length(chosen), 0).to_numpy(zero_copy_only=False), np.int64)
     owners = np.repeat(parents, lengths)

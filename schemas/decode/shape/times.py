@@ -1,4 +1,4 @@
-"""Times as text: the one reading of them, for every format (contracts.md section 1)."""
+"""Parse times written as text, the same way for every format (contracts.md section 1)."""
 
 import re
 from datetime import date
@@ -18,7 +18,7 @@ _ISO: Final = re.compile(
 
 
 class BadTime(ContractError):
-    """A text that is no time, or one that does not fit."""
+    """A text that is not a time, or one that does not fit."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class BadTime(ContractError):
 
 
 def iso_ns(text: str) -> int:
-    """Nanoseconds since 1970 (any int) of an ISO 8601 time; one without a zone is UTC. Raises BadTime for other text."""
+    """Return nanoseconds since 1970 (any int) of an ISO 8601 time; one without a zone is UTC. Raises BadTime for other text."""
     match = _ISO.fullmatch(text.strip())
     if match is None:
         raise BadTime(Reason.BAD_VALUE, f"expected an ISO 8601 time, found {text[:80]!r}")
@@ -43,7 +43,7 @@ def iso_ns(text: str) -> int:
 
 
 def fitting_ns(text: str) -> int:
-    """The same, as int64 that is not negative. BadTime if it does not fit."""
+    """Return the same, as int64 that is not negative. BadTime if it does not fit."""
     found = iso_ns(text)
     if not 0 <= found <= INT64_MAX:
         raise BadTime(Reason.TIME_OUT_OF_RANGE, f"expected nanoseconds since 1970 within 64 bits, found {text[:80]!r}")
@@ -51,13 +51,13 @@ def fitting_ns(text: str) -> int:
 
 
 def _days(year: int, month: int, day: int) -> int:
-    """Days since 1970 of a date of any year, by the Gregorian calendar."""
+    """Return days since 1970 of a date of any year, by the Gregorian calendar."""
     cycles, within = divmod(year - 1, 400)
     return date(within + 1, month, day).toordinal() + cycles * 146_097 - _EPOCH
 
 
 def _offset(zone: str | None, text: str) -> int:
-    """Seconds that a zone is ahead of UTC."""
+    """Return seconds that a zone is ahead of UTC."""
     if zone is None or zone in "Zz":
         return 0
     digits = zone[1:].replace(":", "").ljust(4, "0")
