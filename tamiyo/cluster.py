@@ -135,7 +135,7 @@ def _note(place: Path, environment: Mapping[str, str], services: Sequence[_Servi
 
 
 def _redis(place: Path, *, port: str, password: str) -> bytes:
-    """Return the configuration of a Redis that keeps its tasks over a restart; it is given on standard input, unseen by others."""
+    """Return the configuration of a Redis that keeps its tasks over a restart; give it on standard input, unseen by others."""
     folder = place / "redis"
     folder.mkdir(exist_ok=True)
     return f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {folder}\nsave ""\nappendonly yes\n'.encode()
