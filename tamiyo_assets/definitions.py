@@ -40,9 +40,9 @@ def build_definitions(
     resources: Mapping[str, Any] | None = None,
     loggers: Mapping[str, dg.LoggerDefinition] | None = None,
 ) -> dg.Definitions:
-    """Return the definitions: of the given settings, or of those that each run and tick resolves.
+    """Return the definitions: for the given settings, or, without any, for those that each run and tick resolves.
 
-    `assets` are more of them, as a cluster has. `resources` replaces resources by name, `loggers` adds loggers; tests and
+    `assets` adds assets, such as those of a cluster. `resources` replaces resources by name, `loggers` adds loggers; tests and
     `tamiyo run` use both.
     """
     return dg.Definitions(

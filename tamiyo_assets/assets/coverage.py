@@ -81,7 +81,7 @@ def coverage(
 
 
 def refresh_coverage(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS) -> Iterator[tuple[int, int]]:
-    """Count what changed, a batch of runs at a time; yield how many runs are done, of how many, after each."""
+    """Count what changed, one batch of runs at a time; after each, yield the runs done and the runs in all."""
     increments = _increments(tables, buckets)
     known = _known(increments)
     features = feature_increments(tables, buckets).load()
@@ -112,7 +112,7 @@ def _increments(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS) -> I
 
 
 def _known(increments: Increments) -> dict[str, dict[str, Any]]:
-    """Return the record of each run; one of an earlier version, which says nothing of history, is none."""
+    """Return the record of each run; leave out those of an earlier version, which do not mention the history."""
     return {run: made for run, made in increments.load().items() if isinstance(made, dict)}
 
 

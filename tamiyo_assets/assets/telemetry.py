@@ -140,9 +140,9 @@ def warehouse(
 
 
 def publish_warehouse(home: Path, tables: TableStore) -> None:
-    """Publish the warehouse if it does not show the newest commit of every table; StorageError with what went wrong.
+    """Publish the warehouse if it does not show the newest commit of every table.
 
-    It is built in a process of its own (see `lake.warehouse`).
+    It is built in a process of its own (see `lake.warehouse`). Raises StorageError with what went wrong.
     """
     shown, path = home / "digests" / "warehouse.json", home / "warehouse.duckdb"
     newest = {name: (version, commit_time(tables.path(name), version)) for name, version in tables.versions().items()}

@@ -84,7 +84,7 @@ def drift(settings: ResourceParam[Settings]) -> dg.AssetCheckResult:
 
 
 def _stability(home: Path, build_id: str) -> dict[str, float]:
-    """Return the stability index of each feature, largest first; computed anew if the graphs or the bundle are others."""
+    """Return the stability index of each feature, largest first; computed again if the graphs or the bundle changed."""
     from gnn.bundle import bundle_path
     from gnn.bundle.read import read_bundle
     from gnn.graph.dataset import GraphDataset, current_shards

@@ -101,7 +101,7 @@ def _interval(figure: Any) -> Interval | None:
 
 
 def _built_at(home: Path, build_id: str) -> datetime | None:
-    """When a bundle was published: its directory never changes afterwards."""
+    """Return when a bundle was published: its directory never changes afterwards."""
     try:
         return datetime.fromtimestamp((home / "bundles" / build_id / "manifest.json").stat().st_mtime, UTC)
     except OSError:

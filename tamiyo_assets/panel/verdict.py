@@ -76,7 +76,7 @@ def _problems(data: PanelData) -> Iterator[Problem]:
 
 
 def _of_runs(data: PanelData) -> Iterator[Problem]:
-    """Failed steps of the newest run; checks that were never told; runs that should have come and did not."""
+    """Yield failed steps of the newest run, checks that were never reported, and the absence of runs that were due."""
     if not data.rebuilds:
         if not data.young:
             yield Problem("WARN", "No run has reported its checks here: `tamiyo run` does.", None, OPERATOR, "rebuilds")
