@@ -37,7 +37,7 @@ def _group() -> None:
 
 
 def show(packet: Packet, run: Run = None, out: Out = None, home: Home = None) -> Result:
-    """Exit status 0; 1 where there is no dataset yet or no such packet."""
+    """Exit status 0; 1 if there is no dataset yet or no such packet."""
     from gnn.graph.dataset import GraphDataset
     from gnn.graph.picture import picture_of
     from lake.durable.publish import publish_file

@@ -90,7 +90,7 @@ def _cells(one: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _user() -> str:
-    """Who calls: the user's name, or in a container that knows no names the number."""
+    """Return who calls: the user's name, or the user's number in a container that knows no names."""
     try:
         return getuser()
     except KeyError:

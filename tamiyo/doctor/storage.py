@@ -42,7 +42,7 @@ def examine_retirements(home: Path) -> Iterator[Finding]:
 
 
 def examine_feeds(home: Path, silent_after: timedelta) -> Iterator[Finding]:
-    """Upstream systems that sent exports once and nothing new for longer than `silent_after`; the sample's home has none."""
+    """Report upstream systems that sent nothing new for longer than `silent_after`; not in the sample's home."""
     try:
         entries = Ledger(home).entries() if has_own_exports(home) else []
     except StorageError:  # `examine_ledger` tells it

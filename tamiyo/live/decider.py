@@ -1,4 +1,4 @@
-"""One packet -> one answer, within the budget, whatever happens: the policy's command, a PAUSE, or nothing, with its reason."""
+"""Answer each packet within the budget, whatever happens: the policy's command, a PAUSE, or nothing, with the reason."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ Serving = tuple[TamiyoPolicy, Snapshot]
 
 @dataclass(frozen=True)
 class Answer:
-    """What is done about one packet. `command` is None if nothing is to be sent; `telemetry` tells of it in any case."""
+    """What is done about one packet. `command` is None if nothing is to be sent; `telemetry` reports it in any case."""
 
     reason: str
     priority: Priority
@@ -83,7 +83,7 @@ class Decider:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, data: bytes, serving: Serving) -> Decision | Moment | None:
-        """Return the policy's decision; a moment that timed out or failed; None for what is no training state."""
+        """Return the policy's decision; a `Moment` if it timed out or failed; None if the packet is no training state."""
         policy, snapshot = serving
         future: Future[Decision] = self._worker.submit(policy.evaluate, data, snapshot)
         try:
@@ -106,7 +106,7 @@ class Decider:
         self._quota.forget(packet.training_run_id)
 
     def _settle(self, packet: pb.SystemStatePacket, moment: Moment, decision: Decision | None, started: float) -> Answer:
-        """Return the answer, after the process has had its say."""
+        """Return the answer, after the rules of the process have been applied."""
         row = process_row(moment)
         latency_ms = self._since(started)
         if row is None:
@@ -129,7 +129,7 @@ class Decider:
     def _told(
         self, packet: pb.SystemStatePacket, row: ProcessRow, moment: Moment, decision: Decision | None, latency_ms: float
     ) -> pb.TelemetryPacket:
-        """Return the telemetry of an answer that the process gave; that of a decision that it overruled says so too."""
+        """Return the telemetry of an answer that the process gave; if it overruled a decision of the policy, it says so."""
         told = new_packet(time.time_ns())
         if decision is not None:
             told.CopyFrom(decision.telemetry)

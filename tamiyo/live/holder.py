@@ -1,4 +1,4 @@
-"""What serves: the policy of `current`, swapped when it moves, and the metadata of the home, both renewed in the background."""
+"""Hold what serves: the policy of `current`, swapped when the link moves, and the home's metadata, renewed meanwhile."""
 
 import logging
 import threading
@@ -47,7 +47,7 @@ class MetadataTables:
         self._tables: Mapping[str, pa.Table] = {}
 
     def __call__(self) -> Mapping[str, pa.Table]:
-        """The tables by name; the same object as before if nothing changed. StorageError if one can't be read."""
+        """Return the tables by name; the same object as before if nothing changed. Raises StorageError if one can't be read."""
         from deltalake.exceptions import DeltaError
 
         try:
@@ -69,7 +69,7 @@ class Holder:
     """Holds the serving policy of a home and its metadata."""
 
     def __init__(self, home: Path, config: ServingConfig, announce: Announce) -> None:
-        """Nothing is loaded before `start`; `announce` is called in a thread of the holder."""
+        """Prepare to hold; nothing is loaded before `start`. `announce` is called in a thread of the holder."""
         self.home, self._config, self._announce = home, config, announce
         self.breaker = Breaker(config.breaker_faults, config.breaker_open_s)
         self._serving: tuple[TamiyoPolicy, SnapshotCache] | None = None
@@ -120,7 +120,7 @@ class Holder:
             target = self._target()
             taken = target is None or target == tried or self._take(target)
             tried = target if taken and target is not None else tried
-            # a bundle is long to read: what failed is not tried again at once
+            # a bundle takes long to read: what failed is not tried again at once
             self._stop.wait(self._config.swap_s if taken else max(self._config.swap_s, self._config.metadata_s))
 
     def _target(self) -> Path | None:

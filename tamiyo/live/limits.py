@@ -1,4 +1,4 @@
-"""What the process decides around the policy: budget, breakers, pause quota; its rows of the constraint table."""
+"""Decide around the policy: budget, breakers and pause quota, as the process's rows of the constraint table."""
 
 import time
 from collections import OrderedDict, deque
@@ -9,7 +9,7 @@ from typing import Final, Literal
 from gnn.online.constraints import HIGH, NORMAL, Priority, Route
 
 State = Literal["closed", "open", "half_open"]
-_RUNS: Final = 10_000  # that a quota remembers
+_RUNS: Final = 10_000  # training runs that a quota remembers
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ PROCESS: Final[tuple[ProcessRow, ...]] = (
 
 
 def process_row(moment: Moment, rows: Sequence[ProcessRow] = PROCESS) -> ProcessRow | None:
-    """Return the row that speaks; the quota counts for the PAUSE of another row too."""
+    """Return the first row that applies; the pause quota also overrules the PAUSE of another row."""
     spoke: ProcessRow | None = None
     for row in rows:
         route = moment.route if spoke is None else spoke.route
@@ -86,7 +86,7 @@ class Breaker:
     """Opens for `open_s` after `faults` in a row; then one trial is let through, which closes it or opens it again."""
 
     def __init__(self, faults: int, open_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds that never go back."""
+        """Begin closed; `clock` gives seconds that never go back."""
         self._faults, self._open_s, self._clock = faults, open_s, clock
         self._in_a_row = 0
         self._opened: float | None = None
@@ -100,7 +100,7 @@ class Breaker:
         return "half_open" if self._trying or self._clock() - self._opened >= self._open_s else "open"
 
     def allows(self) -> bool:
-        """Return whether to try now; when the time of an open breaker has passed, for one trial."""
+        """Return whether to try now; once the time of an open breaker has passed, true for one trial."""
         if self._opened is None:
             return True
         if self._trying or self._clock() - self._opened < self._open_s:
@@ -119,19 +119,19 @@ class Breaker:
             self._opened, self._trying = self._clock(), False
 
     def gave_up(self) -> None:
-        """A trial ended without telling anything, as of a packet that was no state: the next one is the trial."""
+        """End a trial that told nothing, as that of a packet which was no state: the next call is the trial."""
         self._trying = False
 
 
 class PauseQuota:
-    """At most one PAUSE in `steps` steps of a run, for the runs that were heard of last."""
+    """Counts PAUSEs, of which a run may have at most one in `steps` steps; only the newest runs are remembered."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
         self._runs: OrderedDict[str, deque[bool]] = OrderedDict()
 
     def paused(self, run: str) -> int:
-        """PAUSEs among the steps before that count."""
+        """Return the number of PAUSEs among the previous steps that count."""
         return sum(self._runs.get(run, ()))
 
     def note(self, run: str, route: Route) -> None:
