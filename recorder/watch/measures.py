@@ -48,7 +48,7 @@ class Running:
     count: int = 0
 
     def add(self, value: float) -> float | None:
-        """Take one value in, and answer with the known variance; a non-finite one leaves the state untouched."""
+        """Add one value, and return the known variance; a non-finite value leaves the state untouched."""
         if math.isfinite(value):
             delta = value - self.mean
             weight = max(DECAY, 1.0 / (self.count + 1))
@@ -80,7 +80,10 @@ class ActivationTrace:
 
 
 def _single(value: float) -> float:
-    """Return the float32 nearest to `value`. Of one operation on two float32 numbers that is what float32 arithmetic gives."""
+    """Return the float32 nearest to `value`.
+
+    If `value` is the result of one operation on two float32 numbers, that is what float32 arithmetic gives.
+    """
     return array("f", (value,))[0]
 
 
@@ -92,10 +95,10 @@ def _nonlinearity(norm_in: float, norm_out: float, product: float) -> float:
 
 
 def _spread(both: Tensor, count: int) -> tuple[list[float], list[float]]:
-    """Of n inputs and then n outputs [2n, elements]: the outputs' means, and what is not linear between the two.
+    """Return the means of n outputs and the nonlinearity of each, from n inputs and then n outputs [2n, elements].
 
-    One operation over all of them instead of one for each side: an operation is cold again by the next measured step, and
-    that is most of what it costs.
+    There is one operation over all of them instead of one for each side: an operation is cold again by the next measured step,
+    and that is most of what it costs.
     """
     means = both.mean(1, keepdim=True)
     both.sub_(means)
