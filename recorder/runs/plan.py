@@ -94,7 +94,7 @@ class RecordPlan(BaseModel):
         return Grid(self.replicates_of(index), self.horizons_of(index), self.kernels, self.replicate_cap, self.methods)
 
     def replicates_of(self, index: int) -> int:
-        """Return the replicates of every pair of host `index`; by default two on a fifth of the hosts, to show the noise, else 1."""
+        """Return the replicates of every pair of host `index`; by default two on a fifth of the hosts, to show the noise."""
         return self.replicates or (2 if index % REPLICATED == REPLICATED - 1 else 1)
 
     def horizons_of(self, index: int) -> tuple[int, ...]:

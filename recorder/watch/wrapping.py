@@ -146,7 +146,7 @@ def _stand_in(call: Forward | None) -> StandIn | None:
 
 
 def listen_inside(module: nn.Module, call: Forward, listener: Listener, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a module's call so that only its forward goes to the listener, without the hooks around it; compiled code goes whole."""
+    """Run a module's call, but its forward, without the hooks around it, through the listener; compiled code goes whole."""
     if call != module._call_impl:
         return listener(call, args, kwargs)
     hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
