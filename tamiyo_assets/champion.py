@@ -18,7 +18,7 @@ def challenge_serving(home: Path, tables: TableStore, build_id: str) -> None:
     try:
         bundle = read_bundle(bundle_path(home, build_id))
     except BundleRejected:
-        return  # promotion says what is wrong with it
+        return  # promotion reports what is wrong with it
     try:
         champion = read_bundle(bundle_path(home, now))
     except BundleRejected as damage:

@@ -47,6 +47,6 @@ def prune_runs(context: dg.OpExecutionContext) -> None:
     description="Compaction and vacuum of tables (7 days and pinned versions are kept), retention of runs (30 days, 300 runs).",
 )
 def maintenance_job() -> None:
-    """Two ops that do not wait for each other: one that fails leaves the other alone."""
+    """Run two ops that do not wait for each other: if one fails, the other goes on."""
     compact_and_vacuum()
     prune_runs()

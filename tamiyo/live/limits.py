@@ -119,7 +119,7 @@ class Breaker:
             self._opened, self._trying = self._clock(), False
 
     def gave_up(self) -> None:
-        """End a trial that told nothing, as that of a packet which was no state: the next call is the trial."""
+        """End a trial without a result, such as that of a packet which was no state: the next call is the trial."""
         self._trying = False
 
 

@@ -28,7 +28,7 @@ def policy_update(build_id: str) -> pb.PolicyUpdate:
 
 
 class Account:
-    """Counts since the start that are told each cycle: field reports by outcome, quarantined messages by reason."""
+    """Counts since the start that are published each cycle: field reports by outcome, quarantined messages by reason."""
 
     def __init__(self) -> None:
         self._reports: Counter[str] = Counter()

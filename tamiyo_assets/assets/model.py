@@ -77,7 +77,7 @@ def examples(
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Field reports joined with their command and the packet in which it was given."""
+    """Join field reports with their command and with the packet in which it was given."""
     from gnn.model.examples import build_examples
 
     found = build_examples(_outcomes(tables), settings.training)
@@ -120,7 +120,7 @@ def training(
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Train what these inputs have not trained yet; a build that is published stays as it is.
+    """Train on these inputs unless that was done before; a build that is published stays as it is.
 
     Without a training state there is no bundle: its output is left out, and the tables of results have no rows.
     """

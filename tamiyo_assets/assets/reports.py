@@ -28,7 +28,7 @@ LAST = {"dagster/priority": "-20"}
 
 
 def key_of(name: str) -> dg.AssetKey:
-    """Asset key of a table name: `tolaria.system_state` -> `tolaria/system_state`."""
+    """Return the asset key of a table name: `tolaria.system_state` -> `tolaria/system_state`."""
     return dg.AssetKey(name.split("."))
 
 

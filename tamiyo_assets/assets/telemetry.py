@@ -95,7 +95,7 @@ def _sheet_gaps(tables: TableStore) -> "SheetGaps":
 def table_versions(
     context: dg.AssetExecutionContext, versions: ResourceParam[Versions]
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """One row a table (training_run NULL) and one a table and training run."""
+    """Write one row per table (training_run NULL), and one per table and training run."""
     rows: list[tuple[str, str | None, str, int]] = []
     for name in (*TABLES, *_DERIVED):
         found = versions.of(name)

@@ -27,7 +27,7 @@ def publish_panel(home: Path, data: PanelData) -> None:
 
 
 def panel_path(home: Path) -> Path:
-    """Where the page of a home is."""
+    """Return the path of the page of a home."""
     return home / PANEL
 
 
