@@ -88,7 +88,7 @@ def _single(value: float) -> float:
 
 
 def _nonlinearity(norm_in: float, norm_out: float, product: float) -> float:
-    """1 - R² of the best affine fit of outputs on inputs, from the norms and the inner product of both, centred (float32)."""
+    """Return 1 - R² of the best affine fit of outputs on inputs, from the norms and inner product of both, centred (float32)."""
     power = _single(norm_in * norm_out)
     share = _single(product / power) if power > TINY else 1.0
     return _single(1.0 - _single(share * share))
@@ -157,7 +157,7 @@ def measure_activations(looks: Mapping[str, tuple[str, ActivationTrace]]) -> dic
 
 
 def stability(history: Running, mean_output: float) -> float | None:
-    """1 / (1 + |mean output - its running mean| / its running standard deviation), 0..1; None before two looks."""
+    """Return 1 / (1 + |mean output - its running mean| / its running standard deviation), 0..1; None before two looks."""
     if history.count < 2:
         return None
     spread = math.sqrt(history.variance) + 1e-6 * (1.0 + abs(history.mean))
@@ -165,7 +165,7 @@ def stability(history: Running, mean_output: float) -> float | None:
 
 
 def convergence_rate(before: float, after: float, steps: int) -> float | None:
-    """ln(before / after) / steps of a group's running mean gradient norm: positive while gradients shrink."""
+    """Return ln(before / after) / steps of a group's running mean gradient norm: positive while gradients shrink."""
     if steps <= 0 or before <= 0.0 or after <= 0.0:
         return None
     return math.log(before / after) / steps

@@ -210,7 +210,7 @@ class Updates:
 
     @guarded
     def _backward_ended(self) -> None:
-        """Look at the gradients: all of this backward are there, nobody has clipped them, and no weight has moved."""
+        """Look at the gradients, which are complete now: nobody has clipped them, and no weight has moved."""
         started = time.perf_counter_ns()
         self._queued = False
         with torch.inference_mode():  # the cheapest way to call an operation

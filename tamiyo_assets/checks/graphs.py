@@ -41,7 +41,7 @@ def norms_sane(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
     description="The tensors' masks say what coverage counted.",
 )
 def masks_agree(settings: ResourceParam[Settings], tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
-    """Check, for every key, that the mask channels and ids of all graphs add up to what `coverage.by_key` counts as measured."""
+    """Check, for every key, that mask channels and ids of all graphs add up to the measured elements of `coverage.by_key`."""
     from gnn.coverage.counts import check_conservation
     from gnn.graph.dataset import GraphDataset
 
