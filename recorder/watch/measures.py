@@ -88,7 +88,7 @@ def _single(value: float) -> float:
 
 
 def _nonlinearity(norm_in: float, norm_out: float, product: float) -> float:
-    """Return 1 - R² of the best affine fit of outputs on inputs, from the norms and inner product of both, centred (float32)."""
+    """Return 1 - R² of the best affine fit of outputs on inputs, from norms and inner product of both, centred (float32)."""
     power = _single(norm_in * norm_out)
     share = _single(product / power) if power > TINY else 1.0
     return _single(1.0 - _single(share * share))
