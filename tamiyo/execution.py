@@ -22,7 +22,7 @@ from tamiyo_assets.definitions import build_definitions
 from tamiyo_assets.instance import forget_sample, open_instance
 from tamiyo_assets.jobs import everything_job, rebuild_job
 
-_BEFORE_STEPS = "run"  # stands for a step where a run failed before its first one
+_BEFORE_STEPS = "run"  # stands for the step if a run failed before its first one
 _ENDED = frozenset({"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"})
 
 Step = Callable[[str, int, int], None]  # step name, steps done, steps in all

@@ -66,7 +66,7 @@ def build_definitions(
         schedules=[*SCHEDULES],
         resources={**run_resources(settings), **(resources or {})},
         loggers=loggers,
-        executor=dg.in_process_executor,  # a step is a tenth of a second; a process each would cost seconds
+        executor=dg.in_process_executor,  # a step takes a tenth of a second; a process for each would take seconds
     )
 
 

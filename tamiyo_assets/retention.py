@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 DAYS: Final = 30
-MOST: Final = 300  # finished runs that are kept, however young: 2 MB each where everything is rebuilt
+MOST: Final = 300  # finished runs that are kept at most: a run that rebuilds everything takes 2 MB
 BUSY_SECONDS: Final = 30
 _WORTH_BYTES: Final = 4 << 20
 _WORTH_SHARE: Final = 0.25

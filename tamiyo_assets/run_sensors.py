@@ -31,7 +31,7 @@ _WAITING: Final = [
 _FAILURES_LOOKED_AT: Final = 20
 _RETRIED_WITHIN: Final = timedelta(seconds=30)
 _GIVEN_UP_AFTER: Final = timedelta(minutes=5)  # what the daemon refuses to retry, it refuses again
-# where the daemon that tries runs again has its place in the event log
+# key under which the daemon that retries runs keeps its position in the event log
 RETRY_CURSOR: Final = f"EVENT_LOG_CONSUMER_CURSOR-{dg.DagsterEventType.RUN_FAILURE.value}"
 # NOT_STARTED: created by a process that was killed before it began the run; nobody else would ever end it
 _WATCHED: Final = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]

@@ -28,7 +28,7 @@ class Grid:
 
     replicates: int
     horizons: tuple[int, ...]
-    kernels: int | None = None  # in a state, dealt to its sites; None = every fitting one at each
+    kernels: int | None = None  # number per state, dealt to its sites; None: every fitting kernel at each site
     cap: int = 0  # most replicates of a pair whose mean uplift is within two standard errors of 0, if above `replicates`
     methods: int = 3  # other blending methods that one pair of a state is tried with
 

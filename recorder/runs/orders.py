@@ -20,7 +20,7 @@ from recorder.speech.uplift import Outcome
 from schemas.configuration import BLENDING_METHODS
 from schemas.leyline import leyline_pb2 as pb
 
-RATE_BOUNDS: Final = (0.25, 1.0)  # of the host's own learning rate: what adjustments may bring it to
+RATE_BOUNDS: Final = (0.25, 1.0)  # bounds of adjusted learning rates, as a share of the host's own
 _NEWEST: Final = 2  # packets of a run that a command may still answer
 _OPTIMIZER_VALUES: Final = frozenset({"learning_rate", "learning_rate_scale"})
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from schemas.configuration import BLENDING_METHODS
 
-TEMPERATURE: Final = 1.0  # of the sigmoid; the others ignore it
+TEMPERATURE: Final = 1.0  # temperature of the sigmoid; the other schedules ignore it
 _WARMUP_SHARE: Final = 0.3
 _SIGMOID_SPAN: Final = 12.0
 

@@ -69,7 +69,7 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if gradients:
         scale = limit / (float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) + 1e-6)
-        if not scale >= 1.0:  # a norm that is not a number spreads to every gradient
+        if not scale >= 1.0:  # so that a NaN norm spreads to every gradient
             torch._foreach_mul_(gradients, scale)
 
 

@@ -90,7 +90,7 @@ def _layer(subject: Subject, probe: Probe, numbers: Numbers, path: str, interval
     if gradient is not None:
         variance = subject.history(f"layer/{path}").add(gradient)
     if moved == 0.0 and update:
-        moved = None  # written to past autograd, as a fused optimizer does, which counts no version
+        moved = None  # written past autograd, as by a fused optimizer, which increments no version
     return pb.LayerTelemetry(
         layer_id=path,
         gradient_norm=gradient,

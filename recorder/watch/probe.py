@@ -119,8 +119,8 @@ class Probe:
         self.cost_ns = 0
         self.compiled = False
         self._subject, self._root = subject, root
-        self._apart = parts  # leaves are called outside of any pass of the model
-        self._thread: int | None = None  # the one that is inside of a pass
+        self._apart = parts  # whether leaves are called outside any pass of the model
+        self._thread: int | None = None  # the thread that is inside a pass
         self._handle: Any = None
         self._mode: _Functional | None = None
         activations = () if subject.topology is None else subject.topology.activations

@@ -92,7 +92,7 @@ class Sampler:
 
     def _fill(self, buffers: list[Tensor]) -> None:
         if self.parameters:
-            seen = self._aliased and self.fits(self.parameters)  # else `p.data` is another tensor since
+            seen = self._aliased and self.fits(self.parameters)  # else `p.data` has become another tensor
             torch._foreach_copy_(buffers[: len(self.parameters)], self._views if seen else self._look())
 
     def take(self) -> None:

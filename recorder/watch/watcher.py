@@ -53,8 +53,8 @@ class Watch(Subject):
         self._armed = False
         self._tracing: Tracing | None = None
         self._traced: Mapping[str, nn.Module] = {}  # the modules that the topology describes
-        self._apart = False  # parts of the model are called, not the model
-        self._wanted = self._stale = False  # another tracing, another probe
+        self._apart = False  # whether parts of the model are called instead of the model
+        self._wanted = self._stale = False  # whether another tracing, or another probe, is due
         self._blank = self._blind = 0  # tracing steps without a pass of the model, looks without a layer
         self._wait, self._not_before = 1, 0  # steps until another tracing: twice as many after each that showed nothing new
         self._begin()

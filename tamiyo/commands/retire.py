@@ -28,7 +28,7 @@ Examples:
 
     tamiyo retire run-7 --reason "a test of the recorder" --json
 """
-_NEAR = 3  # ids that resemble an unknown one and are named
+_NEAR = 3  # similar ids that are named for an unknown one
 
 Runs = Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Ids of training runs.", show_default=False)]
 Reason = Annotated[

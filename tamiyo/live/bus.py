@@ -206,7 +206,7 @@ class Oona:
 
 
 def _entries(entries: Any) -> list[tuple[str, Fields]]:
-    # an answer of the newer protocol wraps the entries of a stream in one more list
+    # the newer protocol wraps a stream's entries in one more list
     if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], tuple | list):
         entries = entries[0]
     return [(_text(entry), fields or {}) for entry, fields in entries if entry is not None]

@@ -60,7 +60,7 @@ class MetadataTables:
         return self._tables
 
     def _version(self, name: str) -> tuple[int | None, int]:
-        # a table that was removed and built again counts its versions anew, in another directory
+        # a table that was removed and built again starts at version 0, in another directory
         path = self._store.path(name)
         return (self._store.version(name), path.stat().st_ino) if self._store.exists(name) else (None, 0)
 
@@ -143,7 +143,7 @@ class Holder:
                 self._serving[0].swap(target)
         except BundleRejected as error:
             return self._refuse(target, str(error))
-        except (TamiyoError, OSError, RuntimeError, pa.ArrowException) as error:  # RuntimeError: a device without memory
+        except (TamiyoError, OSError, RuntimeError, pa.ArrowException) as error:  # RuntimeError: a device out of memory
             self._why = f"bundle {target.name} can't be served yet: {error}"
             _LOG.warning("%s", self._why)
             return False

@@ -16,9 +16,9 @@ from gnn.online.telemetry import new_packet
 from schemas.leyline import leyline_pb2 as pb
 
 SOURCE: Final = "hub"
-MOST: Final = 2000  # metrics of one packet
+MOST: Final = 2000  # most metrics of one packet
 FEEDS: Final = 64  # systems that are reported; what others send is counted as dropped
-_LONGEST: Final = 200  # letters of a name, a unit or an attribute
+_LONGEST: Final = 200  # most letters of a name, a unit or an attribute
 _ATTRIBUTES: Final = 16
 _SILENT: Final = (10.0, 1.0)  # a feed has a gap if it is silent for that many of its mean intervals, and that many seconds
 _UNITS: Final = {

@@ -16,8 +16,8 @@ from tamiyo.live import bus
 
 TOO_LARGE: Final = "too_large"
 BOOTSTRAP: Final = b"bootstrap"
-_BEGINNING: Final = 64 << 10  # bytes that are kept of what is too large
-_SIGNATURE: Final = 256  # bytes that are kept of what should be 44
+_BEGINNING: Final = 64 << 10  # bytes that are kept of a message that is too large
+_SIGNATURE: Final = 256  # bytes that are kept of a signature, which should have 44
 _PREFIX: Final = "BUS_MESSAGE_TYPE_"
 _RAW: Final = OONA[0].path
 

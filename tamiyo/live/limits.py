@@ -133,7 +133,7 @@ class Breaker:
 
 
 class PauseQuota:
-    """Counts PAUSEs, of which a run may have at most one in `steps` steps; only the newest runs are remembered."""
+    """Counts PAUSEs, of which a run may have at most one in `steps` steps; only the runs heard of last are remembered."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -156,13 +156,13 @@ class PauseQuota:
 
 
 class AdjustedRuns:
-    """Remember the runs that were told to adjust their optimizer, those that were told last."""
+    """Remembers the runs that were told last to adjust their optimizer."""
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, None] = OrderedDict()
 
     def __contains__(self, run: str) -> bool:
-        """Return whether the run was told."""
+        """Return whether the run was told to adjust."""
         return run in self._runs
 
     def note(self, run: str, route: Route) -> None:

@@ -52,7 +52,7 @@ def alert_delivery_sensor(
     """Look at new events, at the newest tick of each sensor and schedule and at the feeds, then post what is due."""
     cursor = _Cursor.parse(context.cursor)
     last = newest_event(context.instance)
-    # ids that went back are of another event log, or of one that was wiped
+    # smaller ids than before belong to another event log, or to one that was wiped
     after = cursor.event if cursor.event is not None and cursor.event <= last else None
     found = between(context.instance, after, last, alerts.home)
     changed = sum(alerts.of(home).observe(evaluations) for home, evaluations in found.items())
@@ -84,7 +84,7 @@ def _deliver(outboxes: Sequence[AlertOutbox]) -> Iterator[str]:
             reason = delivery.fault or "the webhook refuses them"
             yield f"{outbox.home}: {delivery.pending} messages wait, {late} for more than an hour: {reason}."
         if delivery.fault is not None:
-            return  # the others have the same webhook; their turn comes while this one waits to try again
+            return  # the other homes have the same webhook; their turn comes while this one waits to try again
 
 
 def _ticks(instance: dg.DagsterInstance) -> Iterator[Evaluation]:

@@ -25,7 +25,7 @@ from schemas.features import GROUPS
 
 RUNS: Final = "runs"  # the asset that alerts about runs name; their check is the job
 _PAGE: Final = 500
-_STREAK: Final = 20  # failed runs of a job that are looked into at the first tick
+_STREAK: Final = 20  # failed runs per job that the first tick reads
 _CHECKED: Final = dg.DagsterEventType.ASSET_CHECK_EVALUATION
 _STEP_FAILED: Final = dg.DagsterEventType.STEP_FAILURE
 _SUCCEEDED: Final = dg.DagsterEventType.RUN_SUCCESS

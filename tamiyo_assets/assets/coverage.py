@@ -88,7 +88,7 @@ def refresh_coverage(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS)
     now = {run: made["inputs"] for run, made in features.items()}
     for name in _TABLES:
         if not tables.exists(name):
-            tables.write(name, DERIVED[name].empty_table(), append=True)  # beside another bucket's first rows
+            tables.write(name, DERIVED[name].empty_table(), append=True)  # another bucket may have rows by now
     gone = [run for run in known if run not in now]
     if gone:
         for name in COVERAGE_TABLES:
@@ -126,7 +126,7 @@ def note_history(tables: TableStore, rebuild: str) -> None:
     if not touched:
         return
     counts = tables.read("coverage.by_key", runs=touched, columns=["key", "measured", "elements"])
-    # a step that is tried again after it was killed has appended its rows already
+    # a step that was killed and is tried again may have appended its rows already
     noted = tables.read(HISTORY, columns=["rebuild_run_id"]).column(0).unique().to_pylist()
     if counts.num_rows and rebuild not in noted:
         tables.write(HISTORY, history_rows(counts, rebuild, time.time_ns()), append=True)

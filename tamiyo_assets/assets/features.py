@@ -172,10 +172,13 @@ class FeatureBuild:
         return left
 
     def _make_tables(self) -> None:
-        """Create the tables that were never written, without rows, so that readers find them."""
+        """Create the tables that were never written, without rows, so that readers find them.
+
+        Rows are appended, since the run of another bucket may have written the first ones meanwhile.
+        """
         for name in FEATURE_TABLES:
             if not self._tables.exists(name):
-                self._tables.write(name, DERIVED[name].empty_table(), append=True)  # beside another bucket's first rows
+                self._tables.write(name, DERIVED[name].empty_table(), append=True)
 
 
 def _timed(tables: TableStore, name: str) -> pa.Table:

@@ -158,7 +158,7 @@ class GraphBuild:
             return None
         try:
             return Shard.open(self._graphs / bucket / digest)
-        except FeatureError:  # of another declaration, or damaged: made again from the tables
+        except FeatureError:  # made for another declaration, or damaged: it is made again from the tables
             return None
 
     def _shard(self, bucket: str, digest: str | None, runs: list[str], stale: set[str]) -> tuple[str, int, pa.Table]:

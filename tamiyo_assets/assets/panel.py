@@ -30,7 +30,7 @@ from tamiyo_assets.panel.state import State, merged, publish_state, read_state
 PANEL: Final = key_of("operations.panel")
 _AFTER_ALL: Final = {"dagster/priority": "-30"}
 _RUNS: Final = 24
-_TEXT: Final = 600  # characters of what a check or an error says
+_TEXT: Final = 600  # most characters of the text of a check or an error
 _DERIVED_STAGES: Final = ("features", "coverage", "registries", "norms")
 STAGES: Final[Mapping[str, tuple[dg.AssetKey, ...]]] = {
     "scan": (EXPORTS,),

@@ -27,7 +27,7 @@ REBUILD: Final = "rebuild"
 TRAINING: Final = "training"
 TRAINING_JOBS: Final = frozenset({"everything", "train"})
 _TRAINED: Final = frozenset({"training", "bundle"})  # first key parts of the assets that train
-# a broker that is away for a minute delays a run and loses none
+# a broker that is down for a minute delays runs but loses none
 _CONFIG: Final[Mapping[str, Any]] = {
     **DEFAULT_CONFIG,
     "task_publish_retry_policy": {"max_retries": 60, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0},

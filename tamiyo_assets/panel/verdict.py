@@ -12,8 +12,8 @@ Level = Literal["ERROR", "WARN", "GOOD", "YOUNG"]
 # checks whose failure the panel tells in its own words, from the same tables
 _TOLD_OTHERWISE: Final = frozenset({"mandatory_coverage", "graphs_have_elements", "serving", "quality_gates"})
 _NAMED: Final = 3
-_LONGEST: Final = 320  # characters of one problem, which is read at night
-_EXPECTED_WITHIN: Final = timedelta(hours=26)  # the nightly refresh, and two hours for it
+_LONGEST: Final = 320  # most characters of the text of one problem, which is read at night
+_EXPECTED_WITHIN: Final = timedelta(hours=26)  # a day between nightly refreshes, and two hours for one
 _NEEDED: Final = frozenset({"layer", "activation", "parameter"})  # node types that every graph has
 _FAULTS: Final = {
     "missing": "does not send",
