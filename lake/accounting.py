@@ -68,7 +68,7 @@ def tally(tables: TableStore, name: str) -> Tally:
 
 
 def feeds(folder: Folder) -> tuple[str, ...]:
-    """Return the contract tables that files of `folder` may fill: its own, or for envelopes those of all other folders."""
+    """Return the contract tables that files of `folder` may fill: its own, or for envelopes all but Urza's and Simic's."""
     if folder.tables:
         return folder.tables
     return tuple(name for name in TABLES if name.partition(".")[0] not in ("urza", "simic"))

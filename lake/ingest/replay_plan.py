@@ -1,7 +1,7 @@
-"""Write down what a replay will change before anything is changed, so that an interrupted replay is completed.
+"""Write down what a replay will change before it changes anything, so that an interrupted replay can be completed.
 
-`$TAMIYO_HOME/replay/` appears whole, by one rename. Each table is then written in one commit, which carries the number of the
-replay, so that doing it again does nothing; last of all the directory is removed.
+`$TAMIYO_HOME/replay/` appears whole, by one rename. Each table is then written in one commit, which records the number of the
+replay, so that repeating it does nothing. The directory is removed last.
 """
 
 import shutil
