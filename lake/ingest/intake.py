@@ -57,7 +57,7 @@ class _Decoded:
     counted: Counted = field(default_factory=Counted)
 
     def count(self, name: str, chunk: Decoded, *, again: bool) -> None:
-        """Add a chunk's counts for one table. `again`: its rejects are not counted, since the rejects table already holds them."""
+        """Add a chunk's counts for one table. `again`: leave out its rejects, which the rejects table already holds."""
         read, rejected = chunk.rows_read.get(name, 0), chunk.rejected.get(name, 0)
         counted = Tally(rows_read=read - rejected) if again else Tally(rows_read=read, rejected=rejected)
         self.tallies[name] = self.tallies.get(name, Tally()).plus(counted)

@@ -31,8 +31,7 @@ _WAITING = 2  # chunks by which decoding may be ahead of staging
 
 
 class Part(Protocol):
-    """A part of a table's rows that is merged at once; all copies of a key are in one part.
-    """
+    """A part of a table's rows that is merged at once; all copies of a key are in one part."""
 
     @property
     def runs(self) -> frozenset[str] | None:
