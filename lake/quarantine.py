@@ -1,7 +1,7 @@
 """Quarantine refused messages of Oona: keep them with their reasons, and report each reason while such messages keep coming.
 
-`<home>/quarantine/oona/<day>.ndjson` holds the messages; `<home>/quarantine/oona.json` holds, for each reason, the count and the
-newest message. Alerts read only the latter, whose size does not grow with the messages.
+`<home>/quarantine/oona/<day>.ndjson` holds the messages; `<home>/quarantine/oona.json` holds, for each reason, the count and
+the newest message. Alerts read only the latter, whose size does not grow with the messages.
 """
 
 import json

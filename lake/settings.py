@@ -28,7 +28,7 @@ DEFAULT_EXPORTS = Path("var/exports")
 DEFAULT_DAGSTER_HOME = Path("var/dagster")
 ORIGIN = "origin.json"
 FRESHNESS: Final = timedelta(hours=36)
-_LONGEST: Final = 400  # bytes of a home's path; databases take paths of at most 512 bytes, and their files lie some folders below a home
+_LONGEST: Final = 400  # bytes of a home's path; databases take at most 512, and their files lie some folders deeper
 _READ_OTHERWISE: Final = re.compile(r"[\[\]?\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 
 
@@ -103,7 +103,7 @@ def resolve(*, exports: Path | None = None, home: Path | None = None, environmen
 
 
 def freshness_window(environment: Mapping[str, str] | None = None) -> timedelta:
-    """Return how long a feed may send nothing new: `TAMIYO_FRESHNESS_HOURS`, else 36 h. Raises ContractError for a bad value."""
+    """Return how long a feed may send nothing new: `TAMIYO_FRESHNESS_HOURS`, or 36 h. Raises ContractError if it is bad."""
     text = (os.environ if environment is None else environment).get("TAMIYO_FRESHNESS_HOURS")
     if not text:
         return FRESHNESS

@@ -1,8 +1,8 @@
 """Allow one writer at a time: the run tag `tamiyo/writes`, and the lock that a run holds from first to last step.
 
-The tag makes the run queue start one such run at a time. The lock covers what the queue does not see: runs of `tamiyo run` and of
-other Dagster instances. It is freed if its holder dies. Each run of a backfill writes to one run bucket: it shares the lock of
-the home, and holds the lock of its bucket.
+The tag makes the run queue start one such run at a time. The lock covers what the queue does not see: runs of `tamiyo run` and
+of other Dagster instances. It is freed if its holder dies. Each run of a backfill writes to one run bucket: it shares the lock
+of the home, and holds the lock of its bucket.
 """
 
 import json

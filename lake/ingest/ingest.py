@@ -60,7 +60,7 @@ class Ingest:
         return report
 
     def _refresh(self, folders: Iterable[str] | None, progress: Progress | None, report: IngestReport) -> None:
-        """Read what is new. The caller holds the lock. A table that can't be read stops only its folders; its error comes last."""
+        """Read what is new; the caller holds the lock. An unreadable table stops only its folders; its error comes last."""
         from lake.ingest.replay_plan import finish
 
         finish(self.home, self.tables)

@@ -99,7 +99,7 @@ class Outcomes:
             change.close()
 
     def _judge(self, key: Key, after: Reasons, *, known: bool) -> bool:
-        """Count one record's rejects before and after; return whether they changed. `known`: the record was known before."""
+        """Count one record's rejects before and after; return whether they changed. `known`: they surely did."""
         before = self.selection.before.get(key, {})
         accepted = self.selection.accepted(key)
         for name in before.keys() | after.keys():

@@ -59,7 +59,7 @@ class Filter:
 class Selection:
     """Records to decode again. `before`: the reasons of all rejects of these records.
 
-    `files`: exports that must be read whole; the value is the position after which they were never read, if any.
+    `files`: exports that must be read whole; the value is the position from which on they were never read, if any.
     """
 
     tables: TableStore
@@ -140,7 +140,7 @@ def select(tables: TableStore, wanted: Filter) -> Selection:
 
 
 def _note_file(found: Selection, key: Key, row: Row) -> None:
-    """Note that a reject's export must be read whole, and after which position it was never read."""
+    """Note that a reject's export must be read whole, and from which position on it was never read."""
     record = Kept(row["position"], row["reason"], row["raw"] or b"")
     if not needs_file(row["file"], record):
         return
