@@ -26,7 +26,7 @@ def configuration(schema: pa.Schema) -> dict[str, str]:
 
     A pinned version needs its commit log, so only `lake.upkeep` cleans logs, and only if no pin is older. Opening a table reads
     the commits since the newest checkpoint one by one, and many small exports make many commits. It also reads the statistics
-    of every file, so only the training run has them: no other column helps to choose files.
+    of every file, so these cover only the training run, the one column that helps to choose files.
     """
     statistics = (
         {"delta.dataSkippingStatsColumns": SCOPE} if SCOPE in schema.names else {"delta.dataSkippingNumIndexedCols": "0"}
