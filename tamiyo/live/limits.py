@@ -1,9 +1,9 @@
-"""What the process decides around the policy: budget, breakers, pause quota; its rows of the constraint table."""
+"""Decide around the policy: budget, breakers, pause quota, one adjustment a run; the process's rows of the constraint table."""
 
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from gnn.online.constraints import HIGH, NORMAL, Priority, Route
@@ -16,7 +16,8 @@ _RUNS: Final = 10_000  # that a quota remembers
 class Moment:
     """What there is when a packet is answered.
 
-    `route` is the answer so far, `paused` counts the PAUSEs of the run within the steps of the quota.
+    `route` is the answer so far, `paused` counts the PAUSEs of the run within the steps of the quota, `adjusted` is whether
+    the run was told to adjust its optimizer before.
     """
 
     has_bundle: bool = True
@@ -25,6 +26,7 @@ class Moment:
     failed: bool = False
     route: Route = Route.GRAFT
     paused: int = 0
+    adjusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ PROCESS: Final[tuple[ProcessRow, ...]] = (
         lambda m: m.route is Route.PAUSE and m.paused > 0,
         "the run was paused within the last `pause_steps` steps: a sick policy never stalls training",
     ),
+    ProcessRow(
+        "already_adjusted",
+        NORMAL,
+        Route.NO_OP,
+        lambda m: m.route is Route.ADJUST and m.adjusted,
+        "the run was told to lower its learning rate before: once more at every packet would bring it to zero",
+    ),
 )
 
 
@@ -79,7 +88,7 @@ def process_row(moment: Moment, rows: Sequence[ProcessRow] = PROCESS) -> Process
 
 
 def _with(moment: Moment, route: Route) -> Moment:
-    return Moment(moment.has_bundle, moment.conservative, moment.timed_out, moment.failed, route, moment.paused)
+    return replace(moment, route=route)
 
 
 class Breaker:
@@ -140,6 +149,28 @@ class PauseQuota:
         self._runs.move_to_end(run)
         if len(self._runs) > _RUNS:
             self._runs.popitem(last=False)
+
+    def forget(self, run: str) -> None:
+        """Drop a run that has ended."""
+        self._runs.pop(run, None)
+
+
+class AdjustedRuns:
+    """Remember the runs that were told to adjust their optimizer, those that were told last."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, run: str) -> bool:
+        """Return whether the run was told."""
+        return run in self._runs
+
+    def note(self, run: str, route: Route) -> None:
+        """Take in one answer to a run."""
+        if route is Route.ADJUST:
+            self._runs[run] = None
+            if len(self._runs) > _RUNS:
+                self._runs.popitem(last=False)
 
     def forget(self, run: str) -> None:
         """Drop a run that has ended."""
