@@ -1,4 +1,4 @@
-"""Read `$TAMIYO_HOME/pipeline.toml`: thresholds and waiting times of one home, over the defaults beside this file."""
+"""Read `$TAMIYO_HOME/pipeline.toml`: thresholds and waiting times of one home. The file overrides the defaults beside this module."""
 
 import re
 import tomllib

@@ -40,7 +40,7 @@ class Presence(StrEnum):
 
     IMPLICIT = "implicit"  # zero, "" and an empty bare list or map are missing
     ZERO_OK = "zero ok"  # absent is zero, and both are present
-    EXPLICIT = "explicit"  # present when sent, also as zero or empty
+    EXPLICIT = "explicit"  # present if sent, even as zero or empty
     DERIVED = "derived"  # filled by the decoder, not read from a field
 
 
