@@ -1,4 +1,4 @@
-"""Read `$TAMIYO_HOME/pipeline.toml`: thresholds and waiting times of one home. The file overrides the defaults beside this module."""
+"""Read `$TAMIYO_HOME/pipeline.toml`: thresholds and waiting times of one home, with defaults from the file beside this module."""
 
 import re
 import tomllib
