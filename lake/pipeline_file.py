@@ -1,4 +1,4 @@
-"""Read `$TAMIYO_HOME/pipeline.toml`: thresholds and waiting times of one home, with defaults from the file beside this module."""
+"""Read `$TAMIYO_HOME/pipeline.toml`: thresholds and waiting times of one home; the file beside this module has defaults."""
 
 import re
 import tomllib
