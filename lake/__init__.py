@@ -1,1 +1,1 @@
-"""Keep what is on disk: durable files, tables, exports and their ingest, builds, the warehouse."""
+"""Keep what is on disk: durable files, tables, exports and their ingest, builds, and the warehouse."""

@@ -1,6 +1,6 @@
 """Check that no record is lost: rows read = rows kept + duplicates + rejects, each counted independently.
 
-That what was read is all that lies in the exports is counted apart, by a reader of its own (`audit`).
+A separate reader (`lake.ingest.audit`) counts what lies in the exports, to check that all of it was read.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from lake.store.table_store import TableStore
 from schemas.contracts import FOLDERS, TABLES, Folder
 
-# cumulative counts are app transactions of the table: they change with its rows, in one commit, and outlive its log
+# cumulative counts are app transactions of the table: they change in the same commit as its rows, and outlive its log
 _READ = "tamiyo.rows_read"
 _DUPLICATES = "tamiyo.duplicates"
 _REJECTED = "tamiyo.rejected"
@@ -22,8 +22,8 @@ _REJECTED = "tamiyo.rejected"
 class Accounting:
     """Records of one table since its first commit. `kept` and `rejected` are counted from the tables themselves.
 
-    `rows_read`, `duplicates` and `said_rejected` are what the ingest added up. `records` lie in the exports of all folders that
-    feed the table, as a reader of its own counts them; `lost` of them are neither in rows nor in rejects.
+    `rows_read`, `duplicates` and `said_rejected` are the sums that the ingest kept. `records` is the number of records in the
+    exports of all folders that feed the table, by a separate reader; `lost` of them are neither in rows nor in rejects.
     """
 
     rows_read: int
@@ -54,11 +54,11 @@ class Tally:
         return Tally(self.rows_read + other.rows_read, self.duplicates + other.duplicates, self.rejected + other.rejected)
 
     def transactions(self) -> dict[str, int]:
-        """As app transactions of a commit."""
+        """Return the counts as app transactions of a commit."""
         return {_READ: self.rows_read, _DUPLICATES: self.duplicates, _REJECTED: self.rejected}
 
     def metadata(self) -> dict[str, str]:
-        """As metadata of a commit, for people who read the history."""
+        """Return the counts as metadata of a commit, for people who read the history."""
         return {key: str(value) for key, value in self.transactions().items()}
 
 
@@ -68,14 +68,14 @@ def tally(tables: TableStore, name: str) -> Tally:
 
 
 def feeds(folder: Folder) -> tuple[str, ...]:
-    """Return the contract tables that files of `folder` may fill: its own, or for envelopes those of every other producer."""
+    """Return the contract tables that files of `folder` may fill: its own, or for envelopes all but Urza's and Simic's."""
     if folder.tables:
         return folder.tables
     return tuple(name for name in TABLES if name.partition(".")[0] not in ("urza", "simic"))
 
 
 def export_key(folder: Folder, identity: str) -> str:
-    """Return the App transaction of one export in one folder; its version is the number of the export's newest arrival."""
+    """Return the key of the app transaction of one export in a folder; its version is the number of its newest arrival."""
     return f"{folder.path}:{identity}"
 
 
@@ -101,7 +101,7 @@ def accounting(tables: TableStore, name: str) -> Accounting:
 
 
 def rejected_records(tables: TableStore, name: str) -> int:
-    """Return records that the rows of a rejects table stand for; a row of an older version stands for one."""
+    """Count the records that the rows of a rejects table stand for; a row of an older version stands for one."""
     return sum(sum(weights(batch)) for batch in tables.batches(name, columns=["position", "records"]))
 
 
@@ -113,7 +113,7 @@ def weights(rejects: pa.Table | pa.RecordBatch) -> list[int]:
 
 @dataclass(frozen=True)
 class Counted:
-    """Records that lie in exports of one folder, and how many of them are neither in rows nor in rejects."""
+    """The number of records in exports of one folder, and how many of them are neither in rows nor in rejects."""
 
     records: int = 0
     lost: int = 0
@@ -123,17 +123,17 @@ class Counted:
         return Counted(self.records + other.records, self.lost + other.lost)
 
     def transactions(self, folder: Folder) -> dict[str, int]:
-        """As app transactions of a commit of the folder's rejects table."""
+        """Return the counts as app transactions of a commit of the folder's rejects table."""
         return dict(zip(_counted_keys(folder), (self.records, self.lost), strict=True))
 
 
 def counted_in(tables: TableStore, folder: Folder) -> Counted:
-    """Return what was counted in a folder's exports until the newest commit of its rejects table."""
+    """Return the counts of a folder's exports up to the newest commit of its rejects table."""
     return Counted(*(number or 0 for number in tables.transactions(folder.reject_table, _counted_keys(folder))))
 
 
 def _counted_keys(folder: Folder) -> tuple[str, str]:
-    """Return whether two folders may share a rejects table."""
+    """Return the keys of a folder's counts, which name the folder: two folders may share a rejects table."""
     return f"tamiyo.records:{folder.path}", f"tamiyo.lost:{folder.path}"
 
 

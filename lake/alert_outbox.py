@@ -1,9 +1,9 @@
 """Keep the outbox of alerts `$TAMIYO_HOME/alerts.ndjson`: each transition is written and fsynced before it is posted.
 
-The file is append-only until it has grown long. Then what still matters is written anew, and what does not (alerts that were
-resolved long ago, messages that were delivered) goes to `alerts.history.ndjson`; so reading it costs the same for ever.
-A message is posted until the webhook takes it, with the same `Idempotency-Key` each time: a crash between the post and its
-record repeats it, and loses none. Files of the earlier format, one alert a run and check, are read as they are.
+The file is append-only until it has grown long. Then what still matters is written to a new file, and the rest (alerts resolved
+long ago, delivered messages) moves to `alerts.history.ndjson`, so that the cost of reading stays bounded. A message is posted
+until the webhook takes it, with the same `Idempotency-Key` each time: a crash between a post and its record repeats the message
+but never loses it. Files of the earlier format, with one alert per run and check, can still be read.
 """
 
 import json
@@ -26,7 +26,7 @@ from schemas.errors import StorageError
 
 OUTBOX: Final = "alerts.ndjson"
 HISTORY: Final = "alerts.history.ndjson"
-_LONG: Final = 256 << 10  # bytes of a file that is worth writing anew
+_LONG: Final = 256 << 10  # bytes; a longer file is worth rewriting
 _KEPT_FOR: Final = timedelta(days=30)
 _ROUND_SECONDS: Final = 20.0  # a sensor's tick may take 60
 
@@ -46,7 +46,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class AlertOutbox:
-    """The alerts of a home. `webhook`: an http(s) address; None keeps messages until there is one. `clock`: with time zone."""
+    """The alerts of a home. `webhook`: an http(s) URL; None keeps messages until there is one. `clock` gives aware times."""
 
     home: Path
     webhook: str | None
@@ -63,7 +63,7 @@ class AlertOutbox:
         return replace(self, home=home)
 
     def read(self) -> Book:
-        """Return all alerts and messages as they are now; damaged lines are left out, see `damage`."""
+        """Return all alerts and messages as they are now; leave out damaged lines (see `damage`)."""
         journal = self._journal()
         book = Book()
         for record in journal.readable():
@@ -86,11 +86,11 @@ class AlertOutbox:
     def observe(self, evaluations: Iterable[Evaluation]) -> int:
         """Record what evaluations change; return how many alerts were opened or resolved.
 
-        The order in which they come does not matter, nor does it how often one comes.
+        The order of the evaluations does not matter, and repeated ones change nothing.
         """
         ordered = sorted(evaluations, key=lambda one: one.look)
         if not self._changes(self.read(), ordered):
-            return 0  # what most looks find needs no lock
+            return 0  # most evaluations change nothing, which needs no lock
         with self._locked():
             records = self._changes(self.read(), ordered)
             self._journal().append(records)
@@ -99,15 +99,15 @@ class AlertOutbox:
     def report(self, asset: str, check: str, problems: Iterable[Problem], *, severity: str = "ERROR", path: str = "") -> int:
         """Record which problems of a scope hold at this moment; return how many alerts were opened or resolved.
 
-        For troubles that no asset check tells of. The caller calls it at each look, with all problems that hold: those that are
-        new are told, those that are gone are resolved, and unchanged ones are neither reported nor written. A text that differs
-        between looks, such as one with the age of something, stays as it was when the problem came up.
+        For problems that no asset check reports. Call it at each look with all problems that hold: new ones open alerts, those
+        that are gone are resolved, and unchanged ones are not written again. A text that changes between looks, such as one
+        with the age of something, stays as it was when the problem appeared.
         """
         found = Evaluation(asset, check, self.clock(), tuple(problems), severity, path=path, standing=True)
         return self.observe([found])
 
     def acknowledge(self, alert_id: str, reason: str) -> Alert:
-        """Silence the reminders of an alert until it is resolved. Raises KeyError if it is resolved, or there is none."""
+        """Silence the reminders of an alert until it is resolved. Raises KeyError if the alert is unknown or resolved."""
         with self._locked():
             alert = self.read().alerts[alert_id]
             if alert.state == RESOLVED:
@@ -118,8 +118,8 @@ class AlertOutbox:
     def deliver(self) -> Delivery:
         """Write the reminders that are due, post every message that is due, oldest first, and note each answer.
 
-        A webhook that does not answer, or takes no message, holds up all; one that refuses a message holds up those of that
-        alert. Two processes never post at the same time.
+        If the webhook does not answer or takes no message, all messages wait; if it refuses one message, only those of that
+        alert wait. Two processes never post at the same time.
         """
         if not self.path.exists():
             return Delivery(0, 0)
@@ -142,7 +142,7 @@ class AlertOutbox:
         return post(self.webhook, body, message_id)
 
     def _post(self, book: Book, waiting: Iterable[Message], webhook: str) -> str | None:
-        """Post what is due; return the fault that ended the round, None if none did."""
+        """Post what is due; return the fault that ended the round, if any."""
         held: set[str] = set()
         ends = time.monotonic() + _ROUND_SECONDS
         for message in waiting:
@@ -170,10 +170,10 @@ class AlertOutbox:
         return None
 
     def _changes(self, book: Book, evaluations: list[Evaluation]) -> list[Record]:
-        """Return the records that follow from evaluations; the book is brought up to date with them.
+        """Return the records that follow from evaluations, and apply them to the book.
 
-        A look is written after what followed from it, and before what follows from the next: if a crash tears the write, what
-        was lost of it follows again from the same evaluations, and nothing else does.
+        The record of each look comes after its own changes and before those of the next look. If a crash tears the write, the
+        same evaluations give exactly the lost records again.
         """
         now = self.clock()
         records: list[Record] = []
@@ -199,7 +199,7 @@ class AlertOutbox:
             book.add(record)
 
     def _shorten(self) -> None:
-        """Write a long file anew, without what is over; that is appended to the history first, where a crash may repeat it.
+        """Rewrite a long file without what is over, which is appended to the history first (a crash may repeat it there).
 
         The caller holds the lock.
         """
@@ -219,7 +219,7 @@ class AlertOutbox:
         publish_file(self.path, (head + data).encode("ascii"))
 
     def _needed_bytes(self) -> int:
-        """Return bytes that were needed when the file was last written anew; 0 if it never was."""
+        """Return the size in bytes of the file when it was last rewritten; 0 if it never was."""
         with self.path.open("rb") as file:
             try:
                 return int(json.loads(file.readline())["bytes"])
@@ -237,13 +237,13 @@ class AlertOutbox:
 
 
 def history(home: Path) -> list[Alert]:
-    """Return the alerts that were resolved so long ago that the outbox has them no more, each once, oldest first."""
+    """Return the alerts that have moved from the outbox to the history, each once, oldest first."""
     found = {(alert.alert_id, alert.since): alert for alert in Book.histories(Journal(home / HISTORY).readable())}
     return list(found.values())
 
 
 def _split(book: Book, oldest: str) -> tuple[list[Record], list[Record]]:
-    """Return what a book still needs, and what it does not: alerts resolved before `oldest`, messages that others followed."""
+    """Split a book's records into those still needed and the rest: alerts resolved before `oldest`, superseded messages."""
     waiting = {message.alert_id for message in book.undelivered()}
     last = {message.alert_id: message.message_id for message in book.messages.values()}
     over = {i for i, a in book.alerts.items() if a.state == RESOLVED and a.said < oldest and i not in waiting}

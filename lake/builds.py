@@ -1,7 +1,8 @@
 """Record builds in `builds/<build_id>.json`: the table versions that a build read and the exports behind their rows.
 
-That file is the pin too: no vacuum takes the files of a version that stands there. A version that can't be kept is null. Homes
-of earlier versions have pins in `pins/<build_id>.json`; these hold until they are taken over into the records of their builds.
+That file is also the pin: no vacuum deletes the files of a version that is recorded there. A version that can't be kept is
+null. Homes of earlier versions have pins in `pins/<build_id>.json`; these are valid until they are moved into the builds'
+records.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ Sources = Mapping[str, "TableSource"]
 
 @dataclass(frozen=True)
 class TableSource:
-    """One table that a build read: its Delta version here (None: not kept), the digests of the exports whose rows it holds."""
+    """One table that a build read: its Delta version in this home (None: not kept), and digests of the exports it came from."""
 
     version: int | None
     exports: tuple[str, ...]
@@ -40,9 +41,9 @@ class TableSource:
 def record(
     home: Path, tables: TableStore, build_id: str, versions: Mapping[str, int], graphs: Mapping[str, str] | None = None
 ) -> Path:
-    """Write which table versions and shards of graphs (bucket -> digest) a build read, which pins them; return the file's path.
+    """Record, and so pin, the table versions and graph shards (bucket -> digest) that a build read; return the file's path.
 
-    With each table stand the exports that its rows came from.
+    The record lists, for each table, the exports that its rows came from.
     """
     sources = {name: TableSource(version, _exports(tables, name, version)) for name, version in versions.items()}
     return _write(home, build_id, sources, graphs or {})
@@ -63,7 +64,7 @@ def load(home: Path, build_id: str) -> dict[str, TableSource]:
 
 
 def pinned_graphs(home: Path) -> list[dict[str, str]]:
-    """Return the shards of graphs, bucket -> digest, that each build read. Raises StorageError for a damaged file."""
+    """Return the graph shards (bucket -> digest) that each build read. Raises StorageError for a damaged file."""
     return [_graphs(path) for path in _files(home, BUILDS)]
 
 
@@ -75,17 +76,17 @@ def _graphs(path: Path) -> dict[str, str]:
 
 
 def builds(home: Path) -> list[str]:
-    """Return the build ids whose tables are known, sorted."""
+    """Return the ids of the recorded builds, sorted."""
     return sorted(path.stem for path in _files(home, BUILDS))
 
 
 def pins(home: Path) -> dict[str, dict[str, int]]:
-    """Return build id -> pinned version by table. Raises StorageError for a damaged file: then nothing may be deleted."""
+    """Return build id -> table -> pinned version. Raises StorageError for a damaged file: then nothing may be deleted."""
     return {path.stem: pinned(path) for path in pin_files(home)}
 
 
 def pin_files(home: Path) -> list[Path]:
-    """Return the files that pin versions, one a build: a pin of an earlier version of this home, else the build's record."""
+    """Return the files that pin versions, one per build: the pin file of an earlier home version, else the build's record."""
     return list({path.stem: path for folder in (BUILDS, EARLIER_PINS) for path in _files(home, folder)}.values())
 
 
@@ -101,7 +102,7 @@ def pinned(path: Path) -> dict[str, int]:
 
 
 def release(home: Path, tables: TableStore, names: Collection[str], build_id: str | None = None) -> None:
-    """Pin no version of tables `names` any more: for one build, or for all. What a build read of them stays on record."""
+    """Unpin all versions of tables `names`, for one build or for all. The records still say which exports the builds read."""
     for path in pin_files(home):
         if (build_id is None or path.stem == build_id) and not pinned(path).keys().isdisjoint(names):
             _take_over(home, tables, path)
@@ -113,13 +114,13 @@ def release(home: Path, tables: TableStore, names: Collection[str], build_id: st
 
 
 def take_over_pins(home: Path, tables: TableStore) -> None:
-    """Bring pins of earlier versions of this home into the records of their builds. Raises StorageError for a damaged pin."""
+    """Move pin files of earlier home versions into the records of their builds. Raises StorageError if one is damaged."""
     for path in pin_files(home):
         _take_over(home, tables, path)
 
 
 def _take_over(home: Path, tables: TableStore, path: Path) -> None:
-    """Bring one pin of an earlier version into the record of its build; versions that it does not pin were given up."""
+    """Move one pin file into the record of its build; a version that it does not pin becomes null."""
     if path.parent.name == BUILDS:
         return
     versions = pinned(path)
@@ -133,7 +134,7 @@ def _take_over(home: Path, tables: TableStore, path: Path) -> None:
 
 
 def _write(home: Path, build_id: str, sources: Sources, graphs: Mapping[str, str] | None = None) -> Path:
-    """Publish the record of a build, which from then on is its only pin; `graphs` None: those that it has stay."""
+    """Publish the record of a build, from then on its only pin; `graphs=None` keeps the shards already recorded."""
     path = _path(home, build_id)
     if graphs is None:
         graphs = _graphs(path) if path.exists() else {}
@@ -145,7 +146,7 @@ def _write(home: Path, build_id: str, sources: Sources, graphs: Mapping[str, str
 
 
 def _exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
-    """Return digests of the exports that rows of a table's version came from; none of a derived table."""
+    """Return the digests of the exports that rows of a table's version came from; () for a derived table."""
     if EXPORT_DIGEST not in tables.schema(name).names:
         return ()
     digests = pc.unique(tables.read(name, version=version, columns=[EXPORT_DIGEST]).column(EXPORT_DIGEST)).to_pylist()
@@ -153,7 +154,7 @@ def _exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
 
 
 def _readable_exports(tables: TableStore, name: str, version: int) -> tuple[str, ...]:
-    """Return the same; none if the version can't be read."""
+    """Return the result of `_exports`, or () if the version can't be read."""
     try:
         return _exports(tables, name, version)
     except StorageError:
@@ -161,7 +162,7 @@ def _readable_exports(tables: TableStore, name: str, version: int) -> tuple[str,
 
 
 def export_files(home: Path, digests: Iterable[str]) -> dict[str, list[str]]:
-    """Return export digest -> the files under which it came, from the ledger; one that the ledger does not know has none."""
+    """Return export digest -> the files under which it arrived, by the ledger; [] if the ledger does not know it."""
     names: dict[str, set[str]] = {digest: set() for digest in digests}
     for entry in Ledger(home).entries():
         if entry.digest in names:
@@ -170,7 +171,7 @@ def export_files(home: Path, digests: Iterable[str]) -> dict[str, list[str]]:
 
 
 def manifest_inputs(home: Path, build_id: str) -> dict[str, Any]:
-    """Return the inputs in a bundle's manifest, checked against its build id; StorageError if they do not give it."""
+    """Return the inputs in a bundle's manifest. Raises StorageError if the build id does not follow from them."""
     path = home / "bundles" / build_id / "manifest.json"
     parsed: Any = read_object(path, StorageError)
     inputs = parsed.get("inputs")
@@ -182,7 +183,7 @@ def manifest_inputs(home: Path, build_id: str) -> dict[str, Any]:
 
 
 def chain(home: Path, build_id: str) -> dict[str, Any]:
-    """Return everything behind a bundle, for `tamiyo lineage`: digests of its parts, versions here, down to export files."""
+    """Return the lineage of a bundle, for `tamiyo lineage`: its parts' digests, the table versions, and the export files."""
     sources = load(home, build_id)
     inputs = manifest_inputs(home, build_id)
     files = export_files(home, {digest for source in sources.values() for digest in source.exports})
@@ -195,14 +196,14 @@ def chain(home: Path, build_id: str) -> dict[str, Any]:
 
 
 def whole_build_id(home: Path, start: str) -> str:
-    """Return the id of the published bundle whose id starts with `start`; return `start` itself if no id or several ids do."""
+    """Return the one published build id that begins with `start`; return `start` itself if none or several do."""
     bundles = home / "bundles"
     found = [path.name for path in bundles.iterdir() if path.name.startswith(start)] if start and bundles.is_dir() else []
     return found[0] if len(found) == 1 else start
 
 
 def note_trained(home: Path, build_id: str) -> None:
-    """Remember the build of the newest training, also if that found the build published already."""
+    """Remember the build of the newest training, even if that build was already published."""
     publish_file(home / TRAINED, (json.dumps({"build_id": build_id}) + "\n").encode("ascii"))
 
 

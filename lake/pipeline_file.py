@@ -1,4 +1,4 @@
-"""Read `$TAMIYO_HOME/pipeline.toml`: thresholds and waiting times of one home, over the defaults beside this file."""
+"""Read `$TAMIYO_HOME/pipeline.toml`: thresholds and waiting times of one home; the file beside this module has defaults."""
 
 import re
 import tomllib
@@ -62,7 +62,7 @@ class PipelineFile(_Section):
 
 
 def read_pipeline_file(home: Path) -> PipelineFile:
-    """Return the defaults with what `home` changes; raise ContractError if its file can't be read or holds a bad value."""
+    """Return the defaults as changed by the file of `home`. Raises ContractError if it can't be read or holds a bad value."""
     path = home / PIPELINE_FILE
     defaults = tomllib.loads(_DEFAULTS.read_text(encoding="utf-8"))
     try:
@@ -83,7 +83,7 @@ def read_pipeline_file(home: Path) -> PipelineFile:
 
 
 def _over(defaults: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    """`defaults` with the values of `changed`, table by table."""
+    """Return `defaults` overridden by the values of `changed`, table by table."""
     merged = dict(defaults)
     for name, value in changed.items():
         known = merged.get(name)

@@ -1,7 +1,7 @@
-"""Messages of Oona that no pipeline may read: kept with their reasons, and told by reason for as long as they come.
+"""Quarantine refused messages of Oona: keep them with their reasons, and report each reason while such messages keep coming.
 
-`<home>/quarantine/oona/<day>.ndjson` holds the messages, `<home>/quarantine/oona.json` how many there were of each reason and
-the newest. Whoever looks for alerts reads the latter alone: its size does not follow what others send.
+`<home>/quarantine/oona/<day>.ndjson` holds the messages; `<home>/quarantine/oona.json` holds, for each reason, the count and
+the newest message. Alerts read only the latter, whose size does not grow with the messages.
 """
 
 import json
@@ -20,21 +20,21 @@ FOLDER: Final = Path("quarantine") / "oona"
 COUNTS: Final = Path("quarantine") / "oona.json"
 ASSET: Final = "oona"
 CHECK: Final = "quarantine"
-QUIET_FOR: Final = timedelta(hours=1)  # without another message of its reason an alert ends
+QUIET_FOR: Final = timedelta(hours=1)  # an alert ends after this time without another message of its reason
 _DAMAGED: Final = "oona.json is damaged"
 
 
 def keep(home: Path, records: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Append refused messages (`stream`, `entry`, `reason`, `found`, what was sent) and count them; durable on return.
 
-    For one writer at a time.
+    Only one writer may call this at a time.
     """
     folder, at = home / FOLDER, iso(now)
     Journal(folder / f"{now.astimezone(UTC):%Y-%m-%d}.ndjson").append([{"at": at, **record} for record in records])
     try:
         counts = _newest(home)
     except StorageError:
-        counts = {}  # the messages are there anyway; counting begins anew
+        counts = {}  # the messages themselves are kept; only the counts begin anew
     for record in records:
         before = counts.get(record["reason"])
         told = {name: record[name] for name in ("stream", "entry", "found")}
@@ -43,7 +43,7 @@ def keep(home: Path, records: Sequence[Mapping[str, Any]], now: datetime) -> Non
 
 
 def look(home: Path, now: datetime) -> Evaluation:
-    """Return which reasons messages were refused for within the last hour, each a problem."""
+    """Return, as one problem each, the reasons for which messages were refused within the last hour."""
     problems = []
     try:
         for reason, newest in sorted(_newest(home).items()):
@@ -56,7 +56,7 @@ def look(home: Path, now: datetime) -> Evaluation:
 
 
 def _newest(home: Path) -> dict[str, Any]:
-    """Return what is told of each reason; {} if nothing was ever refused."""
+    """Return the count and newest message of each reason; {} if nothing was ever refused. Raises StorageError if damaged."""
     path = home / COUNTS
     if not path.exists():
         return {}

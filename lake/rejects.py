@@ -1,4 +1,4 @@
-"""Count rejected records, and list exports of which no row was kept because some break their table's schema."""
+"""Count rejected records, and list exports that were refused because their rows break the rules of a table."""
 
 import re
 from pathlib import Path
@@ -28,12 +28,12 @@ class Rejected(BaseModel):
 
 
 def reject_names(tables: TableStore) -> list[str]:
-    """Return the rejects tables that were written."""
+    """Return the names of the rejects tables that exist."""
     return [name for name in tables.names() if name.startswith("rejects.")]
 
 
 def rejects_by_reason(tables: TableStore) -> list[Rejected]:
-    """Return rejected records per rejects table and reason, most first."""
+    """Return the counts of rejected records by rejects table and reason, largest first."""
     found = []
     for name in reject_names(tables):
         rejects = tables.read(name, columns=["reason", "records"])
@@ -44,7 +44,7 @@ def rejects_by_reason(tables: TableStore) -> list[Rejected]:
 
 
 def refused_exports(home: Path, tables: TableStore) -> dict[str, dict[str, str]]:
-    """Return contract table -> export file -> which rules its rows break, of exports that are still in the exports root."""
+    """Return contract table -> export file -> the rules that its rows break, for exports still under the exports root."""
     found: dict[str, dict[str, str]] = {}
     digests: set[str] | None = None
     for name in reject_names(tables):

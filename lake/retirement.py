@@ -1,7 +1,7 @@
 """Retire training runs: keep their rows in the contract tables, and leave them out of everything derived.
 
-The journal `$TAMIYO_HOME/retirements.ndjson` is append-only and fsynced; nothing can rebuild it from exports. The table
-`operations.retired` shows what stands in it as of the newest rebuild, and is what all that is derived reads.
+The journal `$TAMIYO_HOME/retirements.ndjson` is append-only and fsynced; it can't be rebuilt from exports. The table
+`operations.retired` holds its state at the newest rebuild; all derived tables read that.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ TABLE: Final = RETIRED.name
 
 @dataclass(frozen=True, order=True)
 class Retirement:
-    """One retired training run: why, since when (ns since 1970 UTC), and which user said so."""
+    """One retired training run: why, since when (ns since 1970 UTC), and which user retired it."""
 
     training_run_id: str
     reason: str
@@ -67,11 +67,11 @@ class Retirements:
         return dict(sorted(found.items()))
 
     def retire(self, runs: Iterable[str], reason: str, by: str, at_ns: int) -> list[str]:
-        """Retire runs; return those for which that is new: not retired before, or for another reason."""
+        """Retire runs; return those not retired before, or retired for another reason."""
         return self._append("retired", [Retirement(run, reason, at_ns, by) for run in dict.fromkeys(runs)])
 
     def restore(self, runs: Iterable[str], reason: str, by: str, at_ns: int) -> list[str]:
-        """Take runs back in; return those that were retired."""
+        """Restore runs; return those that were retired."""
         return self._append("restored", [Retirement(run, reason, at_ns, by) for run in dict.fromkeys(runs)])
 
     def _append(self, event: str, wanted: Sequence[Retirement]) -> list[str]:
@@ -92,7 +92,7 @@ class Retirements:
         return pa.Table.from_pylist([asdict(one) for one in self.current().values()], schema=DERIVED[TABLE])
 
     def digest(self) -> str:
-        """Return what tells whether retirements changed: a digest (hex) of `rows`, "" if no run is retired."""
+        """Return a digest (hex) of `rows`, which changes with the retirements; "" if no run is retired."""
         return _digest(self.current().values())
 
 
@@ -110,12 +110,12 @@ def retired_runs(tables: TableStore) -> frozenset[str]:
 
 
 def runs_digest(runs: Iterable[str]) -> str:
-    """Return a digest (hex) of which runs are retired, whoever retired them and when: a part of the build id."""
+    """Return a digest (hex) of the ids of retired runs, a part of the build id; who retired them and when is left out."""
     return hashlib.sha256(json.dumps(sorted(runs)).encode("ascii")).hexdigest()
 
 
 def without(rows: pa.Table, retired: Iterable[str]) -> pa.Table:
-    """Return the rows that belong to none of the `retired` runs; all of a table whose rows belong to no run."""
+    """Return the rows that belong to none of the `retired` runs; all rows if the table's rows belong to no run."""
     gone = pa.array(sorted(retired), pa.string())
     if not len(gone) or SCOPE not in rows.column_names:
         return rows

@@ -1,4 +1,4 @@
-"""Check kept rows against their table's declaration: which rules are broken, by how many rows, with examples."""
+"""Check kept rows against their table's declaration: find broken rules, the number of rows that break them, and examples."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _LISTED: Final = 50  # ids of broken rows that are named
 _SHOWN: Final = 3
-_ROUNDING: Final = 1e-6  # of float32 scores beside their bounds
+_ROUNDING: Final = 1e-6  # tolerance of float32 scores at their bounds
 
 References = Mapping[tuple[str, str], Collection[str]]  # ids that exist, by (table, column)
 
@@ -40,16 +40,16 @@ class BrokenRule:
 
 
 def references(tables: Iterable[Table]) -> frozenset[tuple[str, str]]:
-    """(table, column) of all ids that rules of `tables` compare with."""
+    """Return (table, column) of all ids that rules of `tables` compare with."""
     return frozenset(rule.refers for table in tables for rule in table.rules if rule.refers is not None)
 
 
 def judge(tables: TableStore, table: Table, known: References, retired: Collection[str] = frozenset()) -> list[BrokenRule]:
-    """Return every rule that the stored rows of a contract table break, those of `retired` runs left out; ERROR before WARN.
+    """Return the rules that stored rows of a contract table break, ERROR before WARN; ignore rows of `retired` runs.
 
-    What was found in a file is remembered beside the table under its name, which no other file ever has, so that a rebuild
-    reads the new files alone. Files with references to ids that did not exist are judged again once there are other ids, those
-    with rows of a run that was retired or taken back since, and all files once ids are gone or the declaration has changed.
+    The findings of each file are stored beside the table under the file's name, which is never reused, so that a rebuild reads
+    only new files. Files with references to missing ids are judged again after new ids appear, files with rows of a run after
+    it is retired or restored, and all files after ids disappear or the declaration changes.
     """
     path = tables.home / "digests" / f"{table.name}.rules.json"
     declaration = hashlib.sha256(repr((table.rules, table.declared)).encode()).hexdigest()
@@ -80,7 +80,7 @@ def _files_of(tables: TableStore, table: Table, runs: set[str]) -> set[str]:
 
 
 def _noted(path: Path, declaration: str) -> dict[str, Any]:
-    """Return what is remembered of a table's files; {} if that is absent, damaged, or of another declaration."""
+    """Return the stored findings of a table's files; {} if they are absent, damaged, or of another declaration."""
     try:
         noted = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -93,7 +93,7 @@ def _referring(table: Table) -> set[str]:
 
 
 def _added_up(files: Iterable[list[Any]]) -> list[BrokenRule]:
-    """Return broken rules of several files: cases added, the first examples kept."""
+    """Merge the broken rules of several files: add up the cases, keep the first examples."""
     whole: dict[tuple[str, str], tuple[int, list[str]]] = {}
     for entry in files:
         for rule, severity, cases, examples in entry:
@@ -104,14 +104,14 @@ def _added_up(files: Iterable[list[Any]]) -> list[BrokenRule]:
 
 
 def broken_rules(table: Table, rows: pa.Table, known: References | None = None) -> list[BrokenRule]:
-    """Return every broken rule, ERROR before WARN; [] where all keep. `known`: the ids that exist, for all `references`."""
+    """Return every broken rule, ERROR before WARN; [] if none is. `known`: the ids that exist, for all `references`."""
     if not rows.num_rows:
         return []
     return [*_errors(table, rows), *_warnings(table, rows, known or {})]
 
 
 def _errors(table: Table, rows: pa.Table) -> Iterator[BrokenRule]:
-    """Yield types, nullability, ranges and the key, by the table's pandera schema."""
+    """Yield broken ERROR rules (types, nullability, ranges, the key), by the table's pandera schema."""
     from schemas.row_rules import breaches, wrong_columns
 
     wrong = wrong_columns(table.declared, rows.schema)
@@ -140,7 +140,7 @@ def _warnings(table: Table, rows: pa.Table, known: References) -> Iterator[Broke
 
 
 def _condition(table: Table, rule: Rule, known: References) -> "pl.Expr | None":
-    """Return which rows break a WARN rule; None for a rule that says nothing here."""
+    """Return the expression that is true for rows that break a WARN rule; None if the rule does not apply here."""
     import polars as pl
 
     column = pl.col(rule.columns[0])

@@ -1,4 +1,4 @@
-"""Resolve settings: where things are and how strict the checks are; at each command, run and tick, never at import."""
+"""Resolve settings (paths, thresholds of checks) at each command, run and tick, never at import."""
 
 import json
 import math
@@ -28,7 +28,7 @@ DEFAULT_EXPORTS = Path("var/exports")
 DEFAULT_DAGSTER_HOME = Path("var/dagster")
 ORIGIN = "origin.json"
 FRESHNESS: Final = timedelta(hours=36)
-_LONGEST: Final = 400  # bytes of a home; databases take no path beyond 512, and their files lie some folders below a home
+_LONGEST: Final = 400  # bytes of a home's path; databases take at most 512, and their files lie some folders deeper
 _READ_OTHERWISE: Final = re.compile(r"[\[\]?\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 
 
@@ -64,7 +64,7 @@ class Settings(BaseModel):
 
 
 def resolve(*, exports: Path | None = None, home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings from options first, then `TAMIYO_*` variables, then `$TAMIYO_HOME/pipeline.toml`, then defaults.
+    """Return the settings: from options, else `TAMIYO_*` variables, else `$TAMIYO_HOME/pipeline.toml`, else defaults.
 
     If no exports root is named and `var/exports` holds no file, the committed sample is read, into `var/sample` unless a home
     is named. A home in which other exports have arrived never goes back to the sample. A home given as an option keeps its
@@ -103,7 +103,7 @@ def resolve(*, exports: Path | None = None, home: Path | None = None, environmen
 
 
 def freshness_window(environment: Mapping[str, str] | None = None) -> timedelta:
-    """Return how long a feed may send nothing new: `TAMIYO_FRESHNESS_HOURS`, else 36 h; ContractError for a bad value."""
+    """Return how long a feed may send nothing new: `TAMIYO_FRESHNESS_HOURS`, or 36 h. Raises ContractError if it is bad."""
     text = (os.environ if environment is None else environment).get("TAMIYO_FRESHNESS_HOURS")
     if not text:
         return FRESHNESS
@@ -141,7 +141,7 @@ def _limits(text: str) -> Limits:
 
 
 def require_home(settings: Settings) -> None:
-    """Make the home; raise StorageError if it can't be written to, or if the sample lies where own exports belong."""
+    """Make the home. Raises StorageError if it is not writable, or holds the sample although it is for own exports."""
     require_place(settings.home)
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def require_home(settings: Settings) -> None:
 
 
 def require_place(home: Path) -> None:
-    """Raise StorageError if tables and databases can't lie in a home of this path, before anything is written there."""
+    """Raise StorageError, before anything is written, if tables and databases can't be stored under this path."""
     text = str(home)
     found = _READ_OTHERWISE.search(text)
     if found is not None:
@@ -217,7 +217,7 @@ def has_own_exports(home: Path) -> bool:
 
 
 def vanished_exports(settings: Settings) -> str | None:
-    """Return what is wrong if the exports root is absent or empty though own exports had arrived; None if nothing is."""
+    """Describe an exports root that is absent or empty although own exports had arrived; None if nothing is wrong."""
     if not is_empty(settings.exports) or not has_own_exports(settings.home):
         return None
     return f"exports root {settings.exports}: expected files <system>/<contract>/<file>, found none, though some had arrived"
@@ -228,7 +228,7 @@ def _has_arrivals(home: Path) -> bool:
 
 
 def _holds_the_sample(home: Path) -> bool:
-    """Return whether what arrived in a home is the committed sample; of a home of an earlier version the files tell."""
+    """Return whether the exports in a home are the committed sample; for a home of an earlier version, judge by the files."""
     path = home / ORIGIN
     if path.exists():
         return read_object(path, StorageError).get("sample") is True

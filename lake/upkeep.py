@@ -1,4 +1,4 @@
-"""Compact and vacuum tables on a schedule, never a version that a build has pinned."""
+"""Compact and vacuum tables on a schedule, but never delete a version that a build has pinned."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ RETENTION = timedelta(days=7)
 LOG_RETENTION = timedelta(days=30)
 SMALL_FILES = 16  # a table with fewer files is not worth a rewrite
 SMALLEST_FILE = 128 << 10  # bytes
-LONG_LOG = 200  # commits in a log that is worth cleaning
+LONG_LOG = 200  # commits; a shorter log is not worth cleaning
 RETRIES = 20
 
 
@@ -34,11 +34,11 @@ class Maintained:
 
 
 def maintain(tables: TableStore, retention: timedelta = RETENTION) -> list[Maintained]:
-    """Compact and vacuum every table; tables that nothing was done to are left out.
+    """Compact and vacuum every table; return what was done, without tables that needed nothing.
 
-    Files that some version of the last `retention`, or a pinned one, needs are kept. A table that others write to at the
-    moment is left for the next time; one that can't be read is told of, and costs the others nothing. Raises StorageError for a
-    damaged pin: then nothing may be deleted.
+    Files that a version within `retention` or a pinned version needs are kept. A table that others are writing to is left for
+    the next time; one that can't be read is reported and does not stop the others. Raises StorageError for a damaged pin: then
+    nothing may be deleted.
     """
     take_over_pins(tables.home, tables)
     pinned_by_build = pins(tables.home).values()
@@ -53,11 +53,11 @@ def maintain(tables: TableStore, retention: timedelta = RETENTION) -> list[Maint
 
 
 def _maintain(tables: TableStore, name: str, retention: timedelta, wanted: set[int]) -> Maintained:
-    """Compact and vacuum one table, and keep the `wanted` versions."""
+    """Compact and vacuum one table; keep the `wanted` versions."""
     table = tables.open(name)
     if table is None:
         return Maintained(name, 0, 0, ())
-    # a version beyond the newest one is of a table that was removed since
+    # a version beyond the newest belongs to a table that was removed since
     pinned = tuple(sorted(version for version in wanted if version <= table.version()))
     merged = _compact(table)
     deleted = _vacuum(tables, name, table, retention, pinned)
@@ -66,7 +66,7 @@ def _maintain(tables: TableStore, name: str, retention: timedelta, wanted: set[i
 
 
 def _compact(table: DeltaTable) -> int:
-    """Merge small files; how many were replaced."""
+    """Merge small files; return how many were replaced."""
     if len(table.file_uris()) < SMALL_FILES:
         return 0
     try:
@@ -74,7 +74,7 @@ def _compact(table: DeltaTable) -> int:
         size = max(SMALLEST_FILE, stored_bytes(table) // FILES)
         result = table.optimize.compact(target_size=size, commit_properties=CommitProperties(max_commit_retries=RETRIES))
     except CommitFailedError:
-        # somebody rewrote a file that was being merged: theirs counts, and the next time merges again
+        # another writer changed a file that was being merged: its commit stands, and the next time merges again
         table.update_incremental()
         return 0
     table.update_incremental()
@@ -82,11 +82,11 @@ def _compact(table: DeltaTable) -> int:
 
 
 def _vacuum(store: TableStore, name: str, table: DeltaTable, retention: timedelta, pinned: tuple[int, ...]) -> int:
-    """Delete files that no kept version needs; how many."""
+    """Delete files that no kept version needs; return how many."""
     hours = int(retention / timedelta(hours=1))
     keep = list(pinned) or None
     listed = table.vacuum(hours, dry_run=True, enforce_retention_duration=False, keep_versions=keep)
-    # files that went with an earlier vacuum stay listed for as long as the log remembers them
+    # files that an earlier vacuum deleted stay listed as long as the log mentions them
     there = [file for file in listed if (store.path(name) / file).exists()]
     if there:
         table.vacuum(hours, dry_run=False, enforce_retention_duration=False, keep_versions=keep)

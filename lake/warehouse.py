@@ -1,7 +1,7 @@
-"""Build `warehouse.duckdb`: the current tables as views, for people with SQL, put in place in one step.
+"""Build `warehouse.duckdb`, which offers the current tables as SQL views, and put it in place in one step.
 
-`python -m lake.warehouse HOME` publishes it in a process of its own: DuckDB's Python types outlive a process that
-has trained a model, and it then ends with pages of leak warnings.
+`python -m lake.warehouse HOME` publishes it in its own process: in a process that has trained a model, DuckDB's Python types
+cause pages of leak warnings at exit.
 """
 
 import sys
@@ -40,16 +40,16 @@ SCHEMAS = (
 
 
 def contract_names() -> list[str]:
-    """Return every declared contract and rejects table: a view each, also if nothing was ever sent."""
+    """Return every declared contract and rejects table; each has a view, even if nothing was ever sent."""
     rejects = {folder.reject_table for folder in FOLDERS.values()}
     rejects |= {folder.reject_table_of(name) for folder in FOLDERS.values() for name in feeds(folder)}
     return sorted({*TABLES, *rejects})
 
 
 def publish(home: Path, tables: TableStore) -> Path:
-    """Build the warehouse from the newest table versions and replace the old one; its path.
+    """Build the warehouse from the newest table versions and replace the old one; return its path.
 
-    View paths are absolute: `tamiyo doctor` rebuilds them after the home was moved.
+    Paths in views are absolute: `tamiyo doctor` rebuilds them after the home was moved.
     """
     path = home / WAREHOUSE
     ensure_dir(home)
@@ -71,7 +71,7 @@ def publish(home: Path, tables: TableStore) -> Path:
 
 
 def view_sql(connection: duckdb.DuckDBPyConnection, tables: TableStore, name: str) -> str:
-    """Return the statement that makes the view of one table; a table without rows has a typed view without rows."""
+    """Return the SQL statement that makes the view of one table; without rows, the view is typed and empty."""
     schema, table = name.split(".")
     files = tables.files(name)
     if files:

@@ -1,8 +1,8 @@
 """Allow one writer at a time: the run tag `tamiyo/writes`, and the lock that a run holds from first to last step.
 
-The tag makes the run queue start one such run at a time; the lock covers what the queue does not see, runs of `tamiyo run` and
-of another Dagster instance. It is freed when its holder dies. Runs of a backfill write to one run bucket each: these share the
-lock of the home, and hold one of their bucket.
+The tag makes the run queue start one such run at a time. The lock covers what the queue does not see: runs of `tamiyo run` and
+of other Dagster instances. It is freed if its holder dies. Each run of a backfill writes to one run bucket: it shares the lock
+of the home, and holds the lock of its bucket.
 """
 
 import json
@@ -33,7 +33,7 @@ STARTED: Final = "tamiyo/process_started"
 PROCESS_OF: Final = "tamiyo/process_of"
 
 WRITES_TAGS: Final[Mapping[str, str]] = {WRITES: "true"}
-# values of the tag: the whole home, or one run bucket of it
+# values of the tag: the whole home, or one run bucket
 WRITERS: Final = ("true", *(f"bucket-{bucket}" for bucket in range(BUCKETS)))
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -44,7 +44,7 @@ _SAY_AGAIN_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the lock of a home: a process, what it does, since when (ISO 8601, UTC)."""
+    """The holder of a home's lock: its process, what it does, and since when (ISO 8601, UTC)."""
 
     pid: int
     host: str
@@ -61,29 +61,29 @@ def run_tags(home: Path, exports: Path) -> dict[str, str]:
 
 
 def bucket_tags(bucket: int) -> dict[str, str]:
-    """Return the tags of a run that writes to one run bucket alone."""
+    """Return the tags of a run that writes to one run bucket only."""
     return {WRITES: f"bucket-{bucket}"}
 
 
 def bucket_in(tags: Mapping[str, str]) -> int | None:
-    """Return the one run bucket that a run with these tags writes to; None: it writes to the whole home."""
+    """Return the run bucket to which a run with these tags writes; None if it writes to the whole home."""
     name, _, number = tags.get(WRITES, "").partition("-")
     return int(number) if name == "bucket" else None
 
 
 def process_tags(run_id: str) -> dict[str, str]:
-    """Return run tags that name this process for ever: host, boot, pid and when the process started.
+    """Return run tags that identify this process uniquely: host, boot, pid and start time.
 
-    Dagster copies the tags of a run to its re-execution, whose process is another one: `PROCESS_OF` names the run.
+    Dagster copies a run's tags to its re-execution, which has another process, so `PROCESS_OF` names the run.
     """
     pid = os.getpid()
     return {HOST: socket.gethostname(), BOOT_ID: boot_id(), PID: str(pid), STARTED: started(pid), PROCESS_OF: run_id}
 
 
 def started(pid: int) -> str:
-    """Return when a process started, to be compared: clock ticks since boot, elsewhere than on Linux epoch seconds.
+    """Return the start time of a process, for comparison only: clock ticks since boot on Linux, epoch seconds elsewhere.
 
-    Raises psutil.NoSuchProcess if there is no such process. Epoch seconds would move with the clock of the machine.
+    Epoch seconds would move if the machine's clock is set. Raises psutil.NoSuchProcess if there is no such process.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
@@ -93,7 +93,7 @@ def started(pid: int) -> str:
 
 
 def boot_id() -> str:
-    """Return what differs between two boots of this machine."""
+    """Return an id of the current boot of this machine."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -102,10 +102,10 @@ def boot_id() -> str:
 
 @contextmanager
 def hold_writes(home: Path, what: str, waiting: Callable[[str], None], *, bucket: int | None = None) -> Iterator[None]:
-    """Hold the right to write to `home`, or to what belongs to one run bucket of it, while the body runs.
+    """Hold the right to write to `home`, or only to one run bucket of it, while the body runs.
 
-    Holders of several buckets go on beside each other. While another process is in the way, `waiting` is called with a sentence
-    that names it, at once and every minute.
+    Holders of different buckets run in parallel. While another process is in the way, call `waiting`, at once and every minute,
+    with a sentence that names it.
     """
     ensure_dir(home)
     whole = PathLock(home / LOCK, shared=bucket is not None)
@@ -125,19 +125,19 @@ def hold_writes(home: Path, what: str, waiting: Callable[[str], None], *, bucket
         try:
             yield
         finally:
-            os.ftruncate(file, 0)  # who comes next must not be told the name of one who has left
+            os.ftruncate(file, 0)  # the next process must not see the name of a holder that has left
     finally:
         for held in reversed(locks):
             held.close()
 
 
 def bucket_lock(home: Path, bucket: int) -> Path:
-    """Return the file that who writes to one run bucket holds locked."""
+    """Return the lock file of the writer of one run bucket."""
     return home / f"{LOCK}.{bucket}"
 
 
 def writer_of(home: Path) -> Holder | None:
-    """Return who writes to `home` or to a bucket of it; None if nobody does or the holder has not said its name yet."""
+    """Return who writes to `home` or one of its buckets; None if nobody does or the holder has not written its name yet."""
     for path in (home / LOCK, *(bucket_lock(home, bucket) for bucket in range(BUCKETS))):
         if path.exists() and not is_free(path):
             return _holder(path)

@@ -1,7 +1,7 @@
 """Declare the formats that the pipeline publishes: registries with their `index.json`, and `gnn_norms.json`.
 
-A registry maps category -> index: 0 means missing, 1..capacity-2 are entries, capacity-1 means unknown. Everything a
-reader outside needs is here as data (`REGISTRIES`) and as pydantic models, whose JSON Schemas stand in
+A registry maps category -> index: 0 means missing, 1..capacity-2 are entries, capacity-1 means unknown. Everything that
+an outside reader needs is here, as data (`REGISTRIES`) and as pydantic models, whose JSON Schemas are in
 `docs/simic/schemas/`. The digest is defined once, in `registry_digest`.
 """
 
@@ -31,7 +31,7 @@ EWMA_PRIORS: Final[dict[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class RegistrySpec:
-    """One registry: its fixed capacity, its seeded keys (at 1..n in order) and how keys are taken.
+    """One registry: its fixed capacity, its seeded keys (at indices 1..n, in order), and how keys are normalized.
 
     `lower_case`: keys are lower-cased before anything else. `closed`: the vocabulary is an enum; nothing is appended.
     """

@@ -5,7 +5,7 @@ from typing import Final
 
 BUCKETS: Final = 16
 BUCKET_COLUMN: Final = "run_bucket"
-# schemas of derived tables that are laid out by it, a folder a bucket; so are all contract tables of training runs
+# SQL schemas whose derived tables are laid out in one folder per bucket; so are all contract tables of training runs
 BUCKETED: Final = frozenset({"features", "coverage"})
 
 

@@ -1,4 +1,4 @@
-"""Declare the configuration of the network and its training: frozen, validated, part of every build id."""
+"""Declare the configuration of the network and of its training: frozen, validated, and part of every build id."""
 
 from typing import Annotated, Final, Literal
 
@@ -13,8 +13,8 @@ BLENDING_METHODS: Final[tuple[str, ...]] = ("linear", "cosine", "warmup_hold", "
 REQUIRED_HEADS: Final[tuple[str, ...]] = ("policy", "value", "risk")
 OPTIONAL_HEADS: Final[tuple[str, ...]] = ("params", "schedule", "breaker", "blending", "telemetry")
 NUM_KERNELS: Final = len(KERNELS)
-MIN_VALUE: Final = 0.0  # a graft is commanded if its utility is above that of nothing by more than this
-MAX_HARM: Final = 0.25  # and its probability of harm at most this
+MIN_VALUE: Final = 0.0  # a graft is commanded only if its utility exceeds that of no graft by more than this
+MAX_HARM: Final = 0.25  # and its probability of harm is at most this
 
 Positive = Annotated[int, Field(gt=0, le=65536)]
 Depth = Annotated[int, Field(gt=0, le=64)]
@@ -26,10 +26,10 @@ class _Frozen(BaseModel):
 
 
 class ModelConfig(_Frozen):
-    """Widths and depths of TamiyoGNN; every other dimension is declared.
+    """Widths and depths of TamiyoGNN; all other dimensions follow from the declaration of the features.
 
-    The rounds are shared; `members` heads of two layers of `head_hidden` read them and are averaged. A pair's answers are dot
-    products of `rank` numbers of the site with as many of the kernel.
+    The message-passing rounds are shared. `members` heads, each of two layers of width `head_hidden`, read their output, and
+    their answers are averaged. The answer for a pair of site and kernel is the dot product of `rank` numbers of each.
     """
 
     hidden: Positive = 32
@@ -61,15 +61,16 @@ class LossWeights(_Frozen):
 
 
 class TrainingConfig(_Frozen):
-    """How the model is trained and judged; `tau` is the noise of one measured uplift (in log loss).
+    """How the model is trained and judged; `tau` is the noise (in log loss) of one measured uplift.
 
-    `horizon` names the steps after a graft whose outcomes are learned and judged. `held_out_data_set` names the data set that
-    is kept out whole as the harder split. The rounds learn for `rounds_epochs` and then stay as they are, so that their answers
-    are computed once; the heads learn for all `epochs`. `steps` bounds epochs x batches, so that training time stays bounded
-    however many hosts are recorded. Uplifts are clipped at `reward_clip`; `choice_tau` is the temperature of the choice that
-    the policy is taught. `average` is the decay of the averaged weights that are kept. `bootstrap` counts the draws of every
-    interval. `boosting` and `gaussian_process` fit those baselines, with `boosting_rounds` trees; `no_messages` trains the
-    ablation too, `learning_curve` the recipe on these shares of the hosts.
+    `horizon` is the number of steps after a graft at which outcomes are learned and judged. `held_out_data_set` names the data
+    set that is kept out whole as the harder split. The message-passing rounds are trained for `rounds_epochs` and then frozen,
+    so that their output is computed once; the heads are trained for all `epochs`. `steps` bounds epochs x batches, so that
+    training time does not grow with the number of hosts. Uplifts are clipped at `reward_clip`. `choice_tau` is the temperature
+    of the choice that the policy learns. `average` is the decay of the running average of the weights, which is what is kept.
+    `bootstrap` is the number of draws of each confidence interval. `boosting` and `gaussian_process` also fit these baselines,
+    the former with `boosting_rounds` trees. `no_messages` also trains the ablation without messages. `learning_curve` also
+    trains on each of these shares of the hosts.
     """
 
     seed: int = 20261123

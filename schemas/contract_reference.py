@@ -74,7 +74,7 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _demands(rule: Rule) -> str:
-    """Return what a rule compares with."""
+    """Return the values or columns that a rule compares with, as Markdown."""
     if rule.refers is not None:
         return f" `{rule.columns[0]}` occurs in `{rule.refers[0]}.{rule.refers[1]}`."
     return "".join(f" {band}: {low:g}..{high:g}." for band, low, high in rule.bands)

@@ -1,6 +1,6 @@
 """Digest content: single rows (to break ties between records of one key) and whole tables (data versions).
 
-Both are over the content alone: `export_digest`, `position` and `arrival` say where a row came from and take no part.
+Digests cover the content alone: `export_digest`, `position` and `arrival`, which say where a row came from, are left out.
 """
 
 import hashlib
@@ -19,13 +19,15 @@ _MISSING: Final = "~"
 
 
 def content(rows: pa.Table) -> pa.Table:
-    """Return the columns that take part in equality, in the order of their names."""
+    """Return the columns that take part in equality, sorted by name."""
     return rows.select(sorted(name for name in rows.column_names if name not in PROVENANCE))
 
 
 def row_digests(rows: pa.Table) -> list[str]:
-    """Return the hex SHA-256 of each row's canonical text: one line a column, by name; floats by their bits, text by length and
-    bytes."""
+    """Return the hex SHA-256 of each row's canonical text.
+
+    The text has one line per column, sorted by name. Floats are written as their bits, text as its length and bytes.
+    """
     if rows.num_rows == 0:
         return []
     chosen = content(rows)
@@ -35,9 +37,9 @@ def row_digests(rows: pa.Table) -> list[str]:
 
 
 def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:
-    """Return the hex SHA-256 of the rows in order of their key, whatever order they are stored in.
+    """Return the hex SHA-256 of the rows sorted by key; the order in which they are stored does not matter.
 
-    `table` is the contract table, or the names of the key columns. The key must be unique, as it is after `merge`.
+    `table`: the contract table, or the names of the key columns. The key must be unique, as it is after `merge`.
     """
     key = table.key if isinstance(table, Table) else tuple(table)
     digest = hashlib.sha256()
@@ -52,15 +54,15 @@ def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:
 
 
 def can_hash(schema: pa.Schema) -> bool:
-    """Return whether `hashed_runs` takes rows of this schema: columns of plain values and of lists of texts."""
+    """Return whether `hashed_runs` takes rows of this schema: only plain values and lists of texts."""
     return all(not pa.types.is_nested(one.type) or one.type == pa.list_(pa.string()) for one in schema)
 
 
 def hashed_runs(rows: pa.Table, column: str) -> dict[str, tuple[str, int]]:
-    """Return digest (hex) and number of the rows of each value of `column`, whatever order they stand in, in order of value.
+    """Return digest (hex) and row count by value of `column`, sorted by value; the order of the rows does not matter.
 
-    Rows are hashed to 128 bits by polars: 20 times as fast as `table_digest`, but no digest against an adversary, and another
-    one with another version of that library. It is for derived tables, which are made again then.
+    Polars hashes rows to 128 bits: 20 times as fast as `table_digest`, but not safe against an adversary, and different with
+    another version of polars. Use it only for derived tables, which are then made again.
     """
     import polars as pl
 
@@ -83,7 +85,7 @@ def hashed_runs(rows: pa.Table, column: str) -> dict[str, tuple[str, int]]:
 
 
 def ordered_digest(rows: pa.Table) -> str:
-    """Return the hex SHA-256 of all columns in the order in which the rows stand: cheap, but order matters."""
+    """Return the hex SHA-256 of all columns, with rows in stored order: cheap, but depends on that order."""
     digest = hashlib.sha256(f"{rows.num_rows}\n".encode())
     for name in rows.column_names:
         array = _array(rows.column(name))
@@ -93,7 +95,7 @@ def ordered_digest(rows: pa.Table) -> str:
 
 
 def _array(column: Any) -> pa.Array:
-    """Return one array of a column that may be chunked or dictionary-encoded."""
+    """Return a column, which may be chunked or dictionary-encoded, as one plain array."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
@@ -101,7 +103,7 @@ def _array(column: Any) -> pa.Array:
 
 
 def _lengths(array: pa.Array) -> tuple[npt.NDArray[np.int64], list[pa.Array]]:
-    """Return entries per row (0 if NULL) of a list or map, and its flat children."""
+    """Return the entries per row (int64 [rows], 0 if NULL) of a list or map, and its flat children."""
     offsets = np.asarray(array.offsets, np.int64)
     lengths = np.diff(offsets)
     children = [array.keys, array.items] if pa.types.is_map(array.type) else [array.values]
@@ -111,7 +113,7 @@ def _lengths(array: pa.Array) -> tuple[npt.NDArray[np.int64], list[pa.Array]]:
 
 
 def _kind(kind: pa.DataType) -> str:
-    """Name of a type without what storage may change: the names of list items, nullability, the width of offsets."""
+    """Return the name of a type without what storage may change: names of list items, nullability, width of offsets."""
     if pa.types.is_map(kind):
         return f"map<{_kind(kind.key_type)},{_kind(kind.item_type)}>"
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -126,7 +128,7 @@ def _is_nested(kind: pa.DataType) -> bool:
 
 
 def _text(array: pa.Array) -> pa.Array:
-    """Canonical text of each value; no two different values share one."""
+    """Return the canonical text of each value; different values have different texts."""
     kind = array.type
     if _is_nested(kind):
         lengths, children = _lengths(array)
@@ -162,7 +164,7 @@ def _bytes(array: pa.Array) -> memoryview:
 
 
 def _update(digest: Any, array: pa.Array) -> None:
-    """Feed a column's validity, lengths and values; NULL slots count as zero, so that stray bytes under them do not."""
+    """Feed a column's validity, lengths and values to `digest`; NULL slots count as zero, whatever bytes are under them."""
     digest.update(np.packbits(np.asarray(array.is_valid().to_numpy(zero_copy_only=False), np.bool_)).tobytes())
     kind = array.type
     if _is_nested(kind):

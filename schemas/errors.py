@@ -1,11 +1,11 @@
-"""Define the errors of this project. Each message names the thing, what was expected, what was found and what to do."""
+"""Define the errors of this project. Each message names the thing, the expected and found values, and what to do."""
 
 import subprocess
 from collections.abc import Mapping
 from typing import Final
 
-# what Dynamo (TorchDynamoException is a RuntimeError), a backend and the host's C++ compiler raise between them; whoever calls
-# torch.compile goes on without it in every case
+# errors that Dynamo (TorchDynamoException is a RuntimeError), its backends and the host's C++ compiler raise; each caller of
+# torch.compile continues without it in all these cases
 COMPILER_FAULTS: Final = (
     RuntimeError,
     OSError,

@@ -42,7 +42,7 @@ def _grafting_strategies(note: str) -> Feature:
 
 
 def _of_site(name: str, *more: tuple[str, str], system: str = "kasmina", note: str, transform: Transform) -> Feature:
-    """Return a number of a seed's site, derived from the layers that the seed monitors."""
+    """Declare a numeric feature of a seed's site, derived from the layers that the seed monitors."""
     return numeric(name, system, (_MONITORED, *more), transform, derive=name, note=note)
 
 

@@ -41,7 +41,7 @@ def categorical(
     derive: str | None = None,
     note: str = "",
 ) -> Feature:
-    """Declare a categorical feature; `registry` is the feature's name if it is empty."""
+    """Declare a categorical feature; an empty `registry` means the feature's name."""
     return Feature(
         name, Kind.CATEGORICAL, system, sources, mandatory=mandatory, registry=registry or name, derive=derive, note=note
     )
@@ -53,10 +53,10 @@ def multi_hot(name: str, system: str, sources: Sources, *, registry: str, width:
 
 
 def share(name: str, system: str, sources: Sources, *, registry: str, width: int, derive: str, note: str = "") -> Feature:
-    """Declare a share feature of `width` channels: how a set of categories is made up."""
+    """Declare a share feature of `width` channels: the share of each category in a set."""
     return Feature(name, Kind.SHARE, system, sources, registry=registry, width=width, derive=derive, note=note)
 
 
 def flag(name: str, system: str, sources: Sources, *, derive: str | None = None, note: str = "") -> Feature:
-    """Declare a flag: 0/1, and its mask."""
+    """Declare a flag: one 0/1 value channel, one mask channel."""
     return Feature(name, Kind.FLAG, system, sources, derive=derive, note=note)

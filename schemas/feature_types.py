@@ -1,6 +1,6 @@
-"""Define what features are declared with: kinds, transforms, features, node types and relations, tensor layout.
+"""Define the types that declare features: kinds, transforms, features, node types, relations, and the tensor layout.
 
-`schemas.features` declares with these; nothing here knows a single feature.
+`schemas.features` declares the features with these types; no feature is declared here.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ class Kind(StrEnum):
 
     NUMERIC = "numeric"  # one value channel, one mask channel
     CATEGORICAL = "categorical"  # one int64 id: 0 missing, 1..capacity-2 registry entries, capacity-1 unknown
-    MULTI_HOT = "multi_hot"  # `width` channels, the last for all that do not fit or are unknown; one mask channel
+    MULTI_HOT = "multi_hot"  # `width` channels, the last for unknown categories and those without a channel; one mask channel
     FLAG = "flag"  # 0/1 value channel, one mask channel
-    SHARE = "share"  # `width` channels that sum to 1, the last for all that do not fit or are unknown; one mask channel
+    SHARE = "share"  # `width` channels that sum to 1, the last as for MULTI_HOT; one mask channel
 
 
 class Transform(StrEnum):
-    """What turns a raw value into its channel; formulas in `gnn.encode.transforms`."""
+    """The transform of a raw value into its channel; `gnn.encode.transforms` holds the formulas."""
 
     IDENTITY = "identity"
     CLAMP01 = "clamp01"
@@ -32,7 +32,7 @@ class Transform(StrEnum):
     GRAPH_MAX = "graph_max"  # x / max |x| over the relation's measured edges in the graph
     LOSS_PRIOR = "loss_prior"  # (x - 0.8) / 0.3
     PERCENT = "percent"  # x / 100, clamped to 0..1
-    LN_CHANCE = "ln_chance"  # ln(x / ln C), clamped to -8..4; C: the graph's output classes, without them ln(x)
+    LN_CHANCE = "ln_chance"  # ln(x / ln C), clamped to -8..4; C: the graph's output classes; ln(x) if unknown
     CLAMP_ABS1 = "clamp_abs1"  # clamp to -1..1
     CLAMP_ABS3 = "clamp_abs3"  # clamp to -3..3
 
@@ -44,12 +44,12 @@ Sources = tuple[tuple[str, str], ...]
 class Feature:
     """One feature of a node type, or one attribute of a relation.
 
-    `sources` are (table, column) pairs in order of preference: the first that has a value gives it. If `derive` is set, the
-    value is computed instead by the function of that name in `gnn.join.derived`, and `sources` are the columns that it reads.
-    A column of `tolaria.system_state` may be the name of a step metric. `system` is the upstream system to ask when the value
-    is missing. `neutral` is the channel's value where it is missing (after the transform). `registry` names the vocabulary of
-    a categorical, multi-hot or share feature, `width` the channels of the last two, `metric` the norm that `ewma` and `log_z`
-    read. `note` is documentation: nothing depends on it.
+    `sources` are (table, column) pairs in order of preference: the first one with a value is used. If `derive` is set, the
+    function of that name in `gnn.join.derived` computes the value, and `sources` are the columns that it reads. A column of
+    `tolaria.system_state` may be the name of a step metric. `system` is the upstream system to ask if the value is missing.
+    `neutral` is the channel's value (after the transform) if the raw value is missing. `registry` names the vocabulary of a
+    categorical, multi-hot or share feature. `width` is the number of channels of the latter two. `metric` names the norm that
+    `ewma` and `log_z` read. `note` is documentation only.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Feature:
 
     @property
     def exclusive_minimum(self) -> float | None:
-        """Raw values at or below it are outside the transform's domain, and so missing; None if there is no such bound."""
+        """Exclusive lower bound of the transform's domain, None without one. Raw values not above it count as missing."""
         if self.transform is Transform.LOG1P or self.is_logged:
             return -1.0
         if self.transform is Transform.LN_CHANCE:
@@ -92,7 +92,7 @@ class Feature:
 
     @property
     def channels(self) -> int:
-        """Value channels in `x` or `edge_attr`: 0 for a categorical, else `width`."""
+        """Number of value channels in `x` or `edge_attr`: 0 for a categorical feature, else `width`."""
         return 0 if self.kind is Kind.CATEGORICAL else self.width
 
 
@@ -104,7 +104,7 @@ class FeatureGroup:
 
     @cached_property
     def source_tables(self) -> frozenset[str]:
-        """Tables that the features read, those that derived features are computed from included."""
+        """Tables that the features read, including those from which derived features are computed."""
         return frozenset(table for feature in self.features for table, _ in feature.sources)
 
     @cached_property
@@ -119,12 +119,12 @@ class FeatureGroup:
 
     @cached_property
     def value_width(self) -> int:
-        """Value channels: the first columns of `x`."""
+        """Number of value channels; they are the first columns of `x`."""
         return sum(f.channels for f in self.features)
 
     @cached_property
     def width(self) -> int:
-        """Columns of `x` (float32): all value channels in order, then one mask channel per valued feature in order."""
+        """Number of columns of `x` (float32): value channels in order, then one mask channel per valued feature in order."""
         return self.value_width + len(self.valued)
 
 

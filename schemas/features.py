@@ -1,8 +1,7 @@
 """Declare the graph: every node feature, relation and edge attribute, once, as data.
 
 The tensor layout, the masks, the manifest, the coverage keys, the feature tables, the reference page and the tests all
-derive from `NODE_TYPES` and `RELATIONS`. Adding a feature is adding one row, and a function in `gnn.join.derived` if it is
-derived.
+derive from `NODE_TYPES` and `RELATIONS`. To add a feature, add one row, and a function in `gnn.join.derived` if it is derived.
 """
 
 from dataclasses import replace
@@ -175,10 +174,10 @@ PRIOR_METRICS: Final[tuple[str, ...]] = ("parameter_count", "learning_rate", "mo
 
 
 def node_type(name: str) -> NodeType:
-    """Return the node type of that name; KeyError if there is none."""
+    """Return the node type of that name. Raises KeyError if there is none."""
     return {n.name: n for n in NODE_TYPES}[name]
 
 
 def relation(short: str) -> Relation:
-    """Return the relation of that short name (`layer_connects`, `context_seed`); KeyError if there is none."""
+    """Return the relation of that short name (`layer_connects`, `context_seed`). Raises KeyError if there is none."""
     return {r.short: r for r in RELATIONS}[short]

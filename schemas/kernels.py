@@ -42,7 +42,7 @@ KERNELS: Final[tuple[str, ...]] = (
 
 KERNEL_INDEX: Final[dict[str, int]] = {kernel: index for index, kernel in enumerate(KERNELS)}
 
-# Family of each kernel, in their order: what kernels share when one was measured more often than the other.
+# Family of each kernel, in the order of `KERNELS`. A kernel with few measurements borrows from others of its family.
 KERNEL_FAMILIES: Final[tuple[str, ...]] = (
     *("affine",) * 4,
     *("projection",) * 9,

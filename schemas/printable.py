@@ -1,4 +1,4 @@
-"""Make text of exports safe to show: ids are whatever upstream sent, control characters included."""
+"""Make text from exports safe to show: ids may hold anything that upstream sent, even control characters."""
 
 
 def shown(text: str) -> str:
@@ -9,5 +9,5 @@ def shown(text: str) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return `text` cut to at most `longest` characters; one that is cut ends in an ellipsis."""
+    """Return `text` cut to at most `longest` characters; a cut text ends in an ellipsis."""
     return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"

@@ -1,8 +1,8 @@
-"""Derive the rules that rows must meet before a commit from a table's declaration, as a pandera (polars) schema.
+"""Derive a pandera (polars) schema from a table's declaration: the rules that rows must meet before a commit.
 
-Rules are polars expressions. Rows to commit cost one pass: one query of one pandera check evaluates all rules. A check for each
-column and rule, as `pandera_schema` has them, costs ten times that in a table of fifty columns. If the pass finds something,
-each rule is evaluated alone, to say which rows break it.
+Rules are polars expressions. Rows to commit cost one pass: a single pandera check evaluates all rules in one query. One check
+per column and rule, as in `pandera_schema`, costs ten times as much for a table of fifty columns. If the pass finds a fault,
+each rule is evaluated alone to find the rows that break it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from pandera.errors import SchemaErrors
 
 from schemas.table_declaration import DeclaredColumn, DeclaredTable, Part
 
-SHOWN: Final = 3  # rows that are named of each broken rule
+SHOWN: Final = 3  # rows that are named for each broken rule
 _TEXT: Final = 60  # characters of a value that are shown
 
 
@@ -26,7 +26,7 @@ _TEXT: Final = 60  # characters of a value that are shown
 class RowRule:
     """One rule. `broken` is a boolean expression, true for rows that break it and never NULL.
 
-    `presence`: they lack a value. `key`: they share the values of the columns.
+    `presence`: the rule requires a value. `key`: the rule requires that no two rows share the values of the columns.
     """
 
     name: str
@@ -39,7 +39,7 @@ class RowRule:
 
 @dataclass(frozen=True)
 class Breach:
-    """A rule that rows break: how many, and the first of them, by what names them and with what was found."""
+    """A rule that rows break: how many rows, and the first of them, each with its name and the value found."""
 
     rule: RowRule
     rows: int
@@ -53,7 +53,7 @@ class Breach:
 
 
 def row_rules(table: DeclaredTable, part: Part = "all") -> tuple[RowRule, ...]:
-    """Return the rules of a table, or a part of them: column by column, then pairs of columns, then keys."""
+    """Return the rules of a table, or a part of them: rules of columns, then of pairs of columns, then of keys."""
     of_columns = [rule for column in table.columns for rule in _column_rules(column)]
     pairs = [
         RowRule(f"{low}_at_most_{high}", (low, high), f"{low} at most {high}", (pl.col(low) > pl.col(high)).fill_null(False))
@@ -94,7 +94,7 @@ def _column_rules(column: DeclaredColumn) -> Iterator[RowRule]:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type with maps as lists of (key, value) structs, which polars has."""
+    """Return the type with maps as lists of (key, value) structs, since polars has no map type."""
     if pa.types.is_map(kind):
         return pa.list_(pa.struct([("key", kind.key_type), ("value", plain_type(kind.item_type))]))
     return kind
@@ -107,14 +107,14 @@ def polars_type(kind: pa.DataType) -> Any:
 
 
 def polars_frame(rows: pa.Table) -> pl.DataFrame:
-    """Return rows as the frame that the pandera schema validates: maps as lists of structs."""
+    """Return rows as the frame that the pandera schema validates, with maps as lists of structs."""
     plain = pa.schema([pa.field(one.name, plain_type(one.type)) for one in rows.schema])
     frame = pl.from_arrow(rows if plain.equals(rows.schema) else rows.cast(plain))
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
 
 
 def pandera_schema(table: DeclaredTable) -> Any:
-    """Return the schema of a `polars_frame` of rows, for other tools: columns, which may be NULL, a check for each rule."""
+    """Return the schema of a `polars_frame`, for other tools: columns with their nullability, and one check per rule."""
     rules = [rule for rule in row_rules(table) if not rule.presence]
     columns = {
         one.name: pandera.Column(
@@ -130,12 +130,12 @@ def pandera_schema(table: DeclaredTable) -> Any:
 
 
 def _check(rule: RowRule) -> Any:
-    """Return the pandera check of one rule, which names the rows that break it."""
+    """Return the pandera check of one rule; it names the rows that break the rule."""
     return pandera.Check(lambda data: data.lazyframe.select(rule.broken.not_()), name=rule.name, error=rule.expected)
 
 
 def _sound(data: PolarsData, rules: Sequence[RowRule]) -> bool:
-    """Return whether no row breaks a rule, in one pass; rows whose keys have equal hashes are compared key by key."""
+    """Return whether no row breaks a rule, in one pass; if hashes of keys are equal, compare the keys themselves."""
     queries = [_suspected(rule).alias(str(place)) for place, rule in enumerate(rules)]
     suspected = data.lazyframe.select(queries).collect().row(0)
     if not any(suspected):
@@ -149,7 +149,7 @@ def _suspected(rule: RowRule) -> pl.Expr:
 
 
 def wrong_columns(table: DeclaredTable, schema: pa.Schema) -> str | None:
-    """Return what is wrong with the columns of rows, in words; None if they are those declared, in order, each of its type."""
+    """Describe what is wrong with the columns of rows; None if names, order and types are those declared."""
     declared, found = table.arrow_schema, schema
     if found.names != declared.names:
         lacking = [name for name in declared.names if name not in found.names]
@@ -165,9 +165,9 @@ def wrong_columns(table: DeclaredTable, schema: pa.Schema) -> str | None:
 def _commit_schema(table: DeclaredTable, part: Part, *, nulls: bool) -> tuple[tuple[str, ...], Any]:
     """Return the columns that a part of the rules reads, and the pandera schema of a frame of these.
 
-    Types and columns are compared in Arrow (`wrong_columns`), which costs nothing; pandera takes 0.1 ms for each column.
-    Without `nulls`, no column that must have a value holds a NULL: rules of presence are kept, and columns that no other rule
-    reads are not made polars columns, which copies their texts.
+    `wrong_columns` compares columns and types in Arrow at no cost; pandera takes 0.1 ms per column. `nulls=False` says that no
+    column that must have a value holds a NULL: presence rules are then left out, and so are columns that no other rule reads,
+    since making them polars columns would copy their texts.
     """
     rules = [rule for rule in row_rules(table, part) if nulls or not rule.presence]
     names = {name for rule in rules for name in rule.columns}
@@ -177,13 +177,13 @@ def _commit_schema(table: DeclaredTable, part: Part, *, nulls: bool) -> tuple[tu
 
 
 def _holds_nulls(table: DeclaredTable, rows: pa.Table) -> bool:
-    """Return whether a column that must have a value holds a NULL; Arrow keeps count of them."""
+    """Return whether a column that must have a value holds a NULL; cheap, since Arrow counts NULLs."""
     present = (column.name for column in table.columns if not column.nullable and column.name in rows.column_names)
     return any(rows.column(name).null_count for name in present)
 
 
 def breaches(table: DeclaredTable, rows: pa.Table, part: Part = "all") -> list[Breach]:
-    """Return every rule that some rows break; [] if they keep all. The rows have those columns that rules read."""
+    """Return every rule that some rows break, [] if none. `rows` needs only the columns that the rules read."""
     names, schema = _commit_schema(table, part, nulls=_holds_nulls(table, rows))
     if not rows.num_rows or not names:
         return []
@@ -207,7 +207,7 @@ def _breach(table: DeclaredTable, rule: RowRule, rows: pa.Table) -> Breach | Non
 
 
 def _unnamed(table: DeclaredTable, rows: pa.Table, errors: str) -> Breach:
-    """Return what pandera refuses though no rule says so."""
+    """Return a breach for rows that pandera refuses although they break no single rule."""
     rule = RowRule("pandera", (), f"rows that the pandera schema of {table.name} accepts", pl.lit(False))
     return Breach(rule, rows.num_rows, (_shown(errors),))
 

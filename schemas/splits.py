@@ -28,12 +28,12 @@ def fold_of(host_blueprint_id: str) -> int:
 
 
 def split_of(host_blueprint_id: str, data_set: str | None = None, held_out: str | None = None) -> str:
-    """Split of a host: `fold_0`..`fold_4`, or `held_out` if it is of the data set that is kept out."""
+    """Return the split of a host: `fold_0`..`fold_4`, or `held_out` if its data set is kept out."""
     return HELD_OUT if held_out is not None and data_set == held_out else FOLD_NAMES[fold_of(host_blueprint_id)]
 
 
 def is_published_on(host_blueprint_id: str) -> bool:
-    """Return whether the published weights may be trained on a host, if its data set is not kept out."""
+    """Return whether the host's bucket allows training of the published weights on it; the data set is not considered."""
     return split_bucket(host_blueprint_id) != CHECK_BUCKET
 
 
@@ -43,5 +43,5 @@ def host_digest(host_blueprint_id: str) -> str:
 
 
 def data_set_of(experiment_name: str | None) -> str | None:
-    """Return the data set of an experiment, which is named `<data set>/<architecture>`; None if it has no name."""
+    """Return the data set of an experiment named `<data set>/<architecture>`; None if it has no name."""
     return experiment_name.partition("/")[0] or None if experiment_name else None

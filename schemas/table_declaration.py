@@ -1,4 +1,4 @@
-"""Define how a stored table is declared: its columns, what a row may hold, and its keys. Imports Arrow alone.
+"""Define how a stored table is declared: its columns, what a row may hold, and its keys. Imports only Arrow.
 
 The Arrow schema, the descriptions in the UI and the checks before a commit (`schemas.row_rules`) derive from these values.
 """
@@ -10,16 +10,16 @@ from typing import Literal
 
 import pyarrow as pa
 
-Part = Literal["all", "rows", "keys"]  # rules: all, those that each row keeps alone, those of keys
+Part = Literal["all", "rows", "keys"]  # which rules: all, those about single rows, those about keys
 
 
 @dataclass(frozen=True)
 class DeclaredColumn:
     """One column: its Arrow type, and what a value may be.
 
-    `low` and `high` bound numbers (inclusive), `above` excludes its own value; `values` are the only texts. NULL breaks none of
-    these. `mask_of` names the column whose mask this is: 1 if it has a value, 0 or NULL if it has none. `finite`: no NaN, no
-    infinity.
+    `low` and `high` are inclusive bounds of numbers, `above` is an exclusive lower bound; `values` are the only allowed texts.
+    NULL breaks none of these. `mask_of` names the column whose mask this is: 1 if that column has a value, else 0 or NULL.
+    `finite`: neither NaN nor infinity.
     """
 
     name: str
@@ -35,7 +35,7 @@ class DeclaredColumn:
 
     @property
     def demands(self) -> list[str]:
-        """What is asked of a value, in words."""
+        """The demands on a value, in words."""
         found = []
         if self.low is not None or self.high is not None:
             found.append(f"{_number(self.low)}..{_number(self.high)}")
@@ -52,9 +52,9 @@ class DeclaredColumn:
 
 @dataclass(frozen=True)
 class DeclaredTable:
-    """One stored table. Each of `keys` names columns whose values no two rows share; the first one names rows in messages.
+    """One stored table. Each of `keys` lists columns whose values no two rows share; the first key names rows in messages.
 
-    `shown`: columns that name a row where there is no key. `at_most`: pairs of columns, the first never above the second.
+    `shown`: columns that name a row if there is no key. `at_most`: pairs of columns, the first never above the second.
     """
 
     name: str

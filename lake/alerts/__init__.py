@@ -1,1 +1,1 @@
-"""Turn check evaluations into alerts: transitions, wording, and the post to a webhook."""
+"""Turn check evaluations into alerts: transitions, wording, and posting to a webhook."""

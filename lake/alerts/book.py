@@ -1,7 +1,7 @@
 """Keep the book of alerts: read evaluations, and fold the records of the outbox into alerts and messages.
 
-An alert is a problem of a scope, and a scope is an asset with a check. Times are ISO 8601 texts in UTC with microseconds: their
-order as texts is their order in time.
+An alert is a problem in a scope; a scope is an asset and a check. Times are ISO 8601 texts in UTC with microseconds, so that
+they sort as texts.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ from typing import Any, Final
 OPEN: Final = "open"
 REMINDED: Final = "reminded"
 RESOLVED: Final = "resolved"
-OPERATOR: Final = "tamiyo-assets"  # whom to ask about what no upstream system sent
+OPERATOR: Final = "tamiyo-assets"  # whom to ask if no upstream system is responsible
 LISTED: Final = 20  # runs that an alert names; the others are counted
-_REMEMBERED: Final = 4  # evaluations of a scope that are recognized if they are seen again
+_REMEMBERED: Final = 4  # evaluations of a scope that are recognized if seen again
 
 Scope = tuple[str, str]  # asset, check
 Look = tuple[str, str]  # when a scope was evaluated, and by which run
@@ -24,10 +24,10 @@ Look = tuple[str, str]  # when a scope was evaluated, and by which run
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong in a scope. `name` is its identity, so it holds no figure; `text` says more, figures too.
+    """One thing that is wrong in a scope. `name` is its identity and holds no figures; `text` has details and figures.
 
-    `system`: the upstream system to ask, "" for the operator of the pipeline. `runs`: training runs in which it is so, or the
-    first of them and how many more there are.
+    `system`: the upstream system to ask, "" for the operator of the pipeline. `runs`: the training runs with the problem, or
+    the first of them and how many more there are.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a look at a scope found: every problem that holds, or with `complete=False` some that came up.
+    """The result of one look at a scope: every problem that holds, or with `complete=False` only some new ones.
 
     `at`: when, with a time zone. `run_id`: the pipeline run that looked. `path`: where the UI shows the scope. `standing`: the
-    scope is looked at all the time, so that what changes nothing is not noted.
+    scope is looked at all the time, so that a look without changes is not recorded.
     """
 
     asset: str
@@ -63,7 +63,7 @@ class Evaluation:
 
     @property
     def look(self) -> Look:
-        """What tells this evaluation of the scope from the others, in their order."""
+        """The identity of this evaluation within its scope; it sorts by time."""
         return iso(self.at), self.run_id
 
 
@@ -71,8 +71,8 @@ class Evaluation:
 class Alert:
     """A problem as it stands: `state` is open, reminded or resolved; `said` is when its last message was delivered or written.
 
-    `runs` are those that were named first, of `run_count`; `runs_are` is "training", or "pipeline" if none was named.
-    `acknowledged` is the reason with which an operator silenced the reminders, None if nobody did.
+    `runs` holds the first runs of `run_count`; `runs_are` is "training", or "pipeline" if no training run was named.
+    `acknowledged` is the reason that an operator gave for silencing the reminders; None if nobody did.
     """
 
     alert_id: str
@@ -100,9 +100,9 @@ class Alert:
 
 @dataclass(frozen=True)
 class Message:
-    """One transition on its way: `payload` is the body to post, `delivered` is when the webhook took it.
+    """The message of one transition: `payload` is the body to post, `delivered` is when the webhook took it.
 
-    `refused`: at the last attempt the webhook answered that it won't take this body. `to` names the address of that attempt.
+    `refused`: the webhook refused this body at the last attempt. `to` names the address of that attempt.
     """
 
     message_id: str
@@ -120,7 +120,7 @@ class Message:
 
 @dataclass
 class Book:
-    """All alerts and messages by id, in the order in which they came, and the newest looks at each scope, oldest first."""
+    """All alerts and messages by id, in order of arrival, and the newest looks at each scope, oldest first."""
 
     alerts: dict[str, Alert] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
@@ -129,14 +129,14 @@ class Book:
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> "Book":
-        """Return the book that the records of an outbox make. Raises KeyError or TypeError for a record that is not ours."""
+        """Build the book from the records of an outbox. Raises KeyError or TypeError for a record of another format."""
         book = cls()
         for record in records:
             book.add(record)
         return book
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Bring the book up to date with one record of the outbox."""
+        """Apply one record of the outbox to the book."""
         match record["event"]:
             case "queued" | "unaddressed":
                 self._add_older(record)
@@ -156,7 +156,7 @@ class Book:
 
     @staticmethod
     def histories(records: Iterable[Mapping[str, Any]]) -> Iterator[Alert]:
-        """Yield the alerts of a history."""
+        """Yield the alerts in the records of a history file."""
         for record in records:
             if "alert" in record:
                 yield _loaded(Alert, record["alert"])
@@ -192,7 +192,7 @@ class Book:
             self.alerts[alert.alert_id] = replace(alert, said=max(alert.said, at))
 
     def _add_older(self, record: Mapping[str, Any]) -> None:
-        """Take in an alert of the earlier format, whose identity held the run: those of a check become one problem."""
+        """Add an alert of the earlier format, whose identity held the run: all alerts of a check become one problem."""
         older = record["alert"]
         alert_id = identity(older["asset"], older["check"], older["check"])
         known = self.alerts.get(alert_id)
@@ -210,7 +210,7 @@ class Book:
 
 
 def with_run(alert: Alert, run_id: str) -> Alert:
-    """Return the alert as seen by one more pipeline run; the same one if that run saw it last."""
+    """Return the alert as seen by one more pipeline run; unchanged if that run also saw it last."""
     if not run_id or run_id == alert.run_id:
         return alert
     return replace(alert, run_id=run_id, runs=(*alert.runs, run_id)[:LISTED], run_count=alert.run_count + 1)
@@ -232,6 +232,6 @@ def recorded(value: Alert | Message) -> dict[str, Any]:
 
 
 def _loaded(kind: Any, values: Mapping[str, Any]) -> Any:
-    """Return what a later version added is left out."""
+    """Build an alert or message from its recorded values; ignore fields that a later version added."""
     known = {each.name for each in fields(kind)}
     return kind(**{name: value for name, value in values.items() if name in known})

@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 from lake.alerts.book import Message
 
 _SILENCE_SECONDS: Final = 5.0  # of one read or write
-_DEADLINE_SECONDS: Final = 10.0  # of the whole post: name lookup, and an answer that comes a byte at a time, too
+_DEADLINE_SECONDS: Final = 10.0  # of the whole post, including name lookup and an answer that trickles in
 _FIRST_PAUSE: Final = timedelta(seconds=10)
 _LONGEST_PAUSE: Final = timedelta(minutes=10)
 _ABOUT_THE_BODY: Final = frozenset({400, 409, 413, 414, 415, 422})  # any other status is about the webhook
@@ -23,7 +23,7 @@ _ANSWER_BYTES: Final = 200
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a post failed. `refused`: the webhook won't take this body, and may take others."""
+    """Why a post failed. `refused`: the webhook won't take this body, but may take others."""
 
     reason: str
     refused: bool = False
@@ -32,7 +32,7 @@ class Fault:
 def post(webhook: str, body: Mapping[str, Any], key: str) -> Fault | None:
     """Post a JSON body with an `Idempotency-Key`; return why it failed, None if the webhook took it.
 
-    It ends after 10 s at the latest. An answer that comes later is not waited for: the message is posted again.
+    The post ends after 10 s at the latest. A later answer is ignored: the message is posted again.
     """
     outcome: list[Fault | None] = []
     thread = threading.Thread(target=lambda: outcome.append(_posted(webhook, body, key)), daemon=True)
@@ -42,14 +42,14 @@ def post(webhook: str, body: Mapping[str, Any], key: str) -> Fault | None:
 
 
 def address(webhook: str) -> str:
-    """Return what tells one webhook from another and gives none away: its address may hold a secret."""
+    """Return a digest that identifies a webhook without revealing its URL, which may hold a secret."""
     return hashlib.sha256(webhook.encode()).hexdigest()[:12]
 
 
 def is_due(message: Message, webhook: str, now: datetime) -> bool:
-    """Return whether a message is to be tried now: never tried, at another webhook, or 10 s, 20 s, 40 s... 10 min ago.
+    """Return whether to try a message now: never tried, tried at another webhook, or the wait (10 s, 20 s... 10 min) is over.
 
-    A last attempt that lies in the future is of a clock that was set back since.
+    A last attempt in the future means that the clock was set back since: the message is due.
     """
     if message.tried is None or message.to != address(webhook):
         return True
@@ -64,7 +64,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
-        """Follow none."""
+        """Refuse to follow a redirect."""
 
 
 def _posted(webhook: str, body: Mapping[str, Any], key: str) -> Fault | None:
@@ -83,12 +83,12 @@ def _posted(webhook: str, body: Mapping[str, Any], key: str) -> Fault | None:
     except (OSError, HTTPException) as error:
         return Fault(str(error) or type(error).__name__)
     except ValueError as error:
-        # of an address that no request can be made of; json.dumps raises it for NaN too, which no other try would change
+        # the URL is invalid, or the body holds a NaN (json.dumps); trying again would not help
         return Fault(str(error).replace(webhook, "the webhook"), refused=True)
 
 
 def _answer(error: urllib.error.HTTPError) -> str:
-    """Return what the webhook said besides its status, such as Slack's `no_text`."""
+    """Return the text of the webhook's answer, such as Slack's `no_text`."""
     try:
         said = error.read(_ANSWER_BYTES).decode("utf-8", "replace")
     except (OSError, HTTPException):

@@ -1,7 +1,7 @@
 """Decide which records an evaluation, the clock or an operator adds to a book. Nothing is written here.
 
-The newest evaluation of a scope decides, by the time at which it was made, in whatever order evaluations are seen: one that is
-older than what is known changes nothing, and one that is seen again changes nothing.
+The newest evaluation of a scope, by the time at which it was made, decides. Evaluations may arrive in any order: one that is
+older than what is known, or is seen again, changes nothing.
 """
 
 import hashlib
@@ -31,14 +31,14 @@ from lake.alerts.book import (
 
 REMIND_AFTER: Final = timedelta(days=1)
 OVERDUE: Final = timedelta(hours=1)
-_AHEAD: Final = timedelta(minutes=1)  # a time further in the future than this is of a clock that was set back since
+_AHEAD: Final = timedelta(minutes=1)  # a time further in the future means that the clock was set back since
 
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Place:
-    """What the messages of an outbox say of where they come from."""
+    """Where the messages of an outbox come from, as they say it."""
 
     home: str
     ui_url: str = wording.UI_URL
@@ -49,7 +49,7 @@ def is_news(book: Book, evaluation: Evaluation, now: datetime) -> bool:
     looks = book.looks.get(evaluation.scope, ())
     if evaluation.look in looks:
         return False
-    # a look in the future is of a clock that was set back since: it must not hide what comes now
+    # a look in the future means that the clock was set back: it must not hide newer looks
     return not looks or evaluation.look > looks[-1] or datetime.fromisoformat(looks[-1][0]) > now + _AHEAD
 
 
@@ -74,19 +74,19 @@ def observe(book: Book, evaluation: Evaluation, place: Place, now: datetime) -> 
 
 
 def seen(*evaluations: Evaluation, now: datetime) -> Record:
-    """Return the record that these evaluations are known."""
+    """Return the record that marks these evaluations as known."""
     return {"event": "seen", "at": iso(now), "looks": [[*one.scope, *one.look] for one in evaluations]}
 
 
 def by_the_clock(book: Book, place: Place, now: datetime) -> Iterator[Record]:
-    """Yield the reminders that are due: a day after the last message of an alert that was delivered and not acknowledged."""
+    """Yield the reminders that are due: a day after the last message was delivered, unless the alert is acknowledged."""
     waiting = {message.alert_id for message in book.undelivered()}
     for alert in book.failing():
         if alert.alert_id in waiting or alert.acknowledged is not None:
             continue
         said = datetime.fromisoformat(alert.said)
         if said > now + _AHEAD:
-            # the clock was set back: without this the next reminder would wait for the time that it showed
+            # the clock was set back: else the next reminder would wait until it shows that time again
             yield {"event": "still", "at": iso(now), "alert": recorded(replace(alert, said=iso(now)))}
         elif now - said >= REMIND_AFTER:
             again = replace(alert, state=REMINDED, said=iso(now))
@@ -99,7 +99,7 @@ def acknowledge(alert: Alert, reason: str, now: datetime) -> Record:
 
 
 def overdue(book: Book, now: datetime) -> list[Message]:
-    """Return the messages that have waited for more than an hour, oldest first, and those that the clock says are to come."""
+    """Return the messages that have waited for over an hour, oldest first, and those dated in the future (clock set back)."""
     waited = ((message, now - datetime.fromisoformat(message.at)) for message in book.undelivered())
     return [message for message, time in waited if time > OVERDUE or time < -_AHEAD]
 
@@ -112,7 +112,7 @@ def _opened(evaluation: Evaluation, problem: str, now: datetime) -> Alert:
 
 
 def _seen(alert: Alert, problem: Problem, evaluation: Evaluation) -> Alert:
-    """Return the alert with what an evaluation says of its problem."""
+    """Return the alert, updated with what an evaluation says about its problem."""
     found = replace(
         alert,
         severity=evaluation.severity,
@@ -129,9 +129,9 @@ def _seen(alert: Alert, problem: Problem, evaluation: Evaluation) -> Alert:
 
 
 def _said(event: str, alert: Alert, look: tuple[str, str], place: Place, now: datetime) -> Record:
-    """Return the record of a transition: the alert as it is now, and the message that tells of it.
+    """Return the record of a transition: the alert as it is now, and the message about it.
 
-    The id of the message is the same for ever, and no other transition of any home has it.
+    The message's id is deterministic, and unique among all transitions of all homes.
     """
     told = json.dumps([place.home, alert.alert_id, alert.since, alert.state, *look])
     message_id = hashlib.sha256(told.encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Word an alert's message: text for people, and the same as fields."""
+"""Compose an alert's message: text for people, and the same content as fields."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,12 +7,12 @@ from typing import Any, Final
 from lake.alerts.book import OPERATOR, REMINDED, RESOLVED, Alert
 
 UI_URL: Final = "http://localhost:3000"
-_LONGEST: Final = 300  # characters of what a check said; one line at night
+_LONGEST: Final = 300  # characters of a check's text; short enough for one line
 _NAMED: Final = 3  # runs in the text
 
 
 def payload(alert: Alert, message_id: str, *, home: str, ui_url: str, now: datetime) -> dict[str, Any]:
-    """Return the body to post: Slack takes its `text`, others the fields."""
+    """Return the body to post: Slack reads its `text`, other receivers the fields."""
     url = ui_url.rstrip("/") + alert.path if alert.path else ui_url
     return {
         "text": _text(alert, url, now),
@@ -24,7 +24,7 @@ def payload(alert: Alert, message_id: str, *, home: str, ui_url: str, now: datet
 
 
 def fields_of(alert: Alert) -> dict[str, Any]:
-    """Return what a message and `tamiyo alerts list --json` tell of an alert alike."""
+    """Return the fields of an alert that a message and `tamiyo alerts list --json` both hold."""
     return {
         "alert_id": alert.alert_id,
         "state": alert.state,
@@ -51,32 +51,32 @@ def trial_payload(message_id: str, *, home: str, ui_url: str, now: datetime) -> 
 
 
 def summary(alert: Alert) -> str:
-    """Return one line: the problem, and the scope that it is in."""
+    """Return one line: the problem and its scope."""
     scope = f"{alert.asset}: {alert.check}"
     return scope if alert.problem == alert.check else f"{alert.problem} — {scope}"
 
 
 def runs_named(runs: Sequence[str], count: int) -> str:
-    """Return the first of `runs` and how many others there are, of `count` in all; "" without any."""
+    """Return text that names the first of `runs` and how many more of `count` there are; "" if `runs` is empty."""
     named = ", ".join(shortened(run, 60) for run in runs[:_NAMED])
     others = count - len(runs[:_NAMED])
     return f"{named} and {others} more" if others > 0 else named
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:
-    """Return a text on one line without control characters, cut to a length in characters."""
+    """Return a text as one line without control characters, cut to `longest` characters."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     line = " ".join(line.split())
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
 
 
 def escaped(text: str) -> str:
-    """Return the text with what Slack reads as markup escaped: an id can't call `<!channel>`."""
+    """Escape what Slack reads as markup, so that an id can't call `<!channel>`."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _text(alert: Alert, url: str, now: datetime) -> str:
-    """Return three lines: how bad and what; the details, whom to ask, which runs, since when; where to look."""
+    """Return three lines: severity and problem; details, whom to ask, runs, since when; where to look."""
     since = datetime.fromisoformat(alert.since)
     title = shortened(summary(alert))
     if alert.state == RESOLVED:

@@ -1,1 +1,1 @@
-"""Write files that appear whole or not at all, append to journals, digest files, parse strict JSON."""
+"""Write files that appear whole or not at all, append to journals, hold locks, digest files, parse strict JSON."""

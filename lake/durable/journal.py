@@ -1,4 +1,4 @@
-"""Append to journals, files of one JSON object a line, fsynced; a torn last line (a kill, power loss) does not count."""
+"""Append to journals: fsynced files of one JSON object per line. A torn last line (a kill, power loss) does not count."""
 
 import json
 import os
@@ -15,16 +15,16 @@ _BLOCK: Final = 1 << 16  # bytes; longer than most lines
 
 @dataclass(frozen=True)
 class Journal:
-    """The journal at `path`. `remedy` says what to do about a damaged line; it ends the error that names the line.
+    """The journal at `path`. `remedy` says what to do about a damaged line; the error message ends in it.
 
-    Whoever appends holds a lock that all who append to this journal take; readers need none.
+    All who append to a journal hold the same lock; readers need none.
     """
 
     path: Path
     remedy: str = "restore the file, or remove that line"
 
     def read(self) -> list[dict[str, Any]]:
-        """Return all records in order, none if there is no file. Raises StorageError for a damaged line."""
+        """Return all records in order, [] if there is no file. Raises StorageError for a damaged line."""
         lines = self._lines()
         try:
             records = json.loads(b"[" + b",".join(lines) + b"]")
@@ -45,9 +45,9 @@ class Journal:
         return found
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Append a line for each record, in one write, and fsync; a torn last line is cut off first.
+        """Cut off a torn last line, then append a line for each record in one write, and fsync.
 
-        What JSON has no type for becomes text. The caller holds the lock of those who append.
+        Values without a JSON type become text. The caller holds the lock of this journal.
         """
         data = b"".join(json.dumps(record, default=str).encode("ascii") + b"\n" for record in records)
         if not data:
@@ -67,7 +67,7 @@ class Journal:
             fsync_dir(self.path.parent)
 
     def damaged(self, number: int, found: str) -> StorageError:
-        """Return the error to raise for line `number`, of which `found` says what is wrong."""
+        """Return the error to raise for line `number`; `found` says what is wrong with it."""
         return StorageError(f"{self.path}: line {number}: {found}; {self.remedy}")
 
     def _lines(self) -> list[bytes]:
@@ -88,7 +88,7 @@ class Journal:
 
 
 def _cut_torn_line(descriptor: int) -> None:
-    """Cut the file off behind its last whole line."""
+    """Truncate the file after its last whole line."""
     size = end = os.fstat(descriptor).st_size
     while end:
         start = max(0, end - _BLOCK)

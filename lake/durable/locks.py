@@ -1,7 +1,7 @@
-"""Locks on paths: the kernel's `flock`, and on several machines also a lock of that name in PostgreSQL.
+"""Lock paths: with the kernel's `flock` and, if several machines share a home, also with a PostgreSQL lock of that name.
 
-With `TAMIYO_POSTGRES=postgresql://...` a lock is held on this machine and in the database, in this order. Each lock in the
-database has a connection of its own: it ends with the process, and within a minute with its machine, and frees the lock.
+With `TAMIYO_POSTGRES=postgresql://...` a lock is taken on this machine, then in the database. Each database lock has its own
+connection, which ends with the process, or within a minute after its machine fails, and thereby frees the lock.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from schemas.errors import StorageError
 
 POSTGRES: Final = "TAMIYO_POSTGRES"
 _POLL_SECONDS: Final = 0.05
-# after 20 silent seconds the database asks whether a holder is there, and frees its locks after three more questions
+# after 20 silent seconds the database probes the holder; after three more failed probes it frees the holder's locks
 _IDLE, _INTERVAL, _COUNT = 20, 10, 3
 _KEEPALIVE: Final = {
     "keepalives": 1, "keepalives_idle": _IDLE, "keepalives_interval": _INTERVAL, "keepalives_count": _COUNT,
@@ -29,14 +29,14 @@ _OPTIONS: Final = f"-c tcp_keepalives_idle={_IDLE} -c tcp_keepalives_interval={_
 def database(environment: Mapping[str, str] | None = None) -> str | None:
     """Return the URL of the database that holds the locks; None if there is none.
 
-    `postgresql+psycopg2://` is the form that Dagster's storage takes.
+    Accepts `postgresql+psycopg2://` too, the form that Dagster's storage uses.
     """
     url = (os.environ if environment is None else environment).get(POSTGRES)
     return url.replace("+psycopg2", "", 1) if url else None
 
 
 class DatabaseLock:
-    """One lock of this process in the database at `url`, exclusive or shared, free at first."""
+    """One lock of this process in the database at `url`, exclusive or shared; not held at first."""
 
     def __init__(self, url: str, name: str, *, shared: bool = False) -> None:
         """Connect. Raises StorageError if the database does not answer."""
@@ -71,7 +71,7 @@ def _told() -> Iterator[None]:
 
 
 class PathLock:
-    """One lock of this process on `path`, exclusive or shared, free at first. The file is made if absent, never removed."""
+    """One lock of this process on `path`, exclusive or shared; not held at first. A missing file is made, and never removed."""
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         """Open the file, and the database if there is one."""
@@ -111,14 +111,14 @@ class PathLock:
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody holds `path` exclusively."""
+    """Return whether nobody holds `path` exclusively."""
     with contextlib.closing(PathLock(path, shared=True)) as probe:
         return probe.take_if_free()
 
 
 @contextmanager
 def alive(name: str) -> Iterator[None]:
-    """Hold the lock `name` in the database, if there is one, for as long as the body runs: `is_alive` sees it."""
+    """Hold the lock `name` in the database, if there is one, while the body runs, so that `is_alive` is true."""
     url = database()
     held = DatabaseLock(url, name) if url else None
     try:
@@ -131,7 +131,7 @@ def alive(name: str) -> Iterator[None]:
 
 
 def is_alive(name: str) -> bool | None:
-    """Whether a process, on whatever machine, is in the body of `alive(name)`; None if there is no database to tell."""
+    """Return whether a process on any machine is in the body of `alive(name)`; None if there is no database to tell."""
     url = database()
     if url is None:
         return None

@@ -1,8 +1,8 @@
-"""Publish what can't be rebuilt: a reader sees the old file or the new one, also after a kill or power loss.
+"""Publish files atomically: a reader sees the old file or the new one, even after a kill or power loss.
 
-Each publication is written beside its destination, fsynced, renamed over it, and the directory fsynced. Every file-system
-change ends in a function of `os`, so that a fault injector can stop each of them.
-Unfinished leftovers have names that start with `.` and end in `.tmp`; `sweep` removes them.
+A file is written beside its destination, fsynced, and renamed over it; then the directory is fsynced. Every file-system change
+calls a function of `os`, so that a fault injector can stop each of them. Unfinished leftovers have names that start with `.`
+and end in `.tmp`; `sweep` removes them.
 """
 
 import os
@@ -71,9 +71,9 @@ def write_durable(path: Path, data: bytes) -> None:
 
 
 def publish_file(path: Path, data: bytes, *, workplace: Path | None = None) -> None:
-    """Replace `path` by `data`, whole or not at all.
+    """Replace the content of `path` by `data`, whole or not at all.
 
-    The temporary file lies beside it, or in directory `workplace` of the same file system, which then alone needs sweeping.
+    The temporary file lies beside it, or in directory `workplace` on the same file system, which then alone needs sweeping.
     """
     ensure_dir(path.parent)
     temporary = beside(path if workplace is None else workplace / path.name)
@@ -83,7 +83,7 @@ def publish_file(path: Path, data: bytes, *, workplace: Path | None = None) -> N
 
 
 def publish_built(temporary: Path, path: Path) -> None:
-    """Replace `path` by the finished file `temporary`, that somebody else's code wrote in the same directory."""
+    """Replace `path` by the finished file `temporary` in the same directory, which other code wrote."""
     descriptor = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -131,9 +131,9 @@ def switch_link(link: Path, target: str | Path) -> None:
 
 
 def sweep(directory: Path, name: str = "") -> list[Path]:
-    """Remove what interrupted publications left in `directory`: all of it, or what would have become `name`.
+    """Remove leftovers of interrupted publications from `directory`: all, or only those of `name`; return their paths.
 
-    The caller holds the lock of the publisher whose leftovers these are.
+    The caller holds the lock of the publisher that left them.
     """
     gone = []
     for path in sorted(directory.glob(f".{name}*{TEMPORARY}")) if directory.is_dir() else []:

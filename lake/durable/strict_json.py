@@ -1,4 +1,4 @@
-"""Strict JSON of published files: UTF-8, one object, no repeated key, finite numbers; what is wrong is named with its place."""
+"""Read and write strict JSON: UTF-8, one object, no repeated key, only finite numbers. Errors name the fault and its place."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from schemas.errors import TamiyoError
 
 
 class _Refused(ValueError):
-    """What the hooks below found."""
+    """A fault that the JSON hooks below found."""
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -35,7 +35,7 @@ def _finite(text: str) -> float:
 
 
 def parse_object(data: bytes, source: Path, error: type[TamiyoError]) -> dict[str, object]:
-    """Return the object in `data`; `source` and the place of the damage are named in the `error` that is raised otherwise."""
+    """Return the object in `data`. Raises `error`, naming `source` and the place of the damage, if it is not strict JSON."""
     try:
         text = data.decode("utf-8")
         parsed = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
@@ -56,7 +56,7 @@ def parse_object(data: bytes, source: Path, error: type[TamiyoError]) -> dict[st
 
 
 def read_object(path: Path, error: type[TamiyoError]) -> dict[str, object]:
-    """Return the object in the file `path`; `error` names the file and the place where it is damaged or absent."""
+    """Return the object in the file `path`. Raises `error`, naming the file and the place, if it is absent or damaged."""
     try:
         data = path.read_bytes()
     except OSError as failure:
@@ -65,5 +65,5 @@ def read_object(path: Path, error: type[TamiyoError]) -> dict[str, object]:
 
 
 def dump_object(value: object) -> bytes:
-    """`value` as strict JSON on one line, ASCII-escaped; ValueError for NaN and infinities."""
+    """Return `value` as strict JSON on one line, ASCII-escaped. Raises ValueError for NaN and infinities."""
     return (json.dumps(value, allow_nan=False) + "\n").encode("ascii")

@@ -1,1 +1,1 @@
-"""Find export files: the folders that are read, digests, what has arrived and what is pending."""
+"""Find export files: scan folders, remember digests, record arrivals, and list what is pending."""

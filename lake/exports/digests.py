@@ -1,9 +1,9 @@
 """Remember digests of exports, so that a refresh hashes only files that are new or changed.
 
-An export's identity is the digest of its bytes; this is a cache of it, `$TAMIYO_HOME/export_digests.json`, that may be removed
-at any time. A file whose size, times of modification and of change, and inode are what they were has the digest that it had;
-one that changed within the last two seconds is hashed again, for it may change once more within a tick of its file system's
-clock. `tamiyo doctor` hashes them all.
+An export's identity is the digest of its bytes. The cache of digests, `$TAMIYO_HOME/export_digests.json`, may be removed at any
+time. A file keeps its digest if its size, modification time, change time and inode are unchanged. A file that changed within
+the last two seconds is hashed again, since it may change once more within a tick of its file system's clock. `tamiyo doctor`
+hashes all files.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from schemas.errors import StorageError
 
 DIGESTS = "export_digests.json"
 
-Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode: an unchanged one saves hashing the bytes again
+Signature = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode; if unchanged, the bytes are not hashed again
 Noted = dict[str, tuple[Signature, str]]  # file relative to the exports root -> signature and digest
 
 
 @dataclass
 class DigestMemory:
-    """What is known of the files of one exports root."""
+    """The known digests of files below one exports root."""
 
     _files: Noted = field(default_factory=dict)
     _recalled: bool = False
@@ -36,7 +36,7 @@ class DigestMemory:
         return known[1] if known is not None and known[0] == signature else None
 
     def learn(self, file: str, signature: Signature, digest: str) -> None:
-        """Remember a file."""
+        """Remember the digest of a file."""
         self._files[file] = (signature, digest)
         self._changed = True
 
@@ -49,7 +49,7 @@ class DigestMemory:
         self._changed = self._changed or bool(gone)
 
     def recall(self, home: Path, root: Path) -> None:
-        """Take over what earlier processes noted in a home, once; what is damaged, or of another root, counts as nothing."""
+        """Load, once, the digests that earlier processes noted in a home; ignore a file that is damaged or of another root."""
         if self._recalled:
             return
         self._recalled = True
@@ -61,7 +61,7 @@ class DigestMemory:
             self._files = noted | self._files
 
     def note(self, home: Path, root: Path) -> None:
-        """Write what is known where that changed; the caller holds the lock of the home's ingest."""
+        """Write the known digests if they changed. The caller holds the home's ingest lock."""
         if not self._changed:
             return
         sweep(home, DIGESTS)
@@ -72,7 +72,7 @@ class DigestMemory:
 
 
 def read_noted(home: Path) -> tuple[Path, Noted]:
-    """Return the exports root and the digests noted of its files, nothing if there are none; StorageError if damaged."""
+    """Return the noted exports root and the digests of its files, empty if nothing is noted. Raises StorageError if damaged."""
     path = home / DIGESTS
     try:
         digest, body, end = path.read_bytes().split(b"\n")
@@ -87,7 +87,7 @@ def read_noted(home: Path) -> tuple[Path, Noted]:
 
 
 def signature_of(status: os.stat_result) -> Signature:
-    """Return what tells that a file was not changed."""
+    """Return the signature of a file, which differs after a change."""
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 

@@ -1,7 +1,7 @@
-"""Report what each upstream system last sent, from the ledger of arrivals, and which have fallen silent.
+"""Report from the ledger of arrivals what each upstream system last sent, and which systems have fallen silent.
 
-A copy, a rename or a return of bytes that arrived before is nothing new. A system that never sent anything is unknown, not
-silent. A home of the committed sample has no feeds.
+Bytes that arrived before (a copy, a rename, a return) are not new. A system that never sent anything is unknown, not silent.
+A home of the committed sample has no feeds.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ class Feed:
 
 
 def feeds(entries: Iterable[Entry]) -> dict[str, Feed]:
-    """Return the feed of each system that ever sent an export, by system."""
+    """Return, by system, the feed of each system that ever sent an export."""
     known: set[tuple[str, str]] = set()
     found: dict[str, Feed] = {}
     for entry in entries:
@@ -41,7 +41,7 @@ def feeds(entries: Iterable[Entry]) -> dict[str, Feed]:
 
 @dataclass(frozen=True)
 class SilentFeed:
-    """A system that sent something once and nothing new for longer than the window."""
+    """A system that has sent exports, but nothing new for longer than the window."""
 
     system: str
     last: datetime

@@ -1,4 +1,4 @@
-"""Scan the exports root: finished files by contract folder, each known by the SHA-256 of its bytes."""
+"""Scan the exports root for finished files by contract folder, each identified by the SHA-256 of its bytes."""
 
 import os
 import stat
@@ -30,11 +30,11 @@ class Export:
 
     @property
     def identity(self) -> str:
-        """What makes it one export of its folder."""
+        """The identity of this export in its folder (see `identity`)."""
         return identity(self.folder, self.file, self.digest)
 
     def unchanged(self) -> bool:
-        """Return whether the file still is the one that was hashed."""
+        """Return whether the file is still the one that was hashed."""
         try:
             return signature_of(self.path.stat()) == self.signature
         except OSError:
@@ -42,9 +42,9 @@ class Export:
 
 
 def identity(folder: str, file: str, digest: str) -> str:
-    """Return what makes an export: its bytes, never its name, except that a Simic snapshot's name says which registry it is.
+    """Return the identity of an export in its folder: its digest and, for a Simic snapshot, the registry in its name.
 
-    Two registries may well have the same bytes (`{"unknown": 1}`).
+    Two registries may have the same bytes (`{"unknown": 1}`). Other names do not matter.
     """
     name = file.rpartition("/")[2]
     return f"{digest}:{name}" if folder == SNAPSHOTS and name.lower().endswith(".json") else digest
@@ -60,7 +60,7 @@ class Unplaced:
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies under the root now: exports sorted by file name, and files that are ignored and reported."""
+    """The current content of the root: exports sorted by file name, and ignored files, which are reported."""
 
     exports: tuple[Export, ...]
     unplaced: tuple[Unplaced, ...]
@@ -76,7 +76,7 @@ class Exports:
     _digests: DigestMemory = field(default_factory=DigestMemory, repr=False, compare=False)
 
     def scan(self, folders: Iterable[str] | None = None) -> Scan:
-        """Return the exports of `folders` (None: of all). StorageError if the root is no readable directory."""
+        """Return the exports of `folders` (None: of all). Raises StorageError if the root is not a readable directory."""
         if not self.root.is_dir():
             raise StorageError(
                 f"exports root {self.root}: expected a directory, found none; give --exports DIR or set TAMIYO_EXPORTS"
@@ -97,7 +97,7 @@ class Exports:
         return Scan(tuple(exports), tuple(unplaced), tuple(sorted(wanted)))
 
     def unread(self) -> tuple[Unplaced, ...]:
-        """Return the files under the root that no contract reads, and why, by name; none is opened."""
+        """Return the files under the root that no contract reads, and why, sorted by name, without opening any."""
         found: list[Unplaced] = []
         for folder, names in _files(self.root, found) if self.root.is_dir() else ():
             for name in names:
@@ -107,16 +107,16 @@ class Exports:
         return tuple(sorted(found, key=lambda one: one.file))
 
     def recall(self, home: Path) -> None:
-        """Take over the digests that an earlier process noted in a home."""
+        """Load the digests that an earlier process noted in a home."""
         self._digests.recall(home, self.root)
 
     def note(self, home: Path, scan: Scan) -> None:
-        """Note the digests of what was found in a home, for later processes."""
+        """Note in a home the digests of the scanned files, for later processes."""
         self._digests.forget(scan.folders, (export.file for export in scan.exports))
         self._digests.note(home, self.root)
 
     def _look(self, folder: str, name: str, wanted: frozenset[str]) -> Export | Unplaced | None:
-        """Return what file `name` of `folder` is; None if it is an export of a folder that is not wanted."""
+        """Return file `name` of `folder` as an export or unplaced file; None for an export of a folder that is not wanted."""
         file = f"{folder}/{name}" if folder else name
         place = _place(folder, name)
         if place is not None:
@@ -124,7 +124,7 @@ class Exports:
         return self._export(self.root / file, file, folder) if folder in wanted else None
 
     def _export(self, path: Path, file: str, folder: str) -> Export | Unplaced | None:
-        """Return the export at `path`; None if it vanished or changed while it was looked at: the next scan sees it."""
+        """Return the export at `path`; None if it vanished or changed meanwhile, and the next scan will see it."""
         now = time.time_ns()
         before = _status(path, file)
         if before is None or isinstance(before, Unplaced):
@@ -146,7 +146,7 @@ class Exports:
 
 
 def _place(folder: str, name: str) -> Unplaced | None:
-    """Return why no contract reads a file of this name; None if one does."""
+    """Return the unplaced file, with the reason, if no contract reads a file of this name; else None."""
     file = f"{folder}/{name}" if folder else name
     if folder not in FOLDERS:
         nested = next((path for path in FOLDERS if folder.startswith(f"{path}/")), None)
@@ -158,7 +158,7 @@ def _place(folder: str, name: str) -> Unplaced | None:
 
 
 def _status(path: Path, file: str) -> os.stat_result | Unplaced | None:
-    """Return what the file system says of a regular file; None if it vanished."""
+    """Return the status of a regular file; None if it vanished, Unplaced if it is not a readable regular file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -169,7 +169,7 @@ def _status(path: Path, file: str) -> os.stat_result | Unplaced | None:
 
 
 def _files(root: Path, unplaced: list[Unplaced]) -> Iterator[tuple[str, list[str]]]:
-    """Yield folders below `root` (relative to it, with `/`) and their finished files, sorted; folders that can't be read too.
+    """Yield folders below `root` (relative, with `/`) and their finished files, sorted; add unreadable folders to `unplaced`.
 
     Names that start with `.` or end in `.tmp` are still being written. Links to folders are not followed.
     """

@@ -1,7 +1,7 @@
-"""Keep the ledger of arrivals `$TAMIYO_HOME/exports.ndjson`: fsynced, append-only, one event a line.
+"""Keep the ledger of arrivals `$TAMIYO_HOME/exports.ndjson`: fsynced, append-only, one event per line.
 
-An export arrives when its digest is in a folder now and was not at the scan of that folder before: A, then B in its place,
-then A again are three arrivals. All arrivals of one scan have the same arrival number, the scan's; `seq` counts lines.
+An export arrives if its digest is in a folder now and was not there at the folder's previous scan: A, then B in its place,
+then A again are three arrivals. All arrivals of one scan have the same arrival number; `seq` numbers the lines.
 """
 
 import json
@@ -36,7 +36,7 @@ class Entry:
 
     @property
     def identity(self) -> str:
-        """What makes it one export of its folder."""
+        """The identity of the export in its folder."""
         return identity(self.folder, self.file, self.digest)
 
 
@@ -56,7 +56,7 @@ class Ledger:
         )
 
     def entries(self) -> list[Entry]:
-        """Return all events in order. Raises StorageError for a damaged line; a torn last one (power loss) never counted."""
+        """Return all events in order. Raises StorageError for a damaged line; a torn last line (power loss) does not count."""
         journal, entries = self.journal, []
         for number, record in enumerate(journal.read(), start=1):
             try:
@@ -69,7 +69,7 @@ class Ledger:
         return entries
 
     def record(self, scan: Scan) -> list[Entry]:
-        """Append what arrived and what is gone since the scan before, if anything, and return all events."""
+        """Append what has arrived or gone since the previous scan, if anything; return all events."""
         entries = self.entries()
         before = present(entries, scan.folders)
         now: dict[tuple[str, str], Export] = {}
@@ -89,7 +89,7 @@ class Ledger:
 
 
 def note_rebuilt(home: Path, retired: str = "") -> None:
-    """Remember that all that has arrived went through a whole rebuild, which applied the retirements of digest `retired`.
+    """Remember that everything that has arrived went through a whole rebuild with the retirements of digest `retired`.
 
     The caller holds the lock of the home's writers.
     """
@@ -100,7 +100,7 @@ def note_rebuilt(home: Path, retired: str = "") -> None:
 def is_rebuilt(home: Path, entries: Iterable[Entry], retired: str = "") -> bool:
     """Return whether every arrival among `entries` and the retirements of digest `retired` have gone through a whole rebuild.
 
-    One that was killed or failed does not count.
+    A rebuild that was killed or failed does not count.
     """
     path = home / REBUILT
     done = read_object(path, StorageError) if path.exists() else {}
@@ -121,7 +121,7 @@ def _numbered(entry: Entry, seq: int) -> Entry:
 
 
 def present(entries: Iterable[Entry], folders: Iterable[str]) -> Mapping[tuple[str, str], Entry]:
-    """(folder, identity) -> its newest arrival, of those that lay in `folders` at their newest scan."""
+    """Return (folder, identity) -> newest arrival, for the exports present in `folders` at their newest scan."""
     wanted = frozenset(folders)
     found: dict[tuple[str, str], Entry] = {}
     for entry in entries:
@@ -136,7 +136,7 @@ def present(entries: Iterable[Entry], folders: Iterable[str]) -> Mapping[tuple[s
 
 
 def first_arrivals(entries: Iterable[Entry], folders: Iterable[str]) -> dict[tuple[str, str], int]:
-    """(folder, identity) -> `seq` of its first arrival in one of `folders`."""
+    """Return (folder, identity) -> `seq` of the first arrival, for exports that ever arrived in `folders`."""
     wanted = frozenset(folders)
     found: dict[tuple[str, str], int] = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Find exports that some table does not hold yet, from the ledger and the transactions in each table's commits."""
+"""Find exports that some table does not hold yet, from the ledger and the app transactions in each table's commits."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from schemas.errors import StorageError
 
 @dataclass(frozen=True)
 class Pending:
-    """One export with the tables that do not hold it yet. `again`: a later arrival of bytes that they hold."""
+    """One export and the tables that do not hold it yet. `again`: it is a later arrival of bytes that they hold."""
 
     export: Export
     entry: Entry
@@ -23,7 +23,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class _Arrival:
-    """An export that is there, its newest arrival, and the `seq` of its first one."""
+    """A present export: its newest arrival, and the `seq` of its first one."""
 
     export: Export
     entry: Entry
@@ -31,9 +31,9 @@ class _Arrival:
 
 
 def plans_of(tables: TableStore, scan: Scan, entries: Iterable[Entry], errors: list[StorageError]) -> dict[str, list[Pending]]:
-    """By scanned folder: its exports that some table lacks, in the order of their arrival.
+    """Return, by scanned folder, the exports that some table lacks, in order of arrival.
 
-    A folder of which a table can't be read has no plan; the error is added to `errors`.
+    If a table of a folder can't be read, the folder has no plan and the error is appended to `errors`.
     """
     entries = list(entries)
     newest, first = present(entries, scan.folders), first_arrivals(entries, scan.folders)
@@ -72,19 +72,19 @@ def _plan(tables: TableStore, folder: Folder, arrivals: Sequence[_Arrival]) -> l
 
 
 def _known(tables: TableStore, name: str, folder: Folder, one: _Arrival, mark: int | None) -> int | None:
-    """Return the arrival of an export that a table holds; None if it holds none."""
+    """Return the number of the arrival of an export that a table holds; None if it holds none."""
     if mark is not None and one.first > mark:
-        # a commit that holds an export follows the ledger at least up to one of its arrivals
+        # a commit that holds an export has followed the ledger at least up to one of its arrivals
         return None
     return tables.transaction(name, export_key(folder, one.entry.identity))
 
 
 def targets_of(folder: Folder) -> list[str]:
-    """Return tables to commit for files of `folder`, rejects first."""
+    """Return the tables to commit for files of `folder`, rejects tables first."""
     rejects = {folder.reject_table, *(folder.reject_table_of(name) for name in feeds(folder))}
     return [*sorted(rejects), *feeds(folder)]
 
 
 def mark_of(folder: Folder) -> str:
-    """Return the App transaction whose version is the ledger's seq up to which a table holds everything of a folder."""
+    """Return the key of the app transaction whose version is the ledger seq up to which a table holds a whole folder."""
     return f"{folder.path}:ledger"

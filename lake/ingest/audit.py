@@ -23,7 +23,7 @@ _WHOLE: Final = (Reason.INVALID_JSON, Reason.UNREADABLE_FILE, Reason.LIMIT_EXCEE
 
 @dataclass
 class _Places:
-    """Where the outcomes of one export come from. `pieces`: bytes kept of each reject, by its position."""
+    """The positions from which the outcomes of one export come. `pieces`: bytes of each reject, by position."""
 
     rows: list[Ints] = field(default_factory=list)
     pieces: dict[int, int] = field(default_factory=dict)
@@ -31,14 +31,14 @@ class _Places:
     rejected: int = 0
 
     def positions(self) -> Ints:
-        """Sorted, each once."""
+        """Return the distinct positions, sorted (int64 [n])."""
         found = np.concatenate([*self.rows, np.fromiter(self.pieces, np.int64, len(self.pieces))])
         return found if (np.diff(found) > 0).all() else np.unique(found)
 
 
 @dataclass
 class Audit:
-    """Gathers the outcomes of some exports of a folder and judges them one by one."""
+    """Gathers the outcomes of some exports of a folder, then checks each export."""
 
     folder: Folder
     limits: Limits
@@ -46,11 +46,11 @@ class Audit:
     _found: dict[str, _Places] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Begin with no outcome of any."""
+        """Begin without outcomes for any export."""
         self._found = {export.digest: _Places() for export in self.exports}
 
     def note(self, chunk: Decoded) -> None:
-        """Take in a decoded chunk of the exports."""
+        """Add a decoded chunk of the exports."""
         for name, rows in chunk.tables.items():
             if self._is_head(name, chunk.tables):
                 self._note_rows(rows)
@@ -60,7 +60,7 @@ class Audit:
             self._note_rejects(rejects)
 
     def _is_head(self, name: str, tables: Mapping[str, pa.Table]) -> bool:
-        """Return whether rows of a table are needed: each record has one in the folder's own table, if there is one."""
+        """Return whether rows of table `name` are needed: if the folder has a table, each record has a row in it."""
         telemetry = self.folder.record.startswith("telemetry.")
         return name == self.folder.record or telemetry or self.folder.record not in TABLES or self.folder.record not in tables
 
@@ -88,7 +88,7 @@ class Audit:
                 place.stops = row["position"] if place.stops is None else min(place.stops, row["position"])
 
     def judge(self, export: Export, extension: str) -> Counted:
-        """Return what lies in an export, all of whose chunks were noted, against its outcomes."""
+        """Compare the records in an export with its outcomes, after all its chunks were noted."""
         place = self._found[export.digest]
         if export.size > self.limits.file_bytes or not export.size:
             return Counted(place.rejected, 0)

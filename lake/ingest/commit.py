@@ -1,4 +1,4 @@
-"""Commit one table: merge staged rows with the stored ones of the same runs, in bounded memory."""
+"""Commit one table: merge staged rows with the stored rows of the same runs, in bounded memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ GROUP_ROWS = 500_000  # staged rows that are merged at once
 
 @dataclass(frozen=True)
 class Commit:
-    """What one commit says besides its rows: the exports that it holds, and the counts that it adds.
+    """What one commit records besides its rows: the exports that it holds, and the counts that it adds.
 
-    `counted`: what lies in the exports of a folder whose rejects table this is.
+    `counted`: for a rejects table, the counts of records in the folder's exports.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Commit:
 
 
 def commit_rejects(tables: TableStore, staging: Staging, order: Commit) -> int:
-    """Append staged rejects; the new version number."""
+    """Append staged rejects; return the new version number."""
     staged = staging.take(order.name)
     transactions = dict(order.transactions)
     if order.counted is not None:
@@ -42,7 +42,7 @@ def commit_rejects(tables: TableStore, staging: Staging, order: Commit) -> int:
 
 
 def commit_rows(tables: TableStore, staging: Staging, order: Commit) -> tuple[int, set[str]]:
-    """Merge staged rows of a contract table into it; the new version number and the training runs touched."""
+    """Merge staged rows into their contract table; return the new version number and the training runs touched."""
     staged = staging.take(order.name)
     table = TABLES[order.name]
     runs = staged.runs() if table.scope else {}
@@ -126,7 +126,7 @@ def _write(
 
 
 def _runs(runs: Mapping[str, int]) -> Iterator[_Runs]:
-    """Yield runs in groups of at most `GROUP_ROWS` staged rows, of at least one run."""
+    """Yield runs in groups of at most `GROUP_ROWS` staged rows, but at least one run each."""
     group: list[str] = []
     size = 0
     for run in sorted(runs):
@@ -140,14 +140,14 @@ def _runs(runs: Mapping[str, int]) -> Iterator[_Runs]:
 
 
 def _buckets(table: Table, rows: int) -> Iterator[_Bucket]:
-    """As many buckets as leave about `GROUP_ROWS` staged rows in each."""
+    """Yield as many buckets as leave about `GROUP_ROWS` staged rows in each."""
     count = -(-rows // GROUP_ROWS)
     for number in range(count):
         yield _Bucket(table.key[0], number, count)
 
 
 def _disjoint(tables: TableStore, table: Table, staged: Staged, runs: Mapping[str, int]) -> bool:
-    """Return whether surely no staged row has a stored key, so that rows can be appended without a rewrite."""
+    """Return whether no staged key can be stored already, so that rows can be appended without a rewrite."""
     hashes = staged.hashes()
     for batch in tables.batches(table.name, columns=table.key, runs=sorted(runs) if runs else None):
         if key_hashes(batch, table.key).is_in(hashes.implode()).any():

@@ -1,6 +1,6 @@
-"""Count the records of an export file with a reader that shares nothing with the decoder.
+"""Count the records of an export file with a reader that shares no code with the decoder.
 
-It looks at lengths of frames, ends of lines, members of a JSON object and the footer of a Parquet file, and at no value.
+It reads lengths of frames, ends of lines, members of a JSON object and the footer of a Parquet file, but no values.
 """
 
 import codecs
@@ -22,10 +22,10 @@ import zstandard
 
 Ints = npt.NDArray[np.int64]
 
-_WINDOW: Final = 2 * 1024 * 1024  # bytes of a file of frames that are looked at together: what a core's cache holds
+_WINDOW: Final = 2 * 1024 * 1024  # bytes of a file of frames that are read at once; fits into the cache of one core
 _BLOCK: Final = 1024 * 1024
 _CACHED: Final = 256 * 1024  # bytes that stay in a core's cache
-_SMALL: Final = 4096  # packed bytes that are unpacked at once: before a damage no more than these are missed
+_SMALL: Final = 4096  # packed bytes that are unpacked at once: at most the output of these is missed before damage
 _NEWLINE: Final = 0x0A
 _BLANK: Final = b" \t\r\x0b\x0c"
 _MARK: Final = b"\xef\xbb\xbf"
@@ -38,20 +38,20 @@ _MARKS: Final = (
 )
 _WIDE: Final = tuple(mark for mark, _ in _MARKS)
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}:]', re.DOTALL)
-_COUNTED: Final = 10_000  # lost frames that are counted in one place
+_COUNTED: Final = 10_000  # most lost frames that are counted in one place
 _MOST: Final = 2**40  # rows; a footer that claims more is damaged
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Numbers (from 1) of the lines that are not blank; `whole`: whether the file could be read to its end."""
+    """Numbers (from 1) of the lines that are not blank. `whole`: the file could be read to its end."""
 
     numbers: Ints
     whole: bool
 
 
 def count_line_ends(path: Path, size: int) -> int | None:
-    """Count lines of a plain text export of `size` bytes, blank ones too; None if the last is open, or text is not UTF-8."""
+    """Count all lines of a plain text export of `size` bytes; None if the last lacks its newline or text is not UTF-8."""
     if size <= _CACHED:
         small = path.read_bytes()
         return None if small.startswith(_WIDE) or not small.endswith(b"\n") else small.count(b"\n")
@@ -68,7 +68,7 @@ def count_line_ends(path: Path, size: int) -> int | None:
 
 
 def count_lines(path: Path, extension: str, most: int) -> Lines:
-    """Return lines of a text export, of a damaged one those before the damage; at most about `most` bytes of them are read."""
+    """Return the lines of a text export, up to any damage; read at most about `most` bytes of text."""
     found: list[Ints] = []
     before, size, whole = 0, 0, True
     pending = b""
@@ -91,7 +91,7 @@ def count_lines(path: Path, extension: str, most: int) -> Lines:
 
 
 def _numbers(text: bytes) -> tuple[Ints, int]:
-    """Return numbers (from 1) of the lines of `text` that are not blank, and how many lines it has."""
+    """Return the numbers (from 1) of the lines of `text` that are not blank, and the count of all lines."""
     data = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(data == _NEWLINE)
     if not len(ends):
@@ -107,7 +107,7 @@ def _numbers(text: bytes) -> tuple[Ints, int]:
 
 
 def _unpacked(path: Path, extension: str) -> Iterator[bytes]:
-    """Yield blocks of the unpacked file. Raises what unpacking does, and EOFError for a stream that ends early."""
+    """Yield blocks of the unpacked file. Raises the unpacker's errors, and EOFError for a stream that ends early."""
     with path.open("rb") as stream:
         if extension.endswith(".gz"):
             with gzip.GzipFile(fileobj=stream) as unpacked:
@@ -133,7 +133,7 @@ def _frames(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield blocks of text, decoded by the mark before it."""
+    """Yield blocks of text as UTF-8, decoded by the byte order mark at the start."""
     first = next(blocks, b"")
     encoding = next((name for mark, name in _MARKS if first.startswith(mark)), None)
     if encoding is None:
@@ -148,7 +148,7 @@ def _utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def frame_ends(path: Path, extension: str, positions: Ints) -> Ints:
-    """Return the offset after the frame that begins at each of the sorted positions, by the length that lies there."""
+    """Return the offset after the frame at each of the sorted positions, by its length prefix (int64 [n])."""
     ends = np.zeros(len(positions), np.int64)
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         cuts = np.searchsorted(positions, np.arange(0, len(mapped) + _WINDOW, _WINDOW)).tolist()
@@ -157,13 +157,13 @@ def frame_ends(path: Path, extension: str, positions: Ints) -> Ints:
                 at = positions[low:high]
                 lengths, widths = (_fixed if extension == ".wal" else _varints)(mapped, at)
                 ends[low:high] = at + widths + lengths
-                # pages that were read would count as memory of this process
+                # pages already read would count as memory of this process
                 mapped.madvise(mmap.MADV_DONTNEED)
     return ends
 
 
 def _bytes(mapped: mmap.mmap, at: Ints) -> npt.NDArray[np.uint8]:
-    """Return the bytes at some sorted offsets, zero beyond the end."""
+    """Return the bytes at sorted offsets (uint8 [n]); zero beyond the end."""
     data = np.frombuffer(mapped, np.uint8)
     inside = len(at) if at[-1] < len(data) else int(np.searchsorted(at, len(data)))
     found = data[at[:inside]]
@@ -191,7 +191,7 @@ def _varints(mapped: mmap.mmap, at: Ints) -> tuple[Ints, Ints]:
 
 
 def count_frames(path: Path, extension: str, first: int, last: int) -> int:
-    """Return frames between two offsets, at least one; about as many where bytes between them are no frames."""
+    """Count the frames between two offsets, at least one; an estimate if the bytes are not all frames."""
     count = 0
     while first < last and count < _COUNTED:
         first = int(frame_ends(path, extension, np.array([first], np.int64))[0])
@@ -200,7 +200,7 @@ def count_frames(path: Path, extension: str, first: int, last: int) -> int:
 
 
 def is_zero(path: Path, first: int, last: int) -> bool:
-    """Return whether there is nothing but zeros between two offsets."""
+    """Return whether all bytes between two offsets are zero."""
     with path.open("rb") as stream:
         stream.seek(first)
         while first < last and (block := stream.read(min(_BLOCK, last - first))):
@@ -211,7 +211,7 @@ def is_zero(path: Path, first: int, last: int) -> bool:
 
 
 def count_members(path: Path) -> int:
-    """Return members of the JSON object in a file, as far as it goes."""
+    """Count the members of the JSON object in a file, up to any damage."""
     data = path.read_bytes()
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     depth = count = 0
@@ -223,7 +223,7 @@ def count_members(path: Path) -> int:
 
 
 def count_rows(path: Path) -> int | None:
-    """Return rows of a Parquet file by its footer; None if it has none that can be read."""
+    """Return the number of rows of a Parquet file by its footer; None if the footer can't be read."""
     try:
         footer = pq.read_metadata(path)
         groups = [min(max(int(footer.row_group(index).num_rows), 0), _MOST) for index in range(footer.num_row_groups)]

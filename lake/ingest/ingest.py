@@ -1,7 +1,7 @@
-"""Ingest exports exactly once per (export, table), after any interruption and however often it is called.
+"""Ingest each export exactly once per table, however often it is called and wherever it was interrupted.
 
-Each commit of a table carries, as app transactions, the exports that it holds, how far the ledger has been followed, and
-the cumulative counts. Rejects are committed first. A refresh with nothing new writes nothing.
+Each commit of a table records, as app transactions, the exports that it holds, how far the ledger has been followed, and
+cumulative counts. Rejects are committed first. A refresh with nothing new writes nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +32,7 @@ BATCH_BYTES = 512 << 20  # exports decoded before their tables are committed
 
 @dataclass(frozen=True)
 class Ingest:
-    """Brings the contract tables of one home up to date with an exports root, of which `limits` say what is read at most."""
+    """Brings the contract tables of one home up to date with an exports root; `limits` bound what is read."""
 
     home: Path
     exports: Exports
@@ -40,7 +40,7 @@ class Ingest:
     limits: Limits = field(default_factory=Limits)
 
     def refresh(self, folders: Iterable[str] | None = None, progress: Progress | None = None) -> IngestReport:
-        """Read what is new in `folders` (None: in all). Serialized by a lock; safe to repeat and to kill."""
+        """Read what is new in `folders` (None: in all). Holds the ingest lock; safe to repeat and to kill."""
         report = IngestReport()
         with lock(self.home / INGEST_LOCK), _kept_memory():
             begin_layout(self.home, self.tables)
@@ -60,7 +60,7 @@ class Ingest:
         return report
 
     def _refresh(self, folders: Iterable[str] | None, progress: Progress | None, report: IngestReport) -> None:
-        """Read what is new. The caller holds the lock. A table that can't be read stops its own folders alone, then raises."""
+        """Read what is new; the caller holds the lock. An unreadable table stops only its folders; its error comes last."""
         from lake.ingest.replay_plan import finish
 
         finish(self.home, self.tables)
@@ -88,7 +88,7 @@ class Ingest:
             raise errors[0]
 
     def accounting(self, name: str) -> Accounting:
-        """Return rows read, kept, duplicates and rejects of contract table `name`, for the conservation check."""
+        """Return the counts of contract table `name` (read, kept, duplicates, rejects) for the check that no record is lost."""
         return accounting(self.tables, name)
 
     def run_ids(self) -> list[str]:
@@ -100,10 +100,10 @@ class Ingest:
 
 @contextmanager
 def _kept_memory() -> Iterator[None]:
-    """Let Arrow allocate from the system within the block, for the whole process.
+    """Make Arrow use the system's allocator, in the whole process, while the block runs.
 
-    Arrow's own allocator gives the memory of every chunk back to the kernel, which then has to clear it for the next one:
-    a sixth of the time of a large ingest.
+    Arrow's own allocator returns the memory of every chunk to the kernel, which must clear it for the next chunk: a sixth of
+    the time of a large ingest.
     """
     before = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
@@ -114,7 +114,7 @@ def _kept_memory() -> Iterator[None]:
 
 
 def _batches(plan: Sequence[Pending]) -> Iterable[list[Pending]]:
-    """Cut a plan into batches of at most `BATCH_BYTES`, of at least one export."""
+    """Cut a plan into batches of at most `BATCH_BYTES`, but at least one export each."""
     batch: list[Pending] = []
     size = 0
     for pending in plan:

@@ -1,6 +1,6 @@
-"""Take in a batch of exports: decode to disk, count independently, commit table by table, rejects first.
+"""Ingest a batch of exports: decode to disk, count independently, commit table by table, rejects first.
 
-Imported when there is something to read: the decoders and polars take their time.
+Import this only if there is something to read: the decoders and polars are slow to import.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -27,11 +27,11 @@ from schemas.decode.shape.collector import Collector, RawRecord
 from schemas.decode.together import SMALL_BYTES, Source, decode_together
 from schemas.errors import ContractError, StorageError
 
-_COMMITS = 2  # tables that are written at once: most of a write is done outside Python
+_COMMITS = 2  # tables that are written at once: writes mostly run outside Python
 
 
 class _Changed(Exception):
-    """An export that is not what was hashed any more."""
+    """An export changed after it was hashed."""
 
     def __init__(self, pending: Pending) -> None:
         super().__init__(pending.export.file)
@@ -39,7 +39,7 @@ class _Changed(Exception):
 
 
 class _Failed(Exception):
-    """Exports at which reading or decoding raised what nobody foresaw."""
+    """Reading or decoding some exports raised an unexpected error."""
 
     def __init__(self, group: Sequence[Pending], attempt: Isolated) -> None:
         super().__init__(attempt.text)
@@ -57,7 +57,7 @@ class _Decoded:
     counted: Counted = field(default_factory=Counted)
 
     def count(self, name: str, chunk: Decoded, *, again: bool) -> None:
-        """Add a chunk's counts for one table; rejects of bytes that came before stand in the rejects table already."""
+        """Add a chunk's counts for one table. `again`: leave out its rejects, which the rejects table already holds."""
         read, rejected = chunk.rows_read.get(name, 0), chunk.rejected.get(name, 0)
         counted = Tally(rows_read=read - rejected) if again else Tally(rows_read=read, rejected=rejected)
         self.tallies[name] = self.tallies.get(name, Tally()).plus(counted)
@@ -66,10 +66,10 @@ class _Decoded:
 def take_in(tables: HeldTables, folder: Folder, batch: Sequence[Pending], limits: Limits, report: IngestReport) -> None:
     """Decode a batch of exports to disk, then commit it table by table, the rejects first.
 
-    An export that can't be read is left for the next refresh; one at which the decoder fails as a whole is a reject.
+    An export that can't be read is left for the next refresh; one that makes the decoder fail as a whole becomes a reject.
     """
     remaining = list(batch)
-    apart: dict[str, str | None] = {}  # exports that are decoded alone, and the error of those that fail even so
+    apart: dict[str, str | None] = {}  # exports that are decoded alone, with the error of those that still fail
     while remaining:
         with Staging(tables.home, {name: _stored(name) for name in targets_of(folder)}) as staging:
             decoded = _Decoded()
@@ -78,7 +78,7 @@ def take_in(tables: HeldTables, folder: Folder, batch: Sequence[Pending], limits
                     error = apart.get(group[0].export.identity)
                     _decode(folder, group, staging, decoded, limits, error)
             except _Changed as changed:
-                # its new bytes are another export, that the next refresh finds
+                # its new bytes are another export, which the next refresh finds
                 report.vanished.append(changed.pending.export.file)
                 remaining.remove(changed.pending)
                 continue
@@ -121,7 +121,7 @@ def _commit(
 
 
 def _set_apart(failed: _Failed, remaining: list[Pending], apart: dict[str, str | None], report: IngestReport) -> None:
-    """Retry failed exports one by one if they are several; one that can't be read waits, another becomes a reject."""
+    """Retry several failed exports one by one; of a single one, leave an unreadable file to wait, else make it a reject."""
     if len(failed.group) > 1:
         apart |= dict.fromkeys((pending.export.identity for pending in failed.group), None)
         return
@@ -138,7 +138,8 @@ def _decode(
 ) -> None:
     """Stage the rows and rejects of exports for the tables that lack them, and count their records.
 
-    `error`: why the only export can't be decoded. Raises _Changed if a file is another by then, _Failed for other errors.
+    `error`: why a single export can't be decoded; None to decode. Raises _Changed if a file has changed, _Failed for other
+    errors.
     """
     exports = [pending.export for pending in group]
     audit = Audit(folder, limits, exports)
@@ -173,7 +174,7 @@ def _stage(folder: Folder, one: Pending, chunk: Decoded, staging: Staging, decod
 
 
 def _undecodable(folder: Folder, export: Export, error: str) -> Decoded:
-    """Return an export at which the decoder fails, as one reject."""
+    """Return an export that makes the decoder fail as one reject."""
     collector = Collector(folder, export.file, export.digest)
     message = f"{export.file}: expected a file that can be decoded, found one at which the decoder failed: {error}"
     collector.reject_record(RawRecord(0, b""), Reason.UNREADABLE_FILE, message)
@@ -194,7 +195,7 @@ def _raise_changed(group: Sequence[Pending]) -> None:
 
 
 def _groups(folder: Folder, batch: Sequence[Pending], apart: Collection[str]) -> Iterable[list[Pending]]:
-    """Cut a batch into exports that are decoded at once: large ones and those of `apart` alone, small ones together."""
+    """Cut a batch into groups to decode at once: large exports and those of `apart` alone, small ones together."""
     small: dict[tuple[object, ...], list[Pending]] = {}
     for pending in batch:
         if pending.export.size > SMALL_BYTES or pending.export.identity in apart:
@@ -206,7 +207,7 @@ def _groups(folder: Folder, batch: Sequence[Pending], apart: Collection[str]) ->
 
 
 def _arrived(rows: pa.Table, arrival: int) -> pa.Table:
-    """`rows` with their arrival number, where the table is ordered by it."""
+    """Return `rows` with their arrival number, if the table is ordered by it."""
     place = rows.schema.get_field_index("arrival")
     if place < 0:
         return rows

@@ -1,4 +1,4 @@
-"""Remove tables that can't be read any more, so that the next ingest builds them again from the exports."""
+"""Remove tables that can no longer be read, so that the next ingest builds them again from the exports."""
 
 import json
 import shutil
@@ -17,23 +17,23 @@ from schemas.contracts import FOLDERS, TABLES
 from schemas.errors import ContractError, StorageError
 
 DAMAGED = "damaged"
-IRREPLACEABLE = frozenset({"coverage.history"})  # derived tables that nothing can be made again from
+IRREPLACEABLE = frozenset({"coverage.history"})  # derived tables that can't be rebuilt from anything else
 LAYOUT_FILE = "layout.json"
-LAYOUT = 2  # 1: derived tables without run buckets, one record a blueprint in urza.*, one directory a graph dataset
+LAYOUT = 2  # 1: derived tables without run buckets, one record per blueprint in urza.*, one directory per graph dataset
 
 
 def begin_layout(home: Path, tables: TableStore) -> None:
-    """Note the layout of a home in which nothing is stored yet."""
+    """Record the current layout in a home in which nothing is stored yet."""
     if not (home / LAYOUT_FILE).exists() and not tables.names():
         publish_file(home / LAYOUT_FILE, (json.dumps({"layout": LAYOUT}) + "\n").encode("ascii"))
 
 
 def migrate(home: Path, tables: TableStore) -> dict[str, str]:
-    """Bring a home of an earlier layout up to date; {} if it is, else one sentence that says what is built again.
+    """Migrate a home of an earlier layout; return {} if it is current, else one sentence that says what is built again.
 
-    What is made of exports or of other tables is removed, for the run around this to build it again. What can't be made again
-    stays: registries, norms, bundles, the ledger, retirements, promotions, alerts, and Urza's tables if some of their exports
-    are gone. The caller holds the ingest lock.
+    What is made from exports or other tables is removed, and the current run builds it again. What can't be made again stays:
+    registries, norms, bundles, the ledger, retirements, promotions, alerts, and Urza's tables if some of their exports are
+    gone. The caller holds the ingest lock.
     """
     path = home / LAYOUT_FILE
     if path.exists() and read_object(path, StorageError).get("layout") == LAYOUT:
@@ -57,12 +57,12 @@ def migrate(home: Path, tables: TableStore) -> dict[str, str]:
 
 
 def is_derived(name: str) -> bool:
-    """Return whether a table is made of others, not of exports."""
+    """Return whether a table is made from other tables, not from exports."""
     return name not in TABLES and not name.startswith("rejects.")
 
 
 def broken_tables(tables: TableStore, *, derived: bool) -> dict[str, str]:
-    """Return tables whose log or files can't be read, and why: derived ones, or those that are made of exports."""
+    """Return the tables whose log or files can't be read, and why: derived tables, or those made from exports."""
     found: dict[str, str] = {}
     for name in tables.names():
         if is_derived(name) is derived:
@@ -74,9 +74,9 @@ def broken_tables(tables: TableStore, *, derived: bool) -> dict[str, str]:
 
 
 def remove_broken(home: Path, tables: TableStore, *, derived: bool) -> dict[str, str]:
-    """Remove the tables that can't be read, and those that are counted together with them; what was wrong and done.
+    """Remove the tables that can't be read and those counted together with them; return what was wrong and done.
 
-    The caller holds the ingest lock. The next refresh, or of derived tables the run around it, builds them again.
+    The caller holds the ingest lock. The next refresh builds them again; derived tables are built again by the current run.
     """
     broken = broken_tables(tables, derived=derived)
     done = {name: remove_table(home, tables, name) for name in sorted(with_rejects(tables, set(broken)))}
@@ -86,7 +86,7 @@ def remove_broken(home: Path, tables: TableStore, *, derived: bool) -> dict[str,
 
 
 def with_rejects(tables: TableStore, names: set[str]) -> set[str]:
-    """Return a contract table with its rejects table: they are counted together, so they are built again together."""
+    """Add to contract tables their rejects tables, and the reverse: tables counted together are built again together."""
     found = set(names)
     for name in TABLES:
         group = {name, *reject_tables(name)}
@@ -96,8 +96,8 @@ def with_rejects(tables: TableStore, names: set[str]) -> set[str]:
 
 
 def remove_table(home: Path, tables: TableStore, name: str) -> str:
-    """Remove a table for it to be built again; one whose exports are gone in part is moved aside instead."""
-    # a table that starts again has other versions: pins of the old ones would name the wrong content
+    """Remove a table so that it is built again; move it aside instead if some of its exports are gone. Return what was done."""
+    # a rebuilt table counts its versions anew: pins of old versions would name the wrong content
     release(home, tables, [name])
     irreplaceable = name in IRREPLACEABLE
     if not irreplaceable and not _exports_gone(home, name):
@@ -113,7 +113,7 @@ def remove_table(home: Path, tables: TableStore, name: str) -> str:
 
 
 def _exports_gone(home: Path, name: str) -> bool:
-    """Return whether exports that fed a contract table once are not there any more."""
+    """Return whether exports that once fed a contract table are gone."""
     if name not in TABLES:
         return False
     folders = {folder.path for folder in FOLDERS.values() if name in feeds(folder)}

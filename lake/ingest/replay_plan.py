@@ -1,7 +1,7 @@
-"""Write down what a replay will change before anything is changed, so that an interrupted replay is completed.
+"""Write down what a replay will change before it changes anything, so that an interrupted replay can be completed.
 
-`$TAMIYO_HOME/replay/` appears whole, by one rename. Each table is then written in one commit, which carries the number of the
-replay, so that doing it again does nothing; last of all the directory is removed.
+`$TAMIYO_HOME/replay/` appears whole, by one rename. Each table is then written in one commit, which records the number of the
+replay, so that repeating it does nothing. The directory is removed last.
 """
 
 import shutil
@@ -25,10 +25,10 @@ _PLACE: Final = ["export_digest", "position"]
 
 
 class Change(BaseModel):
-    """What is done to one table. `identity` names the Delta table: one that was built anew meanwhile holds all of it.
+    """The change of one table. `identity` names the Delta table: if it was rebuilt meanwhile, it already has the new rows.
 
-    `rows`: Arrow file of new rows; `places`: Arrow file of (export_digest, position) whose old rows they replace. `fresh`: rows
-    of records that were not read before; `healed`: rows that were rejected parts of records; `rejected`: change of the rejects.
+    `rows`: Arrow file of new rows. `places`: Arrow file of (export_digest, position) whose old rows they replace. `fresh`: rows
+    of records not read before. `healed`: rows that were rejected parts of records. `rejected`: change in the count of rejects.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +52,7 @@ class Plan(BaseModel):
 
 
 def identity(tables: TableStore, name: str) -> str:
-    """Return what names a Delta table for as long as it is not built anew; empty if it was never written."""
+    """Return an id of a Delta table that lasts until the table is rebuilt; "" if it was never written."""
     return (tables.commit(name) or "").partition("@")[0]
 
 
@@ -62,7 +62,7 @@ def next_number(tables: TableStore) -> int:
 
 
 def finish(home: Path, tables: TableStore) -> dict[str, int]:
-    """Bring a planned replay to its end; rows gained by contract table. The caller holds the ingest lock."""
+    """Complete a planned replay; return the rows gained by contract table. The caller holds the ingest lock."""
     folder = home / DIRECTORY
     if not folder.is_dir():
         return {}
@@ -80,7 +80,7 @@ def finish(home: Path, tables: TableStore) -> dict[str, int]:
 
 
 def _contract(tables: TableStore, folder: Path, change: Change, number: int) -> int:
-    """Merge new rows into a contract table, in the place of those that came of the same records; rows gained."""
+    """Merge new rows into a contract table in place of rows of the same records; return the number of rows gained."""
     table = TABLES[change.name]
     new = read_rows(folder / change.rows)
     runs = sorted(set(new.column(SCOPE).to_pylist())) if table.scope else None
@@ -118,7 +118,7 @@ def read_rows(path: Path) -> pa.Table:
 
 
 def _without(rows: pa.Table, places: pa.Table, on: list[str]) -> pa.Table:
-    """Return the rows that did not come of one of the places."""
+    """Return the rows that did not come from one of the places."""
     if not places.num_rows or not rows.num_rows:
         return rows
     frame = pl.DataFrame({name: pl.from_arrow(rows.column(name)) for name in _PLACE})

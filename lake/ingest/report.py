@@ -9,10 +9,10 @@ from lake.exports.folders import Unplaced
 class IngestReport:
     """What one refresh did.
 
-    `exports`: new ones by folder. `versions`: tables that got a new version. `runs`: training runs touched per table.
-    `unknown_fields`: times that an undeclared field was seen, by folder and field. `suspicious`: rows by table with an event
-    time before 2000. `vanished`: files that changed or went while they were read. `failed`: files that could not be read, and
-    why; the next refresh tries them again. `rebuilt`: tables that were damaged and built again, and what was wrong.
+    `exports`: new exports by folder. `versions`: tables that got a new version. `runs`: training runs touched, by table.
+    `unknown_fields`: how often an undeclared field was seen, by folder and field. `suspicious`: rows with an event time before
+    2000, by table. `vanished`: files that changed or disappeared while they were read. `failed`: files that could not be read,
+    and why; the next refresh tries them again. `rebuilt`: damaged tables that were built again, and what was wrong.
     """
 
     exports: dict[str, int] = field(default_factory=dict)

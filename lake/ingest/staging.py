@@ -1,6 +1,6 @@
 """Stage rows between decoding and committing: in memory up to a bound, then on disk, for exports of any size.
 
-They are hashed, counted and packed by a thread of their own, since Arrow and polars do that while Python decodes what is next.
+A separate thread hashes, counts and packs the rows, which Arrow and polars can do while Python decodes the next chunk.
 """
 
 import shutil
@@ -26,34 +26,31 @@ from schemas.contracts import TABLES
 from schemas.errors import ContractError, StorageError, TamiyoError
 
 STAGING = "staging"
-MEMORY_BYTES = 128 << 20  # of rows that are decoded, which are held in memory before others go to disk
-_WAITING = 2  # chunks that decoding may be ahead of staging
+MEMORY_BYTES = 128 << 20  # of decoded rows that are held in memory; further rows go to disk
+_WAITING = 2  # chunks by which decoding may be ahead of staging
 
 
 class Part(Protocol):
-    """A part of a table's rows that is merged at once: all copies of a key lie in one part.
-
-    `runs`: the training runs whose rows it holds, each wholly; None if it is cut otherwise.
-    """
+    """A part of a table's rows that is merged at once; all copies of a key are in one part."""
 
     @property
     def runs(self) -> frozenset[str] | None:
-        """The training runs whose rows it holds."""
+        """The training runs all of whose rows it holds; None if it is not cut by run."""
 
     def holds(self, batch: pa.RecordBatch) -> pa.Array:
-        """Return which rows of a batch belong to it (boolean)."""
+        """Return which rows of a batch belong to it (bool [rows])."""
 
 
 @dataclass
 class Memory:
-    """Bytes that may still be held in memory. `known`: addresses of buffers that are held; batches share many."""
+    """A budget of bytes to hold in memory. `known`: addresses of the buffers held; batches share many of them."""
 
     left: int
     known: set[int] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def take(self, batch: pa.RecordBatch) -> bool:
-        """Return whether the batch fits; its buffers are held from then on."""
+        """Return whether the batch fits, and if so count its buffers as held."""
         buffers = {one.address: one.size for column in batch.columns for one in column.buffers() if one is not None}
         with self._lock:
             added = buffers.keys() - self.known
@@ -66,10 +63,9 @@ class Memory:
 
 
 class Staged:
-    """The rows of one table: those that fit into `memory`, then those of an Arrow file; read as often as needed, in batches.
+    """The rows of one table, as many in `memory` as fit, the others in an Arrow file; can be read repeatedly, in batches.
 
-    `hashes`: of the keys of the rows in order (uint64), where `key` names the key columns; equal keys have equal hashes within
-    one process. Not for several threads at once.
+    `key`: the key columns, of which `hashes` gives hashes. Not safe for several threads at once.
     """
 
     def __init__(
@@ -80,7 +76,7 @@ class Staged:
         key: Sequence[str] = (),
         validation: Validation | None = None,
     ) -> None:
-        """Rows of `schema`, of which `path` gets what does not fit into memory. `validation`: what they are held to."""
+        """Hold rows of `schema`; write to `path` what does not fit into memory. `validation`: the rules that rows must keep."""
         self.schema = schema
         self.rows = 0
         self._path = path
@@ -93,7 +89,7 @@ class Staged:
         self._file: _Spill | None = None
 
     def add(self, rows: pa.Table) -> None:
-        """Append rows; ArrowInvalid if their schema is another one. Rows that break rules are refused here or by `validate`."""
+        """Append rows. Raises ArrowInvalid for another schema. Rows that break rules are refused here or by `validate`."""
         for batch in rows.cast(self.schema).to_batches():
             if batch.num_rows == 0:
                 continue
@@ -110,7 +106,7 @@ class Staged:
                 self._hashes.append(key_hashes(batch, self._key))
 
     def validate(self) -> None:
-        """Hold to the rules of the table what was not held to them yet."""
+        """Check the rows that were not checked against the table's rules yet."""
         if self._validation is not None:
             self._validation.finish()
 
@@ -120,7 +116,7 @@ class Staged:
             self._file.close()
 
     def hashes(self) -> pl.Series:
-        """Return hashes of the rows' keys, in order."""
+        """Return the hashes of the rows' keys, in order (uint64 [rows]); equal keys have equal hashes within one process."""
         return pl.concat(self._hashes) if self._hashes else pl.Series(dtype=pl.UInt64)
 
     def batches(self, part: Part | None = None) -> Iterator[pa.RecordBatch]:
@@ -137,7 +133,7 @@ class Staged:
         yield from ((number, batch) for number, batch in enumerate(self._held) if wanted[number])
         if self._file is None:
             return
-        # read, not mapped: pages of a mapped file would count as memory of this process
+        # the file is read, not mapped: mapped pages would count as memory of this process
         with pa.OSFile(str(self._path)) as source:
             reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
             for number in range(held, len(wanted)):
@@ -145,7 +141,7 @@ class Staged:
                     yield number, reader.get_batch(number - held)
 
     def runs(self) -> dict[str, int]:
-        """Return rows by training run."""
+        """Return the number of rows by training run."""
         found: dict[str, int] = {}
         for counts in self._runs:
             for run, count in counts.items():
@@ -153,7 +149,7 @@ class Staged:
         return found
 
     def select(self, part: Part) -> pa.Table:
-        """Return rows of one part."""
+        """Return the rows of one part."""
         return pa.Table.from_batches(list(self.batches(part)), schema=self.schema)
 
     def reader(self) -> pa.RecordBatchReader:
@@ -167,7 +163,7 @@ class _Spill:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         """Open `path` for rows of `schema`."""
         self._sink = pa.OSFile(str(path), "wb")
-        # a quarter of the bytes, and less time than writing all of them takes
+        # compression: a quarter of the bytes, and faster than writing all of them
         options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
         self.writer = pa.ipc.new_file(self._sink, schema, options=options)
 
@@ -178,13 +174,13 @@ class _Spill:
 
 
 def key_hashes(batch: pa.RecordBatch | pa.Table, key: Sequence[str]) -> pl.Series:
-    """Hash of each row's key (uint64), the same for equal keys within one process."""
+    """Return the hash of each row's key (uint64 [rows]); equal keys have equal hashes within one process."""
     frame = pl.from_arrow(batch.select(list(key)))
     return frame.hash_rows() if isinstance(frame, pl.DataFrame) else frame.hash()
 
 
 def _counts(batch: pa.RecordBatch) -> dict[str, int]:
-    """Return rows by training run; none if the table has no such column."""
+    """Return the number of rows by training run; {} if the table has no such column."""
     if SCOPE not in batch.schema.names:
         return {}
     counts = pc.value_counts(batch.column(SCOPE))
@@ -193,9 +189,9 @@ def _counts(batch: pa.RecordBatch) -> dict[str, int]:
 
 @dataclass
 class Staging:
-    """A directory for one batch of exports, gone afterwards; leftovers of a killed process go with the next batch.
+    """A temporary directory for one batch of exports; the next batch removes leftovers of a killed process.
 
-    Rows are added by one thread; different tables may be taken by several.
+    One thread adds rows; several threads may take different tables.
     """
 
     home: Path
@@ -209,7 +205,7 @@ class Staging:
     _files: Iterator[int] = field(default_factory=numbers)
 
     def __enter__(self) -> "Staging":
-        """Make the directory; the caller holds the ingest lock, so that older ones are leftovers."""
+        """Make the directory. The caller holds the ingest lock, so any older one is a leftover."""
         root = self.home / STAGING
         shutil.rmtree(root, ignore_errors=True)
         ensure_dir(root)
@@ -224,21 +220,21 @@ class Staging:
         shutil.rmtree(self.home / STAGING, ignore_errors=True)
 
     def add(self, name: str, rows: pa.Table) -> None:
-        """Append rows of table `name`. What went wrong with earlier rows is raised here or by `take`."""
+        """Append rows of table `name`. Raises the error of earlier rows, as `take` does."""
         if name not in self._open:
             self._open[name] = self.fresh(name, ContractError)
         self._settle(_WAITING - 1)
         self._waiting.append(self._thread.submit(self._open[name].add, rows))
 
     def fresh(self, name: str, error: type[TamiyoError] = StorageError) -> Staged:
-        """Return room for rows of table `name`, which raises `error` for those that break its rules."""
+        """Return an empty `Staged` for rows of table `name`; it raises `error` for rows that break the table's rules."""
         key = TABLES[name].key if name in TABLES else ()
         declared = declaration(name)
         validation = None if declared is None else Validation(declared, error)
         return Staged(self._folder / f"{next(self._files):04d}.arrow", self.schemas[name], self._memory, key, validation)
 
     def take(self, name: str) -> Staged:
-        """Return the finished rows of table `name`, none if nothing was added."""
+        """Return the finished rows of table `name`; empty if nothing was added."""
         with self._taking:
             self._settle(0)
         staged = self._open.pop(name, None) or self.fresh(name)
@@ -247,13 +243,13 @@ class Staging:
         return staged
 
     def settle(self) -> None:
-        """Wait until all rows are staged and held to the rules of their tables; raise what is wrong with them."""
+        """Wait until all rows are staged and checked against their tables' rules; raise the first error."""
         with self._taking:
             self._settle(0)
             for staged in self._open.values():
                 staged.validate()
 
     def _settle(self, most: int) -> None:
-        """Wait until at most `most` chunks are on their way."""
+        """Wait until at most `most` chunks are not yet staged."""
         while len(self._waiting) > most:
             self._waiting.popleft().result()

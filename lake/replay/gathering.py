@@ -1,4 +1,4 @@
-"""Gather on disk what decoding chosen records again gives: rows, rejects, and how each table's counts change."""
+"""Gather on disk the results of decoding records again: rows, rejects, and the changes of each table's counts."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ PLACES: Final = pa.schema([("export_digest", pa.string()), ("position", pa.int64
 
 @dataclass
 class Gathered:
-    """What is gathered for one table: an Arrow file of rows, places of records, and counts (see `plan.Change`)."""
+    """What is gathered for one table: an Arrow file of rows, places of records, and counts (see `replay_plan.Change`)."""
 
     path: Path
     schema: pa.Schema
@@ -38,7 +38,7 @@ class Gathered:
         self._writer = pa.ipc.new_file(str(self.path), self.schema)
 
     def add(self, rows: pa.Table) -> None:
-        """Append rows; StorageError if they break the rules of their table."""
+        """Append rows. Raises StorageError if they break the rules of their table."""
         if self.declared is not None:
             refuse(self.declared, rows, part="rows")
         self.rows += rows.num_rows
@@ -54,7 +54,7 @@ class Gathered:
 
 @dataclass
 class Outcomes:
-    """Everything that a replay will change. `healed` and `failing` count rejects by (rejects table, reason) before."""
+    """Everything that a replay will change. `healed` and `failing` count rejects by their former (rejects table, reason)."""
 
     folder: Path
     selection: Selection
@@ -63,10 +63,10 @@ class Outcomes:
     failing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def take(self, source: Source, decoded: Decoded | None, asked: Iterable[int], first: int | None = None) -> set[int]:
-        """Take in one decoded chunk of an export; the positions of the records that were judged.
+        """Add one decoded chunk of an export; return the positions of the records that were judged.
 
-        Those are the ones asked for, all that were rejected before, and all from `first` on, which nobody read before. A record
-        that was not known before lay in the piece that was asked for before it.
+        These are the records asked for, all rejected before, and all from `first` on, which were never read before. A record
+        that was unknown before lay in the bad piece that was asked for and precedes it.
         """
         after = {} if decoded is None else _reasons(decoded)
         seen = set(after) | (set() if decoded is None else _positions(decoded))
@@ -89,7 +89,7 @@ class Outcomes:
         return first is not None and key.position >= first and key.position not in self.selection.stored(key.source)
 
     def leave(self, key: Key) -> None:
-        """Leave a record as it is: the file that it needs is not there."""
+        """Leave a record as it is, because the file that it needs is absent."""
         for name, reasons in self.selection.before[key].items():
             self.failing.update({(name, reason): count for reason, count in reasons.items()})
 
@@ -99,7 +99,7 @@ class Outcomes:
             change.close()
 
     def _judge(self, key: Key, after: Reasons, *, known: bool) -> bool:
-        """Count one record's rejects before and after; whether anything changed for it, if that is not known already."""
+        """Count one record's rejects before and after; return whether they changed. `known`: they surely did."""
         before = self.selection.before.get(key, {})
         accepted = self.selection.accepted(key)
         for name in before.keys() | after.keys():
@@ -122,7 +122,7 @@ class Outcomes:
             self._of(name).healed += healed
 
     def _stage_rows(self, source: Source, decoded: Decoded, changed: set[int]) -> None:
-        """Stage rows: of records that were not accepted before all, of the others those of tables that had rejects of them."""
+        """Stage all rows of records not accepted before; of other records, only rows of tables that had rejects of them."""
         folder = FOLDERS[source.folder]
         before = {position: self.selection.before.get(Key(source, position), {}) for position in changed}
         accepted = {position for position in changed if self.selection.accepted(Key(source, position))}
@@ -137,7 +137,7 @@ class Outcomes:
                 self._replace(name, Key(source, position))
 
     def _arrived(self, source: Source, name: str, rows: pa.Table) -> pa.Table:
-        """`rows` with the number of their export's newest arrival, where their table is ordered by it."""
+        """Return `rows` with the number of their export's newest arrival, if their table is ordered by it."""
         place = rows.schema.get_field_index("arrival")
         if place < 0:
             return rows
@@ -155,7 +155,7 @@ class Outcomes:
 
 
 def _healed(old: Counter[str], new: Counter[str], count: int) -> Counter[str]:
-    """Return which `count` of the old reasons are healed: first those that are not there any more."""
+    """Return which `count` of the old reasons are healed, first those that no longer occur."""
     found: Counter[str] = Counter()
     for reasons in (old - new, old & new):
         for reason, number in reasons.items():
@@ -166,7 +166,7 @@ def _healed(old: Counter[str], new: Counter[str], count: int) -> Counter[str]:
 
 
 def _reasons(decoded: Decoded) -> dict[int, Reasons]:
-    """Return reason codes of a chunk's rejects by position and rejects table."""
+    """Return the reason codes of a chunk's rejects, by position and rejects table."""
     found: dict[int, Reasons] = {}
     for name, rejects in decoded.rejects.items():
         columns = (rejects.column(column).to_pylist() for column in ("position", "reason", "records"))
@@ -180,6 +180,6 @@ def _positions(decoded: Decoded) -> set[int]:
 
 
 def _at(rows: pa.Table, positions: Iterable[int]) -> pa.Table:
-    """Return the rows of some positions."""
+    """Return the rows at some positions."""
     mask = np.isin(np.asarray(rows.column("position"), np.int64), np.fromiter(positions, np.int64))
     return rows.filter(pa.array(mask))

@@ -1,4 +1,4 @@
-"""Replay rejected records with the code and limits of today, in one step."""
+"""Replay rejected records with the current code and limits, in one step."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from schemas.errors import StorageError
 
 
 class Replayed(BaseModel):
-    """Rejects of one rejects table and reason: how many are none any more, and how many still are."""
+    """Rejects of one rejects table and reason: how many are rejects no longer, and how many still are."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,7 +31,7 @@ class Replayed(BaseModel):
 
 
 class Replay(BaseModel):
-    """What a replay did. `gained`: rows by contract table. `files_missing`: exports that were needed whole and are gone."""
+    """What a replay did. `gained`: rows by contract table. `files_missing`: how many exports were needed whole but are gone."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,10 +46,10 @@ class Replay(BaseModel):
 
 
 def replay(home: Path, tables: TableStore, exports: Exports, limits: Limits, wanted: Filter) -> Replay:
-    """Decode the wanted rejects again. Serialized with the ingest by its lock; safe to repeat and to kill.
+    """Decode the wanted rejects again. Holds the ingest lock; safe to repeat and to kill.
 
-    A record that passes now becomes rows of its contract tables and leaves its rejects table; one that does not stays, with
-    today's reason. The kept bytes are read; the export itself only if they are not the whole record.
+    A record that passes now becomes rows of its contract tables and leaves its rejects table; any other stays, with its current
+    reason. The kept bytes are read; the export itself is read only if they are not the whole record.
     """
     with lock(home / INGEST_LOCK):
         finish(home, tables)
@@ -101,7 +101,7 @@ def _decode_files(outcomes: Outcomes, exports: Exports, limits: Limits) -> int:
 
 
 def _present(selection: Selection, exports: Exports) -> dict[Source, Export]:
-    """Return the exports under the root that must be read whole."""
+    """Return the exports that must be read whole and are still under the root."""
     if not selection.files or not exports.root.is_dir():
         return {}
     scan = exports.scan({source.folder for source in selection.files})
@@ -133,7 +133,7 @@ def _is_empty(outcomes: Outcomes, change: Change) -> bool:
 
 
 def _counts(outcomes: Outcomes) -> Iterator[Replayed]:
-    """Healed and failing rejects by table and reason."""
+    """Yield the healed and failing rejects by table and reason."""
     for table, reason in sorted(outcomes.healed.keys() | outcomes.failing.keys()):
         healed, failing = outcomes.healed[table, reason], outcomes.failing[table, reason]
         if healed or failing:

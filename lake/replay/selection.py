@@ -1,4 +1,4 @@
-"""Select the rejected records to decode again, with what was known of them before."""
+"""Select the rejected records to decode again, with what is known about them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, order=True)
 class Source:
-    """One export: its folder and what makes it one there (`resources.exports.identity`)."""
+    """One export: its folder and its identity there (`lake.exports.folders.identity`)."""
 
     folder: str
     identity: str
@@ -45,7 +45,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which rejects are asked for; None: whatever they are."""
+    """Which rejects are asked for; None: any."""
 
     table: str | None = None
     reason: str | None = None
@@ -57,9 +57,9 @@ class Filter:
 
 @dataclass
 class Selection:
-    """Records to decode again. `before`: reasons of every reject of these records.
+    """Records to decode again. `before`: the reasons of all rejects of these records.
 
-    `files`: exports that must be read whole, with the position from which on they were not read before, if there is one.
+    `files`: exports that must be read whole; the value is the position from which on they were never read, if any.
     """
 
     tables: TableStore
@@ -68,7 +68,7 @@ class Selection:
     _stored: dict[Source, frozenset[int]] = field(default_factory=dict)
 
     def stored(self, source: Source) -> frozenset[int]:
-        """Return positions of an export of which a row is stored."""
+        """Return the positions of an export from which a row is stored."""
         if source not in self._stored:
             found: set[int] = set()
             for name in feeds(FOLDERS[source.folder]):
@@ -80,7 +80,7 @@ class Selection:
 
     @cached_property
     def kept(self) -> frozenset[tuple[str, int]]:
-        """(digest, position) of the records of which a row is stored: their head is good, only parts of them were rejected."""
+        """Return (digest, position) of records with a stored row: their head is good, and only parts were rejected."""
         wanted = {(key.source.digest, key.position) for key in self.before}
         names = {name for folder in {key.source.folder for key in self.before} for name in feeds(FOLDERS[folder])}
         found: set[tuple[str, int]] = set()
@@ -90,9 +90,9 @@ class Selection:
         return frozenset(found)
 
     def accepted(self, key: Key) -> bool:
-        """Return whether the record itself was accepted before, and only parts of it were not.
+        """Return whether the record itself was accepted before, and only parts of it were rejected.
 
-        A telemetry packet whose metrics all came of a copy seems not to have been: its rows then count as read again.
+        False for a telemetry packet whose metrics all came from a copy: its rows then count as read again.
         """
         reasons = self.before.get(key)
         if reasons is None:
@@ -120,7 +120,7 @@ class Selection:
 
 
 def select(tables: TableStore, wanted: Filter) -> Selection:
-    """Return the records of every reject that is asked for, with all their rejects."""
+    """Return the records of all rejects that are asked for, with all their rejects."""
     chosen: set[Key] = set()
     found = Selection(tables)
     for name in reject_names(tables):
@@ -140,7 +140,7 @@ def select(tables: TableStore, wanted: Filter) -> Selection:
 
 
 def _note_file(found: Selection, key: Key, row: Row) -> None:
-    """Note that a reject's export must be read whole, and from where on it was not read before."""
+    """Note that a reject's export must be read whole, and from which position on it was never read."""
     record = Kept(row["position"], row["reason"], row["raw"] or b"")
     if not needs_file(row["file"], record):
         return
@@ -163,7 +163,7 @@ def heads(folder: Folder) -> frozenset[str]:
 
 
 def contract_of(folder: Folder, reject_table: str) -> str | None:
-    """Return the contract table whose bad rows of a folder's files stand in a rejects table; None for those of no table."""
+    """Return the contract table whose bad rows from a folder are in a rejects table; None if they belong to no table."""
     return next((name for name in feeds(folder) if name in TABLES and folder.reject_table_of(name) == reject_table), None)
 
 

@@ -1,1 +1,1 @@
-"""Store Delta tables: one atomic commit a write, with digests of the content."""
+"""Store Delta tables: one atomic commit per write, with digests of the content."""

@@ -8,14 +8,14 @@ LOG = "_delta_log"
 
 
 def commit_file(table: Path, version: int) -> str:
-    """Return the file of one commit."""
+    """Return the path of a commit's log file."""
     return f"{table}/{LOG}/{version:020d}.json"
 
 
 def newest_version(table: Path) -> int | None:
-    """Return the newest version that has its commit file; None if that can't be told without opening the table.
+    """Return the newest version that has a commit file; None if the table must be opened to tell.
 
-    Looked for from the newest checkpoint on: a log of thousands of commits is not listed.
+    The search begins at the newest checkpoint, since listing a log of thousands of commits is slow.
     """
     version = _checkpoint(table)
     found = None
@@ -34,7 +34,7 @@ def _checkpoint(table: Path) -> int:
 
 
 def transactions_in(table: Path, version: int) -> dict[str, int]:
-    """Return App transactions of one commit by key; none if its file is gone or damaged (opening the table tells which)."""
+    """Return the app transactions of a commit by key; {} if its file is gone or damaged (opening the table tells which)."""
     try:
         lines = Path(commit_file(table, version)).read_bytes().splitlines()
         actions = [json.loads(line)["txn"] for line in lines if line.startswith(b'{"txn"')]
@@ -44,7 +44,7 @@ def transactions_in(table: Path, version: int) -> dict[str, int]:
 
 
 def commit_time(table: Path, version: int) -> int:
-    """When one commit was written (ns); 0 if its file is gone."""
+    """Return when a commit was written (ns since 1970); 0 if its file is gone."""
     try:
         return Path(commit_file(table, version)).stat().st_mtime_ns
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Read contract tables for the pure packages, with the columns that are derived before any feature."""
+"""Read contract tables for packages that do not know the store, with columns that are derived before any feature."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,14 +10,14 @@ from schemas.splits import data_set_of, is_published_on
 
 
 def read_contracts(tables: TableStore, columns: Mapping[str, Sequence[str] | None]) -> dict[str, pa.Table]:
-    """Return rows of some contract tables by name, with the named columns (None: all), typed also if empty."""
+    """Return the rows of some contract tables by name, with the named columns (None: all); empty tables are typed too."""
     return {name: tables.read(name, columns=chosen) for name, chosen in columns.items()}
 
 
 def training_hosts(contracts: Mapping[str, pa.Table], held_out: str | None) -> set[str] | None:
-    """Return blueprint ids of the hosts that the published weights are trained on; None if no packet names its host.
+    """Return the blueprint ids of hosts on which the published weights are trained; None if no packet names its host.
 
-    Those of the data set that is `held_out` (experiments are named `<data set>/<architecture>`) are not among them.
+    Hosts of the data set `held_out` are left out (experiments are named `<data set>/<architecture>`).
     """
     packets = contracts["tolaria.system_state"].select(["blueprint_id", "experiment_name"])
     named = packets.filter(pc.not_equal(packets["blueprint_id"], "")).group_by(["blueprint_id", "experiment_name"])

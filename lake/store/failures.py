@@ -1,4 +1,4 @@
-"""Word storage failures in one sentence: a damaged table, or a full disk, from each library's errors."""
+"""Turn each library's storage errors into one-sentence StorageErrors: a damaged table, or a full disk."""
 
 import errno
 import shutil
@@ -10,13 +10,13 @@ from typing import Final
 from schemas.errors import StorageError
 
 _WORDS: Final = ("No space left on device", "disk is full", "Disk quota exceeded", "File too large", "os error 28")
-_DATABASE: Final = ("unable to open database file", "disk I/O error")  # what SQLite says of a full disk, and of others
-_LITTLE: Final = 1 << 20  # bytes; a disk with less room is full for a database
+_DATABASE: Final = ("unable to open database file", "disk I/O error")  # SQLite's messages for a full disk, and for other faults
+_LITTLE: Final = 1 << 20  # bytes; to a database, a disk with less room is full
 _NUMBERS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def disk_full(failure: BaseException, place: Path) -> StorageError | None:
-    """Return the error to raise for `failure` if the disk of `place` is full; None for others."""
+    """Return the error to raise for `failure` if the disk of `place` is full; None for other failures."""
     cause: BaseException | None = failure
     while cause is not None:
         if (isinstance(cause, OSError) and cause.errno in _NUMBERS) or any(words in str(cause) for words in _WORDS):
@@ -41,14 +41,14 @@ def _unusable(place: Path, said: str) -> StorageError:
 
 
 def _room(place: Path) -> int:
-    """Free bytes on the disk of a place that may not be there yet."""
+    """Return the free bytes on the disk of a path that may not exist yet."""
     there = next((folder for folder in (place, *place.parents) if folder.exists()), Path("/"))
     return shutil.disk_usage(there).free
 
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Turn the storage library's errors into StorageError with the table's path and what to do."""
+    """Turn the storage library's errors into StorageErrors that name the table's path and say what to do."""
     import pyarrow as pa
     from deltalake.exceptions import DeltaError, TableNotFoundError
 

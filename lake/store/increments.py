@@ -1,8 +1,7 @@
-"""Record what each training run of a derived stage was made from, for the next increment to compare.
+"""Record the inputs of each training run in a derived stage, for the next increment to compare.
 
-It lies beside the tables of the stage, a file a run bucket, and is written after they are committed, so that a run whose commit
-was interrupted is made again. A table that was removed and built anew has another identity, and then nothing of the record
-counts.
+The record lies beside the tables of the stage, one file per run bucket. It is written after the tables are committed, so that a
+run whose commit was interrupted is made again. A rebuilt table has a new identity, which makes the whole record invalid.
 """
 
 import json
@@ -20,7 +19,7 @@ ALL_BUCKETS: Final = tuple(range(BUCKETS))
 
 @dataclass(frozen=True)
 class Increments:
-    """The record of one stage: training run -> what it was made from, for the given tables and run buckets."""
+    """The record of one stage: training run -> its inputs, for the given tables and run buckets."""
 
     stage: str
     tables: TableStore
@@ -32,14 +31,14 @@ class Increments:
         return self.tables.home / "digests" / f"{self.stage}.increments" / f"{bucket}.json"
 
     def load(self) -> dict[str, Any]:
-        """Return what each run was made from; without buckets whose record is damaged or of tables that are no more."""
+        """Return the inputs of each run; leave out buckets whose record is damaged or belongs to earlier tables."""
         identities, found = self._identities(), dict[str, Any]()
         for bucket in self.buckets:
             found |= self._noted(bucket, identities)
         return found
 
     def save(self, runs: Mapping[str, Any], changed: Collection[str] | None = None) -> None:
-        """Publish what each run was made from: the record of every bucket, or of those that runs `changed` in."""
+        """Publish the inputs of each run: the records of all buckets, or only those of the `changed` runs."""
         identities = self._identities()
         written = set(self.buckets) if changed is None else {bucket_of(run) for run in changed}
         parts: dict[int, dict[str, Any]] = {bucket: {} for bucket in sorted(written)}
@@ -68,7 +67,7 @@ class Increments:
 
 
 def batches_of(runs: Sequence[str], rows: Mapping[str, int], most: int) -> list[list[str]]:
-    """Cut runs into batches of at most `most` rows, of at least one run, in order."""
+    """Cut runs, in order, into batches of at most `most` rows, but at least one run each."""
     found: list[list[str]] = []
     size = most + 1
     for run in runs:

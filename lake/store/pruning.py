@@ -17,14 +17,14 @@ _PREFIX = 32  # characters of a run's name that are compared with a file's stati
 
 
 def files_of(table: "DeltaTable", runs: Sequence[str] | None) -> list[str]:
-    """Return names of the files whose statistics do not rule out rows of `runs`; of all files where `runs` is None."""
+    """Return the names of files whose statistics do not rule out rows of `runs` (None: of all files)."""
     bounds = _bounds(table)
     if runs is None:
         return list(bounds)
     if is_bucketed(table):
         folders = {f"{BUCKET_COLUMN}={bucket_of(run)}" for run in runs}
         bounds = {file: bound for file, bound in bounds.items() if file.partition("/")[0] in folders}
-    # statistics of long texts may be cut off
+    # statistics may hold only the beginning of long texts
     wanted = sorted({run[:_PREFIX] for run in runs})
     return [file for file, (low, high) in bounds.items() if _may_hold(low, high, wanted)]
 
@@ -35,7 +35,7 @@ def is_bucketed(table: "DeltaTable") -> bool:
 
 
 def predicate_of(table: "DeltaTable", runs: Sequence[str]) -> str:
-    """Return the SQL condition of rows of `runs`."""
+    """Return the SQL condition that selects rows of `runs`."""
     quoted = ", ".join("'" + run.replace("'", "''") + "'" for run in sorted(set(runs)))
     of_runs = f"{SCOPE} IN ({quoted})"
     if not is_bucketed(table):
@@ -45,9 +45,9 @@ def predicate_of(table: "DeltaTable", runs: Sequence[str]) -> str:
 
 
 def runs_in(table: "DeltaTable", folder: Path, files: Collection[str]) -> dict[str, list[str | None]]:
-    """Training runs by file, for those of `files` (in `folder`) that belong to the table; None: rows that name no run.
+    """Return the training runs by file, for those of `files` (in `folder`) that belong to the table.
 
-    A file of one run is not read.
+    None stands for rows that name no run. A file is not read if its statistics show that it holds a single run.
     """
     bounds = _bounds(table)
     return {file: _runs_in(folder / file, *bounds[file]) for file in files if file in bounds}
@@ -63,7 +63,7 @@ def _runs_in(path: Path, low: str | None, high: str | None) -> list[str | None]:
 
 
 def _bounds(table: "DeltaTable") -> dict[str, tuple[str | None, str | None]]:
-    """Return the least and greatest training run by file; None if the log does not say, or rows name no run."""
+    """Return the least and greatest training run by file; None if the log does not say or rows name no run."""
     actions = pa.table(table.get_add_actions(flatten=True))
     wanted = [f"{which}.{SCOPE}" for which in ("min", "max", "null_count")]
     if not set(wanted) <= set(actions.schema.names):

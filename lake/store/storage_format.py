@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable, WriterProperties
 
 _BUCKET: Final = pa.field(BUCKET_COLUMN, pa.int32())
-# files that a large table of training runs is cut into: replacing one run rewrites those that hold rows of it
+# files into which a large table is cut: replacing a run rewrites the files that hold its rows
 FILES: Final = 64
-SMALLEST: Final = 1 << 20  # bytes, as the writer estimates them, that are never cut
-_ROW_BYTES: Final = 128  # of a row in a file, roughly
+SMALLEST: Final = 1 << 20  # bytes, by the writer's estimate; smaller files are never cut
+_ROW_BYTES: Final = 128  # rough size of a row in a file
 _UNIQUE = frozenset({"packet_id", "command_id", "report_id"})  # texts that hardly repeat
 
 
 def configuration(schema: pa.Schema) -> dict[str, str]:
-    """Return properties of a new table.
+    """Return the properties of a new table.
 
-    A pinned version needs its commit log: `maintenance` cleans logs, and only if no pin is older. Opening a table reads the
-    commits since the newest checkpoint one by one, and many small exports are many commits. It reads the statistics of every
-    file too: only those of the training run tell which files to read.
+    A pinned version needs its commit log, so only `lake.upkeep` cleans logs, and only if no pin is older. Opening a table reads
+    the commits since the newest checkpoint one by one, and many small exports make many commits. It also reads the statistics
+    of every file, so these cover only the training run, the one column that helps to choose files.
     """
     statistics = (
         {"delta.dataSkippingStatsColumns": SCOPE} if SCOPE in schema.names else {"delta.dataSkippingNumIndexedCols": "0"}
@@ -35,10 +35,9 @@ def configuration(schema: pa.Schema) -> dict[str, str]:
 
 
 def layout(schema: pa.Schema) -> "WriterProperties":
-    """Return how Parquet files are written: texts by dictionary, since they repeat; numbers plainly, since measured ones do
-    not.
+    """Return how Parquet files are written: texts with dictionaries, since they repeat, and numbers without.
 
-    A dictionary of measured numbers costs half of the whole write and is given up when it is full.
+    Measured numbers hardly repeat: their dictionary would take half of the whole write, and be given up once it is full.
     """
     from deltalake import ColumnProperties, WriterProperties
 
@@ -52,17 +51,17 @@ def layout(schema: pa.Schema) -> "WriterProperties":
 
 
 def file_bytes(table: "DeltaTable | None", rows: int) -> int:
-    """Return the size at which a new file begins, for a table that gets `rows` rows more."""
+    """Return the size in bytes at which a new file begins, for a table that gets `rows` more rows."""
     return max(SMALLEST, (stored_bytes(table) + rows * _ROW_BYTES) // FILES)
 
 
 def stored_bytes(table: "DeltaTable | None") -> int:
-    """Return bytes of a table's files."""
+    """Return the total size in bytes of a table's files."""
     return 0 if table is None else sum(pa.table(table.get_add_actions()).column("size_bytes").to_pylist())
 
 
 def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
-    """Yield paths of the Parquet leaves below a column that hold text."""
+    """Yield the paths of text leaves below a Parquet column."""
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
         yield path
     elif pa.types.is_map(kind):
@@ -76,7 +75,7 @@ def _texts(path: str, kind: pa.DataType) -> Iterator[str]:
 
 
 def with_buckets(rows: pa.Table | pa.RecordBatchReader) -> pa.Table | pa.RecordBatchReader:
-    """Return the rows with the bucket of their training run as one more column."""
+    """Return the rows with an additional column: the bucket of their training run."""
     if isinstance(rows, pa.Table):
         return rows.append_column(_BUCKET, buckets_of(rows.column(SCOPE).combine_chunks()))
     return pa.RecordBatchReader.from_batches(rows.schema.append(_BUCKET), _batches_with_buckets(rows))
@@ -88,7 +87,7 @@ def _batches_with_buckets(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch
 
 
 def buckets_of(runs: pa.Array) -> pa.Array:
-    """Return the bucket (int32 [n]) of each of n training runs, 0 if it has no name."""
+    """Return the bucket (int32 [n]) of each of n training runs; NULL has the bucket of ""."""
     coded = pc.fill_null(runs, "").dictionary_encode()
     of_words = np.array([0, *(bucket_of(run) for run in coded.dictionary.to_pylist())], dtype=np.int32)
     return pa.array(of_words[coded.indices.to_numpy() + 1])

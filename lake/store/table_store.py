@@ -1,7 +1,7 @@
 """Read and write Delta tables under `$TAMIYO_HOME/tables/<schema>/<table>`, one atomic commit a write.
 
-Tables are derived state: one that is damaged is removed and built again from the exports. App transactions in a commit say
-which exports it holds; cumulative counts travel as transactions too, since these outlive the commit log.
+Tables are derived state: a damaged table is removed and built again from the exports. App transactions of a commit say which
+exports the table holds. Cumulative counts are app transactions too, since these outlive the commit log.
 """
 
 import re
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CREATION_LOCK = ".creation.lock"
 ABSENT = -1  # pinned version of a table that was never written
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
-_RETRIES = 100  # several steps of one run commit at once
+_RETRIES = 100  # of a commit: several steps of one run commit at once
 _HISTORY = 50
 _FOREIGN_KEYS = frozenset(
     {
@@ -48,7 +48,7 @@ _FOREIGN_KEYS = frozenset(
 
 
 def known_schema(name: str) -> pa.Schema | None:
-    """Return the Arrow schema of a contract or rejects table; None for tables whose writer decides."""
+    """Return the Arrow schema of a contract or rejects table; None for a table whose writer decides its schema."""
     if name in TABLES:
         return TABLES[name].arrow_schema
     return REJECT_SCHEMA if name.startswith("rejects.") else None
@@ -67,14 +67,14 @@ class TableStore:
         return self.home / "tables"
 
     def path(self, name: str) -> Path:
-        """Return the directory of table `<schema>.<table>`; StorageError for another kind of name."""
+        """Return the directory of table `<schema>.<table>`. Raises StorageError for another kind of name."""
         if not _NAME.fullmatch(name):
             raise StorageError(f"table {name!r}: expected a name like `tolaria.system_state`")
         schema, table = name.split(".")
         return self.root / schema / table
 
     def names(self) -> list[str]:
-        """Return names of all tables that were ever written, sorted."""
+        """Return the names of all tables that exist, sorted."""
         return sorted(f"{log.parent.parent.name}.{log.parent.name}" for log in self.root.glob("*/*/_delta_log"))
 
     def is_bucketed(self, name: str) -> bool:
@@ -108,7 +108,7 @@ class TableStore:
         return None if table is None else table.version()
 
     def commit(self, name: str) -> str | None:
-        """Return what names the newest commit for ever: a table that was removed and built again counts its versions anew."""
+        """Return a unique name of the newest commit (a rebuilt table reuses version numbers); None if there is no table."""
         table = self.open(name)
         return None if table is None else f"{table.metadata().id}@{table.version()}"
 
@@ -117,7 +117,7 @@ class TableStore:
         return {name: version for name in self.names() if (version := self.version(name)) is not None}
 
     def schema(self, name: str) -> pa.Schema:
-        """Return the Arrow schema of the table; StorageError if it was never written and nobody declared it."""
+        """Return the Arrow schema of the table. Raises StorageError if it was neither written nor declared."""
         declared = self.schemas.get(name) or known_schema(name)
         if declared is not None:
             return declared
@@ -135,7 +135,7 @@ class TableStore:
         columns: Sequence[str] | None = None,
         files: Sequence[Path] | None = None,
     ) -> pa.Table:
-        """Return rows of one version (the newest), of some training runs, columns or `files`; typed also if empty."""
+        """Return rows of one version (None: the newest), of some runs, columns or files (None: all); typed even if empty."""
         table = self.open(name, version)
         schema = self.schema(name) if table is None or known_schema(name) else _stored_schema(table)
         if columns is not None:
@@ -152,7 +152,7 @@ class TableStore:
     def batches(
         self, name: str, *, columns: Sequence[str] | None = None, runs: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield rows of the newest version in batches: all columns of `schema(name)` or some, all training runs or some."""
+        """Yield rows of the newest version in batches, of some columns or training runs (None: all)."""
         table = self.open(name)
         if table is None:
             return
@@ -176,7 +176,7 @@ class TableStore:
         self.count(name)
 
     def count(self, name: str, version: int | None = None) -> int:
-        """Return the number of rows, counted from the table's files."""
+        """Return the number of rows in the table's files."""
         table = self.open(name, version)
         if table is None:
             return 0
@@ -186,9 +186,9 @@ class TableStore:
     def _dataset(
         self, name: str, table: "DeltaTable", runs: Sequence[str] | None = None, files: Sequence[Path] | None = None
     ) -> "ds.Dataset":
-        """Return the files of a table, or those that may hold rows of `runs`.
+        """Return a dataset of the table's files, or of those that may hold rows of `runs`.
 
-        Not the library's own dataset, which makes an expression of the statistics of every column of every file: 1 ms a file.
+        The library's own dataset takes 1 ms per file: it makes an expression of the statistics of each column of each file.
         """
         import pyarrow.dataset as ds
 
@@ -196,12 +196,12 @@ class TableStore:
         return ds.dataset(paths, schema=_stored_schema(table), format="parquet")
 
     def files(self, name: str, version: int | None = None) -> list[Path]:
-        """Return Parquet files of one version."""
+        """Return the Parquet files of one version."""
         table = self.open(name, version)
         return [] if table is None else sorted(self.path(name) / file for file in files_of(table, None))
 
     def runs_by_file(self, name: str, files: Collection[str] | None = None) -> dict[str, list[str | None]]:
-        """Training runs that files of the newest version (None: all of them) have rows of, by file name; None: of no run."""
+        """Return training runs by file of the newest version, of `files` or all; None stands for rows that name no run."""
         table = self.open(name)
         if table is None:
             return {}
@@ -209,7 +209,7 @@ class TableStore:
             return runs_in(table, self.path(name), files_of(table, None) if files is None else files)
 
     def metadata(self, name: str) -> dict[str, str]:
-        """Return custom metadata of the newest commit that wrote rows; compaction and vacuum write none."""
+        """Return the custom metadata of the newest commit that wrote rows; compaction and vacuum write none."""
         table = self.open(name)
         for commit in [] if table is None else table.history(_HISTORY):
             if commit.get("operation") == "WRITE":
@@ -221,7 +221,7 @@ class TableStore:
         return self.transactions(name, [key])[0]
 
     def transactions(self, name: str, keys: Sequence[str]) -> list[int | None]:
-        """Return the same for several keys; the newest commit is read first, a hundred times cheaper than opening the table."""
+        """Return `transaction` of several keys; try the newest commit first, 100 times cheaper than opening the table."""
         path = self.path(name)
         version = self._newest(name)
         newest = {} if version is None else transactions_in(path, version)
@@ -231,7 +231,7 @@ class TableStore:
         return [None if table is None else table.transaction_version(key) for key in keys]
 
     def _newest(self, name: str) -> int | None:
-        """Return the version that `open` would give, where that is known without opening."""
+        """Return the version that `open` would give; None if that is unknown without opening."""
         return newest_version(self.path(name))
 
     def write(
@@ -245,11 +245,11 @@ class TableStore:
         append: bool = False,
         count: int = 0,
     ) -> int:
-        """Replace the rows of `runs` (None: of the whole table), or append, in one commit; the new version number.
+        """Replace the rows of `runs` (None: of the whole table), or append, in one commit; return the new version number.
 
-        `transactions` and `metadata` become part of the same commit. Readers see the version before or this one. `count`: about
-        how many rows a stream has. Raises StorageError, and commits nothing, if rows of a derived table break its declaration;
-        those of contract and rejects tables are checked by the ingest, which stages them.
+        `transactions` and `metadata` become part of this commit. Readers see the previous version or this one. `count`: the
+        approximate number of rows in a stream. Raises StorageError, and commits nothing, if rows of a derived table break its
+        declaration. The ingest checks rows of contract and rejects tables when it stages them.
         """
         from deltalake import CommitProperties, Transaction
 
@@ -266,7 +266,7 @@ class TableStore:
             if _is_bucketed(name, rows.schema, table):
                 rows = with_buckets(rows)
             if table is None:
-                # two first commits at once would both define the table
+                # two simultaneous first commits would both define the table
                 with lock(self.root / CREATION_LOCK):
                     table = self.open(name)
                     if table is None:
@@ -291,7 +291,7 @@ class TableStore:
         properties: "CommitProperties",
         **how: Any,
     ) -> int:
-        """Commit to `table`, which is at the new version afterwards; None: make one at `path`."""
+        """Commit to `table`, which is at the new version afterwards; None makes a table at `path`."""
         from deltalake import write_deltalake
 
         with named(path):
@@ -301,54 +301,54 @@ class TableStore:
             return 0 if table is None else table.version()
 
     def held(self) -> "HeldTables":
-        """Return these tables for one piece of work: each is opened once and changes only by what this work writes."""
+        """Return these tables for one piece of work: each is opened once, and changes only with this work's own writes."""
         return HeldTables(self.home, self.schemas)
 
     def at(self, versions: Mapping[str, int]) -> "PinnedTables":
-        """Return these tables at fixed versions, so that a build reads one set of them; the others as they are now."""
+        """Return the tables in `versions` at fixed versions, so that a build reads one state; other tables are current."""
         return PinnedTables(self.home, self.schemas, dict(versions))
 
     def remove(self, name: str) -> None:
-        """Remove a table with all its versions, for it to be built again."""
+        """Remove a table with all its versions, so that it is built again."""
         shutil.rmtree(self.path(name), ignore_errors=False)
 
 
 @dataclass(frozen=True)
 class PinnedTables(TableStore):
-    """Tables at fixed versions: whatever is committed meanwhile, a build reads one set. Nothing can be written."""
+    """Tables at fixed versions: a build reads one state, whatever is committed meanwhile. Writing is refused."""
 
     pinned: Mapping[str, int] = field(default_factory=dict)
 
     def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
-        """Return the table at its pinned version or the one asked for; None if it is pinned as not written yet."""
+        """Return the table at its pinned or the given version; None if it is pinned as never written."""
         wanted = self.pinned.get(name) if version is None else version
         return None if wanted == ABSENT else super().open(name, wanted)
 
     def _newest(self, name: str) -> int | None:
-        """Return the pinned version; None if the table has none."""
+        """Return the pinned version, None if pinned as never written; the newest version of a table that is not pinned."""
         version = self.pinned.get(name)
         return super()._newest(name) if version is None else (None if version == ABSENT else version)
 
     def held(self) -> "HeldTables":
-        """Refused: StorageError."""
+        """Raise StorageError: pinned tables can't be held."""
         raise StorageError("a pinned set of tables: expected to be read as it is; hold the store itself")
 
     def write(self, name: str, rows: pa.Table | pa.RecordBatchReader, **how: Any) -> int:
-        """Refused: StorageError."""
+        """Raise StorageError: pinned tables can't be written."""
         raise StorageError(f"table {name}: expected no write to a pinned set of tables; write to the store itself")
 
 
 @dataclass(frozen=True)
 class HeldTables(TableStore):
-    """Tables that are opened once and then follow their own commits: opening reads the log of all commits since a checkpoint.
+    """Tables that are opened once, then follow their own commits: opening reads all commits since the last checkpoint.
 
-    A holder that writes holds the lock of whoever changes rows. Only compaction may commit beside it, which `renew` finds.
+    A holder that writes must hold the writers' lock. Only compaction may commit meanwhile; `renew` reads its commits.
     """
 
     _tables: dict[str, "DeltaTable"] = field(default_factory=dict, repr=False, compare=False)
 
     def open(self, name: str, version: int | None = None) -> "DeltaTable | None":
-        """Return the table as this holder first opened, renewed or last wrote it; or at a given version."""
+        """Return the table as this holder opened, renewed or last wrote it, or at a given version."""
         if version is not None:
             return super().open(name, version)
         if name not in self._tables:
@@ -359,11 +359,11 @@ class HeldTables(TableStore):
         return self._tables[name]
 
     def _newest(self, name: str) -> int | None:
-        """Return the version of the table that is held."""
+        """Return the version of the held table."""
         return self._tables[name].version() if name in self._tables else super()._newest(name)
 
     def renew(self, name: str) -> None:
-        """Read what was committed to a table since it was opened."""
+        """Read the commits made to a table since it was opened."""
         table = self._tables.get(name)
         if table is not None and Path(commit_file(self.path(name), table.version() + 1)).exists():
             with named(self.path(name)):
@@ -371,20 +371,20 @@ class HeldTables(TableStore):
 
 
 def _is_bucketed(name: str, schema: pa.Schema, table: "DeltaTable | None") -> bool:
-    """Return whether a table is laid out in run buckets: one of training runs, unless it was made without them."""
+    """Return whether a table is laid out in run buckets: it holds training runs and was not made without buckets."""
     if table is not None:
         return is_bucketed(table)
     return SCOPE in schema.names and (name in TABLES or name.partition(".")[0] in BUCKETED)
 
 
 def _stored_schema(table: "DeltaTable") -> pa.Schema:
-    """Return the Arrow schema of a table's rows, without the bucket that its files are laid out by."""
+    """Return the Arrow schema of a table's rows, without the bucket column by which its files are laid out."""
     schema = pa.schema(table.schema().to_arrow())
     return pa.schema([field for field in schema if field.name != BUCKET_COLUMN])
 
 
 def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`rows` with exactly the columns of `schema`: a column that an older version had not is NULL."""
+    """Return `rows` with exactly the columns of `schema`; a column that an older version lacks is NULL."""
     if rows.schema.equals(schema):
         return rows
     columns = [

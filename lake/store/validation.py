@@ -1,4 +1,4 @@
-"""Validate rows against their table's declaration before a commit; refuse what breaks it, naming the rows."""
+"""Validate rows against their table's declaration before a commit; refuse rows that break it, and name them."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from schemas.derived.tables import DECLARED
 from schemas.errors import RowsRefused, StorageError, TamiyoError
 from schemas.table_declaration import DeclaredTable, Part
 
-BATCH_ROWS = 65_536  # rows of a stream that are looked at together
+BATCH_ROWS = 65_536  # rows of a stream that are checked together
 NOT_COMMITTED = "None of these rows was committed, the table is as it was"
 _NAMED = 3
 
@@ -34,9 +34,9 @@ def refuse(
     runs: Collection[str] | None = None,
     part: Part = "all",
 ) -> None:
-    """Raise `error` if rows do not keep the declaration: each broken rule, how many rows break it, and the first of them.
+    """Raise `error` if rows break the declaration; it lists each broken rule, how many rows break it, and the first rows.
 
-    `runs`: the training runs that the rows replace those of (None: any). `part`: the rules that are asked for.
+    `runs`: the training runs whose rows these replace (None: any). `part`: which rules to check.
     """
     from schemas.row_rules import breaches, wrong_columns
 
@@ -49,7 +49,7 @@ def refuse(
 
 
 def refuse_copies(table: DeclaredTable, rows: pa.Table) -> None:
-    """Raise StorageError if rows, of which the columns of keys are enough, share a key."""
+    """Raise StorageError if rows share a key; only the key columns are needed."""
     from schemas.row_rules import breaches
 
     said = {breach.rule.name: breach.text for breach in breaches(table, rows, "keys")}
@@ -58,7 +58,7 @@ def refuse_copies(table: DeclaredTable, rows: pa.Table) -> None:
 
 
 def _error(error: type[TamiyoError], table: DeclaredTable, said: Mapping[str, str]) -> TamiyoError:
-    """Return the error of broken rules, by name; one of storage also tells the table and the rules."""
+    """Return the error for broken rules, given by name; a StorageError also holds the table and the rules."""
     message = (
         f"table {table.name}: {'. '.join(said.values())}. {NOT_COMMITTED}; "
         "what made them is at fault: correct it, then run again"
@@ -67,7 +67,7 @@ def _error(error: type[TamiyoError], table: DeclaredTable, said: Mapping[str, st
 
 
 def _of_other_runs(rows: pa.Table, runs: Collection[str]) -> dict[str, str]:
-    """Return rows beside the runs that are replaced would stand in the table twice."""
+    """Return the broken rule for rows of runs that are not replaced: these would be in the table twice."""
     column = rows.column(SCOPE)
     other = rows.filter(pc.invert(pc.is_in(column, value_set=pa.array(sorted(runs), pa.string()))))
     if not other.num_rows:
@@ -79,7 +79,7 @@ def _of_other_runs(rows: pa.Table, runs: Collection[str]) -> dict[str, str]:
 
 @dataclass
 class Validation:
-    """Checks rows that are staged in batches, several at once, all but their keys: copies of a key are merged later."""
+    """Checks rows that are staged in batches, several batches at once. Skips key rules: copies of a key are merged later."""
 
     table: DeclaredTable
     error: type[TamiyoError]
@@ -87,14 +87,14 @@ class Validation:
     _rows: int = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take a batch; raise `error` if it, or one that waited for it, breaks the declaration."""
+        """Add a batch. Raises `error` if it, or a waiting earlier batch, breaks the declaration."""
         self._waiting.append(batch)
         self._rows += batch.num_rows
         if self._rows >= BATCH_ROWS:
             self.finish()
 
     def finish(self) -> None:
-        """Check what waits."""
+        """Check the waiting batches."""
         waiting, self._waiting, self._rows = self._waiting, [], 0
         if waiting:
             refuse(self.table, pa.Table.from_batches(waiting), self.error, part="rows")
@@ -104,9 +104,9 @@ class Validation:
 def checked(
     name: str, rows: pa.Table | pa.RecordBatchReader, runs: Collection[str] | None
 ) -> Iterator[pa.Table | pa.RecordBatchReader]:
-    """Check rows that a block commits to a derived table, for which they replace those of `runs` (None: any).
+    """Check the rows that a block commits to a derived table, in which they replace rows of `runs` (None: any).
 
-    A stream is checked as the block reads it, batch by batch, its keys at its end. Rows of other tables are not looked at.
+    A stream is checked batch by batch as the block reads it, its keys at the end. Rows of other tables are not checked.
     Raises StorageError.
     """
     declared = DECLARED.get(name)
@@ -120,7 +120,7 @@ def checked(
         try:
             yield stream.reader()
         except StorageError:
-            if stream.refused is not None:  # as it was said, not in the words of the library that read the stream
+            if stream.refused is not None:  # our own error, not that of the library that read the stream
                 raise stream.refused from None
             raise
 

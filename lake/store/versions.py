@@ -1,7 +1,7 @@
 """Digest the content of tables: the data versions that Dagster shows, and each training run's own digest.
 
-A digest depends on the rows alone, never on files, order or commits. It is kept beside the tables per Delta version, so
-that an untouched table is not read again.
+A digest depends only on the rows, never on files, order or commits. It is kept beside the tables for each Delta version, so
+that an unchanged table is not read again.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class RunVersion:
 
 @dataclass(frozen=True)
 class TableVersion:
-    """One table: content digest, rows, and the same per training run where rows belong to runs."""
+    """One table: content digest and number of rows, also per training run if rows belong to runs."""
 
     name: str
     digest: str
@@ -42,7 +42,7 @@ class TableVersion:
     runs: Mapping[str, RunVersion] = field(default_factory=dict)
 
     def run(self, training_run_id: str) -> RunVersion:
-        """Return the run's share; a run without rows has the digest of nothing."""
+        """Return the run's share; a run without rows has the digest of an empty share."""
         return self.runs.get(training_run_id, RunVersion(hashlib.sha256(b"").hexdigest(), 0))
 
 
@@ -50,14 +50,15 @@ class Versions:
     """Content digests of the tables of one store."""
 
     def __init__(self, home: Path, tables: TableStore) -> None:
-        """Digests of `tables`, remembered under `home`."""
+        """Digest `tables`, and remember the digests under `home`."""
         self._directory = home / "digests"
         self._tables = tables
         self._published: dict[str, dict[str, str]] | None = None
 
     def of(self, name: str) -> TableVersion:
-        """Return the current version of a table. Of one that has a newer commit, what changed is read: all rows of the
-        training runs that its new files and those that are gone have rows of.
+        """Return the current version of a table.
+
+        After a newer commit, read only the training runs that have rows in new or removed files.
         """
         tables = self._tables.held()
         known, commit = self._noted(name), tables.commit(name)
@@ -68,7 +69,7 @@ class Versions:
         return TableVersion(name, known["digest"], known["rows"], runs)
 
     def published(self) -> Mapping[str, Mapping[str, str]]:
-        """Return table -> training run -> digest, as `operations.versions` had them when this was first asked."""
+        """Return table -> training run -> digest, as in `operations.versions` at the first call."""
         if self._published is None:
             columns = ["table", "training_run", "digest"]
             rows = self._tables.read(VERSIONS, columns=columns).to_pylist() if self._tables.exists(VERSIONS) else []
@@ -78,15 +79,15 @@ class Versions:
         return self._published
 
     def changed_runs(self, version: TableVersion) -> list[str]:
-        """Training runs whose share of the table differs from what was last published, those that are gone included; sorted."""
+        """Return the training runs whose share of the table differs from the last published one, gone runs included; sorted."""
         before = {run: digest for run, digest in self.published().get(version.name, {}).items() if run is not None}
         now = {run: part.digest for run, part in version.runs.items()}
         return sorted(run for run in {*before, *now} if before.get(run) != now.get(run))
 
     def at(self, versions: Mapping[str, int]) -> dict[str, str]:
-        """Return content digest of every contract table at the given Delta versions; a table that is not among them is empty.
+        """Return the content digest of every contract table at the given Delta versions; a table not in `versions` is empty.
 
-        What others commit meanwhile does not count.
+        Later commits of others have no effect.
         """
         pinned = self._tables.at({name: versions.get(name, ABSENT) for name in TABLES})
         found = {}
@@ -98,7 +99,7 @@ class Versions:
         return found
 
     def changed(self, name: str) -> list[str]:
-        """Return files of the current commit whose bytes are not those that were noted of it; StorageError if one is gone."""
+        """Return the files of the current commit whose bytes differ from those noted. Raises StorageError if one is gone."""
         known = self._noted(name)
         if known.get("commit") != self._tables.commit(name):
             return []
@@ -107,7 +108,7 @@ class Versions:
         return [file for file, path in paths.items() if file in noted and file_digest(path) != noted[file]]
 
     def _noted(self, name: str) -> dict[str, Any]:
-        """Return what is remembered of a table; nothing if that is damaged, for it can be read anew."""
+        """Return what is remembered of a table; {} if that is damaged, since the table can be read again."""
         try:
             noted = json.loads((self._directory / f"{name}.json").read_bytes())
         except (FileNotFoundError, ValueError):
@@ -118,9 +119,9 @@ class Versions:
         publish_file(self._directory / f"{name}.json", json.dumps(known).encode())
 
     def write(self, name: str, rows: pa.Table) -> TableVersion:
-        """Replace a derived table by `rows`, touching only the runs (or the table) whose content differs.
+        """Replace a derived table by `rows`; write only the runs (or the table) whose content differs.
 
-        Writing what is there already makes no commit, so that a second run changes nothing.
+        Without a difference there is no commit, so that a second run changes nothing.
         """
         ordered, noted = ordered_digest(rows), self._noted(name)
         if noted.get("ordered") == ordered and noted.get("commit") == self._tables.commit(name):
@@ -131,7 +132,7 @@ class Versions:
         return version
 
     def _replace(self, name: str, rows: pa.Table, fresh: Mapping[str, Any]) -> None:
-        """Commit those of `rows`, which `fresh` describes, that the table does not have."""
+        """Commit those of `rows` that the table lacks; `fresh` holds the digests of `rows`."""
         runs: dict[str, tuple[str, int]] = fresh["runs"]
         if self._tables.version(name) is None or not runs:
             if self._tables.version(name) is None or self.of(name).digest != fresh["digest"]:
@@ -145,10 +146,10 @@ class Versions:
 
 
 def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: str | None) -> dict[str, Any]:
-    """Return what is to be remembered of a table, of which `known` is remembered from an earlier commit."""
+    """Return what to remember of a table; `known` is what is remembered from an earlier commit."""
     paths = {str(path.relative_to(tables.path(name))): path for path in tables.files(name)}
     columns = str(tables.schema(name).remove_metadata()) if commit else ""
-    # digests of rows with other columns are no part of this version's
+    # digests of rows with other columns are not valid for this version
     same = known.get("columns") == columns and _identity(known["commit"]) == _identity(commit)
     noted: dict[str, str] = known["files"] if same else {}
     files = {file: noted.get(file) or file_digest(path) for file, path in paths.items()}
@@ -168,7 +169,7 @@ def _renewed(tables: TableStore, name: str, known: Mapping[str, Any], commit: st
 
 
 def _touched(tables: TableStore, name: str, known: Mapping[str, Any], files: Set[str]) -> set[str] | None:
-    """Training runs that files which are new or gone have rows of; None if rows do not belong to runs."""
+    """Return the training runs with rows in new or removed files; None if rows do not belong to runs."""
     held: dict[str, list[str | None]] = known["held"]
     if not known["runs"] or held.keys() != known["files"].keys():
         return None
@@ -178,7 +179,7 @@ def _touched(tables: TableStore, name: str, known: Mapping[str, Any], files: Set
 
 
 def _identity(commit: str | None) -> str:
-    """Return the part of a commit's name that stays for as long as the table is not built anew."""
+    """Return the part of a commit's name that stays the same until the table is rebuilt."""
     return (commit or "").partition("@")[0]
 
 
@@ -189,7 +190,7 @@ def _describe(name: str, rows: pa.Table) -> dict[str, Any]:
 
 
 def _runs(name: str, rows: pa.Table) -> dict[str, tuple[str, int]]:
-    """Return the digest and rows of each training run."""
+    """Return the digest and number of rows of each training run."""
     if name not in TABLES and can_hash(rows.schema):
         return hashed_runs(rows, RUN)
     return {run: (_digest(name, part), part.num_rows) for run, part in by_run(rows).items()}
@@ -213,7 +214,7 @@ def _digest(name: str, rows: pa.Table) -> str:
 
 
 def _ordering(rows: pa.Table) -> tuple[str, ...]:
-    """Return columns that a derived table's rows are put in order by: its names and numbers, never nested ones."""
+    """Return the columns by which a derived table's rows are sorted: names and numbers, never nested columns."""
     return tuple(f.name for f in rows.schema if pa.types.is_string(f.type) or pa.types.is_integer(f.type))
 
 

@@ -19,17 +19,17 @@ class EnumSpec:
     numbers: dict[str, int]
 
     def __hash__(self) -> int:
-        """Pickle an enum by its name alone."""
+        """Hash the name alone: `numbers` is a dict, which has no hash."""
         return hash(self.name)
 
     @cached_property
     def short_names(self) -> dict[int, str]:
-        """Short name by number, the zero value left out: zero is missing."""
+        """Short name by number, without the zero value: zero means missing."""
         return {number: name for name, number in self.numbers.items() if number != 0}
 
     @cached_property
     def spellings(self) -> dict[str, int]:
-        """Number by every accepted spelling in upper case: the wire name and the short name."""
+        """Number by accepted spelling in upper case: the wire name and the short name of each value."""
         return {f"{self.prefix}{name}": number for name, number in self.numbers.items()} | self.numbers
 
     def number(self, spelling: str) -> int | None:

@@ -1,7 +1,7 @@
-"""Lock the contracts: what consumers may rely on, and which changes are additive and which break them.
+"""Lock the contracts: what consumers may rely on, which changes are additive, and which break them.
 
-`contracts.lock.json` is committed. A change of the declarations without a change of the lock fails a test; an additive
-change is taken by `python -m schemas.contracts.lock`, a breaking one only with a new major version.
+`contracts.lock.json` is committed. A test fails if the declarations differ from the lock. `python -m schemas.contracts.lock`
+writes additive changes to the lock, and breaking ones only with a new major version.
 """
 
 import json
@@ -117,7 +117,7 @@ def _folder(folder: Folder) -> LockedFolder:
 
 
 def current() -> Lock:
-    """Return the lock of the declarations as they are."""
+    """Return the lock of the current declarations."""
     return Lock(
         version=VERSION,
         tables={name: _table(table) for name, table in sorted(TABLES.items())},
@@ -135,7 +135,7 @@ def load(path: Path = PATH) -> Lock:
 
 
 def compare(old: Lock, new: Lock) -> list[Change]:
-    """Return every difference, in order of its place."""
+    """Return every difference, sorted by table, folder or enum."""
     changes = [*_tables(old, new), *_folders(old, new), *_enums(old, new)]
     return sorted(changes, key=lambda change: (change.where, change.what))
 
@@ -210,7 +210,7 @@ def check(old: Lock, new: Lock) -> list[Change]:
 
 
 def write(path: Path = PATH) -> None:
-    """Take the declarations into the lock, unless they break it without a new major version."""
+    """Write the current declarations to the lock. Raises ContractError if they break it without a new major version."""
     new = current()
     if path.exists():
         check(load(path), new)

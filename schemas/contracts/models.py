@@ -1,4 +1,4 @@
-"""Derive for other tools a pandera (polars) schema and a JSON Schema from a contract table's declaration."""
+"""Derive a pandera (polars) schema and a JSON Schema, for other tools, from a contract table's declaration."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ _JSON_TYPES: Final = ((pa.types.is_boolean, "boolean"), (pa.types.is_integer, "i
 
 
 def pandera_schema(table: Table) -> Any:
-    """Return the schema of a `polars_frame` of stored rows: types, nullability, ranges, one row a key. Not for a LazyFrame."""
+    """Return the schema of a `polars_frame` of stored rows: types, nullability, ranges, unique keys. Not for a LazyFrame."""
     return schema_of(table.declared)
 
 
@@ -46,8 +46,10 @@ def _property(column: Column) -> dict[str, Any]:
 
 
 def json_schema(table: Table) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of one row; an enum lists its names as examples, since an unknown number is kept in
-    decimal."""
+    """Return the JSON Schema (2020-12) of one row.
+
+    An enum lists its names as examples only, since a number without a name is kept as decimal text.
+    """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": table.name,

@@ -14,7 +14,7 @@ ROUTES: Final[dict[str, tuple[str, str]]] = {
     "BSDS_ISSUED": ("BSDSIssued", "urabrask/bsds"),
     "BSDS_FAILED": ("BSDSFailed", "urabrask/bsds_failure"),
 }
-"""Message and the folder whose contract it keeps, by message type. Telemetry of any source keeps one contract."""
+"""By message type: the Leyline message, and the folder whose contract it keeps. Telemetry of any source keeps one contract."""
 
 FOLDERS: Final = (
     Folder(

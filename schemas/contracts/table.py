@@ -26,7 +26,7 @@ _PROVENANCE: Final = (
     pa.field("export_digest", pa.string()),
     pa.field("position", pa.int64()),
 )
-# what the columns that ingest adds to a contract table hold
+# descriptions of the columns that ingest adds to a contract table
 PROVENANCE: Final[Mapping[str, str]] = {
     "arrival": "Sequence number of the arrival of the row's export; orders rows of one key that have no event time.",
     "non_finite": "Numbers of the record that were NaN or infinite, NULL here: fields by column, map entries as <map>.<key>.",
@@ -40,7 +40,7 @@ class Presence(StrEnum):
 
     IMPLICIT = "implicit"  # zero, "" and an empty bare list or map are missing
     ZERO_OK = "zero ok"  # absent is zero, and both are present
-    EXPLICIT = "explicit"  # present when sent, also as zero or empty
+    EXPLICIT = "explicit"  # present if sent, even as zero or empty
     DERIVED = "derived"  # filled by the decoder, not read from a field
 
 
@@ -75,7 +75,7 @@ class Column:
 
     @property
     def measured(self) -> bool:
-        """Whether the column holds floats, so that a NaN or an infinity can be missing."""
+        """Whether the column holds floats, in which NaN and infinities count as missing."""
         return bool(pa.types.is_floating(self.type))
 
     @property
@@ -95,8 +95,8 @@ class Severity(StrEnum):
 class Rule:
     """One contract rule: its name, severity, what it demands, and the columns that it reads.
 
-    `refers`: table and column in which the first column's value must occur. `bands`: by value of the first column, the range
-    (inclusive) that it admits for the second.
+    `refers`: table and column in which the first column's value must occur. `bands`: range (inclusive) of the second column by
+    value of the first.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Rule:
 
 
 def known(column: str, table: str, refers: str, description: str) -> Rule:
-    """Return the WARN rule `<what>_known` that ids in `column` occur in column `refers` of another table."""
+    """Return the WARN rule `<what>_known`: ids in `column` must occur in column `refers` of another table."""
     name = f"{refers.removesuffix('_id')}_known"
     return Rule(name, Severity.WARN, description, (column,), refers=(table, refers))
 
@@ -117,10 +117,10 @@ def known(column: str, table: str, refers: str, description: str) -> Rule:
 class Table:
     """One contract table of contracts.md section 5.
 
-    `key` names its rows; among records of one key the newest `event_time` wins (NULL: by arrival). `nullable_key` are key
-    columns that may be NULL. `scope` is the column by which rows are replaced, None for the whole table. `message` is the
-    Leyline message behind a row, if there is one. `ranked` maps values of a column to a rank that breaks ties of the event
-    time (lower wins).
+    `key`: the columns that identify a row; among records of one key the newest `event_time` wins (NULL: by arrival).
+    `nullable_key`: key columns that may be NULL. `scope`: the column by which rows are replaced, None for the whole table.
+    `message`: the Leyline message behind a row, if there is one. `ranked`: maps values of a column to a rank that breaks ties
+    of the event time (lower wins).
     """
 
     name: str
@@ -147,7 +147,7 @@ class Table:
 
     @property
     def system(self) -> str:
-        """The upstream system to ask about its rows; `telemetry` has many."""
+        """The upstream system to ask about its rows; rows of `telemetry` come from many."""
         return self.schema
 
     @cached_property
@@ -170,7 +170,7 @@ class Table:
 
     @cached_property
     def declared(self) -> DeclaredTable:
-        """The declaration of stored rows: columns that must have a value, ranges, one row a key. It has no WARN rules."""
+        """The declaration of stored rows: columns that must have a value, ranges, unique keys. It has no WARN rules."""
         columns = []
         for field in self.arrow_schema:
             column = self.column.get(field.name)
@@ -184,12 +184,12 @@ class Table:
 
     @cached_property
     def content_schema(self) -> pa.Schema:
-        """Arrow schema of what counts for equality and digests: everything but arrival, export_digest and position."""
+        """Arrow schema of the columns that equality and digests use: all but `arrival`, `export_digest` and `position`."""
         return pa.schema([f for f in self.arrow_schema if f.name not in ("arrival", "export_digest", "position")])
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
-        """Every rule of the contract: keys, ranges and enums from the columns, then the table's own warnings."""
+        """Every rule of the contract: key, range and enum rules from the columns, then the table's own WARN rules."""
         keys = [
             Rule(f"{name}_present", Severity.ERROR, f"{name} is part of the key.", (name,))
             for name in self.key
@@ -216,8 +216,8 @@ class Table:
 class Folder:
     """One folder of the exports root: `<system>/<contract>`, and the tables that its files fill.
 
-    `tables[0]` is the table of the folder's records; the others come from what is inside them. `reject_table` holds its bad
-    records; rows of another table that are bad inside a good record go to `reject_tables[table]`.
+    `tables[0]` holds the folder's records; the other tables hold what is inside these records. `reject_table` holds bad
+    records. If a record is good but a row of another table inside it is bad, that row goes to `reject_tables[table]`.
     """
 
     path: str
@@ -237,10 +237,9 @@ class Folder:
         return self.path.partition("/")[2]
 
     def extension(self, name: str) -> str | None:
-        """Return the extension of those of the folder that says a file's format, in any case; None if there is no such
-        extension.
+        """Return which of the folder's extensions `name` ends in; None if it ends in none of them.
 
-        `.jsonl` is `.ndjson`.
+        Upper and lower case count as the same, and `.jsonl` as `.ndjson`.
         """
         lower = name.lower()
         for spelled, extension in _SPELLINGS:
@@ -255,11 +254,11 @@ class Folder:
 
     @property
     def record(self) -> str:
-        """The name under which the folder's whole records are counted: its first table, or its own path without one."""
+        """The name under which whole records of the folder are counted: its first table, or its path if it has no table."""
         return self.tables[0] if self.tables else self.path.replace("/", ".")
 
     def reject_table_of(self, table: str) -> str:
-        """Return the rejects table of `table`'s bad rows that came through this folder."""
+        """Return the rejects table for bad rows of `table` that came through this folder."""
         if table == self.record:
             return self.reject_table
         schema, _, short = table.partition(".")

@@ -1,4 +1,4 @@
-"""Declare Tamiyo's tables: its commands, and the reports of what came of them."""
+"""Declare Tamiyo's tables: its commands, and the reports on their outcomes."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Declare telemetry of every system: metrics, events, spans, and Weatherlight's health, which is read from them."""
+"""Declare the telemetry tables of every system: metrics, events, spans, and Weatherlight's health, which derives from them."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ SYSTEMS: Final = ("tolaria", "kasmina", "urza", "urabrask", "simic", "tezzeret",
 
 
 def _of_packet() -> tuple[Column, ...]:
-    """Return columns that a part of a telemetry packet takes from the packet."""
+    """Return the columns that the rows of a telemetry packet take from the packet itself."""
     return (
         Column("packet_id", _TEXT, "The telemetry packet.", presence=_DERIVED, nullable=False),
         Column("index", _INT, "Position in the packet's list.", presence=_DERIVED, nullable=False),
@@ -25,7 +25,7 @@ def _of_packet() -> tuple[Column, ...]:
 
 
 def _table(short: str, description: str, message: str, columns: tuple[Column, ...]) -> Table:
-    """Return a table of one kind of part of a telemetry packet."""
+    """Return the table of one kind of row in a telemetry packet."""
     return Table(
         name=f"telemetry.{short}",
         description=description,

@@ -1,4 +1,4 @@
-"""Declare Tolaria's tables: packets of training steps, and the telemetry of layers, activations and so on inside them."""
+"""Declare Tolaria's tables: packets of training steps, and the telemetry of layers, activations and other elements in them."""
 
 from typing import Final
 
@@ -59,7 +59,7 @@ SYSTEM_STATE: Final = Table(
 
 
 def _of_packet() -> tuple[Column, ...]:
-    """Return columns that an element inside a packet takes from the packet."""
+    """Return the columns that an element inside a packet takes from the packet itself."""
     derived = Presence.DERIVED
     return (
         Column("training_run_id", _TEXT, "The packet's run.", presence=derived, nullable=False),
@@ -70,12 +70,12 @@ def _of_packet() -> tuple[Column, ...]:
 
 
 def _measured(name: str, description: str, unit: str = "", low: float | None = None, high: float | None = None) -> Column:
-    """Return an `optional float`: present when sent, also as zero."""
+    """Return the column of an `optional float`, which is present if sent, even as zero."""
     return Column(name, _F32, description, unit, Presence.EXPLICIT, low=low, high=high)
 
 
 def _telemetry(short: str, what: str, ids: tuple[str, ...], message: str, columns: tuple[Column, ...]) -> Table:
-    """Return a table of elements of one kind inside packets, keyed by the packet's key and the element's id(s)."""
+    """Return the table of one kind of element inside packets, keyed by the packet's key and the element's id(s)."""
     keys = tuple(Column(name, _TEXT, f"{name} of the {what}.", nullable=False) for name in ids)
     return Table(
         name=f"tolaria.{short}",

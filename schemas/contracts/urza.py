@@ -26,22 +26,22 @@ THRESHOLDS: Final = pa.map_(pa.string(), _F64)
 
 
 def _number(name: str, description: str, unit: str = "") -> Column:
-    """Return a number of a plain JSON graph: a key that is written is present, also zero."""
+    """Return the column of a number in a plain JSON graph; a key that is written is present, even if zero."""
     return Column(name, _F64, description, unit, _SENT)
 
 
 def _count(name: str, description: str, unit: str = "") -> Column:
-    """Return a whole number of a plain JSON graph."""
+    """Return the column of a whole number in a plain JSON graph."""
     return Column(name, _INT, description, unit, _SENT)
 
 
 def _word(name: str, description: str, nullable: bool = True) -> Column:
-    """Return a string of a plain JSON graph."""
+    """Return the column of a string in a plain JSON graph."""
     return Column(name, _TEXT, description, presence=_SENT, nullable=nullable)
 
 
 def _table(short: str, description: str, key: tuple[str, ...], columns: tuple[Column, ...]) -> Table:
-    """Return a table of one kind of element of a blueprint's graph."""
+    """Return the table of one kind of element in a blueprint's graph."""
     return Table(
         name=f"urza.{short}",
         description=description,

@@ -1,6 +1,6 @@
 """Decode the bytes of an export into contract rows and rejects, in bounded chunks; one module per format.
 
-Names are imported when they are first used: settings need `Limits` alone, and the decoders pull in polars and protobuf.
+Names are imported on first use: settings need only `Limits`, while the decoders import polars and protobuf.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Decode rejected records again from their kept bytes, with the code and limits of today."""
+"""Decode rejected records again from their kept bytes, with the current code and limits."""
 
 import json
 import tempfile
@@ -20,8 +20,8 @@ from schemas.decode.read.parquet import decode_row_texts, table_of
 from schemas.decode.shape.cells import WrongColumns
 from schemas.decode.shape.collector import Collector, Decoded, Origin, RawRecord
 
-_PIECES: Final = (Reason.TORN_RECORD, Reason.BAD_FRAMING)  # bytes between records, lengths included
-_WHOLE: Final = (Reason.UNREADABLE_FILE, Reason.WRONG_COLUMNS, Reason.LIMIT_EXCEEDED)  # of a file, where no bytes are kept
+_PIECES: Final = (Reason.TORN_RECORD, Reason.BAD_FRAMING)  # reasons of bytes between records, lengths included
+_WHOLE: Final = (Reason.UNREADABLE_FILE, Reason.WRONG_COLUMNS, Reason.LIMIT_EXCEEDED)  # of a file, if no bytes are kept
 _SNAPSHOT: Final = (Reason.UNREADABLE_FILE, Reason.INVALID_JSON, Reason.LIMIT_EXCEEDED)
 
 
@@ -35,23 +35,23 @@ class Kept:
 
 
 def file_is_bad(file: str, record: Kept) -> bool:
-    """Return whether reading stopped at this record: the file is damaged, too large, or no table of its folder."""
+    """Return whether reading stopped at this record: the file is damaged, too large, or not a table of its folder."""
     if record.reason in _PIECES:
         return len(record.raw) == TAIL_KEPT
     return (record.reason in _WHOLE and not record.raw) or (file.lower().endswith(".json") and record.reason in _SNAPSHOT)
 
 
 def needs_file(file: str, record: Kept) -> bool:
-    """Return whether the kept bytes are not the whole record: the file itself is bad, or they were cut.
+    """Return whether the kept bytes are not enough: the file itself is bad, or the bytes were cut.
 
-    An entry of a Simic snapshot is judged together with the others.
+    True for an entry of a Simic snapshot too, since it is judged together with the other entries.
     """
     cut = record.reason == Reason.LIMIT_EXCEEDED and len(record.raw) == TAIL_KEPT
     return file_is_bad(file, record) or cut or file.lower().endswith(".json")
 
 
 def decode_again(folder: Folder, file: str, digest: str, records: Sequence[Kept], limits: Limits) -> Decoded:
-    """Decode kept records of one export of `folder`, for which no file is needed, at their old positions."""
+    """Decode kept records of one export of `folder` that need no file; rows and rejects keep the records' old positions."""
     collector = Collector(folder, file, digest, limits)
     extension = extension_of(file, folder)
     if extension == ".parquet":
@@ -73,7 +73,7 @@ def decode_again(folder: Folder, file: str, digest: str, records: Sequence[Kept]
 
 
 def _within(collector: Collector, records: Sequence[Kept], limits: Limits) -> Chunk:
-    """Return the records that are not too long; the others are rejected."""
+    """Return the records that are within the length limit; reject the others."""
     chunk = Chunk()
     for record in records:
         if len(record.raw) > limits.record_bytes:
@@ -86,7 +86,7 @@ def _within(collector: Collector, records: Sequence[Kept], limits: Limits) -> Ch
 
 
 def _piece(collector: Collector, extension: str, record: Kept) -> None:
-    """Read a piece between records as if it were a file; its records get the positions that they have in the whole one."""
+    """Read a piece between records as if it were a file, and give its records their positions in the whole file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"piece{extension}")
         path.write_bytes(record.raw)
@@ -105,7 +105,7 @@ def _moved(rows: pa.Table, by: int) -> pa.Table:
 
 
 def _rows(collector: Collector, records: Sequence[Kept]) -> None:
-    """Rows of a Parquet file from their canonical JSON."""
+    """Decode rows of a Parquet file from their canonical JSON."""
     for record in records:
         raw = RawRecord(record.position, record.raw)
         try:
@@ -121,7 +121,7 @@ def _rows(collector: Collector, records: Sequence[Kept]) -> None:
 
 
 def _column(value: Any, kind: pa.DataType | None) -> pa.Array:
-    """Return one value as a column: lists and maps of the contract's type if it fits, all else as it is, judged by cell."""
+    """Return one value as a column: a list or map in the contract's type if it fits, any other value unchanged."""
     nested = kind is not None and pa.types.is_nested(kind)
     if nested and pa.types.is_map(kind) and isinstance(value, list):
         value = [tuple(entry) if isinstance(entry, list) else entry for entry in value]
@@ -134,6 +134,6 @@ def _column(value: Any, kind: pa.DataType | None) -> pa.Array:
 
 
 def _loose(kind: pa.DataType) -> pa.DataType:
-    """Return a map with numbers as wide as JSON has them; other types as they are."""
+    """Return the type with the numbers in maps as wide as JSON's; other types unchanged."""
     is_loose = pa.types.is_map(kind) and pa.types.is_floating(kind.item_type)
     return pa.map_(pa.string(), pa.float64()) if is_loose else kind

@@ -1,4 +1,4 @@
-"""Decode one export file as a stream of chunks: the format by its extension, the contract by its folder."""
+"""Decode one export file as a stream of chunks: its extension gives the format, its folder the contract."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from schemas.errors import ContractError
 
 
 def extension_of(name: str, folder: Folder) -> str:
-    """Return the extension that says a file's format. Raises ContractError if the folder does not take it."""
+    """Return the extension that gives a file's format. Raises ContractError if the folder does not take it."""
     found = folder.extension(name)
     if found is None:
         raise ContractError(f"{name}: {folder.path} expects one of {', '.join(folder.extensions)}; rename or move the file")
@@ -33,8 +33,8 @@ def extension_of(name: str, folder: Folder) -> str:
 def decode_file(path: Path, folder: Folder, *, file: str, digest: str, limits: Limits | None = None) -> Iterator[Decoded]:
     """Decode the export at `path` of `folder`, a chunk at a time.
 
-    `file` is its path below the exports root and `digest` the SHA-256 of its bytes; both go into every reject. Nothing in the
-    file raises: what is bad is in the rejects. Raises ContractError for an extension that the folder does not take.
+    `file` is its path below the exports root and `digest` the SHA-256 of its bytes; both go into every reject. Bad content
+    becomes rejects and never raises. Raises ContractError for an extension that the folder does not take.
     """
     limits = limits or Limits()
     extension = extension_of(file, folder)
@@ -60,7 +60,7 @@ def decode_file(path: Path, folder: Folder, *, file: str, digest: str, limits: L
 
 
 def _decode_records(path: Path, folder: Folder, extension: str, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
-    """Yield chunks of a file that holds one record after the other."""
+    """Yield decoded chunks of a file that holds one record after another."""
     binary = extension in (".binpb", ".wal")
     likely = acceptor(folder, with_key=False)
     chunks = read_frames(path, extension, limits, acceptor(folder), likely) if binary else read_lines(path, extension, limits)
@@ -85,7 +85,7 @@ def _decode_records(path: Path, folder: Folder, extension: str, file: str, diges
 
 
 def _decode_parts(fresh: Callable[[], Collector], decode: Callable[[Collector, Chunk], None], chunk: Chunk) -> Collector:
-    """Decode a chunk at which the decoder raises, without the records at which it does; these are rejected."""
+    """Decode a chunk on which the decoder raised; reject only the records that make it raise."""
 
     def decode_part(collector: Collector, first: int, last: int) -> None:
         decode(collector, Chunk(chunk.positions[first:last], chunk.raws[first:last], source=chunk.source))
@@ -100,7 +100,9 @@ def _decode_parts(fresh: Callable[[], Collector], decode: Callable[[Collector, C
 
 
 def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:
-    """Return contract rows of serialized SystemStatePackets, as offline but with export_digest and position NULL.
+    """Return the contract rows of serialized SystemStatePackets, as offline decoding gives them.
+
+    `export_digest` and `position` are NULL.
 
     Raises ContractError if a packet is bad.
     """

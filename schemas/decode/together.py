@@ -1,7 +1,7 @@
-"""Decode many small exports of one folder at the cost of one, with the result of decoding each alone.
+"""Decode many small exports of one folder at the cost of one; the result is that of decoding each alone.
 
-Their records are decoded together under their running number; where each came from is put in afterwards. Only sound records
-take part: an export with anything to reject is decoded by itself, so that rejects and mending never see a neighbour's bytes.
+The records are decoded together, numbered consecutively; their true origins are filled in afterwards. Only sound records take
+part: an export with anything to reject is decoded alone, so that rejects and mending never see a neighbour's bytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,14 +23,14 @@ from schemas.decode.read.lines import read_lines
 from schemas.decode.read.mending import acceptor
 from schemas.decode.shape.collector import Collector, Decoded, Origin
 
-SMALL_BYTES: Final = 256 * 1024  # larger exports gain nothing from company
+SMALL_BYTES: Final = 256 * 1024  # larger exports gain nothing from being decoded together
 _BINARY: Final = (".binpb", ".wal")
 _FORMATS: Final = (*_BINARY, ".ndjson", ".ndjson.gz", ".ndjson.zst")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One export: its place, its path below the exports root, and the SHA-256 of its bytes."""
+    """One export: its path on disk, its path below the exports root, and the SHA-256 of its bytes."""
 
     path: Path
     file: str
@@ -39,7 +39,7 @@ class Source:
 
 @dataclass
 class _Pool:
-    """Records of several exports. `owners`: number of the export of each, in `sources`."""
+    """Records of several exports. `owners`: for each record, the index of its export in `sources`."""
 
     sources: list[Source] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
@@ -48,7 +48,7 @@ class _Pool:
     size: int = 0
 
     def add(self, source: Source, chunk: Chunk) -> None:
-        """Add an export that is one chunk of records."""
+        """Add an export whose records are one chunk."""
         self.owners += [len(self.sources)] * len(chunk.raws)
         self.sources.append(source)
         self.positions += chunk.positions
@@ -56,7 +56,7 @@ class _Pool:
         self.size += sum(map(len, chunk.raws))
 
     def without(self, owners: set[int]) -> "_Pool":
-        """Return the pool without the exports of these numbers."""
+        """Return the pool without the exports at these indices of `sources`."""
         kept = _Pool()
         rows = {number: Chunk() for number in range(len(self.sources)) if number not in owners}
         for owner, position, raw in zip(self.owners, self.positions, self.raws, strict=True):
@@ -69,7 +69,7 @@ class _Pool:
 
 
 def decode_together(sources: Sequence[Source], folder: Folder, limits: Limits | None = None) -> Iterator[Decoded]:
-    """Decode exports of `folder`; in all, the rows, rejects and counts of `decode_file` for each. Raises as that does."""
+    """Decode exports of `folder`; give the same rows, rejects and counts, and raise the same, as `decode_file` of each."""
     limits = limits or Limits()
     pool = _Pool()
     for source in sources:
@@ -89,7 +89,7 @@ def _alone(source: Source, folder: Folder, limits: Limits) -> Iterator[Decoded]:
 
 
 def _only_chunk(source: Source, folder: Folder, limits: Limits) -> Chunk | None:
-    """Return the records of an export that is small and framed well; None for another."""
+    """Return the records of an export that is small and well framed; None for others."""
     extension = extension_of(source.file, folder)
     if not folder.messages or extension not in _FORMATS or source.path.stat().st_size > min(SMALL_BYTES, limits.file_bytes):
         return None
@@ -102,7 +102,7 @@ def _only_chunk(source: Source, folder: Folder, limits: Limits) -> Chunk | None:
 
 
 def _decode(pool: _Pool, folder: Folder, limits: Limits) -> Iterator[Decoded]:
-    """Decode a pool together, and the exports with something to reject one by one."""
+    """Decode a pool together; decode exports with something to reject one by one."""
     if not pool.sources:
         return
     bad = set(range(len(pool.sources)))
@@ -117,7 +117,7 @@ def _decode(pool: _Pool, folder: Folder, limits: Limits) -> Iterator[Decoded]:
 
 
 def _try(pool: _Pool, folder: Folder, limits: Limits) -> tuple[Collector, set[int]]:
-    """Return the pool's records decoded under their running numbers, and the numbers of exports with rejects."""
+    """Decode the pool's records under consecutive numbers; return the result and the indices of exports with rejects."""
     collector = Collector(folder, "", "", limits)
     if not pool.raws:
         return collector, set()
@@ -132,7 +132,7 @@ def _try(pool: _Pool, folder: Folder, limits: Limits) -> tuple[Collector, set[in
 
 
 def _placed(decoded: Decoded, pool: _Pool) -> Decoded:
-    """Return the rows with the export and the position of their record instead of its running number."""
+    """Return the rows with the export and position of each record in place of its consecutive number."""
     owners, positions = np.array(pool.owners, np.int64), np.array(pool.positions, np.int64)
     digests = pa.array([source.digest for source in pool.sources], pa.string())
     tables: dict[str, pa.Table] = {}

@@ -1,4 +1,4 @@
-"""Declare the tables `coverage.*` and `telemetry.feature_coverage`; light to import."""
+"""Declare the tables `coverage.*` and `telemetry.feature_coverage`. Imports no heavy library."""
 
 from typing import Final
 

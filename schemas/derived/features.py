@@ -1,4 +1,4 @@
-"""Declare the tables `features.*`: identity, order, then each feature's raw value and mask; light to import."""
+"""Declare the tables `features.*`: identity, order, then each feature's raw value and mask."""
 
 from typing import Final
 
@@ -65,7 +65,7 @@ _PLACE: Final = (
 
 
 def _ewma(metric: str) -> tuple[DeclaredColumn, ...]:
-    """Return the state of a metric before the packet."""
+    """Return the columns of a metric's EWMA state before the packet."""
     return (
         DeclaredColumn(f"{metric}__mean", pa.float64(), f"EWMA mean of {metric} before the packet.", finite=True),
         DeclaredColumn(f"{metric}__var", pa.float64(), f"EWMA variance of {metric} before the packet.", low=0, finite=True),
@@ -81,7 +81,7 @@ _CONTEXT: Final = (
 
 
 def _feature(feature: Feature) -> tuple[DeclaredColumn, DeclaredColumn]:
-    """Return the raw value of a feature and its mask."""
+    """Return the columns of a feature's raw value and mask."""
     numeric = feature.kind is Kind.NUMERIC
     return (
         DeclaredColumn(
@@ -103,7 +103,7 @@ def _feature(feature: Feature) -> tuple[DeclaredColumn, DeclaredColumn]:
 
 
 def _description(feature: Feature) -> str:
-    """Describe a column: unit of the raw value as its first source declares it (none if derived), sources, encoding."""
+    """Describe a feature's column: the unit of its first source (none if derived), its sources and its encoding."""
     mandatory = "mandatory" if feature.mandatory else "optional"
     sources = [] if feature.derive else [TABLES[table].column.get(column) for table, column in feature.sources]
     unit = next((source.unit for source in sources if source is not None), "")
@@ -112,7 +112,7 @@ def _description(feature: Feature) -> str:
 
 
 def _table(group: NodeType | Relation) -> DeclaredTable:
-    """Return the keys of rows: `ordinal` separates a packet's elements; a packet has one context."""
+    """Declare a group's table. `ordinal`, which tells a packet's elements apart, is in the key of all but the context."""
     identity = _ELEMENT if isinstance(group, NodeType) else _EDGE
     columns = (*_PACKET, *identity, *_PLACE, *(_CONTEXT if group is CONTEXT else ()))
     features = (column for feature in group.features for column in _feature(feature))

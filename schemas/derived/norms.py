@@ -1,4 +1,4 @@
-"""Declare the tables `norms.*` and `registries.*`; light to import."""
+"""Declare the tables `norms.*` and `registries.*`. Imports no heavy library."""
 
 from typing import Final
 
@@ -77,7 +77,7 @@ _CURRENT: Final = DeclaredTable(
 
 
 def _registry(name: str, last: int) -> DeclaredTable:
-    """Return a registry whose entries have the indices 1..`last`."""
+    """Return the table of a registry whose entries have the indices 1..`last`."""
     index = "Row of the embedding, which never moves. 0 is missing, capacity - 1 is unknown."
     return DeclaredTable(
         f"registries.{name}",

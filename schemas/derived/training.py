@@ -1,4 +1,4 @@
-"""Declare the tables `training.*`; light to import."""
+"""Declare the tables `training.*`. Imports no heavy library."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from schemas.table_declaration import DeclaredColumn, DeclaredTable
 
 KEYS: Final = ("training_run_id", "packet_id", "seed_id", "kernel", "horizon")
 RISK_COLUMNS: Final = tuple(f"risk_{name}" for name in RISK_CLASSES)
-JUDGED: Final = ("out_of_fold", "bucket_7", "held_out")  # predictions by networks that never saw the host
+JUDGED: Final = ("out_of_fold", "bucket_7", "held_out")  # splits of predictions by networks that never saw the host
 
 _RUN, _PACKET, _SEED, _KERNEL, _HORIZON = (
     DeclaredColumn("training_run_id", pa.string(), "Training run of the row."),
@@ -34,12 +34,12 @@ def _text(name: str, description: str, *, nullable: bool = False) -> DeclaredCol
 
 
 def _number(name: str, description: str, *, nullable: bool = True) -> DeclaredColumn:
-    """Return a finite number; NULL if there is none."""
+    """Return the column of a finite number; NULL if there is none."""
     return DeclaredColumn(name, pa.float64(), description, nullable=nullable, finite=True)
 
 
 def _share(name: str, description: str) -> DeclaredColumn:
-    """Return a number from 0 to 1; NULL if there is none."""
+    """Return the column of a number from 0 to 1; NULL if there is none."""
     return DeclaredColumn(name, pa.float64(), description, nullable=True, low=0, high=1, finite=True)
 
 

@@ -1,7 +1,7 @@
 """Convert Arrow columns of parsed JSON into the batch that the same messages give as protobuf.
 
-Rows that only the careful path can judge (unknown enum names, numbers that are no float32, odd integers and times) are
-marked as suspects; their values here mean nothing.
+Some rows can be judged only one record at a time (`records.py`): unknown enum names, numbers outside float32, unusual integers
+and times. These are marked as suspects, and their values here are meaningless.
 """
 
 from dataclasses import dataclass, field
@@ -26,9 +26,9 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass
 class Reading:
-    """One parsed chunk: suspect rows, those in which a null may stand where none may, and where undeclared keys occur.
+    """One parsed chunk: its suspect rows, the rows that may hold a forbidden null, and where undeclared keys occur.
 
-    Arrow reads a key with null as one that is absent; of a map's and of an undeclared key that is not the same.
+    Arrow reads a null as an absent key. For keys of maps and for undeclared keys the two are not the same.
     """
 
     suspects: Mask
@@ -37,7 +37,7 @@ class Reading:
 
     @classmethod
     def of(cls, count: int) -> "Reading":
-        """Return that of a chunk of `count` rows before any is looked at."""
+        """Return the reading of a chunk of `count` rows before any row is examined."""
         return cls(np.zeros(count, np.bool_), np.zeros(count, np.bool_))
 
     def suspect(self, rows: Rows, mask: Mask) -> None:
@@ -57,7 +57,7 @@ class Reading:
 
 
 def to_record_batch(inferred: InferredSchema, table: pa.Table, reading: Reading) -> pa.RecordBatch:
-    """Return the batch of the messages in `table`, one a row."""
+    """Return the batch of the messages in `table`, one message per row."""
     rows = np.arange(table.num_rows, dtype=np.int64)
     columns = {name: _one_chunk(table.column(name)) for name in table.column_names}
     arrays = _fields(inferred, columns, rows, reading)
@@ -75,7 +75,7 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _fields(inferred: InferredSchema, columns: dict[str, pa.Array], rows: Rows, reading: Reading) -> dict[str, pa.Array]:
-    """Return arrays of a message's fields by name; `rows` is the chunk's row of each value."""
+    """Return the arrays of a message's fields by name; `rows` holds, for each value, its row in the chunk."""
     for key in inferred.extras.keys() & columns.keys():
         if pa.types.is_floating(columns[key].type):
             reading.suspect(rows, truth(pc.invert(pc.is_finite(columns[key]))))
@@ -97,7 +97,7 @@ def _fields(inferred: InferredSchema, columns: dict[str, pa.Array], rows: Rows, 
 def _field(
     inferred: InferredSchema, one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading
 ) -> pa.Array:
-    """Return one field: a map, a nested message, a list of either or of strings, or a scalar with its default if absent."""
+    """Return the array of one field: a map, a nested message, a list, or a scalar (its default if absent)."""
     if one.name in inferred.maps:
         return _map(one, kind, array, rows, reading)
     if one.name in inferred.nested:
@@ -137,7 +137,7 @@ def _messages(inner: InferredSchema, kind: pa.DataType, array: pa.Array, rows: R
 
 
 def _map(one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """Return an object with the keys that were learned as a map, entries in order of their keys."""
+    """Return objects with the learned keys as maps, entries sorted by key."""
     names = [child.name for child in array.type]
     size = len(array)
     valid = np.zeros((size, len(names)), np.bool_)
@@ -154,7 +154,7 @@ def _map(one: FieldDescriptor, kind: pa.DataType, array: pa.Array, rows: Rows, r
 
 
 def _map_items(value: FieldDescriptor, array: pa.Array, valid: Mask, owners: Rows, reading: Reading) -> pa.Array:
-    """Return values of the entries in order of (row, key)."""
+    """Return the values of map entries in order of (row, key)."""
     count = valid.shape[1]
     if value.type == FieldDescriptor.TYPE_STRING:
         flat = pa.concat_arrays([array.field(index) for index in range(count)]) if count else pa.array([], pa.string())
@@ -167,7 +167,7 @@ def _map_items(value: FieldDescriptor, array: pa.Array, valid: Mask, owners: Row
 
 
 def _float32(values: pa.Array, owners: Rows, reading: Reading) -> pa.Array:
-    """Return numbers as float32; a bare NaN or Infinity is no JSON, and what is no float32 is no value: both are suspects."""
+    """Return numbers as float32. Bare NaN or Infinity (not JSON) and numbers outside float32 are suspects."""
     narrow = values.cast(pa.float32(), safe=False)
     reading.suspect(owners, truth(pc.invert(pc.is_finite(narrow))))
     return narrow
@@ -196,7 +196,7 @@ def _scalar(
 
 
 def _enum(one: FieldDescriptor, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """Return numbers of enums given by name or number; names that this version lacks are suspects."""
+    """Return enum numbers from names or numbers; names that this version does not know are suspects."""
     if not pa.types.is_string(array.type):
         return array
     encoded = pc.dictionary_encode(array)
@@ -209,7 +209,7 @@ def _enum(one: FieldDescriptor, array: pa.Array, rows: Rows, reading: Reading) -
 
 
 def _integer(kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """Unsigned integers given as numbers or strings of digits; other strings are suspects."""
+    """Return unsigned integers from numbers or strings of digits; other strings are suspects."""
     if not pa.types.is_string(array.type):
         return array.cast(kind)
     plain = truth(pc.ascii_is_decimal(array)) & truth(
@@ -220,7 +220,7 @@ def _integer(kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -
 
 
 def _time(kind: pa.DataType, array: pa.Array, rows: Rows, reading: Reading) -> pa.Array:
-    """Return RFC 3339 times; anything else, and what Arrow can't hold, is a suspect."""
+    """Return times from RFC 3339 text; other text, and times that Arrow can't hold, are suspects."""
     plain = truth(pc.match_substring_regex(array, _TIME))
     reading.suspect(rows, ~plain & truth(pc.is_valid(array)))
     text = pc.if_else(pa.array(plain), array, pa.scalar(None, pa.string()))

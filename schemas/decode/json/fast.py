@@ -16,8 +16,8 @@ from schemas.decode.shape.collector import Collector, Origin
 _SAMPLES: Final = 8
 _NULL: Final = b"null"
 _WORDS: Final[tuple[bytes, ...]] = (_NULL, b'NaN"', b'Infinity"')
-_BLOCK: Final = 2 * 1024 * 1024  # what one core's cache holds
-_FEW: Final = 32  # lines that are not worth another attempt
+_BLOCK: Final = 2 * 1024 * 1024  # bytes; fits into the cache of one core
+_FEW: Final = 32  # lines; fewer are not worth another attempt
 Rows = npt.NDArray[np.int64]
 DecodeBatch = Callable[[Collector, str, pa.RecordBatch, Origin, Sequence[bytes]], None]
 
@@ -35,7 +35,7 @@ class JsonReader:
         self._odd: tuple[bytes, ...] = ()
 
     def decode(self, collector: Collector, origin: Origin) -> Rows:
-        """Decode the lines that can be read at once; the rows of those that are left to the careful path, sorted."""
+        """Decode the lines that can be read at once; return the sorted rows that must be decoded one by one."""
         left: list[Rows] = []
         text = b"\n".join(origin.raws)
         plain, odd = _without(origin.raws, np.arange(len(origin.raws)), self._odd, text)
@@ -50,7 +50,7 @@ class JsonReader:
             if table is not None:
                 left.append(rows[self._decode(collector, table, origin, rows)])
             elif self._odd is not _WORDS:
-                # words that Arrow refuses, or why it did, are only now worth a search
+                # search for words that Arrow refuses only after it has refused some
                 self._odd = _WORDS
                 rows, odd = _without(origin.raws, rows, _WORDS, text)
                 left.append(odd)
@@ -70,7 +70,7 @@ class JsonReader:
                 continue
 
     def _parse(self, origin: Origin, rows: Rows, text: bytes) -> pa.Table | None:
-        """Return the lines under the learned schema, learning once more where that fails; None if they don't fit."""
+        """Parse the lines under the learned schema, and learn once more if that fails; None if they still don't fit."""
         lines = origin.raws
         if len(rows) < len(origin.raws):
             lines = [origin.raw(int(row)) for row in rows]
@@ -99,7 +99,7 @@ class JsonReader:
         return table if table.num_rows == len(lines) else None
 
     def _decode(self, collector: Collector, table: pa.Table, origin: Origin, rows: Rows) -> Rows:
-        """Decode a parsed table; positions in it of the rows that only the careful path can judge."""
+        """Decode a parsed table; return the positions in it of the rows that must be decoded one by one."""
         reading = Reading.of(table.num_rows)
         batch = to_record_batch(self._inferred, table, reading)
         doubts = np.flatnonzero(reading.doubts)
@@ -116,7 +116,7 @@ class JsonReader:
 
 
 def _without(lines: Sequence[bytes], rows: Rows, words: Sequence[bytes], text: bytes) -> tuple[Rows, Rows]:
-    """`rows` without and with words that Arrow reads otherwise than protobuf's JSON: null inside maps and lists, "NaN"."""
+    """Split `rows`: those without and those with words that Arrow reads differently from protobuf's JSON (nulls, "NaN")."""
     found = [word for word in words if word in text]
     if not found:
         return rows, np.zeros(0, np.int64)

@@ -1,7 +1,8 @@
 """Learn from sample lines how one producer writes JSON: spelling of keys, numbers or strings, keys of maps.
 
-Arrow's JSON reader is exact about types and refuses keys that its schema does not name, so a chunk of lines that it reads under
-a learned schema holds nothing else. What it refuses is learned from, or goes line by line (`records.py`).
+Arrow's JSON reader is exact about types and refuses keys that its schema does not name, so a chunk that it reads under a
+learned schema holds nothing else. If it refuses a chunk, the schema learns from it, or its lines are read one by one
+(`records.py`).
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from schemas.decode.read.batches import descriptor
 
-MAP_KEYS: Final = 512  # names of one map that are learned; a map with more goes line by line
+MAP_KEYS: Final = 512  # keys of one map that are learned; a map with more is read line by line
 _EXTRAS: Final = 64  # undeclared scalars of one message that are learned
 _INTS: Final = {FieldDescriptor.TYPE_UINT32: pa.uint32(), FieldDescriptor.TYPE_UINT64: pa.uint64()}
 _FLOATS: Final = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
@@ -34,8 +35,8 @@ def is_nested(one: FieldDescriptor) -> bool:
 class InferredSchema:
     """How one message is written. `texts`: integers and enums written as strings. `extras`: undeclared scalars by key.
 
-    Lines are read under the declared fields that were `seen`, since each costs time in every line whether it is there or not;
-    once `complete`, under all.
+    Only declared fields that were `seen` are in the schema, since each field costs time in every line even if absent. Once
+    `complete`, all declared fields are.
     """
 
     message: str
@@ -48,7 +49,7 @@ class InferredSchema:
     complete: bool = False
 
     def __post_init__(self) -> None:
-        """Lay out what the message declares."""
+        """Prepare the fields that the message declares."""
         self.fields = {one.name: one for one in descriptor(self.message).fields if not self._unreadable(one)}
         declared = descriptor(self.message).fields
         self._refused = {key for one in declared if self._unreadable(one) for key in (one.name, one.json_name)}
@@ -88,7 +89,7 @@ class InferredSchema:
             inner.widen()
 
     def _spell(self, camel: bool) -> None:
-        """Take one spelling of keys for the message and all that it holds."""
+        """Use one spelling of keys, camelCase or not, for the message and its nested messages."""
         if self.camel is None:
             self.camel = camel
             for inner in self.nested.values():
@@ -111,7 +112,7 @@ class InferredSchema:
                 self.nested[one.name].learn(child)
 
     def arrow(self) -> list[pa.Field]:
-        """Return fields of the Arrow schema that the message is read under."""
+        """Return the fields of the Arrow schema under which the message is read."""
         whole = self.complete or not self.seen
         used = {name: one for name, one in self.fields.items() if whole or name in self.seen}
         fields = [pa.field(self.key(name), self.type_of(one)) for name, one in used.items()]

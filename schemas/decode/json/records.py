@@ -25,7 +25,7 @@ _INTEGERS: Final = (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
 
 
 def parse_object(line: bytes, limits: Limits) -> dict[str, Any]:
-    """Return the JSON object of one line. Raises BadRecord for anything else, for repeated keys and for too deep a nesting."""
+    """Return the JSON object of one line. Raises BadRecord for anything else, for repeated keys and for nesting too deep."""
     try:
         value = json.loads(line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except BadRecord:
@@ -72,7 +72,7 @@ def _check_nesting(value: Any, limits: Limits) -> None:
 
 @lru_cache(maxsize=64)
 def _fields(message: Any) -> Mapping[str, FieldDescriptor]:
-    """Return fields of a message by both spellings."""
+    """Return the fields of a message by each of their two spellings."""
     return {name: one for one in message.fields for name in (one.name, one.json_name)}
 
 
@@ -89,7 +89,7 @@ def to_message(value: dict[str, Any], message: str, drift: Drift) -> Any:
 
 
 def _canonical(value: Any, message: Any, drift: Drift) -> dict[str, Any]:
-    """`value` with proto field names and enum numbers, undeclared keys counted and left out."""
+    """Return `value` with proto field names and enum numbers; count undeclared keys and leave them out."""
     if not isinstance(value, dict):
         raise BadRecord(Reason.BAD_VALUE, f"expected an object for {message.name}, found {type(value).__name__}")
     fields = _fields(message)
@@ -106,7 +106,7 @@ def _canonical(value: Any, message: Any, drift: Drift) -> dict[str, Any]:
 
 
 def _value(item: Any, one: FieldDescriptor, drift: Drift) -> Any:
-    """Return one field's value with enums as numbers and nested messages canonical."""
+    """Return the value of one field, with enums as numbers and nested messages in canonical form."""
     if item is None:
         return None
     if one.enum_type is not None:
@@ -133,7 +133,7 @@ def _value(item: Any, one: FieldDescriptor, drift: Drift) -> Any:
 
 
 def _whole(item: Any, one: FieldDescriptor) -> Any:
-    """Return an integer, NaN as missing, and for a time also ISO 8601. Raises BadRecord if it is inexact."""
+    """Return an integer; NaN counts as missing, and a time may be ISO 8601. Raises BadRecord if the number is inexact."""
     if isinstance(item, float) and abs(item) > EXACT_FLOAT:
         raise BadRecord(Reason.BAD_VALUE, f"{one.name}: expected a whole number, found the float {item!r}, which is not exact")
     if item == "NaN":
@@ -151,7 +151,7 @@ def _whole(item: Any, one: FieldDescriptor) -> Any:
 
 
 def _timestamp(item: Any, one: FieldDescriptor) -> Any:
-    """Return an ISO 8601 time as protobuf's JSON spells it; whether it fits is for its column to say."""
+    """Return an ISO 8601 time as protobuf's JSON spells it; its column checks later whether it fits."""
     if not isinstance(item, str):
         return item
     try:
@@ -166,14 +166,14 @@ def _timestamp(item: Any, one: FieldDescriptor) -> Any:
 
 
 def _rounded(item: Any) -> Any:
-    """Return a number just above the largest float32, as that float32 is printed, is that float32."""
+    """Return the number; just above the largest float32 (as that one is printed), return the largest float32."""
     if isinstance(item, float) and _LARGEST < abs(item) < _ROUNDED_UP:
         return math.copysign(_LARGEST, item)
     return item
 
 
 def _enum_number(item: Any, one: FieldDescriptor) -> Any:
-    """Return the number of an enum given as a wire name, a short name or a number."""
+    """Return an enum's number from a wire name, a short name or a number. Raises BadRecord for an unknown name."""
     if not isinstance(item, str):
         return item
     number = ENUMS[one.enum_type.name].number(item)

@@ -1,4 +1,4 @@
-"""Decode chunks of protobuf records: find each one's message, unwrap bus envelopes, set damaged ones apart."""
+"""Decode chunks of protobuf records: find the message type of each, unwrap bus envelopes, reject damaged records."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -21,7 +21,7 @@ _ISSUED: Final = b"\x0a"
 
 
 def decode_binary(collector: Collector, chunk: Chunk, extension: str, limits: Limits) -> None:
-    """Decode a chunk of a `.binpb` or `.wal` file; records that a bad neighbour's prefix swallowed are found again."""
+    """Decode a chunk of a `.binpb` or `.wal` file; recover records that a neighbour's damaged length prefix swallowed."""
     trial = collector.fresh()
     errors = decode_payloads(trial, chunk.raws, _origin(chunk))
     mended = mend(chunk, errors, collector.folder, extension, limits) if errors or chunk.broken else None
@@ -41,7 +41,7 @@ def _origin(chunk: Chunk) -> Origin:
 
 
 def decode_payloads(collector: Collector, payloads: Sequence[bytes], origin: Origin) -> dict[int, str]:
-    """Decode protobuf payloads of the folder's message(s); the error of each that does not parse, by its row."""
+    """Decode protobuf payloads of the folder's message(s); return the error of each that does not parse, by row."""
     if not payloads:
         return {}
     messages = collector.folder.messages
@@ -70,7 +70,7 @@ def _decode(
 
 
 def decode_envelopes(collector: Collector, payloads: Sequence[bytes], origin: Origin) -> dict[int, str]:
-    """Decode what the envelopes carry; return the error of each row that can't be decoded. One without a route is rejected."""
+    """Decode the messages in the envelopes; return errors by row. Reject an envelope whose message type has no folder."""
     routed: dict[str, list[tuple[int, bytes]]] = {}
     errors: dict[int, str] = {}
     envelope_class = message_class(ENVELOPE)
@@ -93,7 +93,7 @@ def decode_envelopes(collector: Collector, payloads: Sequence[bytes], origin: Or
 
 
 def _decode_carried(collector: Collector, kind: str, carried: list[tuple[int, bytes]], origin: Origin) -> None:
-    """Decode the messages of one type into their own contract's tables and rejects."""
+    """Decode messages of one type into the tables and rejects of their own contract."""
     message, path = ROUTES[kind]
     inner = Collector(FOLDERS[path], collector.file, collector.digest, collector.limits, collector.folder)
     payloads = [payload for _, payload in carried]

@@ -1,4 +1,4 @@
-"""Map Leyline messages to contract rows: one function per message, from an Arrow batch (contracts.md section 5)."""
+"""Map Leyline messages in Arrow batches to contract rows, one function per message (contracts.md section 5)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ _PAYLOADS: Final = ("seed_operation", "optimizer_adjustment", "circuit_breaker",
 
 
 def decode_messages(collector: Collector, message: str, payloads: Sequence[bytes], origin: Origin) -> dict[int, str]:
-    """Decode protobuf `payloads` of one message type into `collector`; the error of each that does not parse, by its row."""
+    """Decode protobuf `payloads` of one message type into `collector`; return the error of each that does not parse, by row."""
     batch, good, errors = to_batch(message, payloads)
     if batch is not None:
         kept = origin if not errors else origin.take(np.asarray(good, np.int64))
@@ -40,7 +40,7 @@ def decode_messages(collector: Collector, message: str, payloads: Sequence[bytes
 
 
 def decode_batch(collector: Collector, message: str, batch: pa.RecordBatch, origin: Origin, payloads: Sequence[bytes]) -> None:
-    """Decode an Arrow batch of one message type; `payloads` are asked only for what Arrow can't hold."""
+    """Decode an Arrow batch of one message type; read `payloads` only for what Arrow can't hold."""
     _DECODERS[message](collector, batch, origin, payloads)
 
 
@@ -65,7 +65,7 @@ def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _
 
 
 def _completion(columns: dict[str, Any]) -> npt.NDArray[np.bool_]:
-    """Return Tolaria's completion markers: validation accuracy exactly 1.0 and both losses missing."""
+    """Return which rows are Tolaria's completion markers: validation accuracy is exactly 1.0 and both losses are missing."""
     marks = truth(pc.equal(columns["source_subsystem"], "tolaria")) & truth(pc.equal(columns["validation_accuracy"], 1.0))
     return marks & truth(pc.is_null(columns["training_loss"])) & truth(pc.is_null(columns["validation_loss"]))
 
@@ -109,8 +109,7 @@ def _command(collector: Collector, batch: pa.RecordBatch, origin: Origin, payloa
 
 
 def _rollback(payload: bytes) -> tuple[str, bool]:
-    """Return the command's rollback Struct as canonical JSON, and whether it held numbers that are not finite; these are left
-    out.
+    """Return the command's rollback Struct as canonical JSON, and whether it held non-finite numbers, which are left out.
 
     A Struct is the one message that Arrow can't hold.
     """
@@ -120,7 +119,7 @@ def _rollback(payload: bytes) -> tuple[str, bool]:
 
 
 def _plain(value: Any, non_finite: list[float]) -> Any:
-    """Return a Struct, a list or a value of one in plain Python."""
+    """Return a Struct, or a list or value inside it, as plain Python; append non-finite numbers to `non_finite`."""
     if isinstance(value, Struct):
         items = {key: _plain(item, non_finite) for key, item in value.fields.items()}
         return {key: items[key] for key in items if not _is_non_finite(value.fields[key])}

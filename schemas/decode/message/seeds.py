@@ -1,4 +1,4 @@
-"""Map seed states to rows: fields first, then the metrics map of older exports."""
+"""Map seed states to rows: from their fields, else from the metrics map of older exports."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -25,7 +25,7 @@ _FALLBACKS: Final = {
 
 
 def seed_columns(collector: Collector, raw: RawColumn, origin: Origin, derived: Mapping[str, pa.Array]) -> None:
-    """Rows of kasmina.seed_state from raw SeedState columns; `derived` holds what the packet or the folder says."""
+    """Emit kasmina.seed_state rows from raw SeedState columns; `derived` holds columns that the packet or folder gives."""
     rows = len(origin.positions)
     table = TABLES[_NAME]
     columns, found = shape_table(table, raw, rows, derived)
@@ -36,7 +36,7 @@ def seed_columns(collector: Collector, raw: RawColumn, origin: Origin, derived: 
         if pa.types.is_integer(column.type):
             values = _whole(values)
         if values.null_count == rows:
-            # neither in the map nor, if unsent, in the field
+            # no map has it, so the column stays as the field gives it
             continue
         unsent = pa.array(~_sent(column, raw(column.field_path), rows))
         columns[name] = pc.if_else(unsent, values.cast(column.type, safe=False), columns[name])
@@ -46,7 +46,7 @@ def seed_columns(collector: Collector, raw: RawColumn, origin: Origin, derived: 
 
 
 def _sent(column: Column, raw: pa.Array | None, rows: int) -> npt.NDArray[np.bool_]:
-    """Return whether the field itself was sent: valid, and not zero if it has no presence. A NaN was sent."""
+    """Return where the field was sent: valid, and not zero if the field has no presence. A NaN counts as sent."""
     if raw is None:
         return np.zeros(rows, np.bool_)
     valid = truth(pc.is_valid(raw))

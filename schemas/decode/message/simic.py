@@ -28,7 +28,7 @@ _COMMA: Final = re.compile(r"\s*,")
 
 
 def decode_snapshot(collector: Collector, path: Path, limits: Limits) -> None:
-    """Rows of one snapshot; a file that is no flat object is one reject, a bad entry costs only itself."""
+    """Decode one snapshot; reject a file that is not a flat object as a whole, and a bad entry alone."""
     size = path.stat().st_size
     if size > limits.json_file_bytes:
         message = f"json_file_bytes: expected at most {limits.json_file_bytes}, found {size}"
@@ -58,7 +58,7 @@ def decode_snapshot(collector: Collector, path: Path, limits: Limits) -> None:
 
 
 def _words(data: bytes) -> tuple[str, int]:
-    """Return the text, decoded by its mark, and the number of zero bytes after it; undecodable bytes become surrogates."""
+    """Return the text, decoded by its byte order mark, and the count of zero bytes after it; bad bytes become surrogates."""
     wide = next((name for mark, name in WIDE if data.startswith(mark)), None)
     kept = data if wide else data.rstrip(b"\0")
     text = kept.decode(wide or "utf-8", "surrogateescape" if wide is None else "surrogatepass")
@@ -67,7 +67,7 @@ def _words(data: bytes) -> tuple[str, int]:
 
 
 def _members(text: str) -> tuple["_Pairs | None", str]:
-    """Return the entries of an object, as many as come before any damage, and what is wrong; None if it is not an object."""
+    """Return the entries of an object up to any damage, and what is wrong; None for entries if it is not an object."""
     try:
         found = json.loads(text, object_pairs_hook=_Pairs)
     except RecursionError as error:
@@ -81,7 +81,7 @@ def _members(text: str) -> tuple["_Pairs | None", str]:
 
 
 def _before_damage(text: str) -> Iterator[tuple[str, Any]]:
-    """Yield the entries of an object that is damaged, up to the damage; of each a comma or the end of the object is seen."""
+    """Yield the entries of a damaged object before the damage; each must end in a comma or at the end of the object."""
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
     at = _OPEN.match(text)
     while at is not None and (key := _KEY.match(text, at.end())) is not None:

@@ -23,7 +23,7 @@ _FAILED: Final = "tezzeret.compile_failed"
 
 
 def decode_telemetry(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
-    """Rows of telemetry.* and what is read out of them; a packet without an id is rejected as a whole."""
+    """Emit rows of telemetry.* and of the tables that derive from them; reject a packet without an id as a whole."""
     packet, good = _packets(collector, batch, origin)
     for field, name in _PARTS.items():
         elements, owners, index = explode(batch.column(field), good)
@@ -38,7 +38,7 @@ def decode_telemetry(collector: Collector, batch: pa.RecordBatch, origin: Origin
 
 
 def _packets(collector: Collector, batch: pa.RecordBatch, origin: Origin) -> tuple[dict[str, pa.Array], npt.NDArray[np.int64]]:
-    """Return the columns that parts take from their packet, and the rows of packets with an id and a time that fits."""
+    """Return the columns that rows take from their packet, and the positions of packets with an id and a time that fits."""
     found = Findings(batch.num_rows)
     metric = TABLES["telemetry.metric"].column
     ids = batch.column("packet_id")
@@ -64,7 +64,7 @@ def _packets(collector: Collector, batch: pa.RecordBatch, origin: Origin) -> tup
 def _health(
     collector: Collector, batch: pa.RecordBatch, packet: dict[str, pa.Array], good: npt.NDArray[np.int64], origin: Origin
 ) -> None:
-    """Rows of weatherlight.health from packets of source weatherlight, by the names of contracts.md section 7."""
+    """Emit weatherlight.health rows from packets of source weatherlight, by the names in contracts.md section 7."""
     rows = [int(row) for row in good if packet["source"][int(row)].as_py() == "weatherlight"]
     if not rows:
         return
@@ -84,7 +84,7 @@ def _health(
 
 
 def _health_row(metrics: list[dict[str, Any]] | None, health: dict[str, Any] | None) -> dict[str, Any]:
-    """Return one packet's health; NULL if the packet does not say."""
+    """Return the health values of one packet; None for each that the packet does not hold."""
     values = {m["name"]: m["value"] for m in metrics or () if np.isfinite(m["value"])}
     breaches = [value for name, value in values.items() if any(fnmatchcase(name, pattern) for pattern in _BREACHES)]
     indicators = dict(health["indicators"] or ()) if health is not None else None
@@ -104,7 +104,7 @@ def _health_row(metrics: list[dict[str, Any]] | None, health: dict[str, Any] | N
 def _kernels(
     collector: Collector, batch: pa.RecordBatch, packet: dict[str, pa.Array], good: npt.NDArray[np.int64], origin: Origin
 ) -> None:
-    """Rows of tezzeret.kernel from Tezzeret's compile events; `eager` as strategy is EAGER_FALLBACK."""
+    """Emit tezzeret.kernel rows from Tezzeret's compile events; the strategy `eager` becomes EAGER_FALLBACK."""
     elements, owners, _index = explode(batch.column("events"), good)
     if not len(owners):
         return
@@ -138,7 +138,7 @@ def _kernel_row(event: str, attributes: dict[str, str]) -> dict[str, Any]:
 
 
 def _positive(text: str | None) -> float | None:
-    """Return a finite number in a string; zero is missing, as in KernelCatalogUpdate."""
+    """Return the finite number in a string; None for zero, which is missing as in KernelCatalogUpdate."""
     try:
         value = float(text) if text else 0.0
     except ValueError:

@@ -18,7 +18,7 @@ from schemas.decode.shape.collector import BadRecord, Collector, Drift, Origin, 
 
 
 class TextDecoder:
-    """Decodes the chunks of one file of JSON lines. `fast` reads a chunk at once and leaves odd lines to the careful path."""
+    """Decodes the chunks of one file of JSON lines. `fast` reads a chunk at once; lines that it can't read go one by one."""
 
     def __init__(self, folder: Folder, fast: bool = True) -> None:
         plain = len(folder.messages) == 1 and folder.messages != (ENVELOPE,)
@@ -44,7 +44,7 @@ def decode_chunk(collector: Collector, chunk: Chunk, limits: Limits) -> None:
 
 
 def parse_lines(collector: Collector, records: Sequence[RawRecord], limits: Limits) -> list[tuple[RawRecord, dict[str, Any]]]:
-    """Return the records that are JSON objects; the others are rejected."""
+    """Return the records that are JSON objects; reject the others."""
     objects: list[tuple[RawRecord, dict[str, Any]]] = []
     for record in records:
         try:
@@ -55,7 +55,7 @@ def parse_lines(collector: Collector, records: Sequence[RawRecord], limits: Limi
 
 
 def decode_lines(collector: Collector, records: Sequence[RawRecord], limits: Limits) -> None:
-    """Decode JSON messages one by one: the careful path, which says what is wrong with a line."""
+    """Decode JSON messages one by one; this slow path says what is wrong with a line."""
     drift = Drift()
     payloads: list[bytes] = []
     good: list[RawRecord] = []

@@ -1,4 +1,4 @@
-"""Count undeclared fields: at the top of every message, and inside nested messages of a sample."""
+"""Count undeclared fields: top-level ones in every message, nested ones in a sample of messages."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,19 +15,19 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from schemas.decode.read.batches import descriptor, message_class
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_GROUPS: Final = 1 << 20  # more top-level fields than any message within the limits is walked for
+_GROUPS: Final = 1 << 20  # above the number of top-level fields of any message within the limits
 _NUMBERS: Final = 256  # above every declared field number
 _TAG_BYTES: Final = 5
 _LENGTH_BYTES: Final = 5
 SAMPLED: Final = 16  # records whose nested messages are walked: walking all costs more than decoding
 _SUFFIX: Final = " (in a sample)"
-_JOINED: Final = 1024  # messages that are read as one: few enough that their bytes stay in the cache
+_JOINED: Final = 1024  # messages that are read at once: few enough that their bytes stay in the cache
 Ints = npt.NDArray[np.int64]
 
 
 @lru_cache(maxsize=32)
 def _declared(message: str) -> npt.NDArray[np.bool_]:
-    """Return whether a field number below 256 is declared; the last entry stands for all above, of which none is."""
+    """Return whether each field number below 256 is declared (bool [257]); the last entry, False, stands for all above."""
     known = np.zeros(_NUMBERS + 1, np.bool_)
     known[[field.number for field in descriptor(message).fields]] = True
     return known
@@ -40,7 +40,7 @@ def unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, int]:
 
 
 def _all_declared(message: str, joined: bytes) -> bool:
-    """Return whether messages one after the other, which protobuf reads as one message, surely hold declared fields only."""
+    """Return whether concatenated messages, which protobuf reads as one message, surely hold only declared fields."""
     try:
         whole = _outline(message).FromString(joined)
     except DecodeError:
@@ -52,7 +52,7 @@ def _all_declared(message: str, joined: bytes) -> bool:
 
 @lru_cache(maxsize=32)
 def _outline(message: str) -> Any:
-    """Return class of a message with the same numbers and wire types, whose nested messages and strings are opaque bytes."""
+    """Return a message class with the same field numbers and wire types; nested messages and strings are opaque bytes."""
     kinds = {
         FieldDescriptor.TYPE_FLOAT: FieldDescriptor.TYPE_FIXED32,
         FieldDescriptor.TYPE_FIXED32: FieldDescriptor.TYPE_FIXED32,
@@ -75,7 +75,7 @@ def _outline(message: str) -> Any:
 
 
 def _walk(message: str, payloads: Sequence[bytes], joined: bytes) -> dict[str, int]:
-    """Return the counts of `unknown_fields`: all messages are walked at once, one field of each per step."""
+    """Count as `unknown_fields` does, by walking all messages at once, one field of each per step."""
     data = np.frombuffer(joined + bytes(16), np.uint8)
     ends = np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads)))
     at = np.concatenate([[0], ends[:-1]]).astype(np.int64)
@@ -99,7 +99,7 @@ def _walk(message: str, payloads: Sequence[bytes], joined: bytes) -> dict[str, i
 
 
 def _varints(data: npt.NDArray[np.uint8], at: Ints, most: int) -> tuple[Ints, Ints]:
-    """Return varints at each offset, and the offsets after them."""
+    """Return the varint at each offset, and the offset after it."""
     byte = data[at].astype(np.int64)
     value, at = byte & 0x7F, at + 1
     more = np.flatnonzero(byte >= 0x80)
@@ -114,7 +114,7 @@ def _varints(data: npt.NDArray[np.uint8], at: Ints, most: int) -> tuple[Ints, In
 
 
 def _skip(data: npt.NDArray[np.uint8], at: Ints, kinds: Ints, ends: Ints) -> Ints:
-    """Return offsets after the value of each field; a group, which no field here is, ends the walk of its message."""
+    """Return the offset after each field's value; a group, which no declared field uses, ends the walk of its message."""
     after = np.where(kinds == _FIXED64, at + 8, np.where(kinds == _FIXED32, at + 4, ends))
     sized = np.flatnonzero(kinds == _BYTES)
     if len(sized):
@@ -129,7 +129,7 @@ def _skip(data: npt.NDArray[np.uint8], at: Ints, kinds: Ints, ends: Ints) -> Int
 def nested_unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, int]:
     """Count how often each undeclared field occurs inside the nested messages of some of the `payloads`.
 
-    Keys are `Message.number (in a sample)`. The sample is at most `SAMPLED` payloads at equal distances, with the first one.
+    Keys are `Message.number (in a sample)`. The sample is at most `SAMPLED` evenly spaced payloads, the first one included.
     """
     step = -(-len(payloads) // SAMPLED) or 1
     counts: Counter[str] = Counter()
@@ -138,7 +138,7 @@ def nested_unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, 
         try:
             parsed = parse(payload)
         except DecodeError:
-            # the reader of whole batches takes a few messages that this one refuses
+            # the batch reader accepts a few messages that this parser refuses
             continue
         size = parsed.ByteSize()
         parsed.DiscardUnknownFields()
@@ -149,7 +149,7 @@ def nested_unknown_fields(message: str, payloads: Sequence[bytes]) -> dict[str, 
 
 
 def _unknown(message: Message) -> Iterator[str]:
-    """Yield the undeclared fields of a message and of all inside it."""
+    """Yield the undeclared fields of a message and of all messages inside it."""
     name = message.DESCRIPTOR.name
     yield from (f"{name}.{one.field_number}" for one in UnknownFieldSet(message))
     for child in _children(message):
@@ -157,7 +157,7 @@ def _unknown(message: Message) -> Iterator[str]:
 
 
 def _children(message: Message) -> Iterator[Message]:
-    """Yield the messages that lie in fields of a message; entries of maps are not messages of their own."""
+    """Yield the messages in the fields of a message; map entries do not count as messages."""
     for field, value in message.ListFields():
         if field.message_type is None:
             continue

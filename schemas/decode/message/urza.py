@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Parts:
-    """Plain rows of one table out of many records, each with its record; `payloads` are messages inside them."""
+    """Plain rows of one table from many records, each with its record; `payloads`: the messages inside the records."""
 
     rows: list[Row] = field(default_factory=list)
     records: list[RawRecord] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Parts:
 
 
 def decode_urza(collector: Collector, records: Sequence[tuple[RawRecord, dict[str, Any]]]) -> None:
-    """Rows of every table that Urza records fill. A bad part costs only itself, a bad head costs its record."""
+    """Emit rows of every table that Urza records fill. Reject a bad part alone; a bad head rejects its whole record."""
     parts: dict[str, Parts] = {}
     drift = Drift()
     for record, value in records:
@@ -58,7 +58,7 @@ def decode_urza(collector: Collector, records: Sequence[tuple[RawRecord, dict[st
 
 
 def _record(collector: Collector, parts: dict[str, Parts], record: RawRecord, top: Plain) -> None:
-    """Read one record wholly before any of it is kept. Raises BadRecord if its head or a list is bad."""
+    """Read one whole record, then keep its parts. Raises BadRecord, and keeps nothing, if its head or a list is bad."""
     row = _blueprint(top)
     payload = _descriptor(top)
     extras = top.section("extras")
@@ -97,7 +97,7 @@ def _reject(collector: Collector, table: str, record: RawRecord, errors: Sequenc
 
 
 def _blueprint(top: Plain) -> Row:
-    """Return plain columns of urza.blueprint. Raises BadRecord if the record has no blueprint_id or a value is bad."""
+    """Return the plain columns of urza.blueprint. Raises BadRecord if blueprint_id is missing or a value is bad."""
     optimizer = top.section("optimizer")
     optimizer.count_others({"family", *_OPTIMIZER})
     exported = top.value("exported_at")
@@ -128,7 +128,7 @@ def _descriptor(top: Plain) -> bytes | None:
 
 
 def _sheet(collector: Collector, parts: dict[str, Parts], record: RawRecord, extras: Plain, blueprint: str) -> None:
-    """Read the BSDS inside the record; it belongs to the record's blueprint unless it says otherwise."""
+    """Read the BSDS inside the record; it belongs to the record's blueprint unless it names another."""
     if extras.value("bsds") is None:
         return
     try:
@@ -141,7 +141,7 @@ def _sheet(collector: Collector, parts: dict[str, Parts], record: RawRecord, ext
 
 
 def _kernel(top: Plain, row: Row) -> Row | None:
-    """Return the kernel row of a record that says how its blueprint compiled."""
+    """Return the kernel row of a record; None if the record does not say how its blueprint compiled."""
     if all(key not in top.values for key in _COMPILE):
         return None
     eager = row["eager_fallback"]
@@ -161,7 +161,7 @@ def _kernel(top: Plain, row: Row) -> Row | None:
 
 
 def _emit(collector: Collector, name: str, parts: Parts) -> None:
-    """Rows of one table: plain values as they are, message fields through their Arrow batch."""
+    """Emit rows of one table: plain values unchanged, message fields through their Arrow batch."""
     table = TABLES[name]
     origin = Origin(np.array([record.position for record in parts.records], np.int64), [record.raw for record in parts.records])
     given = {
@@ -185,7 +185,7 @@ def _nothing(_: str) -> pa.Array | None:
 
 
 def _message_columns(message: str, payloads: Sequence[bytes | None], prefix: str) -> RawColumn:
-    """Return columns of the messages inside records, under `prefix`; NULL if a record has none."""
+    """Return a reader of columns, under `prefix`, of the messages inside records; NULL if a record has none."""
     batch, _, _ = to_batch(message, [payload or b"" for payload in payloads])
     absent = np.array([payload is None for payload in payloads], np.bool_)
     read = field_of(batch)

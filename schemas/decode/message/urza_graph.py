@@ -51,7 +51,7 @@ Row = dict[str, Any]
 
 @dataclass
 class GraphRows:
-    """Rows of one table out of one record, and the errors of the elements that could not be read."""
+    """Rows of one table from one record, and the errors of elements that could not be read."""
 
     table: str
     rows: list[Row] = field(default_factory=list)
@@ -77,9 +77,9 @@ def graph_rows(graph: Plain) -> Iterator[GraphRows]:
 
 
 def _complete(layers: list[Row], activations: list[Row], *, listed: bool) -> None:
-    """Activation types of layers that state none: that of the layer's listed activation, else `none`.
+    """Fill in missing activation types of layers: the type of the layer's listed activation, else `none`.
 
-    A record of which no part speaks of activations says nothing about them: its layers keep NULL.
+    If no part of the record mentions activations, its layers keep NULL.
     """
     if not listed and not any(row["activation_type"] for row in layers):
         return
@@ -95,7 +95,7 @@ def layer_names(graph: Plain) -> list[str | None]:
 
 
 def resolve_layer(where: Any, names: list[str | None], what: str) -> str:
-    """Return the layer id of an index or an id. Raises BadRecord for an index that is out of range."""
+    """Return the layer id for an index or an id. Raises BadRecord for an index out of range and for other values."""
     if isinstance(where, str):
         if not is_text(where):
             raise BadRecord(Reason.BAD_VALUE, f"{what}: expected a layer id of Unicode text, found {where[:80]!r}")
@@ -162,7 +162,7 @@ def _activation(index: int, item: Plain) -> Row:
 
 
 def _parameter(index: int, item: Plain) -> Row:
-    """Return a parameter's id, else its name: the existing system sends names only."""
+    """Return the row of a parameter; its id falls back to its name, since existing exports send only names."""
     item.count_others(_PARAMETER)
     return {
         "index": index,
@@ -190,7 +190,7 @@ def _influence(_: int, item: Plain) -> Row:
 
 
 def _connections(graph: Plain) -> GraphRows:
-    """Read connections by layer ids; an end that is out of range is a bad one."""
+    """Return the connections by layer ids; an end that is out of range makes a connection bad."""
     found = GraphRows("urza.connection")
     adjacency = graph.section("adjacency")
     adjacency.count_others({"layer"})

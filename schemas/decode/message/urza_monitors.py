@@ -1,4 +1,4 @@
-"""Decode what an Urza graph says about seeds: monitored layers with weight and threshold, and capabilities."""
+"""Decode the seed sections of an Urza graph: monitored layers with weights and thresholds, and capabilities."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +12,9 @@ Monitor = dict[str, Any]
 
 
 def monitor_columns(graph: Plain) -> tuple[dict[str, Any], list[BadRecord]]:
-    """Return columns `monitors`, `monitor_thresholds` and the capabilities of urza.blueprint, and the entries that are bad.
+    """Return the columns `monitors`, `monitor_thresholds` and capabilities of urza.blueprint, and the errors of bad entries.
 
-    A seed is given by its id or, where the record says by_seed_index, by its index in decimal.
+    A seed is named by its id or, under by_seed_index, by its index in decimal.
     """
     monitors = graph.section("monitors")
     monitors.count_others({"by_seed_id", "by_seed_index", "thresholds"})
@@ -49,7 +49,7 @@ def _thresholds(thresholds: Plain) -> list[tuple[str, float]]:
 
 
 def _entries(graph: Plain, monitors: Plain) -> Iterator[tuple[str, Any, Any, str]]:
-    """(seed, layer id or index, weight or None, name in messages) of every entry, in all the spellings."""
+    """Yield (seed, layer id or index, weight or None, name in messages) of every entry, whichever spelling it uses."""
     by_index = monitors.value("by_seed_index")
     if isinstance(by_index, list):
         by_index = {str(index): layers for index, layers in enumerate(by_index)}
@@ -69,7 +69,7 @@ def _entries(graph: Plain, monitors: Plain) -> Iterator[tuple[str, Any, Any, str
 
 
 def _layers(layers: Any, what: str) -> Iterator[tuple[Any, Any]]:
-    """(layer, weight) pairs of one seed: a list of layers, of [layer, weight] pairs, or an object of weights by layer."""
+    """Yield (layer, weight) of one seed, from a list of layers or [layer, weight] pairs, or an object of weights by layer."""
     if isinstance(layers, dict):
         yield from layers.items()
         return

@@ -1,4 +1,4 @@
-"""Parse protobuf bytes into Arrow record batches, and set messages apart that do not parse."""
+"""Parse protobuf bytes into Arrow record batches, and set apart messages that do not parse."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from schemas.leyline import leyline_pb2
 
-_PIECE: Final = 1024  # payloads that are tried at once where a larger batch holds a bad one
+_PIECE: Final = 1024  # payloads that are tried at once if a larger batch holds a bad one
 
 
 @lru_cache(maxsize=1)
@@ -26,7 +26,7 @@ def descriptor(message: str) -> Any:
 
 @lru_cache(maxsize=32)
 def arrow_schema(message: str) -> pa.Schema:
-    """Return the Arrow schema of the batches of a message."""
+    """Return the Arrow schema of a batch of a Leyline message."""
     return _pool().get_for_message(descriptor(message)).schema()
 
 
@@ -36,7 +36,7 @@ def message_class(message: str) -> Any:
 
 
 def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | None, list[int], dict[int, str]]:
-    """Return the Arrow batch of the payloads that parse, their positions, and the error of each that does not."""
+    """Return the Arrow batch of the payloads that parse, their positions, and the error of each other one by position."""
     handler = _pool().get_for_message(descriptor(message))
     errors: dict[int, str] = {}
     batches: list[pa.RecordBatch] = []
@@ -45,7 +45,7 @@ def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | 
     while pending:
         rows, screened = pending.pop()
         try:
-            whole = isinstance(payloads, list) and len(rows) == len(payloads)  # almost always: worth no copy
+            whole = isinstance(payloads, list) and len(rows) == len(payloads)  # almost always; saves a copy
             chosen = payloads if whole else [payloads[row] for row in rows]
             batches.append(handler.list_to_record_batch(chosen))
             good.extend(rows)
@@ -66,7 +66,7 @@ def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | 
 
 
 def _damaged(message: str, payloads: Sequence[bytes], rows: Sequence[int]) -> dict[int, str]:
-    """Return the rows that do not parse on their own, which costs far less than a batch for each."""
+    """Return the errors of rows that do not parse alone; parsing one message costs far less than making a batch of it."""
     found: dict[int, str] = {}
     parse = message_class(message).FromString
     for row in rows:

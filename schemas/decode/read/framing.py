@@ -25,7 +25,7 @@ Accepts = Callable[[bytes], bool]
 class Frame:
     """A piece of a file that is not a record, and why. `position` is its byte offset or line.
 
-    `ends`: whether it is known where the piece ends, though its reason is one of framing.
+    `ends`: True if the end of the piece is known although its framing is bad.
     """
 
     position: int
@@ -39,7 +39,7 @@ class Frame:
 class Chunk:
     """Consecutive records of a file (byte offset or line, and bytes), and the pieces between them that are not records.
 
-    `source`: the bytes of the whole file, if it is one of frames; they are there while its chunks are read.
+    `source`: the bytes of the whole file if it consists of frames; valid only while its chunks are read.
     """
 
     positions: list[int] = field(default_factory=list)
@@ -49,27 +49,27 @@ class Chunk:
 
     @property
     def broken(self) -> Frame | None:
-        """The last piece, where the framing failed and no length says where it ends."""
+        """The last piece if its framing failed and no length says where it ends; else None."""
         last = self.bad[-1] if self.bad else None
         if last is None or last.ends:
             return None
         return last if last.reason in (Reason.BAD_FRAMING, Reason.TORN_RECORD) else None
 
     def __bool__(self) -> bool:
-        """Whether anything was read."""
+        """Return whether anything was read."""
         return bool(self.raws or self.bad)
 
 
 def prefix_of(extension: str) -> Prefix:
-    """Reader of the length before each record of a `.binpb` or `.wal` file."""
+    """Return the function that reads the length before each record of a `.binpb` or `.wal` file."""
     return varint if extension == ".binpb" else u32
 
 
 def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts, likely: Accepts | None = None) -> Iterator[Chunk]:
     """Yield records of the file in chunks bounded in number and bytes.
 
-    Where a length prefix leads nowhere, reading goes on at the next place from which two records in a row, or the file's last,
-    are accepted; what lies between is one bad piece.
+    If a length prefix leads to no record, reading resumes at the next place from which two records in a row, or the last one of
+    the file, are accepted. The bytes in between are one bad piece.
     """
     if path.stat().st_size == 0:
         return
@@ -81,15 +81,15 @@ def read_frames(path: Path, extension: str, limits: Limits, accepts: Accepts, li
             if chunk.broken:
                 position = _resume(chunk, data, prefix_of(extension), limits, accepts, likely)
             yield chunk
-            # pages that were read would count as memory of this process for as long as the file is mapped
+            # pages already read would count as memory of this process as long as the file is mapped
             data.madvise(mmap.MADV_DONTNEED)
 
 
 def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
-    """Read records into `chunk` until it is full or the framing fails; the offset to go on from."""
+    """Read records into `chunk` until it is full or the framing fails; return the offset to continue from."""
     end, size = len(data), 0
     positions, raws = chunk.positions, chunk.raws
-    short = prefix is varint  # almost every length is one or two bytes, worth no call
+    short = prefix is varint  # almost every length takes one or two bytes: read it without a call
     while position < end and len(raws) < limits.chunk_records and size < limits.chunk_bytes:
         first = data[position]
         if short and first >= 0x80 and position + 1 < end and (second := data[position + 1]) < 0x80:
@@ -120,8 +120,7 @@ def _fill(chunk: Chunk, data: mmap.mmap, position: int, prefix: Prefix, limits: 
 
 
 def _after_zeros(data: Buffer, position: int, prefix: Prefix, limits: Limits, accepts: Accepts) -> int:
-    """Return the offset after zeros that hold no record: those of a hole or of the tail of a preallocated file; `position` for
-    others.
+    """Return the offset after zeros that hold no record (a hole, or the tail of a preallocated file), else `position`.
 
     The first bytes of the length that follows may be zeros too.
     """
@@ -142,7 +141,7 @@ def _zeros(data: Buffer, position: int, after: int) -> Frame:
 
 
 def _broken(data: mmap.mmap, position: int, length: int, start: int) -> Frame:
-    """Return the rest of the file from a record that it does not hold whole; at most 1 MiB of it is kept."""
+    """Return, as one bad piece of at most 1 MiB, the rest of the file from a record that is not complete in it."""
     rest = len(data) - position
     kept = "" if rest <= TAIL_KEPT else f"; the first {TAIL_KEPT} of {rest} bytes are kept"
     raw = data[position : position + TAIL_KEPT]
@@ -153,7 +152,7 @@ def _broken(data: mmap.mmap, position: int, length: int, start: int) -> Frame:
 
 
 def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accepts: Accepts, likely: Accepts | None) -> int:
-    """Where reading goes on after a broken frame; the frame is cut there."""
+    """Cut a broken frame where reading can resume; return that offset."""
     broken = chunk.bad[-1]
     found = find_record(data, broken.position + 1, len(data), prefix, limits, accepts, likely)
     if found is None:
@@ -167,11 +166,10 @@ def _resume(chunk: Chunk, data: mmap.mmap, prefix: Prefix, limits: Limits, accep
 def find_record(
     data: Buffer, first: int, end: int, prefix: Prefix, limits: Limits, accepts: Accepts, likely: Accepts | None = None
 ) -> int | None:
-    """Return offset in first..end of the next record that is accepted and followed by another, or by `end`; None if there is
-    none.
+    """Return the offset in first..end of the next accepted record that another record or `end` follows; None if there is none.
 
-    `likely`: what is enough of the record that follows (None: that it is accepted too). Looks at `limits.resync_bytes` offsets
-    at most, and parses at most 16 times that many bytes.
+    `likely`: the test of the record that follows (None: `accepts`). Looks at no more than `limits.resync_bytes` offsets, and
+    parses at most 16 times that many bytes.
     """
     budget = 16 * limits.resync_bytes
     for position in range(first, min(end, first + limits.resync_bytes)):
@@ -194,7 +192,7 @@ def find_record(
 
 
 def varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
-    """(length, start of the record); length -1 where there is no varint, beyond `end` where the file ends inside it."""
+    """Return (length, start of the record); length is -1 without a varint, and beyond `end` if the file ends inside it."""
     value = 0
     for index in range(_VARINT_BYTES):
         if position + index >= end:
@@ -207,7 +205,7 @@ def varint(data: Buffer, position: int, end: int) -> tuple[int, int]:
 
 
 def u32(data: Buffer, position: int, end: int) -> tuple[int, int]:
-    """(length, start of the record) of a little-endian u32 prefix."""
+    """Return (length, start of the record) of a little-endian u32 prefix."""
     if position + 4 > end:
         return end + 1, end
     return int.from_bytes(data[position : position + 4], "little"), position + 4

@@ -6,11 +6,11 @@ from typing import Final
 
 from schemas.decode.shape.collector import Collector
 
-_PANIC: Final = "PanicException"  # of a Rust library; no Exception to Python
+_PANIC: Final = "PanicException"  # raised by Rust libraries; not a subclass of Exception
 
 
 class Isolated:
-    """A block of code of which any error, but not an interruption, ends the block alone and is kept in `error`.
+    """A context in which an error (not an interruption) ends only the block, and is kept in `error`.
 
     Errors of the types in `passing` are raised.
     """
@@ -20,11 +20,11 @@ class Isolated:
         self.error: BaseException | None = None
 
     def __enter__(self) -> "Isolated":
-        """Begin."""
+        """Return this context."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        """Keep an error."""
+        """Keep the error and suppress it, unless it is an interruption or `passing`."""
         if error is None or isinstance(error, self._passing):
             return False
         if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
@@ -46,7 +46,7 @@ def decode_each(
     reject: Callable[[Collector, int, str], None],
     *passing: type[Exception],
 ) -> Collector:
-    """Decode rows 0..count at once; where that raises, in halves, down to the rows that raise, which are rejected.
+    """Decode rows 0..count at once; if that raises, decode halves of them, down to single rows; reject those that raise.
 
     `decode(collector, first, last)` decodes a part of the rows, `reject(collector, row, error)` rejects one.
     """

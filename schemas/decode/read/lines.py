@@ -15,19 +15,19 @@ from schemas.decode.read.framing import Chunk, Frame
 from schemas.decode.read.unpack import Damage, unpack
 
 _BLOCK: Final = 4 * 1024 * 1024
-_GATHERED: Final = 1024 * 1024  # bytes that are cut into lines at once: they are read several times, and stay in the cache
+_GATHERED: Final = 1024 * 1024  # bytes that are cut into lines at once: few enough to stay in the cache
 _KEPT: Final = 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 _ZEROS: Final = re.compile(rb"\0{64,}")
 _SQUEEZED: Final = b"\0" * 64
-# of two marks that begin alike the longer one is the right one
+# the longer of two marks that begin alike comes first
 WIDE: Final = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_NO_TEXT: Final = "\udcff"  # what is not a character, which makes the line that holds it no UTF-8
+_NO_TEXT: Final = "\udcff"  # stands for bytes that are not a character; makes its line invalid UTF-8
 
 
 class UnreadableText(ValueError):
@@ -41,8 +41,8 @@ class UnreadableText(ValueError):
 def read_lines(path: Path, extension: str, limits: Limits) -> Iterator[Chunk]:
     """Yield lines that are not blank, numbered from 1, in chunks.
 
-    A line that is too long, zeros beside a record, and a stretch that can't be unpacked are bad pieces; such a stretch counts
-    as one line. A byte order mark at the start of a line is dropped.
+    Lines that are too long, zeros beside a record, and stretches that can't be unpacked are bad pieces. A stretch counts as one
+    line. A byte order mark at the start of a line is dropped.
     """
     splitter = _Splitter(limits)
     try:
@@ -62,7 +62,7 @@ def read_lines(path: Path, extension: str, limits: Limits) -> Iterator[Chunk]:
 
 @dataclass
 class _Splitter:
-    """Cuts blocks into lines. `pending` is the line that the last block ended in, `skipped` its length once it is too long."""
+    """Cuts blocks into lines. `pending`: the unfinished line of the last block. `skipped`: its length once it is too long."""
 
     limits: Limits
     chunk: Chunk = field(default_factory=Chunk)
@@ -90,7 +90,7 @@ class _Splitter:
             self.pending = self.pending[:_KEPT]
 
     def _skip(self, block: bytes) -> bytes:
-        """Drop the rest of a line that is too long; what follows it."""
+        """Drop the rest of a line that is too long; return the bytes after it."""
         rest, newline, after = block.partition(b"\n")
         self.skipped += len(rest)
         if newline:
@@ -104,7 +104,7 @@ class _Splitter:
         self.pending, self.skipped = b"", 0
 
     def _add_all(self, lines: list[bytes]) -> None:
-        """Add whole lines; one by one where any is blank or too long."""
+        """Add whole lines; go one by one if any is blank or too long."""
         stripped = list(map(bytes.strip, lines))
         sizes = list(map(len, stripped))
         if sizes and min(sizes) > 0 and max(map(len, lines)) <= self.limits.record_bytes:
@@ -133,7 +133,7 @@ class _Splitter:
             self.size += len(line)
 
     def _without_zeros(self, line: bytes) -> bytes:
-        """Return a line without the zeros around its record: the unused part of a preallocated file, in one piece."""
+        """Return a line without the zeros around its record (unused space of a preallocated file), noted as one piece."""
         inner = line.strip(b"\0")
         message = f"expected text, found {len(line) - len(inner)} zero bytes"
         zeros = line[: len(line) - len(line.lstrip(b"\0"))] or line[len(line.rstrip(b"\0")) :]
@@ -141,13 +141,13 @@ class _Splitter:
         return inner
 
     def damage(self, reason: Reason, message: str) -> None:
-        """End the line that the damage cuts, and note the damage as a line of its own."""
+        """End the line that the damage cuts, and note the damage as its own line."""
         self.close()
         self.number += 1
         self.chunk.bad.append(Frame(self.number, b"", reason, message))
 
     def close(self) -> None:
-        """Yield the last line, which may lack its newline."""
+        """Add the last line, which may lack its newline."""
         if self.skipped:
             self._finish_skip()
         elif self.pending:
@@ -155,7 +155,7 @@ class _Splitter:
             self.pending = b""
 
     def take(self) -> Chunk:
-        """At most a chunk's number of lines; the others stay."""
+        """Return at most one chunk of lines; the others stay."""
         full, limit = self.chunk, self.limits.chunk_records
         self.chunk = Chunk(full.positions[limit:], full.raws[limit:])
         self.size = sum(map(len, self.chunk.raws))
@@ -180,7 +180,7 @@ def _plain(path: Path) -> Iterator[bytes | Damage]:
 
 
 def _unpacked(path: Path, extension: str, limits: Limits) -> Iterator[bytes | Damage]:
-    """Yield unpacked pieces, gathered into blocks. Raises UnreadableText if they become too much."""
+    """Yield unpacked pieces, gathered into blocks. Raises UnreadableText beyond a limit on unpacked bytes."""
     packed, total = path.stat().st_size, 0
     if not packed:
         return
@@ -215,7 +215,7 @@ def _check_unpacked(total: int, packed: int, limits: Limits) -> None:
 
 
 def _not_text(error: UnicodeError) -> tuple[str, int]:
-    """Return what stands for bytes that are no character."""
+    """Return the replacement for bytes that are not a character, and where decoding resumes (a codec error handler)."""
     return _NO_TEXT, error.end if isinstance(error, UnicodeDecodeError) else 0
 
 
@@ -223,7 +223,7 @@ codecs.register_error("tamiyo.not_text", _not_text)
 
 
 def _transcoded(first: bytes, pieces: Iterator[bytes | Damage], encoding: str) -> Iterator[bytes | Damage]:
-    """UTF-16 or UTF-32 as UTF-8; a line with what is not a character becomes one that is no UTF-8, and so a reject."""
+    """Yield UTF-16 or UTF-32 text as UTF-8; a line with undecodable bytes becomes invalid UTF-8, and so a reject."""
     decoder = codecs.getincrementaldecoder(encoding)("tamiyo.not_text")
     for piece in chain([first], pieces):
         if isinstance(piece, Damage):

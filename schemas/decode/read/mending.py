@@ -1,4 +1,4 @@
-"""Recover good records that a damaged length prefix hides, by searching the bytes of bad ones."""
+"""Recover good records that a damaged length prefix hides, by searching the bytes of bad records."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,16 +13,15 @@ from schemas.decode.limits import Limits
 from schemas.decode.read.batches import descriptor, message_class
 from schemas.decode.read.framing import Chunk, Frame, find_record, prefix_of
 
-_LEAD: Final = 32  # bytes of the record before a bad stretch that are searched too
+_LEAD: Final = 32  # bytes of the record before a bad stretch that are also searched
 _MESSAGE: Final = "expected a record, found other bytes; good records follow"
 
 
 @lru_cache(maxsize=64)
 def acceptor(folder: Folder, with_key: bool = True) -> Callable[[bytes], bool]:
-    """Return whether bytes are surely a record of the folder: they parse, have its key, and hold nothing undeclared at any
-    depth.
+    """Return the test for bytes that are surely a record of the folder: they parse, have its key and no undeclared field.
 
-    Without its key they may still be one, beside another.
+    Nested messages hold no undeclared field either. `with_key=False` omits the key: enough for a neighbour of a sure record.
     """
     if folder.messages == (ENVELOPE,):
         return _accepts_envelope
@@ -44,7 +43,7 @@ def acceptor(folder: Folder, with_key: bool = True) -> Callable[[bytes], bool]:
 
 
 def _accepts_envelope(raw: bytes) -> bool:
-    """Return whether bytes are an envelope around a record of the contract that its message type names."""
+    """Return whether bytes are an envelope that holds a record of the contract that its message type names."""
     try:
         envelope = message_class(ENVELOPE).FromString(raw)
     except DecodeError:
@@ -56,7 +55,7 @@ def _accepts_envelope(raw: bytes) -> bool:
 
 
 def _key_fields(folder: Folder, message: str) -> list[str]:
-    """Return fields of a message that are set in every record of its contract."""
+    """Return the fields of a message that every record of its contract sets."""
     if message == "BSDSIssued":
         return ["bsds"]
     table = TABLES[folder.record]
@@ -72,7 +71,7 @@ def _is_set(message: Any, field: str) -> bool:
 
 
 def mend(chunk: Chunk, errors: dict[int, str], folder: Folder, extension: str, limits: Limits) -> Chunk | None:
-    """Return the chunk with the records that hide in its bad stretches; None if there are none to be found."""
+    """Return the chunk with the records that were hidden in its bad stretches; None if none were found."""
     accepts = acceptor(folder)
     likely = acceptor(folder, with_key=False)
     stretches = _stretches(chunk, set(errors), accepts)
@@ -98,8 +97,7 @@ def _keep(mended: Chunk, chunk: Chunk, first: int, last: int) -> None:
 
 
 def _stretches(chunk: Chunk, bad: set[int], accepts: Callable[[bytes], bool]) -> list[tuple[int, int]]:
-    """Return stretches first..last (exclusive) of rows that do not parse, with the rows beside them that are not surely
-    records."""
+    """Return stretches first..last (exclusive) of rows that do not parse, with doubtful rows beside them."""
     rows = len(chunk.raws)
     marks = set(bad)
     for edge in sorted(bad | ({rows} if chunk.broken else set())):
@@ -120,7 +118,7 @@ def _stretches(chunk: Chunk, bad: set[int], accepts: Callable[[bytes], bool]) ->
 
 
 class _Search:
-    """Looks for good records inside bad stretches, within one chunk's budget of bytes."""
+    """Searches bad stretches for good records, within the byte budget of one chunk."""
 
     def __init__(
         self, extension: str, limits: Limits, accepts: Callable[[bytes], bool], likely: Callable[[bytes], bool]
@@ -129,9 +127,9 @@ class _Search:
         self._limits, self._accepts, self._budget = limits, accepts, limits.resync_bytes
 
     def recover(self, chunk: Chunk, first: int, last: int, tail: Frame | None, mended: Chunk) -> bool:
-        """Add to `mended` what hides in rows first..last and the broken piece after them; False if nothing does.
+        """Add to `mended` the records hidden in rows first..last and in the broken piece after them; return False if none are.
 
-        A record that lost bytes took as many from the one after it: the search begins shortly before the stretch.
+        A record that lost bytes took as many from the next one, so the search begins shortly before the stretch.
         """
         begin = chunk.positions[first] if first < last else tail.position if tail else 0
         end = tail.position + len(tail.raw) if tail else self._end(chunk, last)
@@ -161,7 +159,7 @@ class _Search:
         return find_record(region, first, len(region), self._prefix, self._limits, self._accepts, self._likely)
 
     def _consume(self, region: bytes, at: int, base: int, mended: Chunk) -> int:
-        """Take the accepted records from `at` on; the offset after the last."""
+        """Take the consecutive accepted records from `at` on; return the offset after the last."""
         while at < len(region):
             length, start = self._prefix(region, at, len(region))
             raw = region[start : start + length]
@@ -173,7 +171,7 @@ class _Search:
         return at
 
     def _end(self, chunk: Chunk, row: int) -> int:
-        """Return the offset after the rows before `row`, with few zeros after the last one: they may be the end of a record."""
+        """Return the offset after the rows before `row` and a few zeros that follow: these may be the end of a record."""
         if row < len(chunk.raws):
             return chunk.positions[row]
         length, start = self._prefix(chunk.source, chunk.positions[row - 1], len(chunk.source))

@@ -1,4 +1,4 @@
-"""Read Parquet exports: the contract table's own columns, under the same rules of presence and range as other formats."""
+"""Read Parquet exports: columns of a contract table, under the same rules of presence and range as other formats."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -28,9 +28,9 @@ _PROVENANCE = frozenset({"non_finite", "export_digest", "position", "arrival"})
 
 
 def decode_parquet(folder: Folder, path: Path, file: str, digest: str, limits: Limits) -> Iterator[Decoded]:
-    """Yield rows of a Parquet file, a batch of rows at a time.
+    """Decode a Parquet file, one batch of rows at a time.
 
-    A file that is no table of the folder is one reject, and so is a row group that can't be read; each stands for its rows.
+    A file that is not a table of the folder, or a row group that can't be read, is one reject that stands for all its rows.
     """
 
     def fresh() -> Collector:
@@ -72,7 +72,7 @@ def decode_parquet(folder: Folder, path: Path, file: str, digest: str, limits: L
 
 
 def declared_columns(folder: Folder, names: Sequence[str]) -> tuple[Table, list[str]]:
-    """Return the folder's table that a file with these columns holds, and the columns read. Raises WrongColumns."""
+    """Return the folder's table that a file with these columns holds, and the columns to read. Raises WrongColumns."""
     table = table_of(folder, names)
     ours = {*table.names, *_PROVENANCE}
     twice = sorted({name for name in names if name in ours and names.count(name) > 1})
@@ -93,7 +93,7 @@ def table_of(folder: Folder, columns: Iterable[str]) -> Table:
 
 
 def _decode_batch(fresh: Any, table: Table, batch: Batch) -> Collector:
-    """Decode a batch; a row that makes the decoder raise is rejected."""
+    """Decode a batch; reject a row that makes the decoder raise."""
 
     def decode(collector: Collector, first: int, last: int) -> None:
         rows = batch.rows.slice(first, last - first)
@@ -110,7 +110,7 @@ def _decode_batch(fresh: Any, table: Table, batch: Batch) -> Collector:
 
 
 def decode_rows(collector: Collector, table: Table, rows: pa.RecordBatch, origin: Origin, wrapped: dict[str, Any]) -> None:
-    """Shape and emit rows of `table`, with each column at most once. Raises WrongColumns."""
+    """Shape and emit rows of `table`, which hold each column at most once. Raises WrongColumns."""
     given = Findings(rows.num_rows)
     for name, mask in wrapped.items():
         time_fault(mask, table.column[name], given)
@@ -130,7 +130,7 @@ def decode_rows(collector: Collector, table: Table, rows: pa.RecordBatch, origin
 
     by_path: dict[str, Column] = {column.field_path: column for column in table.columns}
     columns, found = shape_table(table, raw, rows.num_rows, derived)
-    # a cell that is no value of its column is told before what is wrong with the values, as in JSON
+    # report a cell of a wrong type before faults of values, as for JSON
     found.faults = sorted(given.faults, key=lambda fault: fault[1] not in _NO_VALUE) + found.faults
     found.non_finite += given.non_finite
     columns |= _unsent(table, columns)
@@ -141,7 +141,7 @@ def decode_rows(collector: Collector, table: Table, rows: pa.RecordBatch, origin
 
 @lru_cache(maxsize=1024)
 def _largest(message: str | None, path: str) -> int | None:
-    """Return the largest number that a message's field can hold if it has no sign; None for other fields and no message."""
+    """Return the largest value of a message's field if its type is unsigned; None for other fields or without a message."""
     fields = {} if message is None else descriptor(message).fields_by_name
     *parents, name = path.split(".")
     for parent in parents:
@@ -152,7 +152,7 @@ def _largest(message: str | None, path: str) -> int | None:
 
 
 def decode_row_texts(collector: Collector, rows: pa.Table, start: int) -> None:
-    """Decode rows that were kept as rejects, of which the first was row `start` of its file. Raises WrongColumns."""
+    """Decode rows that were kept as rejects; the first was row `start` of its file. Raises WrongColumns."""
     table, declared = declared_columns(collector.folder, rows.column_names)
     (batch,) = rows.select(declared).to_batches()
     positions = np.arange(start, start + rows.num_rows, dtype=np.int64)
@@ -160,7 +160,7 @@ def decode_row_texts(collector: Collector, rows: pa.Table, start: int) -> None:
 
 
 def _unsent(table: Table, columns: dict[str, Any]) -> dict[str, pa.Array]:
-    """Return what decoders of messages say of every row, for producers whose files do not have the column."""
+    """Return columns that message decoders set on every row, for files that lack these columns."""
     if table.name == "tolaria.system_state":
         return {"is_completion": pc.fill_null(columns["is_completion"], pa.scalar(False))}
     if table.name == "kasmina.seed_state":
@@ -172,7 +172,7 @@ def _unsent(table: Table, columns: dict[str, Any]) -> dict[str, pa.Array]:
 
 
 def _carry_non_finite(array: pa.Array, columns: dict[str, Any], found: Findings) -> None:
-    """Take over the names of values that were not finite; these stay missing, also if absent is zero."""
+    """Take over the names of values that were not finite; these stay missing even if an absent value means zero."""
     lists = cast_cells(stored(array), "non_finite", pa.list_(pa.string()), found)
     filled = np.flatnonzero(truth(pc.greater(pc.list_value_length(lists), 0)))
     missing: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Bound what a Parquet file unpacks to: by compression and dictionaries, a few bytes can stand for gigabytes."""
+"""Bound the unpacked size of a Parquet file: with compression and dictionaries, a few bytes can stand for gigabytes."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from schemas.contracts import Reason
 from schemas.decode.limits import Limits
 
-# what readers of Parquet are seen to raise at damaged files
+# errors that Parquet readers raise for damaged files
 UNREADABLE: Final = (pa.ArrowException, ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 _TEXTS: Final = 4  # times `chunk_bytes` that the texts of one batch may take
 
@@ -27,7 +27,7 @@ class Unreadable(ValueError):
 def check_group(path: Path, group: Any, index: int, limits: Limits, declared: Sequence[str]) -> bool:
     """Return whether all columns of row group `index` (its metadata: `group`) can be read, not only the `declared` ones.
 
-    Raises Unreadable if it is beyond the limits, and whatever a damaged declared column raises.
+    Raises Unreadable if the group is beyond the limits, and the reader's error if a declared column is damaged.
     """
     if group.num_rows > limits.parquet_row_group_rows:
         _refuse("parquet_row_group_rows", limits.parquet_row_group_rows, group.num_rows)
@@ -54,7 +54,7 @@ def check_group(path: Path, group: Any, index: int, limits: Limits, declared: Se
 
 
 def _is_sound(path: Path, index: int, declared: Sequence[str]) -> bool:
-    """Return whether every column can be read; a declared one that can't be raises, since no row is whole without it."""
+    """Return whether every column can be read. Raises the reader's error for a declared column: no row is whole without it."""
     try:
         _probe(path, index, None)
     except UNREADABLE:
@@ -64,13 +64,13 @@ def _is_sound(path: Path, index: int, declared: Sequence[str]) -> bool:
 
 
 def _probe(path: Path, index: int, columns: list[str] | None) -> None:
-    """Read one row of columns: damaged metadata of a column is an error here, and the end of the process elsewhere."""
+    """Read one row of the columns. Damaged column metadata raises here; in other reads it would abort the process."""
     with pq.ParquetFile(path, pre_buffer=False) as source:
         next(source.iter_batches(batch_size=1, row_groups=[index], columns=columns), None)
 
 
 def _suspects(path: Path, index: int, columns: list[Any], most: int) -> list[str]:
-    """Return the columns whose texts could take more than `most` bytes, were each the longest one of the dictionary."""
+    """Return the columns whose texts could exceed `most` bytes if each were the longest in the dictionary."""
     large = {c.path_in_schema: c.num_values for c in columns if c.total_uncompressed_size * c.num_values > most}
     found = []
     for name, values in large.items():
@@ -92,7 +92,7 @@ def _longest(array: pa.Array) -> int | None:
 
 
 def _parts(array: pa.Array) -> list[pa.Array]:
-    """Return the arrays that an array of structs, maps or lists is made of."""
+    """Return the child arrays of an array of structs, maps or lists."""
     if isinstance(array, pa.StructArray):
         return list(array.flatten())
     if isinstance(array, pa.MapArray):
@@ -105,7 +105,7 @@ def _refuse(limit: str, most: int, found: int) -> None:
 
 
 def _texts(path: Path, index: int, columns: list[str], limits: Limits) -> Iterator[int]:
-    """Yield bytes of text in each batch of a row group, counted while the texts are in their dictionaries."""
+    """Yield the bytes of text in each batch of a row group, counted before dictionaries are expanded."""
     if not columns:
         return
     with pq.ParquetFile(path, read_dictionary=columns) as source:
@@ -114,7 +114,7 @@ def _texts(path: Path, index: int, columns: list[str], limits: Limits) -> Iterat
 
 
 def _text_bytes(array: pa.Array) -> int:
-    """Return bytes of the texts in an array of any nesting."""
+    """Return the bytes of the texts in an array of any nesting."""
     if isinstance(array, pa.DictionaryArray):
         lengths = pc.binary_length(array.dictionary)
         return int(pc.sum(lengths.take(array.indices).cast(pa.int64())).as_py() or 0)

@@ -1,4 +1,4 @@
-"""Read a Parquet file's columns by name and its row groups in batches, as far as they are sound."""
+"""Read a Parquet file in batches: columns by name, row groups as far as they are sound."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ _SECOND: Final = 1_000_000_000
 
 @dataclass
 class Batch:
-    """Rows of a file: the declared columns, by name. `start`: row number of the first one in the file.
+    """Rows of a file with its declared columns, by name. `start`: number of the first row in the file.
 
-    `wrapped`: rows whose INT96 times do not fit nanoseconds, by column; Arrow reads them as times of another century. Their
-    `seconds` are right.
+    `wrapped`: rows, by column, whose INT96 times do not fit int64 nanoseconds; Arrow reads them as times of another century.
+    `seconds` holds their true times.
     """
 
     rows: pa.RecordBatch
@@ -38,7 +38,7 @@ class Batch:
 
     @cached_property
     def raws(self) -> Sequence[bytes]:
-        """The rows with all their columns as JSON, made only for those that are asked for."""
+        """The rows with all their columns as JSON; each row is converted only on access."""
         return RowTexts(self.rows, self)
 
 
@@ -64,16 +64,16 @@ class Source:
         self._file.close()
 
     def group_rows(self) -> list[int]:
-        """Return rows of each row group, as the footer has them."""
+        """Return the number of rows of each row group, by the footer."""
         counts = [self.metadata.row_group(index).num_rows for index in range(self.metadata.num_row_groups)]
         return [min(max(count, 0), MOST_ROWS) for count in counts]
 
     def rows(self) -> int:
-        """Return rows of the file, as the footer has them."""
+        """Return the number of rows of the file, by the footer."""
         return max(sum(self.group_rows()), min(max(int(self.metadata.num_rows), 0), MOST_ROWS))
 
     def batches(self, index: int, start: int, declared: Sequence[str]) -> Iterator[Batch]:
-        """Yield rows of row group `index`, whose first row is `start`: its `declared` columns. Raises Unreadable."""
+        """Yield the `declared` columns of row group `index`, whose first row is row `start` of the file. Raises Unreadable."""
         try:
             sound = check_group(self.path, self.metadata.row_group(index), index, self.limits, declared)
             names = list(declared)
@@ -91,25 +91,25 @@ class Source:
             raise error if isinstance(error, Unreadable) else Unreadable(str(error)) from None
 
     def of_group(self, index: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield batches of some columns of a row group, as long as those of `batches`."""
+        """Yield some columns of a row group, in batches of the same length as those of `batches`."""
         with pq.ParquetFile(self.path) as source:
             yield from source.iter_batches(self.limits.chunk_records, row_groups=[index], columns=list(columns))
 
     def _int96(self) -> list[str]:
-        """Return columns that hold the old times of 96 bits."""
+        """Return the columns of the old INT96 time type."""
         schema = self._file.schema
         columns = [schema.column(place) for place in range(len(schema.names))]
         return [column.path for column in columns if column.physical_type == "INT96"]
 
     def _seconds(self, index: int, names: list[str]) -> Iterator[pa.RecordBatch]:
-        """INT96 columns in seconds, which every time fits."""
+        """Yield INT96 columns in seconds, which hold every time."""
         if names:
             with pq.ParquetFile(self.path, coerce_int96_timestamp_unit="s") as source:
                 yield from source.iter_batches(self.limits.chunk_records, row_groups=[index], columns=names)
 
 
 def _wrapped(rows: pa.RecordBatch, seconds: Any) -> dict[str, Mask]:
-    """Return rows in which nanoseconds and seconds are not the same time."""
+    """Return, by column, the rows whose nanoseconds and seconds are not the same time."""
     found: dict[str, Mask] = {}
     for name in () if seconds is None else seconds.schema.names:
         fine, coarse = rows.column(name).cast(pa.int64()), seconds.column(name).cast(pa.int64())
@@ -119,7 +119,7 @@ def _wrapped(rows: pa.RecordBatch, seconds: Any) -> dict[str, Mask]:
 
 
 class _UndeclaredColumns:
-    """Columns of a row group that no contract has, read only for rejected rows; none if they can't be read."""
+    """Columns of a row group that the contract lacks, read only for rejected rows; none if they can't be read."""
 
     def __init__(self, source: Source, index: int, names: Sequence[str], start: int) -> None:
         self._batches = source.of_group(index, names)
@@ -127,7 +127,7 @@ class _UndeclaredColumns:
         self._held: pa.RecordBatch | None = None
 
     def at(self, start: int) -> pa.RecordBatch | None:
-        """Return the batch that begins with row `start`, which never goes back."""
+        """Return the batch that begins at row `start`; successive calls never go back."""
         while self._next <= start:
             try:
                 self._held = next(self._batches, None)
@@ -140,7 +140,7 @@ class _UndeclaredColumns:
 
 
 class RowTexts(Sequence[bytes]):
-    """Rows as canonical JSON, one at a time; those of a `batch` with the columns that no contract has, and their true times."""
+    """Rows as canonical JSON, one at a time; rows of a `batch` include undeclared columns and their true INT96 times."""
 
     def __init__(self, rows: pa.RecordBatch | pa.Table, batch: Batch | None = None) -> None:
         self._rows, self._batch = rows, batch

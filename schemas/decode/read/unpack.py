@@ -1,4 +1,4 @@
-"""Unpack a `.gz` or `.zst` file: all bytes up to damage, and on from the next whole member or frame."""
+"""Unpack a `.gz` or `.zst` file: all bytes up to damage, then on from the next whole member or frame."""
 
 import mmap
 import zlib
@@ -11,8 +11,8 @@ import zstandard
 Buffer = bytes | mmap.mmap
 
 _PACKED: Final = 64 * 1024  # bytes that are inflated at once
-_UNPACKED: Final = 256 * 1024  # bytes that one step gives at most
-_TRIED: Final = 64 * 1024  # bytes that a place inflates to where a member seems to begin after damage
+_UNPACKED: Final = 256 * 1024  # most bytes that one step gives
+_TRIED: Final = 64 * 1024  # unpacked bytes that show that a member begins after damage
 _GZIP: Final = b"\x1f\x8b\x08"
 _GZIP_HEADER: Final = 10
 _TRAILER: Final = 8
@@ -25,14 +25,14 @@ _RLE, _RESERVED_BLOCK = 1, 3
 
 @dataclass(frozen=True)
 class Damage:
-    """A place (byte offset in the file) from which on a member can't be unpacked, and why."""
+    """A place (byte offset in the file) at which unpacking a member fails, and why."""
 
     offset: int
     message: str
 
 
 class _Broken(ValueError):
-    """A member that ends in damage. `resume`: offset from which on the next member is searched."""
+    """A member that ends in damage. `resume`: offset at which the search for the next member begins."""
 
     def __init__(self, offset: int, message: str, resume: int) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ Member = Callable[[Buffer, int], Pieces]
 
 
 def unpack(data: Buffer, extension: str) -> Iterator[bytes | Damage]:
-    """Yield pieces of the unpacked text, each bounded, and where it is damaged; `extension` ends in `.gz` or `.zst`."""
+    """Yield bounded pieces of the unpacked text, and each Damage; `extension` ends in `.gz` or `.zst`."""
     member, magic = (_gzip_member, _GZIP) if extension.endswith(".gz") else (_zstd_frame, _ZSTD)
     at = 0
     while at < len(data):
@@ -74,7 +74,7 @@ def _next(data: Buffer, first: int, member: Member, magic: bytes) -> int:
 
 
 def _gzip_member(data: Buffer, start: int) -> Pieces:
-    """Unpack one gzip member; the offset after it and after zeros that pad it."""
+    """Yield the unpacked pieces of one gzip member; return the offset after it and after zeros that pad it."""
     at = _gzip_body(data, start)
     inflate, crc, size = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
     pending, more = b"", False
@@ -105,7 +105,7 @@ def _gzip_member(data: Buffer, start: int) -> Pieces:
 
 
 def _salvaged(inflate: "zlib._Decompress", pending: bytes) -> bytes:
-    """Return what the packed bytes give before the place at which they are damaged."""
+    """Return the unpacked bytes before the place at which the packed bytes are damaged."""
     found = bytearray()
     try:
         while not inflate.eof and len(found) < _UNPACKED:
@@ -120,7 +120,7 @@ def _salvaged(inflate: "zlib._Decompress", pending: bytes) -> bytes:
 
 
 def _gzip_body(data: Buffer, start: int) -> int:
-    """Return the offset of the packed bytes behind a member's header."""
+    """Return the offset of the packed bytes after a member's header. Raises _Broken if there is no header."""
     if data[start : start + 3] != _GZIP[: len(data) - start]:
         raise _Broken(start, f"expected a gzip member, found other bytes at byte {start}", start + 1)
     flags = data[start + 3] if start + 3 < len(data) else 0
@@ -140,7 +140,7 @@ def _gzip_body(data: Buffer, start: int) -> int:
 
 
 def _zstd_frame(data: Buffer, start: int) -> Pieces:
-    """Unpack one zstd frame block by block, so that all before a damage is given; the offset after it."""
+    """Yield one zstd frame block by block, so that everything before damage is given; return the offset after the frame."""
     magic = data[start : start + 4]
     if magic[1:] == _SKIPPABLE and magic[0] & 0xF0 == 0x50:
         end = start + 8 + int.from_bytes(data[start + 4 : start + 8], "little")
@@ -170,7 +170,7 @@ def _zstd_frame(data: Buffer, start: int) -> Pieces:
 
 
 def _zstd_body(data: Buffer, start: int) -> tuple[int, bool]:
-    """Return the offset of a frame's first block, and whether a checksum follows the last one."""
+    """Return the offset of a frame's first block, and whether a checksum follows the last block. Raises _Broken."""
     if data[start : start + 4] != _ZSTD[: len(data) - start]:
         raise _Broken(start, f"expected a zstd frame, found other bytes at byte {start}", start + 1)
     descriptor = data[start + 4] if start + 4 < len(data) else 0
@@ -182,7 +182,7 @@ def _zstd_body(data: Buffer, start: int) -> tuple[int, bool]:
 
 
 def _zstd_block(data: Buffer, at: int) -> tuple[int, bool]:
-    """Return the offset after a block, and whether it is the frame's last."""
+    """Return the offset after a block, and whether it is the frame's last. Raises _Broken."""
     header = int.from_bytes(data[at : at + 3], "little")
     kind, size = header >> 1 & 3, header >> 3
     end = at + 3 + (1 if kind == _RLE else size)

@@ -15,6 +15,6 @@ class Canonical:
 
 
 def canonical_json(value: Any) -> Canonical:
-    """Canonical JSON of `value`."""
+    """Return the canonical JSON of `value` and its digest."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return Canonical(text, hashlib.sha256(text.encode("ascii")).hexdigest())

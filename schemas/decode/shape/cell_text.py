@@ -9,13 +9,13 @@ import pyarrow as pa
 
 
 def cell_text(value: pa.Scalar) -> str:
-    """Return a value as text, of one line."""
+    """Return a value as one line of text."""
     plain = cell_json(value)
     return plain if isinstance(plain, str) else json.dumps(plain)
 
 
 def cell_json(value: pa.Scalar) -> Any:
-    """Return a value in plain types; other values become text. Never raises for what a file can hold."""
+    """Return a value as plain JSON types, or as text if JSON has no type for it. Never raises for a value from a file."""
     kind = value.type
     if not value.is_valid:
         return None
@@ -35,7 +35,7 @@ def cell_json(value: pa.Scalar) -> Any:
 
 
 def _text(value: pa.StringScalar | pa.BinaryScalar) -> Any:
-    """Return the text; bytes that are not UTF-8 become an object, which a text column rejects when they are read again."""
+    """Return the text; bytes that are not UTF-8 become an object, which a text column rejects when it is read again."""
     buffer = value.as_buffer()
     data = b"" if buffer is None else buffer.to_pybytes()
     try:
@@ -55,7 +55,7 @@ def _plain(value: pa.Scalar) -> Any:
 
 
 def _time(value: pa.Scalar, kind: pa.DataType) -> str:
-    """Return a time of any year in ISO 8601, a span or a time of a day with its unit."""
+    """Return a time of any year as ISO 8601, or a duration or time of day with its unit."""
     if pa.types.is_interval(kind):
         return str(value.as_py())
     number = int(value.value)

@@ -1,4 +1,4 @@
-"""Convert Parquet cells to the contract's type. A bad cell costs its row; a column of another type its file."""
+"""Convert Parquet cells to the contract's types. A bad cell rejects its row; a column of a wrong type rejects its file."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,20 +16,20 @@ from schemas.decode.shape.times import EXACT_FLOAT, INT64_MAX, BadTime, fitting_
 
 _UNITS: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _DAY: Final = 86_400 * 10**9
-_SHOWN: Final = 32  # bad cells of a column that are shown each in its reject; the others get one text for all
+_SHOWN: Final = 32  # bad cells of a column that get messages of their own; the others share one
 _NO_NUMBER: Final = "nan"
 _FAILURES: Final = (pa.ArrowInvalid, ValueError, OverflowError, TypeError)
 
 
 class WrongColumns(ValueError):
-    """A Parquet file whose columns are no table of its folder."""
+    """The columns of a Parquet file are not those of a table of its folder."""
 
 
 def shape_cells(array: pa.Array, column: Column, found: Findings, most: int | None = None) -> pa.Array:
-    """`array` as values that `columns.shape_column` takes; bad cells are NULL, and their rows faults.
+    """Convert `array` to values that `columns.shape_column` takes; note bad cells as faults of their rows, and make them NULL.
 
-    `most`: the largest value of a column of whole numbers without a sign; None if it may be negative. Raises WrongColumns if
-    no cell of the array's type can be one of the column.
+    `most`: the largest value of a column of unsigned integers; None if values may be negative. Raises WrongColumns if no cell
+    of the array's type can be a value of the column.
     """
     array = stored(array)
     if pa.types.is_null(array.type):
@@ -48,7 +48,7 @@ def shape_cells(array: pa.Array, column: Column, found: Findings, most: int | No
 
 
 def stored(array: pa.Array) -> pa.Array:
-    """Return an array without dictionaries, run lengths and extension types around its values."""
+    """Return an array of plain values, without dictionary or run-length encoding or extension types."""
     while True:
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
@@ -61,7 +61,7 @@ def stored(array: pa.Array) -> pa.Array:
 
 
 def cast_cells(array: pa.Array, name: str, kind: pa.DataType, found: Findings) -> pa.Array:
-    """Return cells as texts, lists or maps; a cell that is not text, or holds a forbidden NULL, is bad."""
+    """Return cells as texts, lists or maps; a cell that is not Unicode text, or holds a forbidden NULL, is bad."""
     values, bad = _each(array, lambda part: _valid(_convert(part, name, kind)), kind)
     if pa.types.is_list(kind) and values.values.null_count:
         owners = np.repeat(np.arange(len(values)), np.diff(np.asarray(values.offsets)))
@@ -75,7 +75,7 @@ def cast_cells(array: pa.Array, name: str, kind: pa.DataType, found: Findings) -
 
 
 def _beyond(array: pa.Array, values: pa.Array) -> npt.NDArray[np.int64]:
-    """Return the rows of a column of maps that hold a finite number which the contract's float can't hold."""
+    """Return the rows of a map column with a finite number that the contract's float type can't hold."""
     if not pa.types.is_map(array.type) or not pa.types.is_float64(array.type.item_type):
         return np.zeros(0, np.int64)
     (rows, _, wide), (same, _, narrow) = map_entries(array), map_entries(values)
@@ -94,19 +94,19 @@ def _convert(array: pa.Array, name: str, kind: pa.DataType) -> pa.Array:
 
 
 def _valid(array: pa.Array) -> pa.Array:
-    """Return the array, if every text in it is Unicode. Raises ArrowInvalid."""
+    """Return the array. Raises ArrowInvalid if a text in it is not Unicode."""
     array.validate(full=True)
     return array
 
 
 def _each(array: pa.Array, convert: Callable[[pa.Array], pa.Array], kind: pa.DataType) -> tuple[pa.Array, Mask]:
-    """`convert` of the array, in parts where it fails, and the single cells at which it does; these are NULL."""
+    """Apply `convert` to the array, part by part if it fails; return the values and a mask of the cells that fail (NULL)."""
     bad = np.zeros(len(array), np.bool_)
     parts: list[pa.Array] = []
     pending = [(0, len(array))]
     while pending:
         first, last = pending.pop()
-        # a slice shares the children of the whole, with what is wrong in them
+        # a slice shares the children of the whole array, bad values included
         part = array if last - first == len(array) else array.take(pa.array(range(first, last)))
         try:
             parts.append(convert(part))
@@ -123,7 +123,7 @@ def _each(array: pa.Array, convert: Callable[[pa.Array], pa.Array], kind: pa.Dat
 
 
 def _note(array: pa.Array, name: str, expected: str, bad: Mask, found: Findings) -> None:
-    """Note bad cells as faults of their rows, naming the column and the first cells."""
+    """Note bad cells as faults of their rows; the messages name the column and show the first cells."""
     rows = np.flatnonzero(bad)
     for row in rows[:_SHOWN].tolist():
         mask = np.zeros(len(bad), np.bool_)
@@ -135,7 +135,7 @@ def _note(array: pa.Array, name: str, expected: str, bad: Mask, found: Findings)
 
 
 def _integers(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Read whole numbers; NaN counts as missing; a fraction, and what a float can't hold exactly, are bad."""
+    """Return whole numbers; NaN counts as missing. A fraction, or a float too large to be exact, is bad."""
     kind = array.type
     if pa.types.is_temporal(kind):
         raise WrongColumns(f"{column.name}: expected {column.type}, found {kind}")
@@ -157,7 +157,7 @@ def _integers(array: pa.Array, column: Column, found: Findings) -> pa.Array:
 
 
 def _unsigned(array: pa.Array, values: pa.Array, column: Column, most: int | None, found: Findings) -> pa.Array:
-    """Return the values without negative or too large ones, which protobuf's JSON refuses; u64 is left to its column."""
+    """Note negative and too large values as faults, as protobuf's JSON refuses them; return the others. Skips u64 arrays."""
     if most is None or not pa.types.is_int64(values.type):
         return values
     bounds = pc.min_max(values).as_py()
@@ -174,12 +174,12 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _texts(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Return texts without spaces around them."""
+    """Return texts without surrounding spaces."""
     return pc.utf8_trim_whitespace(cast_cells(array, column.name, pa.string(), found))
 
 
 def _floats(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Return numbers as the column's floats; a finite one beyond them is bad."""
+    """Return numbers in the column's float type; a finite number that it can't hold is bad."""
     if _is_text(array.type):
         array = _texts(array, column, found)
     wide, bad = _each(array, lambda part: _loose(part, column), pa.float64())
@@ -198,7 +198,7 @@ def _loose(array: pa.Array, column: Column) -> pa.Array:
 
 
 def _truths(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Read true and false, also as 1 and 0 or as text; NaN is missing."""
+    """Return booleans from true and false, 1 and 0, or text; NaN is missing."""
     if pa.types.is_floating(array.type) or (pa.types.is_integer(array.type)):
         numbers = np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
         missing = np.isnan(numbers)
@@ -213,7 +213,7 @@ def _truths(array: pa.Array, column: Column, found: Findings) -> pa.Array:
 
 
 def _names(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Return names of an enum's values, or their numbers in decimal. Another name is a fault, as in JSON."""
+    """Return names of enum values, or their numbers in decimal. An unknown name is a fault, as in JSON."""
     if pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
         array = _integers(array, column, found)
     values = cast_cells(array, column.name, pa.string(), found)
@@ -230,7 +230,7 @@ def _names(array: pa.Array, column: Column, found: Findings) -> pa.Array:
 
 
 def _times(array: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Return nanoseconds since 1970: typed times by their unit, numbers as they are, texts as ISO 8601 or digits."""
+    """Return nanoseconds since 1970 from typed times, from numbers (nanoseconds), or from text (ISO 8601 or digits)."""
     kind = array.type
     if pa.types.is_timestamp(kind):
         return _scaled(array.cast(pa.int64()), _UNITS[kind.unit], column, found)
@@ -246,7 +246,7 @@ def _times(array: pa.Array, column: Column, found: Findings) -> pa.Array:
 
 
 def _scaled(values: pa.Array, factor: int, column: Column, found: Findings) -> pa.Array:
-    """Convert times of a unit to nanoseconds; those that do not fit, or are negative, are faults."""
+    """Convert times of another unit to nanoseconds; times that are negative or do not fit are faults."""
     numbers = np.asarray(pc.fill_null(values, 0), np.int64)
     absent = truth(pc.is_null(values))
     bad = ~absent & ((numbers < 0) | (numbers > INT64_MAX // factor))
@@ -255,13 +255,13 @@ def _scaled(values: pa.Array, factor: int, column: Column, found: Findings) -> p
 
 
 def time_fault(bad: Mask, column: Column, found: Findings) -> None:
-    """Note times that do not fit."""
+    """Note times that do not fit as faults."""
     message = f"{column.name}: expected nanoseconds since 1970 within 64 bits, found a time before or beyond"
     found.fault(bad, Reason.TIME_OUT_OF_RANGE, message)
 
 
 def _parsed(texts: pa.Array, column: Column, found: Findings) -> pa.Array:
-    """Return texts as nanoseconds: digits are nanoseconds, all else is ISO 8601."""
+    """Return texts as nanoseconds: digits are nanoseconds, other text must be ISO 8601."""
     encoded = pc.dictionary_encode(texts)
     numbers: list[int | None] = []
     faults: list[tuple[int, BadTime]] = []

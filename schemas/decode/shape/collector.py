@@ -1,4 +1,4 @@
-"""Collect what decoding one chunk of an export gives: rows, rejects and counts, by table."""
+"""Collect the result of decoding one chunk of an export: rows, rejects and counts, by table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ SILENT: Final = pa.schema([("export_digest", pa.string()), ("position", pa.int64
 class Decoded:
     """One decoded chunk.
 
-    `tables`: contract rows by table. `rejects`: rows of REJECT_SCHEMA by rejects table. `rows_read` = candidates + rejects per
-    contract table (elements are counted inside accepted records), `rejected` per contract table. `unknown_fields`: times
-    that an undeclared field (`Message.field`) or enum number (`Enum=number`) was seen. `suspicious`: rows per contract table
-    with an event time before 2000. `silent`: export_digest and position of sound records that no row comes of.
+    `tables`: contract rows by table. `rejects`: rows of REJECT_SCHEMA by rejects table. `rows_read`: candidates + rejects per
+    contract table (elements are counted inside accepted records). `rejected`: rejects per contract table. `unknown_fields`: how
+    often an undeclared field (`Message.field`) or enum number (`Enum=number`) was seen. `suspicious`: rows per contract table
+    with an event time before 2000. `silent`: export_digest and position of sound records that give no row.
     """
 
     tables: dict[str, pa.Table]
@@ -35,13 +35,13 @@ class Decoded:
 
 
 def printable(text: str) -> str:
-    """Return the text with halves of surrogate pairs, which JSON and file names can hold and UTF-8 can't, spelled out."""
+    """Return the text with lone surrogates escaped; JSON and file names can hold them, UTF-8 can't."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True)
 class RawRecord:
-    """One record as it lay in the file: byte offset or line, and its bytes."""
+    """One record as it is in the file: its byte offset or line, and its bytes."""
 
     position: int
     raw: bytes
@@ -62,7 +62,7 @@ class Drift:
     counts: dict[str, int] = field(default_factory=dict)
 
     def count(self, name: str) -> None:
-        """Count one sight of `name`."""
+        """Count one occurrence of `name`."""
         self.counts[name] = self.counts.get(name, 0) + 1
 
 
@@ -70,7 +70,7 @@ class Drift:
 class Collector:
     """Gathers the outcome of one chunk. `file` and `digest` name the export that every row comes from.
 
-    `carrier` is the folder of the file where `folder` is that of a message inside it: it names the rejects tables.
+    `carrier`: the folder of the file if `folder` is that of a message inside an envelope; it names the rejects tables.
     """
 
     folder: Folder
@@ -97,7 +97,7 @@ class Collector:
             self.tables.setdefault(name, []).append(rows)
 
     def reject(self, table: str, record: RawRecord, reason: Reason, message: str, records: int = 1) -> None:
-        """Keep one bad record of `table` with its reason and its bytes, or a damaged part that held several `records`."""
+        """Keep one bad record of `table`, or a damaged part that held several `records`, with its reason and bytes."""
         self.rejected[table] = self.rejected.get(table, 0) + records
         row = {
             "export_digest": self.digest,
@@ -111,7 +111,7 @@ class Collector:
         self.rejects.setdefault((self.carrier or self.folder).reject_table_of(table), []).append(row)
 
     def reject_record(self, record: RawRecord, reason: Reason, message: str) -> None:
-        """Count and keep a record that is bad as a whole: it belongs to the folder's own table."""
+        """Count and keep a record that is bad as a whole; it counts for the folder's own table."""
         self.read(self.folder.record, 1)
         self.reject(self.folder.record, record, reason, message)
 
@@ -122,12 +122,12 @@ class Collector:
             self.unknown[shown] = self.unknown.get(shown, 0) + count
 
     def suspect(self, table: str, count: int) -> None:
-        """Count rows with an event time that is hardly true."""
+        """Count rows with an implausible event time."""
         if count:
             self.suspicious[table] = self.suspicious.get(table, 0) + count
 
     def note_silent(self, positions: npt.NDArray[np.int64]) -> None:
-        """Note sound records of which no row comes."""
+        """Note sound records that give no row."""
         if len(positions):
             self.silent.append(positions)
 
@@ -171,9 +171,9 @@ class Collector:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the rows of a batch lie: file positions, and the records' bytes, which only rejects read.
+    """Where the rows of a batch come from: file positions, and the records' bytes, which only rejects need.
 
-    `records` maps rows to entries of `raws`; None if they are the same.
+    `records` maps rows to entries of `raws`; None if row n is entry n.
     """
 
     positions: npt.NDArray[np.int64]
@@ -185,7 +185,7 @@ class Origin:
         return Origin(self.positions[rows], self.raws, rows if self.records is None else self.records[rows])
 
     def raw(self, row: int) -> bytes:
-        """Return bytes of one row's record."""
+        """Return the bytes of one row's record."""
         return bytes(self.raws[row if self.records is None else int(self.records[row])])
 
     def record(self, row: int) -> RawRecord:
@@ -194,7 +194,7 @@ class Origin:
 
 
 def typed_columns(name: str, columns: dict[str, Any], origin: Origin, digest: str) -> pa.Table:
-    """Return contract rows of table `name` from its columns, with provenance; `arrival` is left to the ingest."""
+    """Return contract rows of table `name` from its columns, with provenance; the ingest fills in `arrival`."""
     schema = TABLES[name].arrow_schema
     rows = len(origin.positions)
     provenance = {

@@ -23,7 +23,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass
 class Findings:
-    """What shaping found besides the values: rows at fault, non-finite names by row, unknown enum numbers."""
+    """What shaping found besides the values: faulty rows, names of non-finite values by row, unknown enum numbers."""
 
     rows: int
     faults: list[tuple[Mask, Reason, str]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Findings:
             self.non_finite.append((rows, names))
 
     def non_finite_lists(self) -> pa.Array:
-        """LIST<string> per row, names sorted; empty if everything was finite."""
+        """Return the sorted names of non-finite values per row (list<string> [rows]); empty if all were finite."""
         if not self.non_finite:
             return empty_lists(self.rows)
         rows = np.concatenate([r for r, _ in self.non_finite])
@@ -58,7 +58,7 @@ def truth(mask: Any) -> Mask:
 
 
 def null_where(array: pa.Array, mask: Mask) -> pa.Array:
-    """`array` with NULL if `mask` is set."""
+    """Return `array` with NULL wherever `mask` is set."""
     marked = np.count_nonzero(mask)
     if not marked:
         return array
@@ -90,12 +90,12 @@ def shape_column(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def as_type(array: pa.Array, kind: pa.DataType, *, safe: bool = True) -> pa.Array:
-    """Return the array as that type; itself if it is of it already, which a cast would take a while to find out."""
+    """Return the array as type `kind`; return it unchanged if it has that type, which a cast takes long to find out."""
     return array if array.type == kind else array.cast(kind, safe=safe)
 
 
 def byte_lengths(text: pa.Array) -> npt.NDArray[np.int32]:
-    """Return bytes of each string; what a NULL has does not matter."""
+    """Return the length in bytes of each string (int32 [rows]); the length of a NULL is arbitrary."""
     buffer = text.buffers()[1]
     if buffer is None or not len(text):
         return np.zeros(len(text), np.int32)
@@ -103,7 +103,7 @@ def byte_lengths(text: pa.Array) -> npt.NDArray[np.int32]:
 
 
 def _float(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """NaN and infinities become NULL and are named; zero is missing if the field has no presence; ranges are checked."""
+    """Return floats: NaN and infinities become NULL and are named, zero is missing without presence, ranges are checked."""
     values = as_type(raw, column.type, safe=False)
     numbers = values.to_numpy(zero_copy_only=False)
     missing = ~np.isfinite(numbers)
@@ -122,7 +122,7 @@ def _float(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def _check_range(column: Column, numbers: npt.NDArray[Any], missing: Mask, found: Findings) -> None:
-    """Values outside the bounds that the contract states are faults."""
+    """Note values outside the bounds that the contract states as faults."""
     if column.low is None and column.high is None:
         return
     bad = np.zeros(len(numbers), np.bool_)
@@ -135,7 +135,7 @@ def _check_range(column: Column, numbers: npt.NDArray[Any], missing: Mask, found
 
 
 def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """64-bit signed integers: u64 beyond them and times that do not fit are faults; zero is missing without presence."""
+    """Return int64: larger u64 and times that do not fit are faults; zero is missing if the field has no presence."""
     if pa.types.is_timestamp(raw.type):
         raw = raw.cast(pa.timestamp("ns")).cast(pa.int64())
         raw = _fitting(column, raw, truth(pc.equal(raw, INT64_MAX)), found)
@@ -159,7 +159,7 @@ def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def _fitting(column: Column, values: pa.Array, bad: Mask, found: Findings) -> pa.Array:
-    """Return the values without those that do not fit, which are faults."""
+    """Return the values that fit; note the others as faults and make them NULL."""
     if column.is_time:
         message = f"{column.name}: expected nanoseconds since 1970 within 64 bits, found a time before or beyond"
         found.fault(bad, Reason.TIME_OUT_OF_RANGE, message)
@@ -171,7 +171,7 @@ def _fitting(column: Column, values: pa.Array, bad: Mask, found: Findings) -> pa
 
 
 def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.Array:
-    """Short names; zero is missing; a number that the enum does not have is kept in decimal and counted."""
+    """Return short names; zero is missing, and an unknown number is kept in decimal and counted."""
     encoded = pc.dictionary_encode(raw)
     words: list[str | None] = []
     for value in encoded.dictionary.to_pylist():
@@ -186,7 +186,7 @@ def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.
 
 
 def _list(column: Column, raw: pa.Array) -> pa.Array:
-    """Find known lists: an empty bare list is missing; one inside a message that was sent is known, also when it is empty."""
+    """Return the lists; an empty bare list is missing, but an empty list inside a message that was sent is known."""
     values = as_type(raw, column.type)
     if column.presence is Presence.IMPLICIT:
         values = null_where(values, truth(pc.equal(pc.list_value_length(values), 0)))
@@ -194,8 +194,10 @@ def _list(column: Column, raw: pa.Array) -> pa.Array:
 
 
 def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
-    """Return entries sorted by key, the last of a repeated key kept (as protobuf reads it), non-finite ones left out and
-    named."""
+    """Return maps with entries sorted by key; drop non-finite values and name them.
+
+    Of a repeated key the last entry is kept, as protobuf does.
+    """
     rows, keys, items = map_entries(raw)
     order = entry_order(rows, keys)
     if order is not None:
@@ -218,8 +220,10 @@ def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
 
 def _map_structs(column: Column, rows: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array, found: Findings) -> pa.Array:
-    """Return messages inside a map: numbers that are zero, NaN or infinite are missing; the latter are named
-    `map.key.field`."""
+    """Return the messages in a map's entries; zero, NaN and infinite numbers are missing.
+
+    NaN and infinities are named `map.key.field`.
+    """
     fields = []
     for one in column.type.item_type:
         values = pc.struct_field(items, one.name).cast(one.type)

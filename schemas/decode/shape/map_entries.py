@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
-_ALIKE: Final = 4096  # keys of one map; larger maps are hardly alike
+_ALIKE: Final = 4096  # keys of one map; larger maps are hardly ever alike
 
 
 def map_entries(maps: pa.Array) -> tuple[Ints, pa.Array, pa.Array]:
-    """Return entries of a column of maps: (row of each, keys, values), in order; a NULL map has none."""
+    """Return the entries of a map column in order, as (row of each, keys, values); a NULL map has none."""
     offsets = np.asarray(maps.offsets, np.int64)
     first, last = (int(offsets[0]), int(offsets[-1])) if len(offsets) else (0, 0)
     rows = np.repeat(np.arange(len(maps), dtype=np.int64), np.diff(offsets))
@@ -26,8 +26,10 @@ def map_entries(maps: pa.Array) -> tuple[Ints, pa.Array, pa.Array]:
 
 
 def entry_order(rows: Ints, keys: pa.Array) -> Ints | None:
-    """Return positions of map entries in order of (row, key), the last of each repeated key only; None if they are so
-    already."""
+    """Return the positions of map entries in order of (row, key), with only the last entry of a repeated key.
+
+    None if the entries are already in this order without repeated keys.
+    """
     width = _width(rows, keys)
     if width and _alike(rows.reshape(-1, width)):
         order = _order_of_one(keys.slice(0, width))
@@ -49,18 +51,18 @@ def entry_order(rows: Ints, keys: pa.Array) -> Ints | None:
 
 
 def _alike(rows: Ints) -> bool:
-    """Return whether each line of a matrix of sorted rows holds all entries of one map."""
+    """Return whether each line of `rows`, as a matrix, holds all entries of one map; rows are sorted."""
     first, last = rows[:, 0], rows[:, -1]
     return bool((first == last).all() and (first[1:] > first[:-1]).all())
 
 
 def _order_of_one(keys: pa.Array) -> Ints | None:
-    """Return positions of the keys of one map in their order; None if one of them is there twice."""
+    """Return the positions of one map's keys in sorted order; None if a key occurs twice."""
     return None if len(pc.unique(keys)) < len(keys) else np.asarray(pc.sort_indices(keys), np.int64)
 
 
 def key_codes(rows: Ints, keys: pa.Array) -> tuple[npt.NDArray[Any], pa.Array]:
-    """Return the position of the key of each map entry among the keys that occur, and these."""
+    """Return, for each map entry, the index of its key among the distinct keys, and the distinct keys."""
     width = _width(rows, keys)
     encoded = pc.dictionary_encode(keys.slice(0, width) if width else keys)
     codes = np.asarray(encoded.indices)
@@ -68,9 +70,9 @@ def key_codes(rows: Ints, keys: pa.Array) -> tuple[npt.NDArray[Any], pa.Array]:
 
 
 def _width(rows: Ints, keys: pa.Array) -> int:
-    """Return the number of keys after which the same ones come again in the same order, up to the end; 0 if they do not.
+    """Return the number of keys after which the same keys recur in the same order, up to the end; 0 if they do not.
 
-    Maps of one producer mostly have the same keys in the same order. To see this costs a tenth of encoding them all.
+    Maps of one producer mostly have the same keys in the same order. This test costs a tenth of encoding all keys.
     """
     width = int(np.searchsorted(rows, rows[0], side="right")) if len(rows) else 0
     if not 0 < width <= _ALIKE or len(rows) % width or not pa.types.is_string(keys.type) or keys.null_count:

@@ -14,7 +14,7 @@ from schemas.digest import row_digests
 
 @dataclass(frozen=True)
 class Merged:
-    """`rows`: one a key. `duplicates`: how many rows lost or repeated a winner."""
+    """`rows`: one per key. `duplicates`: how many rows lost to a winner or repeated it."""
 
     rows: pa.Table
     duplicates: int
@@ -23,10 +23,10 @@ class Merged:
 def merge(table: Table, old: pa.Table | None, new: pa.Table) -> Merged:
     """Return winners of `old` and `new`, which hold the columns of `table.arrow_schema`.
 
-    The newest event time wins; then, where rows are ordered by arrival and have no event time, the newest arrival and
-    position; then the table's rank of sources; then the row with more measured values, so that a re-export closes a gap
-    whether it comes before or after the incomplete copy; then the lowest digest of the canonical row. A winner carries the
-    lowest (export_digest, position) of its equal copies.
+    The newest event time wins. Ties are broken by, in this order: the newest arrival and position, if rows are ordered by
+    arrival and have no event time; the table's rank of sources; more measured values, so that a re-export closes a gap whether
+    it comes before or after the incomplete copy; the lowest digest of the canonical row. A winner carries the lowest
+    (export_digest, position) of its equal copies.
     """
     both = pa.concat_tables([old.select(new.column_names), new]) if old is not None and old.num_rows else new
     repeated = _repeated(table, both)
@@ -45,12 +45,12 @@ def _keys(table: Table, rows: pa.Table) -> pl.DataFrame:
 
 
 def _repeated(table: Table, rows: pa.Table) -> pl.Series:
-    """Return whether a row's key occurs more than once."""
+    """Return, for each row, whether its key occurs more than once (bool [rows])."""
     return _keys(table, rows).is_duplicated()
 
 
 def _winners(table: Table, rows: pa.Table) -> pa.Table:
-    """Return one row of each key of `rows`, with the provenance of its lowest copy."""
+    """Return the winner of each key of `rows`, with the lowest provenance of its equal copies."""
     frame = _keys(table, rows).with_columns(
         _row=pl.int_range(rows.num_rows, dtype=pl.Int64),
         _measured=pl.Series(measured_values(table, rows), dtype=pl.Int64),
@@ -67,7 +67,7 @@ def _winners(table: Table, rows: pa.Table) -> pa.Table:
 
 
 def measured_values(table: Table, rows: pa.Table) -> npt.NDArray[np.int64]:
-    """Return values that each row holds (int64 [rows]): 1 for a scalar or a list that is not NULL, 1 for each map entry."""
+    """Count the values of each row (int64 [rows]): 1 for each scalar or list that is not NULL, 1 for each map entry."""
     found = np.zeros(rows.num_rows, np.int64)
     for name in table.names:
         column = rows.column(name)
@@ -84,7 +84,7 @@ def _series(rows: pa.Table, name: str) -> pl.Series:
 
 
 def _ranks(table: Table, rows: pa.Table) -> dict[str, pl.Series]:
-    """Return what orders the rows of one key before their digest: event time, arrival and position within it, source."""
+    """Return the columns that order rows of one key before their digest: event time, arrival and position, source rank."""
     none = pl.repeat(None, rows.num_rows, dtype=pl.Int64, eager=True)
     time = none if table.event_time is None else _series(rows, table.event_time)
     arrival, within, rank = none, none, none

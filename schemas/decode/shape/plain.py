@@ -1,4 +1,4 @@
-"""Read plain JSON (Urza's graphs): a key that is written is present, also zero; undeclared ones are counted."""
+"""Read plain JSON (Urza's graphs): a written key is present, even if zero; undeclared keys are counted."""
 
 import math
 import re
@@ -17,7 +17,7 @@ _WHOLE: Final = re.compile(r"-?[0-9]{1,30}")
 
 @dataclass
 class Plain:
-    """One JSON object with its name in messages. `non_finite` gathers the names of numbers that are not finite."""
+    """One JSON object and its name for messages. `non_finite` gathers the names of numbers that are not finite."""
 
     values: dict[str, Any]
     name: str
@@ -25,22 +25,22 @@ class Plain:
     non_finite: list[str] = field(default_factory=list)
 
     def value(self, key: str) -> Any:
-        """Return the value as written; None if the key is absent or null."""
+        """Return the raw value; None if the key is absent or null."""
         return self.values.get(key)
 
     def bad(self, key: str, expected: str) -> BadRecord:
-        """Return the error for a value of another kind."""
+        """Return the error to raise for a value of the wrong kind."""
         return BadRecord(Reason.BAD_VALUE, f"{self.name}.{key}: expected {expected}, found {str(self.values.get(key))[:80]!r}")
 
     def text(self, key: str) -> str | None:
-        """Return a string; an empty one is missing."""
+        """Return a string; None if it is empty or absent. Raises BadRecord for another kind of value."""
         value = self.values.get(key)
         if value is None or isinstance(value, str):
             return _encodable(value, self, key) or None
         raise self.bad(key, "a string")
 
     def number(self, key: str) -> float | None:
-        """Return a number, or its string; NaN and infinities are missing and named."""
+        """Return a number, given as number or string; NaN and infinities are missing and named. Raises BadRecord."""
         value = self.values.get(key)
         if value is None:
             return None
@@ -58,7 +58,7 @@ class Plain:
         return None
 
     def count(self, key: str) -> int | None:
-        """Return a whole number within 64 bits."""
+        """Return a whole number within 64 bits. Raises BadRecord for other values."""
         number = self.number(key)
         if number is None:
             return None
@@ -71,7 +71,7 @@ class Plain:
         return whole
 
     def flag(self, key: str) -> bool | None:
-        """Return a boolean."""
+        """Return a boolean. Raises BadRecord for another kind of value."""
         value = self.values.get(key)
         if value is None or isinstance(value, bool):
             return value
@@ -105,7 +105,7 @@ class Plain:
         return [_encodable(item, self, key) or "" for item in found]
 
     def objects(self, key: str) -> Iterator[tuple[int, "Plain | BadRecord"]]:
-        """Yield the list's objects with their positions; an item of another kind comes as the error that it is."""
+        """Yield the list's objects with their positions; an item of another kind is yielded as its error."""
         for index, item in enumerate(self.items(key)):
             name = f"{self.name}.{key}[{index}]"
             if isinstance(item, dict):
@@ -120,7 +120,7 @@ class Plain:
 
 
 def is_text(value: str) -> bool:
-    """Return whether a string is Unicode text; JSON can spell half of a surrogate pair, Arrow can't hold it."""
+    """Return whether a string is Unicode text: JSON can spell a lone surrogate, which Arrow can't hold."""
     if value.isascii():
         return True
     try:
@@ -131,7 +131,7 @@ def is_text(value: str) -> bool:
 
 
 def _encodable(value: str | None, where: Plain, key: str) -> str | None:
-    """Return the string, if it is Unicode text."""
+    """Return the string. Raises BadRecord if it is not Unicode text."""
     if value is not None and not is_text(value):
         raise where.bad(key, "a string of Unicode text")
     return value
@@ -147,7 +147,7 @@ def _parsed(text: str) -> Any:
 
 
 def time_ns(value: Any, name: str) -> int:
-    """Return nanoseconds since 1970 of ISO 8601 text, or of a number or numeric string of nanoseconds."""
+    """Return nanoseconds since 1970 from ISO 8601 text, or from nanoseconds as a number or numeric string. Raises BadRecord."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT_FLOAT:
         nanoseconds = int(value)
     elif isinstance(value, int) and not isinstance(value, bool):

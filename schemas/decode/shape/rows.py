@@ -1,4 +1,4 @@
-"""Shape whole tables from raw columns into contract rows and rejects, driven by the declaration."""
+"""Shape raw columns into the contract rows and rejects of whole tables, as the declaration says."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -20,7 +20,7 @@ _TIMES: Final = "_ns"
 
 
 def field_of(struct: Any) -> RawColumn:
-    """Reader of dotted proto paths in a record batch or a struct array; NULL if a parent message was not sent."""
+    """Return a reader of dotted proto paths in a record batch or struct array; NULL if a parent message was not sent."""
 
     def read(path: str) -> pa.Array | None:
         head, _, rest = path.partition(".")
@@ -33,12 +33,12 @@ def field_of(struct: Any) -> RawColumn:
 
 
 def child(struct: pa.Array, name: str) -> pa.Array:
-    """Return a field of a struct array, NULL if the struct is."""
+    """Return a field of a struct array; NULL in rows whose struct is NULL."""
     return pc.struct_field(struct, name) if struct.null_count or struct.offset else struct.field(name)
 
 
 def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, pa.Array]) -> tuple[dict[str, Any], Findings]:
-    """Return every column of `table`: `derived` ones as given, the others read through `raw` and shaped."""
+    """Return every column of `table`, and the findings: `derived` columns as given, the others shaped from `raw`."""
     found = Findings(rows)
     columns: dict[str, Any] = {}
     for column in table.columns:
@@ -76,7 +76,7 @@ def limit_faults(columns: Mapping[str, Any], found: Findings, limits: Limits) ->
     for name, column in columns.items():
         if pa.types.is_string(column.type):
             sizes = byte_lengths(column)
-            if len(sizes) and sizes.max() > limits.string_bytes:  # what a NULL has does not count
+            if len(sizes) and sizes.max() > limits.string_bytes:  # the slot of a NULL does not count
                 sizes = pc.fill_null(pc.binary_length(column), 0).to_numpy()
             _too_large(found, f"string_bytes: {name}", sizes, limits.string_bytes)
         elif pa.types.is_list(column.type) or pa.types.is_map(column.type):
@@ -94,7 +94,7 @@ def _too_large(found: Findings, what: str, sizes: npt.NDArray[Any], most: int) -
 
 
 def emit(collector: Collector, name: str, columns: dict[str, Any], found: Findings, origin: Origin) -> npt.NDArray[np.int64]:
-    """Send rows without fault to their table and the others to the rejects; returns the positions of the good ones."""
+    """Send rows without fault to their table and the others to the rejects; return the positions of the good rows."""
     table = TABLES[name]
     limit_faults(columns, found, collector.limits)
     key_faults(table, columns, found)
@@ -113,7 +113,7 @@ def emit(collector: Collector, name: str, columns: dict[str, Any], found: Findin
 
 
 def _count_suspicious(collector: Collector, table: Table, columns: Mapping[str, Any]) -> None:
-    """Count event times before 2000, which are kept: a clock that was never set, or another unit."""
+    """Count event times before 2000: a clock that was never set, or another unit. These rows are kept."""
     if table.event_time is not None:
         least = pc.min(columns[table.event_time]).as_py()
         if least is not None and least < SUSPICIOUS_NS:
@@ -121,7 +121,7 @@ def _count_suspicious(collector: Collector, table: Table, columns: Mapping[str, 
 
 
 def _reject_faults(collector: Collector, name: str, found: Findings, origin: Origin) -> Mask:
-    """Reject each faulty row once, with its first reason; returns the mask of faulty rows."""
+    """Reject each faulty row once, with its first reason; return the mask of faulty rows."""
     bad = np.zeros(found.rows, np.bool_)
     first: dict[int, tuple[Reason, str]] = {}
     for mask, reason, message in found.faults:
@@ -135,14 +135,14 @@ def _reject_faults(collector: Collector, name: str, found: Findings, origin: Ori
 def decode_columns(
     collector: Collector, name: str, raw: RawColumn, origin: Origin, derived: Mapping[str, pa.Array]
 ) -> tuple[dict[str, Any], npt.NDArray[np.int64]]:
-    """Return the shape and emit one table; return all shaped columns and the positions of the rows that were kept."""
+    """Shape and emit one table; return all shaped columns and the positions of the rows that were kept."""
     rows = len(origin.positions)
     columns, found = shape_table(TABLES[name], raw, rows, derived)
     return columns, emit(collector, name, columns, found, origin)
 
 
 def explode(lists: pa.Array, parents: npt.NDArray[np.int64]) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return elements of `lists` at rows `parents`: (elements, the row of each, its index within its list)."""
+    """Return the elements of `lists` at rows `parents`, as (elements, row of each, its index within its list)."""
     chosen = lists if len(parents) == len(lists) else lists.take(pa.array(parents))
     lengths = np.asarray(pc.fill_null(pc.list_value_length(chosen), 0).to_numpy(zero_copy_only=False), np.int64)
     owners = np.repeat(parents, lengths)

@@ -1,4 +1,4 @@
-"""Parse times written as text, the same way for every format (contracts.md section 1)."""
+"""Parse times from text, in the same way for every format (contracts.md section 1)."""
 
 import re
 from datetime import date
@@ -43,7 +43,7 @@ def iso_ns(text: str) -> int:
 
 
 def fitting_ns(text: str) -> int:
-    """Return the same, as int64 that is not negative. BadTime if it does not fit."""
+    """Return nanoseconds since 1970 (0..2**63-1) of an ISO 8601 time. Raises BadTime if the text is bad or does not fit."""
     found = iso_ns(text)
     if not 0 <= found <= INT64_MAX:
         raise BadTime(Reason.TIME_OUT_OF_RANGE, f"expected nanoseconds since 1970 within 64 bits, found {text[:80]!r}")
@@ -51,13 +51,13 @@ def fitting_ns(text: str) -> int:
 
 
 def _days(year: int, month: int, day: int) -> int:
-    """Return days since 1970 of a date of any year, by the Gregorian calendar."""
+    """Return the days since 1970 of a date of any year, by the Gregorian calendar."""
     cycles, within = divmod(year - 1, 400)
     return date(within + 1, month, day).toordinal() + cycles * 146_097 - _EPOCH
 
 
 def _offset(zone: str | None, text: str) -> int:
-    """Return seconds that a zone is ahead of UTC."""
+    """Return by how many seconds a zone is ahead of UTC. Raises BadTime if there is no such zone."""
     if zone is None or zone in "Zz":
         return 0
     digits = zone[1:].replace(":", "").ljust(4, "0")
