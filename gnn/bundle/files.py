@@ -1,4 +1,4 @@
-"""Read a bundle's directory strictly: fixed names, plain files, bounded sizes, no link followed, all faults reported at once."""
+"""Read a bundle's directory strictly: fixed names, plain files, bounded sizes, no links; report all faults at once."""
 
 import os
 import stat

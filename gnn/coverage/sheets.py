@@ -41,7 +41,7 @@ def missing_and_partial(sheets: Rows, row: Ints) -> tuple[Bools, Bools]:
 
 
 def sheet_gaps(sheets: Sheets, blueprints: Labels, times: Ints) -> SheetGaps:
-    """Return the sheet gaps of N blueprint nodes: `blueprints` [N] are their ids, `times` int64 [N] their packets' times [ns]."""
+    """Return the gaps of N blueprint nodes: `blueprints` [N] are their ids, `times` int64 [N] their packets' times in ns."""
     rows = sheets.newest(blueprints.translate(sheets.codes_of), times)
     missing, partial = (_ids(blueprints, marks) for marks in missing_and_partial(sheets.rows, rows))
     return SheetGaps(tuple(sorted(missing)), tuple(sorted(partial - missing)))
@@ -56,7 +56,7 @@ def runs_without_sheet(nodes: pa.Table, sheets: pa.Table) -> dict[str, list[str]
     """Return blueprint id -> sorted training runs with a graph of that blueprint, but no sheet issued by the packet's time.
 
     `nodes`: columns training_run_id, element_id and timestamp_ns of `features.blueprint`. `sheets`: blueprint_id and
-    issued_at_ns of `urabrask.bsds`. Only a run's first graph with the blueprint is looked at: if any lacks a sheet, it does.
+    issued_at_ns of `urabrask.bsds`. If any graph of a run lacks a sheet, the run's first graph with the blueprint does.
     """
     first = nodes.group_by(["element_id", "training_run_id"]).aggregate([("timestamp_ns", "min")])
     issued = sheets.group_by("blueprint_id").aggregate([("issued_at_ns", "min")])
