@@ -107,7 +107,7 @@ class GraphDataset:
 
     @classmethod
     def open(cls, home: Path, pin: Mapping[str, str] | None = None, *, verify: bool = False) -> "GraphDataset":
-        """Open the shards that `graphs/current.json` of a home names, or those that a build pinned (`pin`: bucket -> digest)."""
+        """Open the shards that `graphs/current.json` of a home names, or those of `pin`, a build's bucket -> digest."""
         chosen = current_shards(home) if pin is None else pin
         return cls.of([home / GRAPHS / bucket / chosen[bucket] for bucket in sorted(chosen, key=int)], verify=verify)
 

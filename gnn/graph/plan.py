@@ -56,7 +56,7 @@ class Directions:
 
     @classmethod
     def reaching(cls, receivers: tuple[str, ...]) -> "Directions":
-        """Number the directions that reach those node types: relations first, then reverses, each in declared order."""
+        """Assign numbers to the directions that reach those node types: all relations, then all reverses, in declared order."""
         leaving, arriving = dict.fromkeys(ALL_TYPES, 0), dict.fromkeys(ALL_TYPES, 0)
         described, each = dict.fromkeys(_RELATIONS, 0), []
         ways = [(r.triple, r.triple) for r in RELATIONS] + [(r.triple, r.reverse) for r in RELATIONS]
