@@ -225,7 +225,7 @@ def _picked_views(views: Mapping[str, View], rows: Ints) -> dict[str, View]:
 
 
 def _picked(table: pa.Table, rows: Ints) -> pa.Table:
-    """Return those rows (ascending) of the table, as a slice if they are contiguous, else as a copy."""
+    """Return those rows (ascending): as a slice if they are contiguous and at least half of the table, else as a copy."""
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and 2 * len(rows) >= table.num_rows:
         return table.slice(int(rows[0]), len(rows))
     return table.take(pa.array(rows, pa.int64()))
