@@ -19,7 +19,7 @@ SEARCHED = 300  # the smallest are chosen among this many graphs
 
 
 def choose(store: GraphStore) -> list[GraphBatch]:
-    """Return the two smallest of the first `SEARCHED` graphs that have seeds, as batches of one; of any if none has seeds."""
+    """Return the two smallest of the first `SEARCHED` graphs, as batches of one; graphs with seeds take precedence."""
     sizes = []
     for number in range(min(len(store), SEARCHED)):
         batch = store.batch([number])

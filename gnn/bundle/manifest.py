@@ -1,4 +1,4 @@
-"""`manifest.json`: the published description of a bundle, as a pydantic model (its JSON Schema is the format's)."""
+"""Define `manifest.json`, the published description of a bundle, as a pydantic model; its JSON Schema is published too."""
 
 import hashlib
 import json

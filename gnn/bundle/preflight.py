@@ -186,9 +186,9 @@ def _against_batch(manifest: Manifest, batch: GraphBatch) -> list[Mismatch]:
 
 
 def _unanswered(bundle: Bundle, batch: GraphBatch) -> list[Mismatch]:
-    """Return the live graphs' faults: inputs that the bundle's network refuses, and outputs that are not finite.
+    """Return the faults of the bundle's network on live graphs: graphs that it refuses, and outputs that are not finite.
 
-    The layout of the graphs must fit. Graphs with inputs that are not finite are skipped: that is no fault of the bundle.
+    The layout of the graphs must fit. A batch with inputs that are not finite is skipped: that is no fault of the bundle.
     """
     if not all(bool(values.isfinite().all()) for values in (*batch.x.values(), *batch.edge_attr.values())):
         return []

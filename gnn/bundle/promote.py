@@ -68,7 +68,10 @@ def promote(
 
 
 def rollback(home: Path, build_id: str | None = None) -> PromotionReport:
-    """Serve an older bundle again: `build_id`, or by default the one that served last. It must pass preflight, but no gate."""
+    """Serve an older bundle again: `build_id`, or the one that served before the present one if it is None.
+
+    The bundle must pass preflight, but no gate.
+    """
     with lock(home / LOCK):
         target = build_id if build_id is not None else _before(home)
         _sound(_preflight(home, target, against_serving=False))

@@ -33,7 +33,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Encoded:
-    """`x` float32 [N, width], `ids` int64 [N, categorical]."""
+    """Encoded elements: `x` float32 [N, width] holds channels and masks, `ids` int64 [N, categorical] registry ids."""
 
     x: Singles
     ids: Ints

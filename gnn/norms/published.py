@@ -155,7 +155,7 @@ def version_file(home: Path, version: int) -> Path:
 def publish(home: Path, norms: Norms) -> Norms:
     """Publish `norms` as the next version: first its kept copy, then the current file. Equal norms are not published again.
 
-    A file of an older system is moved beside the versions; no run of ours starts from its states.
+    A file of an older system is kept beside the versions; no run of ours starts from its states.
     """
     ensure_dir(home)
     with lock(home / LOCK):
