@@ -1,7 +1,7 @@
-"""Figures of the graph storey: `python -m benchmarks.graph [--json] [--quick]`.
+"""Measure the graph packages: `python -m benchmarks.graph [--json] [--quick]`.
 
-Offline build, online build, a large graph, batching against PyG's own, and the peak memory of building 100,000 graphs.
-One thread; CPU seconds where a shared machine would spoil wall time, and wall time beside them.
+Offline build, online build, a large graph, batching against PyG's own, and the peak memory of building 100,000 graphs. One
+thread; CPU seconds if a shared machine would spoil wall time, with wall time beside them.
 """
 
 import argparse

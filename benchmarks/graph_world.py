@@ -1,4 +1,4 @@
-"""Contract tables of any size for benchmarks of the graph storey: made column by column, so that making them costs little."""
+"""Make contract tables of any size for graph benchmarks, column by column, so that making them costs little."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

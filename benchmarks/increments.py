@@ -72,7 +72,7 @@ def _checked() -> list[dg.AssetsDefinition]:
 
 
 def rebuild(root: Path) -> dict[str, float]:
-    """`once` as a process of its own."""
+    """Run `once` in a process of its own."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.increments", "--once", str(root)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -80,7 +80,7 @@ def rebuild(root: Path) -> dict[str, float]:
 
 
 def fill(root: Path, runs: int) -> None:
-    """A home of `runs` training runs."""
+    """Make a home of `runs` training runs."""
     for copy in range(-(-runs // RUNS_A_COPY)):
         put(root, "abcdefghijklmnopqrstuvwxyz"[copy], range(min(RUNS_A_COPY, runs - copy * RUNS_A_COPY)))
     rebuild(root)

@@ -89,7 +89,7 @@ def refresh(path: Path) -> None:
 
 
 def cost(work: Callable[[Path], None], path: Path) -> Cost:
-    """What `work` on a file takes."""
+    """Return what `work` on a file costs."""
     wall, cpu = time.perf_counter(), time.process_time()
     work(path)
     return Cost(time.process_time() - cpu, time.perf_counter() - wall)
@@ -117,13 +117,13 @@ def peak(path: Path) -> int:
 
 
 def resident_peak() -> int:
-    """This process's peak resident memory in MiB, of its own pages since it began."""
+    """Return this process's peak resident memory in MiB, of its own pages since it began."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def measure(count: int, large: int, rounds: int) -> dict[str, Any]:
-    """Costs and peak memory by format; the files are made beforehand and removed afterwards."""
+    """Return costs and peak memory by format; the files are made beforehand and removed afterwards."""
     found: dict[str, Any] = {"packets": count, "rounds": rounds, "large": large}
     root = Path(tempfile.mkdtemp())
     try:

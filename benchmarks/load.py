@@ -1,8 +1,8 @@
-"""What loading the code location costs beside `import dagster`: `python -m benchmarks.load [--rounds N]`.
+"""Measure what loading the code location costs beside `import dagster`: `python -m benchmarks.load [--rounds N]`.
 
-Each round starts one process that imports dagster and one that imports the code location, in turn; the medians of their CPU
-seconds (user and system, of the whole process), their ratio, and which heavy libraries came in with the code location.
-Bytecode is cached aside and filled by a first, unmeasured round, as it is after an installation.
+Each round starts one process that imports dagster and one that imports the code location, in turn. It prints the medians of
+their CPU seconds (user and system, of the whole process), their ratio, and which heavy libraries came in with the code
+location. Bytecode is cached aside and filled by a first, unmeasured round, as it is after an installation.
 """
 
 import argparse

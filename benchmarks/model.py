@@ -87,7 +87,7 @@ def interleaved(calls: dict[str, Callable[[], Any]], runs: int, timer: Timer) ->
 
 
 def error(ours: Outputs, theirs: Outputs) -> float:
-    """Return the largest difference of an output, relative to that output's largest value."""
+    """Return the largest difference of any output, relative to that output's largest value."""
     pairs = zip(ours.tensors().values(), theirs.tensors().values(), strict=True)
     sizes = [(float((a - b).abs().max()), float(b.abs().max())) for a, b in pairs if b.numel()]
     return max(difference / max(largest, 1e-6) for difference, largest in sizes)

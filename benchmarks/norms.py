@@ -1,4 +1,4 @@
-"""What the rolling mean and variance cost: `python -m benchmarks.norms [--observations N] [--json]`.
+"""Measure what the rolling mean and variance cost: `python -m benchmarks.norms [--observations N] [--json]`.
 
 The vectorized recurrence against the naive loop of the formula, on one thread: seconds for N observations (the loop over a
 thousandth of them, scaled), their ratio, and the largest relative difference. Medians of interleaved rounds.

@@ -1,8 +1,8 @@
-"""Packet bytes to signed command, on one core: `python -m benchmarks.online --home HOME [--exports DIR] [--packets N]`.
+"""Measure packet bytes to signed command, on one core: `python -m benchmarks.online --home HOME [--exports DIR] [--packets N]`.
 
-HOME is one with a bundle that serves, as `tamiyo run` leaves it; packets are those of DIR, the committed sample by default,
-run by run. CPU milliseconds, which a shared machine spoils least, and wall milliseconds beside them; the share of each step is
-of CPU time. A packet goes through the decider's thread as in `tamiyo serve`, without what Redis and the disk take.
+HOME is one with a bundle that serves, as `tamiyo run` leaves it; packets are those of DIR, the committed sample by default, run
+by run. It prints CPU milliseconds, which a shared machine spoils least, with wall milliseconds beside them; the share of each
+step is of CPU time. A packet goes through the decider's thread as in `tamiyo serve`, without what Redis and the disk take.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def measure(home: Path, raws: Sequence[bytes]) -> dict[str, Any]:
 
 
 def _signed(answer: Answer) -> None:
-    """What `tamiyo serve` publishes."""
+    """Sign an answer as `tamiyo serve` does before it publishes it."""
     if answer.command is not None:
         data = bus.signed_command(answer.command, _SECRET).SerializeToString(deterministic=True)
         bus.entry_of(pb.BUS_MESSAGE_TYPE_ADAPTATION_COMMAND, data, _SECRET)
@@ -148,7 +148,7 @@ def _percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status 1 if p95 is above what the design asks."""
+    """Print the figures; return exit status 1 if p95 is above the design's limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--exports", type=Path, default=SAMPLE)

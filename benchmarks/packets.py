@@ -1,4 +1,4 @@
-"""Export files of any size for `benchmarks.ingest`: packets with eight metrics and two seeds each, in every format.
+"""Make export files of any size for `benchmarks.ingest`: packets with eight metrics and two seeds each, in every format.
 
 One packet is the pattern of all; a block of packets is a matrix of its bytes, in which the measured numbers are overwritten by
 random ones. The identifying fields are written before it, so that no two packets are the same.
@@ -138,7 +138,7 @@ def write_parquet(path: Path, packets: Path) -> None:
 
 
 def write(root: Path, extension: str, count: int) -> Path:
-    """The export of `count` packets in one format; it is not made again where it lies there already."""
+    """Return the export of `count` packets in one format; it is made only if it is not there already."""
     path = root / f"packets-{count}{extension}"
     if path.exists():
         return path

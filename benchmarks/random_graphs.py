@@ -1,4 +1,4 @@
-"""Random graph batches for the model's tests: any sizes, empty types and relations included."""
+"""Make random graph batches for the model's tests: any sizes, empty types and relations included."""
 
 import torch
 

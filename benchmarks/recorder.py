@@ -1,7 +1,7 @@
-"""CPU time of a training step with the recorder over without, at k = 10, and whether the losses are bit-equal.
+"""Measure CPU time of a training step with the recorder over without, at k = 10, and whether the losses are bit-equal.
 
-`python benchmarks/recorder.py [--blocks N]` prints one line a host. Wall time lies on a shared machine; CPU time of the
-process does not count the neighbours.
+`python benchmarks/recorder.py [--blocks N]` prints one line per host. Wall time is unreliable on a shared machine; CPU time of
+the process does not count the neighbours.
 """
 
 import argparse
@@ -117,7 +117,7 @@ class Training:
         self.seen = None if watched is None else watched.enter_context(watch(self.model, self.optimizer, every=K))
 
     def block(self) -> list[float]:
-        """CPU seconds of each of k steps, one of them measured where it is watched."""
+        """Return CPU seconds of each of k steps; if the training is watched, one of them is measured."""
         torch.set_rng_state(self.state)
         losses, times = [], []
         for _ in range(K):

@@ -1,4 +1,4 @@
-"""What one registry refresh costs, by the number of kept versions: `python -m benchmarks.registries`."""
+"""Measure one registry refresh, by the number of kept versions: `python -m benchmarks.registries`."""
 
 import argparse
 import json

@@ -35,7 +35,7 @@ def exports(root: Path, first: int, last: int) -> None:
 
 
 def cpu(work: Callable[[], object]) -> float:
-    """CPU seconds of this process and the kernel for it."""
+    """Return CPU seconds of this process, kernel time included, for `work`."""
     before = time.process_time()
     work()
     return round(time.process_time() - before, 3)
@@ -68,7 +68,7 @@ def measured(place: Path, runs: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print one line a number of runs."""
+    """Print one line for each number of runs."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, nargs="+", default=[1000, 100_000])
     parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)

@@ -34,7 +34,7 @@ def size(path: Path) -> int:
 
 
 def main(exports: Path, home: Path) -> None:
-    """Print one line a stage."""
+    """Print one line for each stage."""
     tables = TableStore(home, DERIVED)
 
     def stage(name: str, work: Callable[[], object]) -> None:

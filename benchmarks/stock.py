@@ -1,4 +1,4 @@
-"""TamiyoGNN in stock PyG: HeteroConv over SAGEConv and GATConv, with the weights of ours. The oracle and the baseline."""
+"""Build TamiyoGNN in stock PyG: HeteroConv over SAGEConv and GATConv, with the weights of ours. The oracle and the baseline."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -36,7 +36,7 @@ class _Described(nn.Module):
 class StockMessages(nn.Module):
     """The messages of one round by HeteroConv, with the weights of `ours`.
 
-    `also` are directions that `ours` leaves out because nothing reads what they reach: with weights of their own.
+    `also` are directions that `ours` leaves out because nothing reads what they reach; they have weights of their own.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A backfill over workers: a Dagster backfill of exports, contract tables, registries and every run bucket, and its end."""
+"""Run a backfill over workers: one Dagster backfill of exports, contract tables, registries and every run bucket."""
 
 import time
 import uuid

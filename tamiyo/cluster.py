@@ -1,7 +1,7 @@
-"""`make cluster`: PostgreSQL, Redis, workers, daemon and webserver as plain processes on one machine, for trial and CI.
+"""Run `make cluster`: PostgreSQL, Redis, workers, daemon and webserver as plain processes on one machine, for trial and CI.
 
 `python -m tamiyo.cluster DIR [EXPORTS]` keeps everything in DIR; without EXPORTS the home reads the committed sample. A process
-that ends by itself is started again, as a service manager would; all of them end together.
+that ends by itself is started again, as a service manager would do; all of them end together.
 """
 
 import os
@@ -26,7 +26,7 @@ DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
 ENVIRONMENT: Final = "environment"  # file of shell assignments, for commands in another shell
 PIDS: Final = "pids"
 WORKERS: Final = 2
-_STARTS: Final = 20  # of one process; one that ends as often is at fault itself
+_STARTS: Final = 20  # of one process; one that ends that often is itself at fault
 _RUN: Final = (sys.executable, "-W", "ignore", "-m")
 
 
@@ -43,7 +43,7 @@ class _Service:
 
 
 def cluster(place: Path, exports: Path | None) -> None:
-    """Run until a signal comes; StorageError if a program is missing or a process does not stay."""
+    """Run until a signal comes. Raises StorageError if a program is missing or a process does not stay up."""
     place = place.absolute()
     redis = shutil.which("redis-server")
     if redis is None:
@@ -135,14 +135,14 @@ def _note(place: Path, environment: Mapping[str, str], services: Sequence[_Servi
 
 
 def _redis(place: Path, *, port: str, password: str) -> bytes:
-    """Return the configuration of a Redis that keeps its tasks over a restart; give it on standard input, unseen by others."""
+    """Return the configuration of a Redis that keeps its tasks over a restart; pass it on standard input, to keep it secret."""
     folder = place / "redis"
     folder.mkdir(exist_ok=True)
     return f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {folder}\nsave ""\nappendonly yes\n'.encode()
 
 
 def postgres(place: Path) -> tuple[tuple[str, ...], str, dict[str, Any]]:
-    """Make a database cluster if there is none; return the server's command, the URL and the user that it runs as."""
+    """Make a database cluster if there is none; return the server's command, its URL, and the arguments with its user."""
     folder, password = place / "postgres", place / "postgres.password"
     user = _unprivileged()
     if not (folder / "PG_VERSION").exists():
@@ -167,7 +167,7 @@ def postgres(place: Path) -> tuple[tuple[str, ...], str, dict[str, Any]]:
 
 
 def _program(name: str) -> str:
-    """Path of a program of PostgreSQL: on PATH, else the newest where Debian puts them."""
+    """Return the path of a program of PostgreSQL: on PATH, else the newest in Debian's directories."""
     debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     found = shutil.which(name) or (str(debian[-1]) if debian else None)
     if found is None:
@@ -176,7 +176,7 @@ def _program(name: str) -> str:
 
 
 def _unprivileged() -> dict[str, Any]:
-    """Arguments of a process that may not be root's, which PostgreSQL refuses; none if we are not root."""
+    """Return arguments that start a process as another user, since PostgreSQL refuses root; none if we are not root."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -205,7 +205,7 @@ def await_database(url: str) -> None:
 
 
 def _instance(place: Path, environment: Mapping[str, str]) -> None:
-    """Make the Dagster instance, by one process before many open it."""
+    """Make the Dagster instance in one process, before many open it."""
     home = place / "dagster"
     home.mkdir(exist_ok=True)
     publish_file(home / "dagster.yaml", (DEPLOY / "dagster.yaml").read_bytes())
@@ -215,7 +215,7 @@ def _instance(place: Path, environment: Mapping[str, str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status 130 after Ctrl-C or SIGTERM, 1 if something did not stay."""
+    """Run the cluster; return exit status 130 after Ctrl-C or SIGTERM, 1 if a process did not stay up."""
     stop_by_signal()
     try:
         cluster(Path(arguments[0]), Path(arguments[1]) if len(arguments) > 1 else None)

@@ -22,7 +22,7 @@ from tamiyo_assets.definitions import build_definitions
 from tamiyo_assets.instance import forget_sample, open_instance
 from tamiyo_assets.jobs import everything_job, rebuild_job
 
-_BEFORE_STEPS = "run"  # stands for a step where a run failed before its first one
+_BEFORE_STEPS = "run"  # stands for the step if a run failed before its first one
 _ENDED = frozenset({"STEP_SUCCESS", "STEP_FAILURE", "STEP_SKIPPED"})
 
 Step = Callable[[str, int, int], None]  # step name, steps done, steps in all
@@ -77,14 +77,14 @@ class _Progress(logging.Handler):
 def run_everything(settings: Settings, step: Step, *, train: bool = True) -> Outcome:
     """Materialize every asset once and evaluate every check; failed checks go to the webhook if there is one.
 
-    Without `train` all but the results of training, the bundle and its promotion.
+    Without `train`, the results of training, the bundle and its promotion are left out.
     """
     with open_instance(settings.dagster_home) as instance:
         forget_sample(instance, settings)
         result = _execute(settings, instance, step, (everything_job if train else rebuild_job).name)
         failed_steps = _failed_steps(result)
         if not _metadata(result, WAREHOUSE) and _BEFORE_STEPS not in failed_steps:
-            # a step failed before it: what was committed is shown anyway
+            # an earlier step failed: what was committed is shown anyway
             publish_warehouse(settings.home, TableStore(settings.home))
         failed = [check for check in checks_of_run(instance, result.run_id) if check.problems]
         queue_run(instance, result.run_id, AlertOutbox(settings.home, settings.alert_webhook, settings.ui_url))
@@ -123,9 +123,9 @@ def _execute(settings: Settings, instance: dg.DagsterInstance, step: Step, name:
 
 
 def _failed_steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:
-    """Failed steps with the error that they ended with; a blocking check's own failure is told by the check.
+    """Return the failed steps with the error that ended each; the failure of a blocking check is reported by the check.
 
-    A run that failed before its first step, for want of a resource, counts as a step named `run`.
+    A run that failed before its first step, because it lacked a resource, counts as a step named `run`.
     """
     failed: dict[str, str] = {}
     for event in result.get_step_failure_events():

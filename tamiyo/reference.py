@@ -1,4 +1,4 @@
-"""`docs/reference/commands.md` and `configuration.md`, written from the declarations: `python -m tamiyo.reference`."""
+"""Write `docs/reference/commands.md` and `configuration.md` from the declarations: `python -m tamiyo.reference`."""
 
 import inspect
 import json

@@ -32,7 +32,7 @@ def render(summary: Summary, console: Terminal) -> None:
 
 
 def _retired(summary: Summary, console: Terminal) -> None:
-    """Training runs that are left out of all but the contract tables."""
+    """Print training runs that are left out of all but the contract tables."""
     for run, reason in list(summary.retired.items())[:_WORST_SHOWN]:
         console.print(f"Retired: {run}: {reason}")
     if len(summary.retired) > _WORST_SHOWN:
@@ -63,7 +63,7 @@ def _drift(summary: Summary, console: Terminal) -> None:
 
 
 def _unread(summary: Summary, console: Terminal) -> None:
-    """Damaged tables that were built again, and files under the exports root that no contract reads."""
+    """Print damaged tables that were built again, and files under the exports root that no contract reads."""
     for problem in summary.rebuilt.values():
         console.print(f"Rebuilt: {problem}")
     if not summary.unread:
@@ -111,7 +111,7 @@ def _model(summary: Summary, console: Terminal) -> None:
 
 
 def _figures(build: Build, console: Terminal) -> None:
-    """Gap closed of every model beside the ceiling, then the other figures; each says on whom and at which horizon."""
+    """Print the gap closed of every model beside the ceiling, then the other figures, each with its hosts and horizon."""
     metrics, missing = build.metrics, build.metrics_missing
     counts = metrics.get("hosts") or {}
     gaps = metrics.get("gap_closed") or {}

@@ -55,7 +55,7 @@ def table(*headers: str, rows: Iterable[Sequence[str]], title: str | None = None
 
 
 def discard(stream: IO[str]) -> None:
-    """Send what is still written to `stream` nowhere: its reader has gone."""
+    """Discard what is still written to `stream`: its reader has gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -7,7 +7,7 @@ from schemas.errors import BundleRejected
 
 
 def challenge_serving(home: Path, tables: TableStore, build_id: str) -> None:
-    """Compare a published bundle with the one that serves, if another one does; the outcome is kept for its gates."""
+    """Compare a published bundle with the serving one, if that is another build; keep the outcome for the gates."""
     from gnn.bundle import bundle_path, read_bundle, serving
     from gnn.bundle.challenge import Challenge, challenge, is_kept, keep
     from gnn.graph.dataset import GraphDataset
@@ -18,7 +18,7 @@ def challenge_serving(home: Path, tables: TableStore, build_id: str) -> None:
     try:
         bundle = read_bundle(bundle_path(home, build_id))
     except BundleRejected:
-        return  # promotion says what is wrong with it
+        return  # promotion reports what is wrong with it
     try:
         champion = read_bundle(bundle_path(home, now))
     except BundleRejected as damage:

@@ -40,9 +40,9 @@ def build_definitions(
     resources: Mapping[str, Any] | None = None,
     loggers: Mapping[str, dg.LoggerDefinition] | None = None,
 ) -> dg.Definitions:
-    """Return the definitions: of the given settings, or of those that each run and tick resolves.
+    """Return the definitions: for the given settings, or, without any, for those that each run and tick resolves.
 
-    `assets` are more of them, as a cluster has. `resources` replaces resources by name, `loggers` adds loggers; tests and
+    `assets` adds assets, such as those of a cluster. `resources` replaces resources by name, `loggers` adds loggers; tests and
     `tamiyo run` use both.
     """
     return dg.Definitions(
@@ -66,7 +66,7 @@ def build_definitions(
         schedules=[*SCHEDULES],
         resources={**run_resources(settings), **(resources or {})},
         loggers=loggers,
-        executor=dg.in_process_executor,  # a step is a tenth of a second; a process each would cost seconds
+        executor=dg.in_process_executor,  # a step takes a tenth of a second; a process for each would take seconds
     )
 
 

@@ -40,9 +40,9 @@ def open_instance(dagster_home: Path) -> dg.DagsterInstance:
 def update_configuration(dagster_home: Path) -> None:
     """Give an instance this project's `dagster.yaml`, unless it has that of this version or a later one.
 
-    Settings of an existing file that this project does not make (storage, for example) are kept, but those that Dagster refuses
-    beside our run coordinator. The old file stays beside the new one as `dagster.yaml.old`. Raises StorageError if the old file
-    is not YAML with a mapping.
+    Settings of an existing file that this project does not make (storage, for example) are kept, except those that Dagster
+    refuses beside our run coordinator. The old file stays beside the new one as `dagster.yaml.old`. Raises StorageError if the
+    old file is not YAML with a mapping.
     """
     path = dagster_home / "dagster.yaml"
     ours = CONFIGURATION.read_bytes()

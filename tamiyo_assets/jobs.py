@@ -1,7 +1,7 @@
 """Define jobs: named selections of assets. What triggers them is declared in sensors and schedules.
 
-`everything` is what `tamiyo run` and "Materialize all" do. `rebuild` brings up to date all that depends on exports but what is
-trained, `train` does the rest.
+`everything` is what `tamiyo run` and "Materialize all" do. `rebuild` brings up to date all that depends on exports, except what
+is trained; `train` does the rest.
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ from tamiyo_assets.assets.telemetry import WAREHOUSE
 
 BACKFILL: Final = "backfill"
 _TAGS: Final = {**WRITES_TAGS, "dagster/retry_strategy": "ALL_STEPS"}
-_ALL: Final = dg.AssetSelection.all() - dg.AssetSelection.groups(BACKFILL)  # a cluster's backfill has a run a bucket
+_ALL: Final = dg.AssetSelection.all() - dg.AssetSelection.groups(BACKFILL)  # a cluster's backfill has one run per bucket
 _TRAINED: Final = dg.AssetSelection.assets(*(key_of(name) for name in RESULTS), BUNDLE, PROMOTION)
 
 everything_job = dg.define_asset_job(

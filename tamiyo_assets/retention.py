@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 DAYS: Final = 30
-MOST: Final = 300  # finished runs that are kept, however young: 2 MB each where everything is rebuilt
+MOST: Final = 300  # finished runs that are kept at most: a run that rebuilds everything takes 2 MB
 BUSY_SECONDS: Final = 30
 _WORTH_BYTES: Final = 4 << 20
 _WORTH_SHARE: Final = 0.25
@@ -47,11 +47,10 @@ class Pruned:
 
 
 def prune(instance: dg.DagsterInstance, days: int = DAYS, *, most: int = MOST, now: datetime | None = None) -> Pruned:
-    """Delete finished runs that ended more than `days` ago and all but the `most` newest ones, but none that holds the newest
-    event of an asset or a check.
+    """Delete finished runs that ended more than `days` ago, and all but the `most` newest ones.
 
-    Safe to interrupt and to repeat: what a killed pruning left of a run goes with the next one. StorageError if the storage of
-    the instance is not a SQL database.
+    A run that holds the newest event of an asset or a check is kept. Safe to interrupt and to repeat: what a killed pruning
+    left of a run goes with the next one. Raises StorageError if the storage of the instance is not a SQL database.
     """
     events = sql_events(instance)
     now = now or datetime.now(UTC)
@@ -70,7 +69,7 @@ def prune(instance: dg.DagsterInstance, days: int = DAYS, *, most: int = MOST, n
 
 
 def sql_events(instance: dg.DagsterInstance) -> SqlEventLogStorage:
-    """Return the event log of an instance; StorageError if it is not kept in SQL."""
+    """Return the event log of an instance. Raises StorageError if it is not kept in SQL."""
     events = instance.event_log_storage
     if not isinstance(events, SqlEventLogStorage):
         raise StorageError(f"event log: expected a SQL storage, found {type(events).__name__}; prune it by its own means")
@@ -78,9 +77,10 @@ def sql_events(instance: dg.DagsterInstance) -> SqlEventLogStorage:
 
 
 def kept_runs(events: SqlEventLogStorage) -> set[str]:
-    """Return runs that hold the newest event of some type of an asset (and partition), the newest execution of a check, or the
-    last
-    event of all: SQLite gives its number again if it is deleted, and a sensor whose cursor it is would miss what comes next.
+    """Return the runs that must be kept.
+
+    These hold the newest event of some type of an asset (and partition), the newest execution of a check, or the last event of
+    all: SQLite would give its id again, and a sensor whose cursor is that id would miss the next event.
     """
     of_assets = db.select(_EVENTS.run_id).where(_EVENTS.id.in_(newest_events()))
     of_checks = db.select(_CHECKS.run_id).where(_CHECKS.id.in_(newest_checks()))
@@ -90,7 +90,7 @@ def kept_runs(events: SqlEventLogStorage) -> set[str]:
 
 
 def newest_events() -> Any:
-    """Return a query of the ids of the newest execution of each check; with `evaluated`, of the newest with a result."""
+    """Return a query of the ids of the newest event of each type, asset and partition, and of the last event of all."""
     per_asset = (
         db.select(db.func.max(_EVENTS.id))
         .where(_EVENTS.asset_key.is_not(None))
@@ -100,8 +100,7 @@ def newest_events() -> Any:
 
 
 def newest_checks(*, evaluated: bool = False) -> Any:
-    """Return a query of the ids of the newest execution of each check; with `evaluated`, of the newest one that has a
-    result."""
+    """Return a query of the ids of the newest execution of each check; if `evaluated`, of the newest that has a result."""
     query = db.select(db.func.max(_CHECKS.id)).group_by(_CHECKS.asset_key, _CHECKS.check_name, _CHECKS.partition)
     return query.where(_CHECKS.execution_status.in_(("SUCCEEDED", "FAILED"))) if evaluated else query
 
@@ -139,7 +138,7 @@ def _delete(instance: dg.DagsterInstance, events: SqlEventLogStorage, run_id: st
 
 
 def _delete_runless(events: SqlEventLogStorage, cutoff: datetime) -> int:
-    """Delete old events that were reported outside of runs and are superseded; how many."""
+    """Delete old events that were reported outside of runs and are superseded; return how many."""
     with events.index_connection() as connection:
         count = _delete_superseded(connection, cutoff)
         connection.execute(
@@ -171,16 +170,16 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def size_of(path: Path) -> int:
-    """Return bytes of a database with its log."""
+    """Return the size of a database and its log in bytes."""
     files = (path, path.with_name(path.name + "-wal"))
     return sum(file.stat().st_size for file in files if file.exists())
 
 
 def shrink(path: Path, *, at_least: int = _WORTH_BYTES) -> int:
-    """Rewrite a database that is empty in large part, and return the bytes that it is smaller by.
+    """Rewrite a database that is empty in large part, and return by how many bytes it shrank.
 
-    It is rewritten if at least `at_least` bytes and a quarter of it are free. Readers go on meanwhile, writers wait; if
-    somebody holds it for longer than `BUSY_SECONDS`, it is left for the next time.
+    It is rewritten if at least `at_least` bytes and a quarter of it are free. Readers go on meanwhile, writers wait; if another
+    process holds it for longer than `BUSY_SECONDS`, it is left for the next time.
     """
     before = size_of(path)
     with closing(connect(path)) as connection:

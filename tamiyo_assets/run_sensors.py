@@ -31,7 +31,7 @@ _WAITING: Final = [
 _FAILURES_LOOKED_AT: Final = 20
 _RETRIED_WITHIN: Final = timedelta(seconds=30)
 _GIVEN_UP_AFTER: Final = timedelta(minutes=5)  # what the daemon refuses to retry, it refuses again
-# where the daemon that tries runs again has its place in the event log
+# key under which the daemon that retries runs keeps its position in the event log
 RETRY_CURSOR: Final = f"EVENT_LOG_CONSUMER_CURSOR-{dg.DagsterEventType.RUN_FAILURE.value}"
 # NOT_STARTED: created by a process that was killed before it began the run; nobody else would ever end it
 _WATCHED: Final = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
@@ -58,7 +58,7 @@ def stuck_run_sensor(context: dg.SensorEvaluationContext, settings: ResourcePara
 
 
 def fail_stuck_runs(instance: dg.DagsterInstance, max_silence: timedelta) -> Iterator[str]:
-    """Fail every stuck run; yields a sentence for each."""
+    """Fail every stuck run; yield a sentence for each."""
     for record in instance.get_run_records(filters=dg.RunsFilter(statuses=_WATCHED)):
         run = record.dagster_run
         here = run.tags.get(PROCESS_OF) == run.run_id and run.tags.get(HOST) == socket.gethostname()
@@ -84,7 +84,7 @@ def fail_stuck_runs(instance: dg.DagsterInstance, max_silence: timedelta) -> Ite
 
 
 def recall_retries(instance: dg.DagsterInstance, now: datetime) -> Iterator[str]:
-    """Have Dagster look again at failures that it should have tried again and did not; yields a sentence for each.
+    """Make Dagster look again at failures that it should have retried and did not; yield a sentence for each.
 
     Its daemon reads the event of a failure once. If that is before the run's status is written, some milliseconds later, it
     takes the run for one that goes on, and a backfill waits for the retry for ever.
@@ -117,13 +117,13 @@ def process_of(tags: Mapping[str, str]) -> psutil.Process | None:
 
 
 def _last_word(instance: dg.DagsterInstance, record: dg.RunRecord) -> datetime:
-    """When the run wrote its newest event."""
+    """Return when the run wrote its newest event."""
     newest = instance.event_log_storage.get_logs_for_run(record.dagster_run.run_id, limit=1, ascending=False)
     return datetime.fromtimestamp(newest[0].timestamp, UTC) if newest else record.update_timestamp
 
 
 def _end(process: psutil.Process) -> bool:
-    """Kill a hung process with its children, which frees its locks. Returns whether all are gone."""
+    """Kill a hung process with its children, which frees its locks; return whether all are gone."""
     try:
         family = [*process.children(recursive=True), process]
     except psutil.Error:
@@ -131,7 +131,7 @@ def _end(process: psutil.Process) -> bool:
     for one in family:
         try:
             os.kill(one.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # another user's is told of, the other runs are looked at anyway
+        except (ProcessLookupError, PermissionError):  # another user's process is reported, the other runs are still looked at
             continue
     return not psutil.wait_procs(family, timeout=5)[1]
 

@@ -44,11 +44,11 @@ OTHERS: Final = ("tolaria", "urza", "tezzeret", "weatherlight", "simic", "tamiyo
 
 @dataclass(frozen=True)
 class Cursor:
-    """What a sensor saw last: the digest of the contents that were present and of the retirements, how many changes it has
-    seen, and the id of the newest rebuild whose scan was compared with these contents.
+    """What a sensor saw last: a digest, the number of changes so far, and a run id.
 
-    The sequence is in the run key because a run key is used once for ever: exports that go from A to B and back to A are
-    a third change.
+    The digest is that of the contents that were present and of the retirements. The run is the newest rebuild whose scan was
+    compared with these contents. The number of changes is in the run key because a run key is used once for ever: exports that
+    go from A to B and back to A are a third change.
     """
 
     digest: str = ""
@@ -101,7 +101,7 @@ def _ask(
     entries = Ledger(settings.home).entries()
     arrived = present(entries, folders)
     read = all((e.folder, e.identity) in arrived for e in found)
-    # what was away while a rebuild scanned and is back is as it was when the rebuild was asked for, and was not read
+    # exports that were absent while a rebuild scanned and are back now equal the cursor, but were not read
     if same and (read or newest is None or newest.status is not dg.DagsterRunStatus.SUCCESS):
         return dg.SensorResult(skip_reason=f"Nothing new in {len(found)} exports.", cursor=after.dump())
     after = replace(after, digest=contents, sequence=cursor.sequence + 1)
@@ -192,7 +192,7 @@ def _version(tags: Mapping[str, str] | None) -> str:
 
 
 def _inputs(tags: Mapping[str, str]) -> dict[str, str]:
-    """Asset -> data version of what a materialization was made from."""
+    """Return the data version of each asset that a materialization was made from."""
     return {name.removeprefix(INPUT_VERSION): value for name, value in tags.items() if name.startswith(INPUT_VERSION)}
 
 

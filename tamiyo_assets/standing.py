@@ -17,7 +17,7 @@ EXPORTS_ROOT, FRESHNESS = "exports_root", "freshness"
 def report_standing(settings: Settings, alerts: AlertOutbox, now: datetime | None = None) -> int:
     """Report what holds now: an exports root that vanished, messages of Oona that are refused (ERROR), silent feeds (WARN).
 
-    No export of the sample's home is missing. Returns how many alerts were opened or resolved.
+    In the sample's home no exports count as missing. Returns how many alerts were opened or resolved.
     """
     at = now or alerts.clock()
     vanished = vanished_exports(settings)

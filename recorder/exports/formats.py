@@ -75,7 +75,7 @@ def encode(records: Sequence[Record], extension: str) -> bytes:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write beside `path` under a name that readers skip, fsync, rename, fsync the directory."""
+    """Write to a hidden name beside `path`, fsync, rename, then fsync the directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
     with beside.open("wb") as file:
@@ -91,7 +91,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def parquet_files(folder: str, stem: str, records: Sequence[Record]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of one Parquet file a contract table of the folder's own system; zstd, provenance left out."""
+    """Yield (name, content) of a Parquet file for each contract table of the folder's own system; zstd, without provenance."""
     tables: dict[str, list[pa.Table]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "records.binpb"

@@ -60,7 +60,7 @@ def parameter_groups(model: nn.Module, spec: HostSpec) -> list[dict[str, Any]]:
 
 
 def make_optimizer(groups: list[dict[str, Any]], spec: HostSpec) -> torch.optim.Optimizer:
-    """Return the host's optimizer over these groups; fused where torch has it on the CPU."""
+    """Return the host's optimizer over these groups; fused if torch has it so on the CPU."""
     rate = spec.learning_rate
     if spec.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=spec.momentum, fused=True)

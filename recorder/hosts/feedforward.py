@@ -88,7 +88,7 @@ class ResidualBlock(nn.Module):
         initialize(self.change, spec.init_gain)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Input plus change, shape of the input."""
+        """Return input plus change, in the shape of the input."""
         change: Tensor = self.change(inputs)
         return inputs + change
 

@@ -18,7 +18,7 @@ def activation_of(spec: HostSpec) -> nn.Module:
 
 
 def initialize(module: nn.Module, gain: float) -> nn.Module:
-    """Xavier-uniform weights with this gain in every linear and convolutional layer of `module`; returns it."""
+    """Initialize every linear and convolutional layer of `module` with Xavier-uniform weights of this gain; return `module`."""
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Conv1d, nn.Conv2d)):
             nn.init.xavier_uniform_(part.weight, gain=gain)
@@ -35,7 +35,7 @@ class FlatInput(nn.Module):
         self.features = example.numel() * (EMBEDDING if tokens else 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[B, features]."""
+        """Return the vectors [B, features]."""
         embedded = inputs if self.embedding is None else self.embedding(inputs)
         return torch.flatten(embedded, 1)
 
@@ -52,14 +52,14 @@ class SequenceInput(nn.Module):
         self.position = nn.Parameter(0.02 * torch.randn(length, channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[B, T, C]."""
+        """Return the sequences [B, T, C]."""
         rows = inputs if self.tokens else inputs.permute(0, 2, 1, 3).flatten(2)
         lifted: Tensor = self.lift(rows)
         return lifted + self.position
 
 
 def norm_of(spec: HostSpec, channels: int, *, image: bool) -> list[tuple[str, nn.Module]]:
-    """Return the host's normalization for [B, C] or [B, C, H, W] as a named part; nothing if it has none."""
+    """Return the host's normalization for [B, C] or [B, C, H, W] as a named part; an empty list if it has none."""
     if spec.norm == "batch":
         return [("norm", nn.BatchNorm2d(channels) if image else nn.BatchNorm1d(channels))]
     if spec.norm == "layer":

@@ -17,7 +17,7 @@ class RecurrentBlock(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Hidden states of every position."""
+        """Return the hidden states of every position."""
         outputs: Tensor = self.dropout(self.cell(inputs)[0])
         return outputs
 
@@ -51,7 +51,7 @@ _WIDEST = 32  # channels: a wider encoder costs a recording more than it teaches
 
 
 class Transformer(nn.Module):
-    """A small encoder; class logits [B, classes]. Every encoder layer is a site; `layer` hosts normalize first."""
+    """A small transformer encoder; class logits [B, classes]. Every encoder layer is a site; `layer` hosts normalize first."""
 
     def __init__(self, spec: HostSpec, data: DataSet, example: Tensor) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Draw a host's specification, all that decides how it trains, from its index and the recording's seed alone."""
+"""Draw a host's specification, which decides how it trains, from its index and the recording's seed alone."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from schemas.configuration import BLENDING_METHODS
 FAMILIES: Final = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 BASE_RATE: Final = {"sgd": 0.05, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3, "adagrad": 2e-2}
 ACTIVATIONS: Final = ("relu", "tanh", "gelu", "silu", "sigmoid", "leaky_relu")
-_BATCH: Final = {"mlp": 64}  # largest batch; 32 where a step is dear
+_BATCH: Final = {"mlp": 64}  # largest batch; 32 for the others, whose steps cost more
 _FAMILY_SHARES: Final = (0.25, 0.25, 0.2, 0.1, 0.2)  # rmsprop has no fused step on the CPU
 
 

@@ -31,7 +31,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel blueprint. `identity_start`: grafting it at full strength changes no output before its first update.
+    """A kernel blueprint. `identity_start`: grafted at full strength, it changes no output before its first update.
 
     `tier` is the Leyline short name (SAFE, EXPERIMENTAL, HIGH_RISK); `bounds` are its allowed parameters.
     """
@@ -54,7 +54,7 @@ def zeroed(module: nn.Module) -> nn.Module:
 
 
 class OverChannels(nn.Module):
-    """Applies an inner module over the channel dimension, moving it last for images: shape in = shape out."""
+    """Applies an inner module over the channel dimension, which is moved last for images; the shape stays."""
 
     def __init__(self, site: Site, inner: nn.Module) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class OverChannels(nn.Module):
         self.move = site.layout is Layout.IMAGE
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Inner module's output, in the layout of the input."""
+        """Return the inner module's output, in the layout of the input."""
         outputs: Tensor = self.inner(inputs.movedim(1, -1) if self.move else inputs)
         return outputs.movedim(-1, 1) if self.move else outputs
 
@@ -75,6 +75,6 @@ class Residual(nn.Module):
         self.inner = inner
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """h + f(h), shape of h."""
+        """Return h + f(h), in the shape of h."""
         change: Tensor = self.inner(inputs)
         return inputs + change

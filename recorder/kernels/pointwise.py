@@ -1,5 +1,7 @@
-"""Kernels that act on every element or channel alone: identity, scale, shift, affine, dropout, noise, activations,
-and those that normalize a site's output."""
+"""Define kernels that act on every element or channel alone, or that normalize a site's output.
+
+Identity, scale, shift, affine, dropout, noise, activations and normalizations.
+"""
 
 from typing import Final
 
@@ -18,7 +20,7 @@ class ChannelAffine(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels)) if shift else None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Scaled and shifted input, same shape."""
+        """Return the scaled and shifted input, same shape."""
         scaled = inputs if self.scale is None else inputs * self.scale
         return scaled if self.shift is None else scaled + self.shift
 
@@ -31,7 +33,7 @@ class GaussianNoise(nn.Module):
         self.level = level
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Noisy input, same shape."""
+        """Return the noisy input, same shape."""
         if not self.training:
             return inputs
         return inputs + self.level * inputs.detach().std() * torch.randn_like(inputs)
@@ -45,7 +47,7 @@ class SequenceBatchNorm(nn.Module):
         self.norm = nn.BatchNorm1d(channels)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Normalize the input, same shape."""
+        """Return the normalized input, same shape."""
         outputs: Tensor = self.norm(inputs.flatten(0, 1))
         return outputs.reshape(inputs.shape)
 

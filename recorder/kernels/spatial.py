@@ -16,7 +16,7 @@ class OverTime(nn.Module):
         self.inner = inner
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Inner module's output in the layout [B, T, C]."""
+        """Return the inner module's output in the layout [B, T, C]."""
         outputs: Tensor = self.inner(inputs.transpose(1, 2))
         return outputs.transpose(1, 2)
 
@@ -29,7 +29,7 @@ class OverPixels(nn.Module):
         self.inner = inner
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Inner module's output in the layout [B, C, H, W]."""
+        """Return the inner module's output in the layout [B, C, H, W]."""
         tokens: Tensor = self.inner(inputs.flatten(2).transpose(1, 2))
         return tokens.transpose(1, 2).reshape(inputs.shape)
 
@@ -48,7 +48,7 @@ class TokenMixer(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """f(h) = multi-head self-attention of h with a zero output projection; 4 heads where the channels allow, else 1."""
+    """f(h) = multi-head self-attention of h with a zero output projection; 4 heads if they divide the channels, else 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

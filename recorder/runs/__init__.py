@@ -1,1 +1,1 @@
-"""A recording: hosts, grafts and trials, from the plan to the files."""
+"""Record hosts, grafts and trials, from the plan to the files."""

@@ -1,4 +1,4 @@
-"""Measured cost of a module: forward latency, a step's wall time, and the memory that a training step holds."""
+"""Measure what a module costs: forward latency, a step's wall time, and the memory that a training step holds."""
 
 import statistics
 import time
@@ -20,7 +20,10 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def working_set_mb(model: nn.Module, optimizer: torch.optim.Optimizer | None, example: Tensor) -> float:
-    """MB of tensors that one training step holds: weights, gradients, optimizer state, and every leaf module's output."""
+    """Return the MB of tensors that one training step holds.
+
+    These are weights, gradients, optimizer state, and every leaf module's output.
+    """
     outputs: list[Tensor] = []
     leaves = [m for m in model.modules() if next(m.children(), None) is None]
     handles = [m.register_forward_hook(lambda _m, _a, output: outputs.extend(tensors_of(output))) for m in leaves]
@@ -36,7 +39,7 @@ def working_set_mb(model: nn.Module, optimizer: torch.optim.Optimizer | None, ex
 
 
 def benchmark(model: nn.Module, optimizer: torch.optim.Optimizer | None, example: Tensor, *, step_ms: float) -> Benchmark:
-    """Measure 20 forward passes in eval mode (RNG and statistics untouched) and the working set of a step."""
+    """Measure 20 forward passes in eval mode and the working set of a step; RNG and statistics stay as they were."""
     times = []
     with undisturbed(model), torch.no_grad():
         for _ in range(_RUNS):

@@ -1,4 +1,4 @@
-"""The data card of a recording, made from its files: `python -m recorder.runs.card EXPORTS` prints it as Markdown."""
+"""Print the data card of a recording as Markdown, made from its files: `python -m recorder.runs.card EXPORTS`."""
 
 import sys
 from collections import Counter, defaultdict
@@ -78,7 +78,7 @@ def _hosts(runs: Mapping[str, Run]) -> list[str]:
 
 
 def _cost(root: Path, runs: Mapping[str, Run]) -> list[str]:
-    """CPU seconds of a host, from warm-up to its last health report, as Weatherlight's telemetry tells them."""
+    """Return CPU seconds of a host, from warm-up to its last health report, as Weatherlight's telemetry reports them."""
     spent: dict[str, float] = {}
     for row in read_table(root, "weatherlight/telemetry", "telemetry.metric").to_pylist():
         run = row["packet_id"].removeprefix("weatherlight-").rpartition("-")[0]
@@ -125,7 +125,7 @@ def _kernels(pairs: Pairs) -> list[str]:
 
 
 def data_card(root: Path) -> str:
-    """Return the card's measured part as Markdown."""
+    """Return the measured part of the card as Markdown."""
     runs, pairs = read_runs(root), replicates(root)
     parts = [
         ["## What was recorded", "", *_summary(runs, pairs)],

@@ -1,7 +1,7 @@
-"""Tezzeret's part: really compile a module with `torch.compile`, and say what came of it.
+"""Do Tezzeret's part: compile a module with `torch.compile`, and report the outcome.
 
 The usual backend is `aot_eager`: whole-graph capture and autograd tracing without code generation, about a second a module,
-where `inductor` takes up to twenty and needs a C++ compiler. The record names it.
+where `inductor` takes up to twenty and needs a C++ compiler. The record names the backend.
 """
 
 import hashlib
@@ -31,10 +31,11 @@ def _digest(*parts: object) -> str:
 
 
 def compile_status(blueprint_id: str, module: nn.Module, *inputs: Any, backend: str) -> pb.KernelCatalogUpdate:
-    """Compile `module` whole (no graph breaks) and run it once: COMPILED, or EAGER_FALLBACK if it only runs eagerly, or
-    FAILED if it does not even do that. `artifact_ref` names the backend, or says `eager`, and why where another backend
-    than the usual one was asked for; compile_ms holds compilation and first run, prewarm_ms the second run. `issued_at` is
-    left to the caller (`issue`).
+    """Compile `module` whole (no graph breaks), run it once, and return its compile status.
+
+    COMPILED; EAGER_FALLBACK if it only runs eagerly; FAILED if it does not even do that. `artifact_ref` names the backend, or
+    says `eager`, with the reason if another backend than the usual one was asked for. compile_ms holds compilation and first
+    run, prewarm_ms the second run. `issued_at` is left to the caller (`issue`).
     """
     guards = _digest(*(f"{tuple(x.shape)}/{x.dtype}" for x in inputs))
     shapes = [f"{name}{tuple(value.shape)}" for name, value in module.state_dict().items()]
@@ -63,7 +64,10 @@ def compile_status(blueprint_id: str, module: nn.Module, *inputs: Any, backend: 
 
 
 def _fallback(backend: str, error: BaseException) -> str:
-    """`eager`, and what the backend said. The usual one's is left out: there, only code that Dynamo can't trace falls back."""
+    """Return `eager`, and what the backend said.
+
+    The usual backend's message is left out: there, only code that Dynamo can't trace falls back.
+    """
     text = " ".join(str(error).partition("\n\n")[0].split())
     return "eager" if backend == USUAL_BACKEND else f"eager ({backend}: {type(error).__name__}: {text})"[:400]
 

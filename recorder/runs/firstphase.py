@@ -1,6 +1,6 @@
-"""The first phase: measure every kernel before any packet exists, and describe it to Urza, Urabrask and Tezzeret.
+"""Carry out the first phase: measure every kernel before any packet exists, and describe it to Urza, Urabrask and Tezzeret.
 
-Outcomes come from training hosts of their own (ids that fall into training buckets, and are never recorded as runs).
+Outcomes come from training hosts of their own, whose ids fall into training buckets and are never recorded as runs.
 """
 
 import time
@@ -42,15 +42,17 @@ _REFERENCE = {Layout.VECTOR: (16, 32), Layout.SEQUENCE: (16, 8, 32), Layout.IMAG
 
 @dataclass(frozen=True)
 class Known:
-    """Kernels that the exports root already describes: ids with a graph, and the risk of those with a sheet."""
+    """Kernels that the exports root already describes: ids of those with a graph, and the risk of those with a sheet."""
 
     described: frozenset[str]
     risks: Mapping[str, float]
 
 
 def known_kernels(root: Path) -> Known:
-    """Return what earlier recordings under this root said of kernels. It is not said again: a newer graph would hide the older
-    one from the packets in between."""
+    """Return what earlier recordings under this root said of kernels.
+
+    It is not said again: a newer graph would hide the older one from the packets in between.
+    """
     graphs = read_table(root, "urza/blueprint", "urza.blueprint").column("blueprint_id").to_pylist()
     sheets = read_table(root, "urabrask/bsds", "urabrask.bsds").to_pylist()
     risks = {row["blueprint_id"]: row["risk_score"] for row in sheets if row["blueprint_id"] in KERNELS}
@@ -58,8 +60,10 @@ def known_kernels(root: Path) -> Known:
 
 
 def sheet_hosts(plan: RecordPlan, wanted: Collection[str]) -> Iterator[HostSpec]:
-    """Yield the first phase's hosts: the first of the plan's kind whose ids fall into training buckets. Where only spatial
-    kernels are wanted, those hosts whose architecture has sites for them. None is of the held-out data set."""
+    """Yield the first phase's hosts: the first of the plan's kind whose ids fall into training buckets.
+
+    If only spatial kernels are wanted, only hosts whose architecture has sites for them. None is of the held-out data set.
+    """
     index, found = FIRST_SHEET_INDEX, 0
     spatial = all(Layout.VECTOR not in KERNELS[kernel].layouts for kernel in wanted)
     seen = [(data, kind) for data, kind in plan.pairs() if data != HELD_OUT_DATA_SET]
@@ -90,7 +94,7 @@ def measure_outcomes(plan: RecordPlan, spec: HostSpec, wanted: Collection[str]) 
 
 
 class Reference(nn.Module):
-    """A kernel between two linear layers over the channels, so that it can be measured while something trains."""
+    """A kernel between two linear layers over the channels, in which it can be measured while something trains."""
 
     def __init__(self, kernel: Kernel, layout: Layout) -> None:
         super().__init__()
@@ -102,7 +106,7 @@ class Reference(nn.Module):
         self.leave = nn.Linear(shape[-1], 4)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[..., 4] from the reference inputs."""
+        """Return [..., 4] from the reference inputs."""
         outputs: torch.Tensor = self.leave(self.kernel(self.enter(inputs)))
         return outputs
 
@@ -134,8 +138,10 @@ def _measure(kernel: Kernel, layout: Layout) -> tuple[Measured, Benchmark, nn.Mo
 
 
 def kernel_descriptor(kernel: Kernel, risk: float) -> pb.BlueprintDescriptor:
-    """Return a kernel's descriptor as the catalogue declares it. Its risk is left to the measured sheet, but decides with the
-    tier whether it may only live in quarantine."""
+    """Return a kernel's descriptor as the catalogue declares it.
+
+    Its risk is left to the measured sheet. With the tier, the risk decides whether the kernel may only live in quarantine.
+    """
     descriptor = pb.BlueprintDescriptor(
         blueprint_id=kernel.blueprint_id,
         name=kernel.blueprint_id.removeprefix("kernel-"),
@@ -154,13 +160,15 @@ Runner = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]
 
 
 def run_sequentially(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-    """Run in this process."""
+    """Run the calls one after another, in this process."""
     return (function(*each) for each in arguments)
 
 
 def first_phase(plan: RecordPlan, known: Known, run: Runner = run_sequentially) -> Records:
-    """Return every kernel's Urza record, compile status and sheet, where earlier recordings have not given them. No packets, no
-    commands, no reports. A kernel that fits no host of this phase gets a BSDSFailed instead of a sheet."""
+    """Return every kernel's Urza record, compile status and sheet, unless earlier recordings have given them.
+
+    It makes no packets, commands or reports. A kernel that fits no host of this phase gets a BSDSFailed instead of a sheet.
+    """
     wanted = [kernel for kernel in KERNELS if kernel not in known.risks]
     found: dict[str, list[Outcome]] = {}
     for outcomes in run(measure_outcomes, [(plan, spec, wanted) for spec in sheet_hosts(plan, wanted)]):
@@ -197,6 +205,6 @@ def describe_kernel(plan: RecordPlan, kernel_id: str, graph: bool, outcomes: lis
 
 
 def risks_of(records: Records) -> dict[str, float]:
-    """Measured risk score of each kernel that has a sheet."""
+    """Return the measured risk score of each kernel that has a sheet."""
     sheets = [record for record in records.get("urabrask/bsds", ()) if isinstance(record, pb.BSDS)]
     return {sheet.blueprint_id: sheet.risk_score for sheet in sheets}

@@ -1,4 +1,4 @@
-"""A graft: a forward hook on a host block that returns lerp(h, S(h), alpha); once fossilized, a part of the host."""
+"""Graft by a forward hook on a host block that returns lerp(h, S(h), alpha); once fossilized, the graft is part of the host."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,8 +77,10 @@ def plant(model: nn.Module, path: str, site: Site, kernel: Kernel, seed: int) ->
 
 
 def join(graft: Graft, optimizer: torch.optim.Optimizer) -> None:
-    """Let the host's optimizer train the seed: its parameters become a group with the first group's rate. The host's
-    optimizer state is carried on."""
+    """Let the host's optimizer train the seed.
+
+    Its parameters become a group with the first group's rate. The host's optimizer state is carried on.
+    """
     parameters = list(graft.module.parameters())
     if parameters:
         optimizer.add_param_group({"params": parameters, "name": SEED_GROUP, "lr": optimizer.param_groups[0]["lr"]})
@@ -110,7 +112,7 @@ def fossilize(model: nn.Module, optimizer: torch.optim.Optimizer, path: str, gra
 
 @contextmanager
 def seed_mode(graft: Graft | None, *, training: bool) -> Iterator[None]:
-    """The seed's module in train or eval mode: it is not a child of the host, so it does not follow by itself."""
+    """Put the seed's module in train or eval mode: it is not a child of the host, so it does not follow by itself."""
     if graft is None:
         yield
         return
@@ -124,7 +126,7 @@ def seed_mode(graft: Graft | None, *, training: bool) -> Iterator[None]:
 
 @contextmanager
 def at_alpha(graft: Graft, alpha: float) -> Iterator[None]:
-    """The graft at another alpha for a while."""
+    """Set the graft to another alpha for a while."""
     before, graft.alpha = graft.alpha, alpha
     try:
         yield

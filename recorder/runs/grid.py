@@ -1,4 +1,4 @@
-"""The counterfactual grid of one state: every fitting kernel at every seed, in replicates, against shared controls."""
+"""Try the counterfactual grid of one state: every fitting kernel at every seed, in replicates, against shared controls."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -28,14 +28,14 @@ class Grid:
 
     replicates: int
     horizons: tuple[int, ...]
-    kernels: int | None = None  # in a state, dealt to its sites; None = every fitting one at each
-    cap: int = 0  # replicates of a pair whose mean uplift is within two standard errors of 0; no more than the others if lower
+    kernels: int | None = None  # number per state, dealt to its sites; None: every fitting kernel at each site
+    cap: int = 0  # most replicates of a pair whose mean uplift is within two standard errors of 0, if above `replicates`
     methods: int = 3  # other blending methods that one pair of a state is tried with
 
 
 @dataclass
 class State:
-    """A state under trial: the host, its snapshot, the validation loss there, and one control a replicate, made when needed."""
+    """A state under trial: the host, its snapshot, the validation loss there, and one control per replicate, made on demand."""
 
     host: Host
     snapshot: Snapshot
@@ -123,7 +123,7 @@ class Tried:
     outcomes: list[Outcome]
 
     def uplifts(self, horizon: int) -> list[float]:
-        """Uplifts of the replicates at one horizon."""
+        """Return the uplifts of the replicates at one horizon."""
         return [outcome.uplift for outcome in self.outcomes if outcome.horizon == horizon]
 
 
@@ -133,7 +133,7 @@ def _unsure(tried: Tried, horizon: int, error: float) -> bool:
 
 
 def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str, grid: Grid, clock: Clock, emit: Emit) -> None:
-    """Try every pair of this state, the unsure ones again; emits one command a pair and one report an outcome."""
+    """Try every pair of this state, the unsure ones again; emit one command per pair and one report per outcome."""
     state, spec, results = open_state(host, step, grid), host.spec, []
     for pair in pairs_of(host, seeds, step, grid):
         command_id = pair.command_id(packet_id)
@@ -167,7 +167,7 @@ def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str,
 
 
 def _try_again(state: State, results: Sequence[Tried]) -> None:
-    """One more replicate at a time for pairs whose mean uplift is within two standard errors of 0, up to the cap."""
+    """Add one replicate at a time to pairs whose mean uplift is within two standard errors of 0, up to the cap."""
     horizon = state.grid.horizons[0]
     for replicate in range(state.grid.replicates, state.grid.cap):
         errors = standard_errors([tried.uplifts(horizon) for tried in results])

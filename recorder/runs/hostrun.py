@@ -1,4 +1,4 @@
-"""One host's training run, from warm-up to the end of its graft, with everything that it exports."""
+"""Run one host's training, from warm-up to the end of its graft, with everything that it exports."""
 
 import math
 import time
@@ -74,7 +74,7 @@ def train(run: HostRun, seen: Watch) -> Observation | None:
 
 
 def warm_up(run: HostRun, seen: Watch) -> None:
-    """Train without packets, then say what the host is: Urza's record, its own sheet, its compile status, its health."""
+    """Train without packets, then describe the host: Urza's record, its own sheet, its compile status, its health."""
     looks: list[Observation] = []
     started = time.perf_counter()
     while run.step < run.plan.warmup_steps:
@@ -135,7 +135,7 @@ def host_descriptor(spec: HostSpec, risk: float) -> pb.BlueprintDescriptor:
 
 
 def tell_packet(run: HostRun, seen: Observation) -> str:
-    """Write the packet of a measured step, with its seeds; returns its id."""
+    """Write the packet of a measured step, with its seeds; return the packet's id."""
     spec, graft = run.spec, run.attempt.seed.graft if run.attempt else None
     with seed_mode(graft, training=False):
         scores = evaluate(run.host.model, run.host.share.validation)
@@ -174,7 +174,7 @@ def tell_packet(run: HostRun, seen: Observation) -> str:
 
 
 def _decide(run: HostRun, packet_id: str) -> None:
-    """What follows a packet: counterfactuals, the gates of the run's own grafts, a health report now and then."""
+    """Do what follows a packet: counterfactuals, the gates of the run's own grafts, a health report now and then."""
     if run.step in run.plan.states:
         started = run.clock.now()
         try_everything(run.host, run.seeds, run.step, packet_id, run.plan.grid_of(run.spec.index), run.clock, run.emit)

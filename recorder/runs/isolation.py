@@ -1,7 +1,7 @@
-"""Training a seed in isolation: it learns what the host would need of it, while the host neither sees nor feels it.
+"""Train a seed in isolation: it learns what the host would need of it, while the host's output and training stay unchanged.
 
-A shadow pass runs the host in eval mode (no statistics move, no dropout falls) with the seed at full strength; its task loss
-is differentiated with respect to the seed's own parameters alone, which an optimizer of their own updates.
+A shadow pass runs the host in eval mode (no statistics move, no dropout falls) with the seed at full strength. Its task loss is
+differentiated with respect to the seed's own parameters alone, which have an optimizer of their own.
 """
 
 import math
@@ -34,7 +34,7 @@ class Isolation:
     norms: list[float] = field(default_factory=list)
 
     def step(self, seed: int) -> None:
-        """One step of the seed on a batch drawn with `seed`; nothing but its own parameters changes."""
+        """Train the seed one step on a batch drawn with `seed`; nothing but its own parameters changes."""
         if self.optimizer is None:
             return
         parameters = list(self.graft.module.parameters())
@@ -61,7 +61,7 @@ class Isolation:
 
 
 def gap(host: Host, graft: Graft) -> float:
-    """ln(shadow loss / the host's own loss) on the validation split: what the seed would cost now; NaN if not finite.
+    """Return ln(shadow loss / the host's own loss) on the validation split: the cost of the seed now; NaN if not finite.
 
     The host goes on learning meanwhile, so only the ratio tells whether the seed did.
     """
@@ -70,7 +70,7 @@ def gap(host: Host, graft: Graft) -> float:
 
 
 def isolate(host: Host, graft: Graft) -> Isolation:
-    """Begin to train a planted seed in isolation; one without parameters has nothing to learn."""
+    """Begin to train a planted seed in isolation; a seed without parameters has nothing to learn."""
     parameters = list(graft.module.parameters())
     optimizer = make_optimizer([{"params": parameters}], host.spec) if parameters else None
     return Isolation(host, graft, gap(host, graft), optimizer)

@@ -1,8 +1,8 @@
-"""A recording's own memory: which hosts are done, and which files are about to get their names.
+"""Keep a recording's own memory: which hosts are done, and which files are about to get their names.
 
 It lives in one hidden file beside the exports (readers skip names that start with a dot). A batch of files is written under
-hidden names first, then the journal lists them, then they are renamed: whoever is killed in between finishes the renames
-on the next start, so no host is ever exported twice or by half.
+hidden names first, then the journal lists them, then they are renamed. If the process is killed in between, the next start
+finishes the renames, so no host is ever exported twice or by half.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def grid_digest(plan: RecordPlan) -> str:
 
 
 def journal_path(plan: RecordPlan) -> Path:
-    """Return the journal's file: hidden, beside the exports, one a seed."""
+    """Return the journal's file: hidden, beside the exports, one per seed."""
     return plan.exports / f".recorder-s{plan.seed}.json"
 
 

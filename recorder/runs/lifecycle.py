@@ -37,7 +37,7 @@ from schemas.leyline import leyline_pb2 as pb
 TRAINING_STEPS: Final = 10
 EMBARGO_STEPS: Final = 20
 SHADOW_STEPS: Final = 10
-FIRST_GATE: Final = 20  # steps of blending before a gate may end it: that many have their closing looks
+FIRST_GATE: Final = 20  # steps of blending before a gate may end it: so many have their closing looks
 GAP_RISE: Final = 0.02
 LOSS_BAND: Final = 1.5
 LEAST_CONTRIBUTION: Final = -0.25
@@ -59,7 +59,7 @@ def decide(run: HostRun, packet_id: str) -> None:
 
 
 def observe_graft(run: HostRun, attempt: Attempt) -> None:
-    """What follows a step of the run: the isolated seed's own step, or a look at the losses of a grafted run."""
+    """Follow a step of the run: train the isolated seed, or look at the losses of a grafted run."""
     seed, spec = attempt.seed, run.spec
     measured_next = (run.step + 1) % run.plan.every == 0  # the watch's hooks are on: a shadow pass would be counted
     if seed.stage == pb.SEED_STAGE_TRAINING and attempt.isolation is not None and not measured_next:
@@ -70,7 +70,7 @@ def observe_graft(run: HostRun, attempt: Attempt) -> None:
 
 
 def end_diverged(run: HostRun) -> None:
-    """A run whose loss is no longer finite ends its graft."""
+    """End the graft of a run whose loss is no longer finite."""
     if run.attempt is not None and run.attempt.snapshot is not None:
         _conclude(run, run.attempt, "the loss is not finite", aborted=True)
 
@@ -116,12 +116,12 @@ def germinate(run: HostRun, seed: Seed, kernel: Kernel, blending: str) -> Attemp
 
 
 def shortest(plan: RecordPlan) -> int:
-    """Steps from the germination of a graft to its verdict, at the soonest."""
+    """Return the smallest number of steps from the germination of a graft to its verdict."""
     return plan.every + max(TRAINING_STEPS, plan.every) + plan.horizons[0]
 
 
 def cull(run: HostRun, attempt: Attempt, packet_id: str, reason: str) -> None:
-    """End a graft because somebody ordered it: measured first if it was blended long enough to be."""
+    """End a graft by order; it is measured first if it was blended for long enough."""
     if attempt.blended(run.step) >= FIRST_GATE:
         _conclude(run, attempt, reason, aborted=True)
     else:
@@ -195,7 +195,7 @@ def _measure(run: HostRun, attempt: Attempt, state: Snapshot) -> Outcome:
 
 
 def _conclude(run: HostRun, attempt: Attempt, reason: str, *, aborted: bool) -> None:
-    """The verdict on a graft that was blended: measured, reported, and carried out."""
+    """Conclude a graft that was blended: measure it, report it, and carry out the verdict."""
     seed, spec = attempt.seed, run.spec
     if attempt.snapshot is None or seed.graft is None:
         return

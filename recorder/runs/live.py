@@ -1,4 +1,4 @@
-"""A host that trains while somebody listens: packet by packet, with its records handed out, and commands obeyed in between."""
+"""Train a host while somebody listens: packet by packet, its records handed out, and commands obeyed in between."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,7 +16,7 @@ from schemas.leyline import leyline_pb2 as pb
 
 
 class LiveHost:
-    """A host after its warm-up. Its records so far, `take` them: Urza's record, its sheet, its compile status, its health."""
+    """A host after its warm-up. Its first records are Urza's record, its sheet, its compile status and its health."""
 
     def __init__(self, plan: RecordPlan, spec: HostSpec, risks: Mapping[str, float], clock: Clock) -> None:
         """Warm up; nothing of the recorder's own is tried or grafted in the run, whatever the plan says."""
@@ -48,7 +48,7 @@ class LiveHost:
             end_diverged(run)
 
     def obey(self, order: pb.AdaptationCommand) -> tuple[str | None, tuple[Outcome, ...]]:
-        """Carry out a command, or refuse it: the reason of a refusal, and the outcomes of a graft."""
+        """Carry out a command, or refuse it; return the reason of a refusal, and the outcomes of a graft."""
         reason = refusal(self.run, order)
         return (reason, ()) if reason is not None else (None, carry_out(self.run, order))
 

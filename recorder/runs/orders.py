@@ -1,4 +1,4 @@
-"""A policy's commands at a host: what the recorder refuses for its own safety and why, and how it carries out the rest.
+"""Carry out a policy's commands at a host, or refuse them for the recorder's own safety, with a reason.
 
 A graft that is obeyed is measured twice. At once, in copies: the host of the packet that the policy answered goes on with the
 graft and without it (`grid.py`), which is what the policy is trained to foresee. And in the run itself, by the life of the seed
@@ -20,7 +20,7 @@ from recorder.speech.uplift import Outcome
 from schemas.configuration import BLENDING_METHODS
 from schemas.leyline import leyline_pb2 as pb
 
-RATE_BOUNDS: Final = (0.25, 1.0)  # of the host's own learning rate: what adjustments may bring it to
+RATE_BOUNDS: Final = (0.25, 1.0)  # bounds of adjusted learning rates, as a share of the host's own
 _NEWEST: Final = 2  # packets of a run that a command may still answer
 _OPTIMIZER_VALUES: Final = frozenset({"learning_rate", "learning_rate_scale"})
 
@@ -56,7 +56,7 @@ def _is_quarantined(run: HostRun, order: pb.AdaptationCommand) -> bool:
 
 
 def _blending(order: pb.AdaptationCommand) -> str | None:
-    """Return the method that a command asks for; None if it names none that there is, two, or a part of a schedule."""
+    """Return the method that a command asks for; None if it names none, an unknown one, two, or only a part of a schedule."""
     numbers, named = order.seed_operation.parameters, order.annotations.get("blending_method")
     index = numbers.get("blending_method_index")
     at = BLENDING_METHODS[int(index)] if index is not None and index in range(len(BLENDING_METHODS)) else None
@@ -170,7 +170,7 @@ def refusal(run: HostRun, order: pb.AdaptationCommand, rows: Sequence[Refusal] =
 
 
 def carry_out(run: HostRun, order: pb.AdaptationCommand) -> tuple[Outcome, ...]:
-    """Do what a command that no row refuses says; the outcomes of the graft that it asks for, none of another command."""
+    """Carry out a command that no row refuses; return the outcomes of the graft that it asks for, none for other commands."""
     if _germinates(order):
         return _graft(run, order)
     if _culls(order) and run.attempt is not None:

@@ -1,4 +1,4 @@
-"""What a recording shall be: pydantic configuration, and the hosts that follow from it."""
+"""Configure a recording with pydantic, and derive its hosts."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -13,13 +13,13 @@ from recorder.runs.grid import Grid
 Format = Literal["mixed", "binpb", "wal", "ndjson", "ndjson.gz", "ndjson.zst", "parquet"]
 
 
-REPLICATED: Final = 5  # every how many hosts a pair is tried twice
+REPLICATED: Final = 5  # pairs are tried twice on every fifth host
 FIRST_STATE: Final = 60  # step of the first state under trial
 _LAST_STATE: Final = 180
 
 
 def state_steps(count: int) -> tuple[int, ...]:
-    """Steps of `count` states (1 to 12) under trial in a run, all of them at packets: from 60 on, evenly before 180."""
+    """Return the steps of `count` states (1 to 12) under trial in a run, all at packets: from 60 on, evenly before 180."""
     apart = (_LAST_STATE - FIRST_STATE) // count // 10 * 10
     return tuple(FIRST_STATE + apart * number for number in range(count))
 
@@ -63,8 +63,10 @@ class RecordPlan(BaseModel):
     architectures: tuple[str, ...] = tuple(ARCHITECTURES)
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Data sets with the architectures that can read them, in the order in which hosts take turns: neighbours differ
-        in both."""
+        """Return the data sets with the architectures that can read them, in the order in which hosts take turns.
+
+        Neighbours differ in both.
+        """
         kinds, data_sets = self._turns(), self.data_sets
         turns = [
             (data_sets[(k + shift) % len(data_sets)], kinds[k]) for shift in range(len(data_sets)) for k in range(len(kinds))
@@ -77,14 +79,14 @@ class RecordPlan(BaseModel):
         return (*self.architectures[:middle], *self.architectures[:1], *self.architectures[middle:])
 
     def host(self, index: int) -> HostSpec:
-        """Host `index`: its data set, architecture and stress follow from the index alone."""
+        """Return host `index`: its data set, architecture and stress follow from the index alone."""
         pairs = self.pairs()
         data, kind = pairs[index % len(pairs)]
         every = round(1 / self.stress_share) if self.stress_share else 0
         return draw_host(self.seed, index, data, kind, stress=bool(every) and index % every == every - 1)
 
     def sites_of(self, index: int) -> int:
-        """Candidate sites of host `index`, where its network has that many."""
+        """Return the number of candidate sites of host `index`, if its network has that many."""
         return min(4, self.sites + (index % 4 == 3) + (index % 8 == 7))
 
     def grid_of(self, index: int) -> Grid:
@@ -92,11 +94,11 @@ class RecordPlan(BaseModel):
         return Grid(self.replicates_of(index), self.horizons_of(index), self.kernels, self.replicate_cap, self.methods)
 
     def replicates_of(self, index: int) -> int:
-        """Replicates of every pair of host `index`: where none are asked for, a fifth of the hosts says what noise there is."""
+        """Return the replicates of every pair of host `index`; by default two on a fifth of the hosts, to show the noise."""
         return self.replicates or (2 if index % REPLICATED == REPLICATED - 1 else 1)
 
     def horizons_of(self, index: int) -> tuple[int, ...]:
-        """Horizons of host `index`: every `long_every`-th is followed to the long one as well."""
+        """Return the horizons of host `index`: every `long_every`-th host is followed to the long one as well."""
         far = self.long_every and index % self.long_every == self.long_every - 1
         return (*self.horizons, self.long_horizon) if far and self.long_horizon > max(self.horizons) else self.horizons
 
@@ -107,7 +109,7 @@ def target_hosts(plan: RecordPlan) -> int | None:
 
 
 def describe(plan: RecordPlan, *, already: int = 0) -> list[str]:
-    """Return the plan in words, one line each, for whoever waits for it."""
+    """Return the plan in words, one line each, for the person who waits for it."""
     goal = target_hosts(plan)
     end = "until the clock ends it" if goal is None else f"{goal} hosts"
     clock = f" within {plan.minutes:g} minutes" if plan.minutes is not None else ""

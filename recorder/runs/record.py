@@ -1,4 +1,4 @@
-"""`record`: carry out a plan. Two phases, whole files, and a journal, so that a killed recording can go on."""
+"""Carry out a recording plan (`record`) in two phases, with whole files and a journal, so that a killed recording can go on."""
 
 import gc
 import json
@@ -43,7 +43,7 @@ _MIXED: Final = MappingProxyType(
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a recording stands. `remaining_s` is an estimate, None before there is one; `hosts` is None without a goal."""
+    """The progress of a recording. `remaining_s` is an estimate, None before there is one; `hosts` is None without a goal."""
 
     message: str
     done: int = 0
@@ -53,7 +53,7 @@ class Progress:
     remaining_s: float | None = None
 
     def __str__(self) -> str:
-        """One line for a terminal."""
+        """Return one line for a terminal."""
         if not self.done:
             return self.message
         of = f" of {self.hosts}" if self.hosts is not None else ""
@@ -95,7 +95,7 @@ class _Session:
         return min(known) if known else None
 
     def finished(self, index: int, records: Records) -> None:
-        """Take a host's records in, tell of it, and write a batch when it is full."""
+        """Take in a host's records, report it, and write a batch when it is full."""
         self.pending[index] = records
         self.recorded += 1
         self.outcomes += len(records.get("tamiyo/field_report", ()))
@@ -107,7 +107,7 @@ class _Session:
             self.flush()
 
     def flush(self) -> None:
-        """Write the pending hosts as one file a folder."""
+        """Write the pending hosts as one file per folder."""
         if not self.pending:
             return
         indices, merged = sorted(self.pending), Records()
@@ -123,14 +123,14 @@ class _Session:
 
 
 def extension(folder: str, chosen: str) -> str:
-    """Return the format of a folder's files: the chosen one, but an ndjson one for Urza; `mixed` packs what is large."""
+    """Return the format of a folder's files: the chosen one, but ndjson for Urza; `mixed` packs what is large."""
     if chosen == "mixed":
         return _MIXED.get(folder, "ndjson")
     return chosen if folder != "urza/blueprint" or chosen.startswith("ndjson") else "ndjson"
 
 
 def files_of(plan: RecordPlan, stem: str, records: Records) -> list[tuple[Path, bytes]]:
-    """Return the path and content of the files of a batch: one a folder, but one a contract table for Parquet."""
+    """Return the path and content of the files of a batch: one per folder, or one per contract table for Parquet."""
     files = []
     for folder, items in records.items():
         ending = extension(folder, plan.format)
@@ -149,7 +149,7 @@ def write_snapshots(root: Path) -> None:
 
 
 def _describe_kernels(session: _Session, run: Runner) -> dict[str, float]:
-    """Carry out the first phase, once a recording; its risks are kept in the journal."""
+    """Carry out the first phase, once per recording; its risks are kept in the journal."""
     if session.journal.risks is not None:
         return session.journal.risks
     known = known_kernels(session.plan.exports)
@@ -178,8 +178,10 @@ def _one_host(plan: RecordPlan, index: int, risks: dict[str, float]) -> Records:
 
 @cache
 def _settle() -> None:
-    """Take what the first host brought in (torch's compiler, the data) out of every later garbage collection, which would
-    look through its million objects again."""
+    """Exclude what the first host brought in from every later garbage collection.
+
+    That is torch's compiler and the data: each collection would look through their million objects again.
+    """
     gc.collect()
     gc.freeze()
 
@@ -207,17 +209,19 @@ def _with_workers(session: _Session, risks: dict[str, float], pool: ProcessPoolE
 
 
 def prepare() -> None:
-    """What every recording process needs: one thread, and attention in eval mode as in training (its own fast path is slower
-    on small heads)."""
+    """Set what every recording process needs: one thread, and attention in eval mode computed as in training.
+
+    Attention's own fast path is slower on small heads.
+    """
     torch.set_num_threads(1)
     torch.backends.mha.set_fastpath_enabled(False)
 
 
 @contextmanager
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Recording processes that end with the body, at once if it raises.
+    """Yield recording processes that end with the body, at once if it raises.
 
-    They start with SIGINT ignored: Ctrl-C reaches every process of a terminal, and only this one is to answer it.
+    They ignore SIGINT from the start: Ctrl-C reaches every process of a terminal, and only this one is to answer it.
     """
     others = set(active_children())
     resource_tracker.ensure_running()
@@ -240,10 +244,10 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def record(plan: RecordPlan, progress: Callable[[Progress], None] = lambda _: None) -> list[Path]:
-    """Carry out `plan`, going on where an earlier call with the same seed and grid stopped; returns the files written.
+    """Carry out `plan` from where an earlier call with the same seed and grid stopped; return the files written.
 
-    What is complete is written even when the recording is interrupted. Raises RecordingError if the journal under the
-    exports root is damaged or belongs to another grid.
+    What is complete is written even when the recording is interrupted. Raises RecordingError if the journal under the exports
+    root is damaged or belongs to another grid.
     """
     prepare()
     session = _Session(plan, progress, load_journal(plan))

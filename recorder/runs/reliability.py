@@ -1,4 +1,4 @@
-"""Measured outcomes read back from a recording's field reports: uplifts, replicates, classes, reliability.
+"""Read measured outcomes back from a recording's field reports: uplifts, replicates, classes, reliability.
 
 The exports are decoded as the pipeline decodes them, whatever their format.
 """
@@ -28,7 +28,7 @@ class MeasuredPair:
 
 
 def outcome_of(report: Mapping[str, Any]) -> Outcome:
-    """Return the outcome that a row of tamiyo.field_report tells of; a loss that was not finite is infinite, a spread too."""
+    """Return the outcome that a row of tamiyo.field_report holds; a loss or a spread that was not finite is infinite."""
     values = dict(report["metrics"] or ())
     base = float(report["base_loss"])
     control, treated = (
@@ -70,7 +70,7 @@ class Reliability:
 
 
 def reliability(pairs: Mapping[MeasuredPair, list[Outcome]]) -> Reliability | None:
-    """Reliability over pairs with two finite replicates, without the identity; None under three such pairs.
+    """Return the reliability over pairs with two finite replicates, without the identity; None under three such pairs.
 
     single: Pearson's r of the first two replicates' uplifts; noise: sd of their difference over sqrt(2).
     """
@@ -85,12 +85,12 @@ def reliability(pairs: Mapping[MeasuredPair, list[Outcome]]) -> Reliability | No
     first, second = finite[:, 0], finite[:, 1]
     single = float(np.corrcoef(first, second)[0, 1])
     noise = float((first - second).std() / math.sqrt(2))
-    of_two = 2 * single / (1 + single) if single > 0 else 0.0  # Spearman and Brown
+    of_two = 2 * single / (1 + single) if single > 0 else 0.0  # the Spearman-Brown formula
     return Reliability(len(finite), single, of_two, float(first.std()), noise)
 
 
 def class_counts(pairs: Mapping[MeasuredPair, list[Outcome]]) -> Counter[str]:
-    """Pairs by the class of their worst replicate."""
+    """Count pairs by the class of their worst replicate."""
     return Counter(RISK_CLASSES[max(RISK_CLASSES.index(risk_class(o)) for o in outcomes)] for outcomes in pairs.values())
 
 

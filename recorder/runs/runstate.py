@@ -1,4 +1,4 @@
-"""The state of a host's run in progress: its host, seeds, clock and records, and the graft of its own that is under way."""
+"""Hold the state of a host's run in progress: its host, seeds, clock and records, and the graft that is under way in it."""
 
 import math
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Attempt:
     path: Trajectory = field(default_factory=Trajectory)
 
     def blended(self, step: int) -> int:
-        """Steps since blending began; 0 before."""
+        """Return the steps since blending began; 0 before."""
         return 0 if self.snapshot is None else step - self.snapshot.step
 
 
@@ -40,8 +40,8 @@ class Attempt:
 class HostRun:
     """A run in progress. `risks` maps a blueprint id to its measured risk score, for the seeds that carry it.
 
-    `packet_ids` are those of its packets so far. `obeys`: a policy elsewhere speaks for Tamiyo, and this run
-    does not; `paused`: it told the run to stay as it is until the next packet is due.
+    `packet_ids` are those of its packets so far. `obeys`: a policy elsewhere speaks for Tamiyo, and this run does not.
+    `paused`: that policy told the run to stay as it is until the next packet is due.
     """
 
     plan: RecordPlan
@@ -70,7 +70,7 @@ class HostRun:
         return step_seed(self.spec.seed, self.spec.index, RUN_STREAM, step)
 
     def report_health(self, reason: str) -> None:
-        """Weatherlight's word on the recording as it is now, and Tamiyo's if the recorder speaks for it."""
+        """Emit Weatherlight's report on the recording as it is now, and Tamiyo's if the recorder speaks for it."""
         run_id, now = self.spec.run_id, self.clock.now()
         self.emit("weatherlight/telemetry", self.health.weatherlight(run_id, now, losses_finite=self.losses_finite))
         if not self.obeys:

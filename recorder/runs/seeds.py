@@ -1,4 +1,4 @@
-"""Seeds: one for each candidate site of a host, with their stage and history, and what Kasmina says of them."""
+"""Keep the seeds of a host, one per candidate site, with their stage and history, and make Kasmina's records of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ GRAFTED: Final = (pb.SEED_STAGE_BLENDING, pb.SEED_STAGE_SHADOWING, pb.SEED_STAGE
 class Seed:
     """A seed at one site. `layers` are the host layers that it monitors, `depth` that of the last of them.
 
-    `active_steps` of `seen_steps` its kernel trained or influenced the host; `verdicts` attempts have ended, `successes` of
+    In `active_steps` of `seen_steps` its kernel trained or influenced the host. `verdicts` attempts have ended, `successes` of
     them in a fossil. `since` is the step at which the present stage began.
     """
 
@@ -49,12 +49,12 @@ class Seed:
         self.stage, self.since = stage, step
 
     def take(self, kernel_id: str, step: int, *, quarantine: bool) -> None:
-        """Take a kernel on: GERMINATED."""
+        """Take a kernel on: the stage becomes GERMINATED."""
         self.blueprint_id, self.born_step, self.quarantine = kernel_id, step, quarantine
         self.enter(pb.SEED_STAGE_GERMINATED, step)
 
     def advance(self, step: int, alpha: float) -> None:
-        """One training step of the host with the graft at `alpha`, where there is one; at 1 BLENDING becomes SHADOWING."""
+        """Count one training step of the host with the graft, if any, at `alpha`; at 1 BLENDING becomes SHADOWING."""
         self.seen_steps += 1
         if self.stage in GRAFTED and self.graft is not None:
             self.alpha = self.graft.alpha = alpha
@@ -63,7 +63,7 @@ class Seed:
         self.active_steps += self.alpha > 0 or self.stage == pb.SEED_STAGE_TRAINING
 
     def conclude(self, held: bool, step: int) -> None:
-        """The end of an attempt: FOSSILIZED where it held, else CULLED; its graft is the caller's business."""
+        """End an attempt: FOSSILIZED if it held, else CULLED; the caller removes or keeps the graft."""
         self.enter(pb.SEED_STAGE_FOSSILIZED if held else pb.SEED_STAGE_CULLED, step)
         self.verdicts += 1
         self.successes += held
@@ -71,13 +71,13 @@ class Seed:
         self.graft, self.gradient_norm = None, None
 
     def reset(self, step: int) -> None:
-        """DORMANT again, without a kernel; the history stays."""
+        """Become DORMANT again, without a kernel; the history stays."""
         self.blueprint_id, self.quarantine, self.born_step = DORMANT_KERNEL, False, step
         self.metrics.clear()
         self.enter(pb.SEED_STAGE_DORMANT, step)
 
     def measure_gradient(self) -> None:
-        """Norm of the seed's own gradients after a backward pass; None without parameters."""
+        """Store the norm of the seed's own gradients after a backward pass; None without parameters."""
         parameters = [] if self.graft is None else [p for p in self.graft.module.parameters() if p.grad is not None]
         squares = [float(p.grad.square().sum()) for p in parameters if p.grad is not None]
         self.gradient_norm = sum(squares) ** 0.5 if squares else None
@@ -94,7 +94,7 @@ def _capabilities(seed: Seed) -> pb.SeedCapabilities:
 
 
 def seed_state(seed: Seed, spec: HostSpec, *, step: int, now_ns: int, every: int, risk: float | None) -> pb.SeedState:
-    """Kasmina's record of a seed at a packet's time. `risk` is the attached blueprint's measured risk score."""
+    """Return Kasmina's record of a seed at a packet's time. `risk` is the attached blueprint's measured risk score."""
     message = pb.SeedState(
         seed_id=seed.seed_id,
         stage=seed.stage,
@@ -127,7 +127,7 @@ def seed_state(seed: Seed, spec: HostSpec, *, step: int, now_ns: int, every: int
 
 
 def choose_sites(sites: Sequence[str], count: int) -> tuple[str, ...]:
-    """`count` of a host's sites, spread evenly from the first to the last."""
+    """Return `count` of a host's sites, spread evenly from the first to the last."""
     if len(sites) <= count:
         return tuple(sites)
     picked = {round(k * (len(sites) - 1) / max(count - 1, 1)) for k in range(count)}

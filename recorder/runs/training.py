@@ -1,4 +1,4 @@
-"""Training steps that repeat exactly: each step's batch and random state follow from its number and a seed alone."""
+"""Train in steps that repeat exactly: each step's batch and random state follow from its number and a seed alone."""
 
 import copy
 import inspect
@@ -44,7 +44,7 @@ def train_step(
     seed: int,
     bare: bool = False,
 ) -> Tensor:
-    """Return one optimizer step on a batch drawn with `seed`; returns the batch's loss before the step (a detached scalar).
+    """Take one optimizer step on a batch drawn with `seed`; return the batch's loss before the step (a detached scalar).
 
     `bare`: the optimizer has no hooks, and its step is called without what serves them. The result is the same bit for bit.
     """
@@ -69,19 +69,19 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if gradients:
         scale = limit / (float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))) + 1e-6)
-        if not scale >= 1.0:  # a norm that is not a number spreads to every gradient
+        if not scale >= 1.0:  # so that a NaN norm spreads to every gradient
             torch._foreach_mul_(gradients, scale)
 
 
 def _step_bare(optimizer: torch.optim.Optimizer) -> None:
-    """An optimizer's step without what torch wraps around it: hooks, a profiler's record, a graph break."""
+    """Call an optimizer's step without what torch wraps around it: hooks, a profiler's record, a graph break."""
     with torch.no_grad():
         inspect.unwrap(type(optimizer).step)(optimizer)
 
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, data: Examples) -> Scores:
-    """Loss and accuracy on a whole split, in eval mode; the training flags come back as they were."""
+    """Return loss and accuracy on a whole split, in eval mode; the training flags come back as they were."""
     logits = _logits(model, data.inputs)
     losses = cross_entropy(logits, data.targets, reduction="none")
     accuracy = float((logits.argmax(dim=1) == data.targets).float().mean())
@@ -90,8 +90,10 @@ def evaluate(model: nn.Module, data: Examples) -> Scores:
 
 @torch.inference_mode()
 def mean_losses(model: nn.Module, data: Examples, sizes: Sequence[int]) -> list[float]:
-    """Return the mean loss on each of the splits that lie one after the other in `data`, `sizes` examples each, by one forward
-    pass."""
+    """Return the mean loss on each split, by one forward pass.
+
+    The splits lie one after the other in `data`, with `sizes` examples each.
+    """
     losses = cross_entropy(_logits(model, data.inputs), data.targets, reduction="none")
     return [float(part.mean()) for part in losses.split(list(sizes))]
 
@@ -138,7 +140,7 @@ def _groups_of(host: Host, model: nn.Module) -> list[list[nn.Parameter]]:
 def snapshot(host: Host, step: int) -> Snapshot:
     """Copy the host's model and optimizer state; the host goes on untouched.
 
-    The copy has none of its hooks, so no graft that is still on trial; fossilized grafts are part of the model.
+    The copy has none of the host's hooks, so it has no graft that is still on trial; fossilized grafts are part of the model.
     """
     model = copy.deepcopy(host.model)
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""Counterfactuals: the same host, state and batches with and without a graft, and what came of it."""
+"""Run counterfactuals: the same host, state and batches with and without a graft, and what came of it."""
 
 import math
 import statistics
@@ -15,7 +15,7 @@ from recorder.runs.schedules import alpha_at
 from recorder.runs.training import Snapshot, evaluate, mean_losses, step_seed, train_step
 from recorder.speech.uplift import Outcome, log_ratio
 
-LOOK_EVERY: Final = 10  # steps between looks at the validation loss on the way, on every other of its examples
+LOOK_EVERY: Final = 10  # steps between looks at the validation loss on the way, on every other example
 CLOSING_LOOKS: Final = (10, 5, 0)  # steps before a horizon whose mean validation loss is the loss there
 DENSE_EVERY: Final = 5  # steps between looks, on the whole split, at a run's own graft, which may end at any of them
 LATE_STEPS: Final = 20  # training losses at the end of a horizon whose spread is the late spread
@@ -30,19 +30,19 @@ class Trajectory:
     test: dict[int, float] = field(default_factory=dict)
 
     def loss_at(self, horizon: int, losses: dict[int, float]) -> float:
-        """Return mean loss over the closing looks of a horizon (one look is noisy); infinity where the trial ended before."""
+        """Return the mean loss over the closing looks of a horizon (one look is noisy); infinity if the trial ended before."""
         looks = [losses.get(horizon - back, math.inf) for back in CLOSING_LOOKS]
         return statistics.fmean(looks)
 
     def late_sd(self, horizon: int) -> float:
-        """Standard deviation of the last training losses before the horizon; NaN if any is not finite."""
+        """Return the standard deviation of the last training losses before the horizon; NaN if any is not finite."""
         late = self.training[:horizon][-LATE_STEPS:]
         return statistics.pstdev(late) if late and all(map(math.isfinite, late)) else math.nan
 
 
 @dataclass(frozen=True)
 class Treatment:
-    """A graft to try: which kernel, where, blended how."""
+    """A graft to try: which kernel, where, and how it is blended."""
 
     path: str
     site: Site
@@ -63,8 +63,8 @@ def run_trial(
 ) -> Trajectory:
     """Train a copy of the host from `state` to the last horizon, grafted or not; replicates differ in their batches.
 
-    Control and treatment of a replicate see the same batches and the same random state at every step. `stream` gives the
-    random seed of each step where it shall not be the replicate's own; `dense` looks every 5 steps at whole splits.
+    Control and treatment of a replicate see the same batches and the same random state at every step. `stream` gives the random
+    seed of each step, if it is not to be the replicate's own; `dense` looks every 5 steps at whole splits.
     """
     model, optimizer = state.restore(host)
     spec, graft, path = host.spec, None, Trajectory()
@@ -89,8 +89,11 @@ def run_trial(
 def look(
     host: Host, model: torch.nn.Module, graft: Graft | None, path: Trajectory, step: int, *, horizons: Sequence[int] = ()
 ) -> None:
-    """Look at the losses after a step where one is due: before a horizon at the whole validation and test splits, on the way
-    at half the validation split; without horizons every 5 steps at the whole splits."""
+    """Look at the losses after a step, if a look is due.
+
+    Before a horizon it looks at the whole validation and test splits, on the way at half the validation split; without
+    horizons, every 5 steps at the whole splits.
+    """
     closing = any(step == horizon - back for horizon in horizons for back in CLOSING_LOOKS)
     whole = closing if horizons else step % DENSE_EVERY == 0
     if not whole and step % LOOK_EVERY:
@@ -104,10 +107,10 @@ def look(
 
 
 def compare(control: Trajectory, treated: Trajectory, *, base_loss: float, horizon: int, replicate: int) -> Outcome:
-    """Outcome of a treated trajectory against its control at one horizon.
+    """Return the outcome of a treated trajectory against its control at one horizon.
 
-    dip: the lowest ln(control / treated) of the validation losses before the horizon, at most 0; a trajectory that ended
-    early (non-finite) has a treated loss of infinity.
+    dip: the lowest ln(control / treated) of the validation losses before the horizon, at most 0; a trajectory that ended early
+    (non-finite) has a treated loss of infinity.
     """
     looks = [step for step in control.validation if step < horizon and step in treated.validation]
     ratios = [log_ratio(control.validation[step], treated.validation[step]) for step in looks]

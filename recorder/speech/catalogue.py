@@ -18,8 +18,11 @@ RESOURCE_TIER = "CPU"  # the recorder trains on the CPU
 
 @dataclass(frozen=True)
 class Measured:
-    """A topology, one observation of it, and what the watch that made both knew: the layer of each parameter id, the
-    optimizer's groups and family, and the variance of the gradient's norm. `prefix` keeps only the elements below it."""
+    """A topology, one observation of it, and what the watch that made both knew.
+
+    That is the layer of each parameter id, the optimizer's groups and family, and the variance of the gradient's norm. `prefix`
+    keeps only the elements below it.
+    """
 
     topology: Topology
     seen: Observation
@@ -97,7 +100,7 @@ def _activations(measured: Measured) -> list[dict[str, Any]]:
 
 
 def _groups(measured: Measured) -> list[tuple[int, str, list[Any], list[str]]]:
-    """(index, id, parameters, layer ids) of every optimizer group that holds parameters of the blueprint."""
+    """Return (index, id, parameters, layer ids) of every optimizer group that holds parameters of the blueprint."""
     owner, found = measured.owner, []
     for index, group in enumerate(measured.groups):
         mine = [p for p in group["params"] if measured.keeps(owner.get(id(p), ""))]

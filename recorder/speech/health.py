@@ -12,7 +12,7 @@ from schemas.leyline import leyline_pb2 as pb
 
 LATENCY_BUDGET_MS = 25.0  # what one measured step may cost
 _GIB = 2.0**30
-CPU_SECONDS = "weatherlight.cpu_seconds_total"  # of the process since its present host began
+CPU_SECONDS = "weatherlight.cpu_seconds_total"  # CPU seconds of the process since its present host began
 
 
 class Machine:
@@ -25,7 +25,7 @@ class Machine:
         self.cpu_percent = 0.0
 
     def hardware(self) -> pb.HardwareContext:
-        """Return the CPU as a HardwareContext; what the machine does not tell (a temperature in a container) is left out."""
+        """Return the CPU as a HardwareContext; what the machine does not report (a temperature in a container) is left out."""
         memory = psutil.virtual_memory()
         self.cpu_percent = psutil.cpu_percent(None) or self.cpu_percent
         context = pb.HardwareContext(
@@ -110,7 +110,7 @@ class Health:
         return packet
 
     def tamiyo(self, run_id: str, now_ns: int, reason: str) -> pb.TelemetryPacket:
-        """Return Tamiyo's own word on conservative mode: on after a seed was culled, off after one held."""
+        """Return Tamiyo's report on conservative mode: on after a seed was culled, off after one held."""
         self._count += 1
         packet = pb.TelemetryPacket(
             packet_id=f"tamiyo-{run_id}-{self._count:04d}",

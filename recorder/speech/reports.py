@@ -27,8 +27,10 @@ def graft_command(
     now_ns: int,
     operation: "pb.SeedOperation" = pb.SEED_OP_START_GRAFTING,
 ) -> pb.AdaptationCommand:
-    """Return the command to graft (or first to germinate) a kernel at a seed; its annotations name the blending method and the
-    state in which it was given."""
+    """Return the command to graft (or first to germinate) a kernel at a seed.
+
+    Its annotations name the blending method and the state in which it was given.
+    """
     order = pb.SeedOperationCommand(operation=operation, blueprint_id=kernel_id)
     order.parameters["alpha_total_steps"] = steps
     command = pb.AdaptationCommand(
@@ -75,10 +77,11 @@ def field_report(
     aborted: bool = False,
     policy: str = POLICY_VERSION,
 ) -> pb.FieldReport:
-    """Return one replicate's outcome at one horizon. `layer_id` is the first layer that the seed monitors, `se` the standard
-    error
-    of the mean uplift over this pair's replicates; `aborted` says that a gate ended the graft before its horizon, `policy`
-    whose graft it was."""
+    """Return one replicate's outcome at one horizon.
+
+    `layer_id` is the first layer that the seed monitors, `se` the standard error of the mean uplift over this pair's
+    replicates. `aborted` says that a gate ended the graft before its horizon, `policy` whose graft it was.
+    """
     report = pb.FieldReport(
         version=1,
         report_id=f"{command_id}-h{outcome.horizon}-r{outcome.replicate}",

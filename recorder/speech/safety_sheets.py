@@ -10,7 +10,7 @@ from recorder.speech.clock import stamp
 from recorder.speech.uplift import Outcome, risk_class
 from schemas.leyline import leyline_pb2 as pb
 
-PRIOR_RISK: Final = 0.1  # what a kernel without outcomes is taken to risk
+PRIOR_RISK: Final = 0.1  # assumed risk of a kernel without outcomes
 PRIOR_WEIGHT: Final = 4.0  # in outcomes
 CRITICAL_RISK: Final = 0.6
 _BANDS: Final = ((0.1, pb.HAZARD_BAND_LOW), (0.3, pb.HAZARD_BAND_MEDIUM), (CRITICAL_RISK, pb.HAZARD_BAND_HIGH))

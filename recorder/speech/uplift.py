@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 def log_ratio(control: float, treated: float) -> float:
-    """ln(control / treated): positive where the graft helped; NaN if either is not a positive finite number."""
+    """Return ln(control / treated): positive if the graft helped; NaN if either is not a positive finite number."""
     usable = math.isfinite(control) and math.isfinite(treated) and control > 0 and treated > 0
     return math.log(control / treated) if usable else math.nan
 

@@ -42,12 +42,12 @@ _BY_SUFFIX: Final[Mapping[str, str]] = {  # Hugging Face wraps these functions i
 
 
 def module_activation(module: nn.Module) -> str | None:
-    """Name of the activation that this module is, or None if it is not one."""
+    """Return the name of the activation that this module is, or None if it is not one."""
     return MODULES.get(type(module)) or _BY_SUFFIX.get(type(module).__name__)
 
 
 def function_activation(function: Callable[..., object]) -> str | None:
-    """Name of the activation that this torch function or tensor method is (`relu_` counts as `relu`), or None."""
+    """Return the name of the activation that this torch function or tensor method is (`relu_` counts as `relu`), or None."""
     name = getattr(function, "__name__", "").removesuffix("_")
     return name if name in FUNCTIONS else None
 

@@ -1,4 +1,4 @@
-"""Collect what watching could not do: warn once, and never raise into the loop that is watched."""
+"""Collect what could not be measured: warn once, and never raise into the loop that is watched."""
 
 import warnings
 from collections.abc import Callable
@@ -41,7 +41,7 @@ Own = TypeVar("Own", bound=_Noting)
 
 
 def guarded(method: Callable[Concatenate[Own, Arguments], Result]) -> Callable[Concatenate[Own, Arguments], Result | None]:
-    """Return a method that runs inside of the user's loop: what it raises is noted in `self.faults`, and it returns None."""
+    """Return a method that runs inside the user's loop: what it raises is noted in `self.faults`, and it returns None."""
 
     @wraps(method)
     def safe(self: Own, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result | None:

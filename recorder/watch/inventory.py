@@ -49,8 +49,11 @@ class Inventory:
 
 
 class Interval(NamedTuple):
-    """The steps since the last measured one: how many, their samples and those of the measured step alone, wall and process
-    CPU seconds, and per layer the share of steps in which its weights were written to."""
+    """The steps since the last measured one.
+
+    How many there are, their samples and those of the measured step alone, wall and process CPU seconds, and per layer the
+    share of steps in which its weights were written to.
+    """
 
     steps: int
     samples: int
@@ -61,10 +64,10 @@ class Interval(NamedTuple):
 
 
 class Writes:
-    """In which share of an interval's steps which weights were written to.
+    """Counts in which share of an interval's steps which weights were written to.
 
-    Every in-place write counts a tensor's version up; reading it is free. A step in which parameters were replaced says
-    nothing, and counts for none.
+    Every in-place write increments a tensor's version; reading the version is free. A step in which parameters were replaced
+    says nothing, and is not counted.
     """
 
     def __init__(self, inventory: Inventory) -> None:
@@ -103,7 +106,7 @@ class Writes:
         return sum(counts) / steps
 
     def shares(self) -> dict[str, float]:
-        """Return the share of the interval's steps, per layer with parameters; none if no step counts."""
+        """Return, per layer with parameters, the share of the interval's steps with a write; empty if no step counts."""
         self._fold()
         steps = sum(self._patterns.values())
         return {path: self._share(places, steps) for path, places in self._layers.items() if places} if steps else {}

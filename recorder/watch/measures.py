@@ -48,7 +48,7 @@ class Running:
     count: int = 0
 
     def add(self, value: float) -> float | None:
-        """Take one value in, and answer with the known variance; a non-finite one leaves the state untouched."""
+        """Add one value, and return the known variance; a non-finite value leaves the state untouched."""
         if math.isfinite(value):
             delta = value - self.mean
             weight = max(DECAY, 1.0 / (self.count + 1))
@@ -80,22 +80,25 @@ class ActivationTrace:
 
 
 def _single(value: float) -> float:
-    """Return the float32 nearest to `value`. Of one operation on two float32 numbers that is what float32 arithmetic gives."""
+    """Return the float32 nearest to `value`.
+
+    If `value` is the result of one operation on two float32 numbers, that is what float32 arithmetic gives.
+    """
     return array("f", (value,))[0]
 
 
 def _nonlinearity(norm_in: float, norm_out: float, product: float) -> float:
-    """1 - R² of the best affine fit of outputs on inputs, from the norms and the inner product of both, centred (float32)."""
+    """Return 1 - R² of the best affine fit of outputs on inputs, from norms and inner product of both, centred (float32)."""
     power = _single(norm_in * norm_out)
     share = _single(product / power) if power > TINY else 1.0
     return _single(1.0 - _single(share * share))
 
 
 def _spread(both: Tensor, count: int) -> tuple[list[float], list[float]]:
-    """Of n inputs and then n outputs [2n, elements]: the outputs' means, and what is not linear between the two.
+    """Return the means of n outputs and the nonlinearity of each, from n inputs and then n outputs [2n, elements].
 
-    One operation over all of them instead of one for each side: an operation is cold again by the next measured step, and
-    that is most of what it costs.
+    There is one operation over all of them instead of one for each side: an operation is cold again by the next measured step,
+    and that is most of what it costs.
     """
     means = both.mean(1, keepdim=True)
     both.sub_(means)
@@ -154,7 +157,7 @@ def measure_activations(looks: Mapping[str, tuple[str, ActivationTrace]]) -> dic
 
 
 def stability(history: Running, mean_output: float) -> float | None:
-    """1 / (1 + |mean output - its running mean| / its running standard deviation), 0..1; None before two looks."""
+    """Return 1 / (1 + |mean output - its running mean| / its running standard deviation), 0..1; None before two looks."""
     if history.count < 2:
         return None
     spread = math.sqrt(history.variance) + 1e-6 * (1.0 + abs(history.mean))
@@ -162,7 +165,7 @@ def stability(history: Running, mean_output: float) -> float | None:
 
 
 def convergence_rate(before: float, after: float, steps: int) -> float | None:
-    """ln(before / after) / steps of a group's running mean gradient norm: positive while gradients shrink."""
+    """Return ln(before / after) / steps of a group's running mean gradient norm: positive while gradients shrink."""
     if steps <= 0 or before <= 0.0 or after <= 0.0:
         return None
     return math.log(before / after) / steps

@@ -26,7 +26,7 @@ def remove(mode: TorchFunctionMode) -> bool:
 
 @contextmanager
 def away(mode: TorchFunctionMode | None, *, needed: bool) -> Iterator[None]:
-    """Take a mode off for a while, where that is `needed`: code of `torch.compile` would be compiled once more under it."""
+    """Take a mode off for a while if `needed`: under it, code of `torch.compile` would be compiled once more."""
     there = needed and mode is not None and remove(mode)
     try:
         yield

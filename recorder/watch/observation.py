@@ -68,8 +68,10 @@ def _driver_faults() -> tuple[type[Exception], ...]:
 
 
 def gpu_percent(device: torch.device | None) -> float | None:
-    """Return in percent in how much of the last sample period kernels ran on `device`, as `nvidia-smi` shows it;
-    None for any other device, and where the driver does not tell (`nvidia-ml-py` is not installed, MIG)."""
+    """Return the share (percent) of the last sample period in which kernels ran on `device`, as `nvidia-smi` shows it.
+
+    None for any other device, and if the driver does not tell (`nvidia-ml-py` is not installed, MIG).
+    """
     if device is None or device.type != "cuda":
         return None
     try:
@@ -88,7 +90,7 @@ def _layer(subject: Subject, probe: Probe, numbers: Numbers, path: str, interval
     if gradient is not None:
         variance = subject.history(f"layer/{path}").add(gradient)
     if moved == 0.0 and update:
-        moved = None  # written to past autograd, as a fused optimizer does, which counts no version
+        moved = None  # written past autograd, as by a fused optimizer, which increments no version
     return pb.LayerTelemetry(
         layer_id=path,
         gradient_norm=gradient,
@@ -133,7 +135,7 @@ def number(value: object) -> float | None:
 
 
 def momentum_of(group: Mapping[str, Any]) -> float | None:
-    """`momentum`, else the first beta; None for a family that has neither."""
+    """Return `momentum`, else the first beta; None for a family that has neither."""
     if "momentum" in group:
         return number(group["momentum"])
     betas = group.get("betas")
@@ -186,8 +188,11 @@ def _connections(subject: Subject, probe: Probe) -> Iterator[pb.ConnectionTeleme
 
 
 def _influence(subject: Subject, numbers: Numbers) -> dict[tuple[str, int], tuple[float, float, float]]:
-    """Per activation and group: the share of the group's gradient (0..1) in the activation's layer, the norm of the
-    group's weights there, and the first-order loss gain of their update."""
+    """Return (influence, magnitude, effect) per activation and group.
+
+    They are the share of the group's gradient (0..1) in the activation's layer, the norm of the group's weights there, and the
+    first-order loss gain of their update.
+    """
     links = {}
     for index, group in enumerate(subject.groups()):
         keys = [id(p) for p in group.get("params", ())]  # in order: a sum of floats depends on it

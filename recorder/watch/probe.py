@@ -1,8 +1,8 @@
-"""One measured step: stand-ins for the calls of the leaves time, slice a few rows and keep gradients; arithmetic waits until
-the step is over.
+"""Measure one step: stand-ins for the calls of the leaves time, slice a few rows and keep gradients.
 
-Only a forward pass of the model itself that builds a graph for backward is looked at: a validation pass in between is not,
-nor is what gradient checkpointing runs again during backward, nor a copy of the model, nor what a compiler or tracer runs.
+Arithmetic waits until the step is over. Only a forward pass of the model itself that builds a graph for backward is looked at.
+A validation pass in between is not, nor is what gradient checkpointing runs again during backward, nor a copy of the model, nor
+what a compiler or tracer runs.
 """
 
 import time
@@ -34,8 +34,11 @@ _RAISED: Final = object()  # in place of the output of a forward pass that raise
 
 @dataclass(slots=True)
 class LayerTrace:
-    """One layer in one step: perf_counter readings in ns of its last call, time inside its forward over all calls, bytes of
-    all its outputs, the looking's own cost; `output` is sampled while the watch is detailed."""
+    """One layer in one step.
+
+    It holds perf_counter readings in ns of the layer's last call, the time inside its forward over all calls, the bytes of all
+    its outputs, and the cost of looking. `output` is sampled while the watch is detailed.
+    """
 
     started: int = 0
     ended: int = 0
@@ -67,7 +70,7 @@ def _measurable(tensor: Tensor) -> bool:
 
 
 class _GradientKeeper:
-    """Keeps the norm of the whole gradient at a tensor, where it has one; hooked on the graph, not on the tensor."""
+    """Keeps the norm of the whole gradient at a tensor, if it has one; hooked on the graph, not on the tensor."""
 
     def __init__(self, faults: Faults, trace: ActivationTrace, field: str, place: int) -> None:
         self.faults = faults
@@ -116,8 +119,8 @@ class Probe:
         self.cost_ns = 0
         self.compiled = False
         self._subject, self._root = subject, root
-        self._apart = parts  # leaves are called outside of any pass of the model
-        self._thread: int | None = None  # the one that is inside of a pass
+        self._apart = parts  # whether leaves are called outside any pass of the model
+        self._thread: int | None = None  # the thread that is inside a pass
         self._handle: Any = None
         self._mode: _Functional | None = None
         activations = () if subject.topology is None else subject.topology.activations

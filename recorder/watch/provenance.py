@@ -45,7 +45,7 @@ class Trace:
             self.depths[path] = 1 + max((self.depths[source] for source in sources), default=-1)
 
     def sources(self, value: object) -> dict[str, bool]:
-        """Return layers that the tensors in `value` are made of; true where all of them came over a residual path."""
+        """Return the layers that the tensors in `value` are made of; true if all of them came over a residual path."""
         merged: dict[str, bool] = {}
         for tensor in tensors_of(value):
             known = self.origins.get(id(tensor))
@@ -121,9 +121,10 @@ class Provenance(TorchFunctionMode):
 
 
 def fresh(trace: Trace, output: Any) -> Any:
-    """Return a layer that returns its input itself (dropout in eval mode) gets a view, so that the input keeps its own origins.
+    """Return a view of the output of a layer that returned its input itself (dropout in eval mode), else the output.
 
-    Not where a view is another thing to work with: without gradients (it may not be written to later), sparse, a subclass.
+    So the input keeps its own origins. There is no view if it would behave differently: without gradients (it may not be
+    written to later), for a sparse tensor, or for a subclass.
     """
     plain = type(output) is Tensor and output.layout is torch.strided and torch.is_grad_enabled()
     return output.view_as(output) if plain and id(output) in trace.origins else output

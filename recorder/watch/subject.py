@@ -40,7 +40,7 @@ class Subject:
 
     @property
     def parameter_ids(self) -> Mapping[str, list[int]]:
-        """Ids of the parameters of each leaf module."""
+        """The ids of the parameters of each leaf module."""
         return self._inventory.parameter_ids
 
     def history(self, key: str) -> Running:
@@ -52,13 +52,16 @@ class Subject:
 
     @property
     def device(self) -> torch.device | None:
-        """Where the model's first parameter is now; None for a model without any."""
+        """The device of the model's first parameter now; None for a model without any."""
         parameters = self._inventory.parameters
         return parameters[0].device if parameters else None
 
     def groups(self) -> list[dict[str, Any]]:
-        """Return the model's own optimizer groups: those that were there when watching began, and with `follow` those of the
-        model's parameters that joined later (a seed's are not the model's)."""
+        """Return the model's own optimizer groups.
+
+        These are the groups that were there when watching began, and with `follow` those of the model's parameters that joined
+        later (a seed's are not the model's).
+        """
         return [group for _, group in self.named_groups()]
 
     def named_groups(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -75,7 +78,7 @@ class Subject:
                         yield name, group
 
     def weights(self) -> Parameters:
-        """Return parameters that the optimizers train now, and all others of the model whose weights have a norm."""
+        """Return the parameters that the optimizers train now, and all others of the model whose weights have a norm."""
         trained = [p for group in self.groups() for p in group.get("params", ()) if p.requires_grad]
         own = list(map(id, trained))
         if own != self._own:

@@ -47,7 +47,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class Connection:
-    """`target` consumes what `source` made; `residual` where that tensor skipped layers and was added back."""
+    """A connection: `target` consumes what `source` made; `residual` if that tensor skipped layers and was added back."""
 
     source: str
     target: str
@@ -63,7 +63,7 @@ class Topology:
     connections: tuple[Connection, ...]
 
     def joined(self, earlier: "Topology", same: Set[str]) -> "Topology":
-        """Join this topology with an earlier one, as far as that saw the modules `same`, which are still there."""
+        """Join this topology with an earlier one, for the modules `same` that the earlier one saw and that are still there."""
         new, edges = {layer.layer_id for layer in self.layers}, {(e.source, e.target) for e in self.connections}
         layers = self.layers + tuple(e for e in earlier.layers if e.layer_id in same and e.layer_id not in new)
         known, ids = {layer.layer_id for layer in layers}, {a.activation_id for a in self.activations}
@@ -83,8 +83,11 @@ def _is_opaque(module: nn.Module) -> bool:
 
 
 def leaves(model: nn.Module) -> dict[str, nn.Module]:
-    """Leaf modules by path: those without children, and attention blocks, parametrized and compiled modules as one; '' becomes
-    the class's name."""
+    """Return the leaf modules by path.
+
+    Leaves are modules without children; attention blocks, parametrized and compiled modules count as one leaf. The path ''
+    becomes the class's name.
+    """
     found: dict[str, nn.Module] = {}
     skip: tuple[str, ...] = ()
     for path, module in model.named_modules():
@@ -99,18 +102,18 @@ def leaves(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def type_of(module: nn.Module) -> str:
-    """Name of a module's class; of a parametrized one, the class that it had before."""
+    """Return the name of a module's class; for a parametrized module, the class that it had before."""
     kind = type(module).__mro__[1] if is_parametrized(module) else type(module)
     return kind.__name__
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Return elements of all parameters; one that is still without a shape counts 0."""
+    """Return the number of elements of all parameters; one that is still without a shape counts 0."""
     return sum(p.numel() for p in module.parameters() if not is_lazy(p))
 
 
 def channels_of(module: nn.Module, tensor: Tensor) -> int:
-    """Dimension 1 of convolution-like tensors, else the last dimension; 1 for a scalar."""
+    """Return dimension 1 of convolution-like tensors, else the last dimension; 1 for a scalar."""
     if tensor.ndim == 0:
         return 1
     first = tensor.ndim >= 4 or (tensor.ndim == 3 and any(part in type(module).__name__ for part in _CHANNELS_FIRST))

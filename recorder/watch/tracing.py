@@ -1,7 +1,7 @@
 """Find the topology of any torch module in one forward pass, without changing the module.
 
 Leaf modules have a stand-in for their call during that pass (`wrapping.py`); between them, tensors carry the layers that they
-are made of (`provenance.py`). Where only parts of the model are called, they show their layers, and the connections over which
+are made of (`provenance.py`). If only parts of the model are called, they show their layers, and the connections over which
 one's output goes straight into the next.
 """
 
@@ -39,8 +39,8 @@ Named = dict[str, Any]
 class Tracing:
     """Watches for the model's next forward pass that builds a graph for backward, and follows its tensors through it.
 
-    `complete` once such a pass has ended well; then `topology()` says what it showed. What is computed stays the same.
-    `parts` is what leaves showed that were called outside of any pass since the last `forget`.
+    `complete` is true once such a pass has ended well; then `topology()` says what it showed. What is computed stays the same.
+    `parts` is what leaves showed that were called outside any pass since the last `forget`.
     """
 
     def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module], faults: Faults) -> None:
@@ -50,7 +50,7 @@ class Tracing:
         self._mode: Provenance | None = None
         self._thread = get_ident()
         self._lone = next((path for path, module in modules.items() if module is model), None)
-        self._apart = True  # whether calls of leaves now are outside of any pass
+        self._apart = True  # whether calls of leaves are now outside any pass
         self.complete = self.compiled = False
         parts = [(module, partial(self._leaf_called, path, module)) for path, module in modules.items() if module is not model]
         self._entry = Wrapping([(model, self._model_called)], inside=False)
@@ -195,7 +195,7 @@ class Tracing:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Eval mode for one look at the model: training flags, random state (every device's) and buffers come back as they were."""
+    """Put the model in eval mode for one look; flags, random state (every device's) and buffers come back as they were."""
     flags = {module: module.training for module in model.modules()}
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     model.eval()
@@ -212,8 +212,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def find_topology(model: nn.Module, *args: Any, **kwargs: Any) -> Topology:
-    """Return the topology of `model` as it runs on these inputs: one forward pass in eval mode; RNG, buffers and flags come
-    back."""
+    """Return the topology of `model` as it runs on these inputs.
+
+    It takes one forward pass in eval mode; RNG, buffers and flags come back as they were.
+    """
     tracing = Tracing(model, leaves(model), Faults())
     tracing.attach()
     try:

@@ -80,8 +80,10 @@ class Sampler:
         return [p.detach().reshape(-1)[::stride] for p, stride in zip(self.parameters, self.strides, strict=True)]
 
     def _buffers(self) -> list[Tensor]:
-        """Return the memory for one look: a piece a parameter, all of them in one tensor, which comes last, where their types
-        agree."""
+        """Return the memory for one look: a piece per parameter.
+
+        If the types agree, all pieces are in one tensor, which comes last.
+        """
         if len({(p.dtype, p.device) for p in self.parameters}) != 1:
             return [torch.empty_like(view, memory_format=torch.contiguous_format) for view in self._views]
         sizes = [view.numel() for view in self._views]
@@ -90,7 +92,7 @@ class Sampler:
 
     def _fill(self, buffers: list[Tensor]) -> None:
         if self.parameters:
-            seen = self._aliased and self.fits(self.parameters)  # else `p.data` is another tensor since
+            seen = self._aliased and self.fits(self.parameters)  # else `p.data` has become another tensor
             torch._foreach_copy_(buffers[: len(self.parameters)], self._views if seen else self._look())
 
     def take(self) -> None:
@@ -98,7 +100,7 @@ class Sampler:
         self._fill(self._before)
 
     def change(self) -> list[Tensor]:
-        """Per parameter: sampled elements now less those taken last; overwritten by the next call."""
+        """Return, per parameter, sampled elements now less those taken last; the next call overwrites them."""
         self._fill(self._now)
         count = len(self.parameters)
         first = count if len(self._now) > count else 0  # the whole, or every piece
@@ -107,7 +109,7 @@ class Sampler:
         return self._now[:count]
 
     def gradients(self) -> list[Tensor | None]:
-        """Per parameter: the same elements of its gradient; None if it has none, or a sparse one."""
+        """Return, per parameter, the same elements of its gradient; None if it has none, or a sparse one."""
         pairs = zip(self.parameters, self.strides, strict=True)
         return [None if p.grad is None or p.grad.is_sparse else p.grad.reshape(-1)[::stride].clone() for p, stride in pairs]
 
@@ -118,7 +120,7 @@ Parameters = tuple[list[Tensor], list[Tensor]]
 class _UntrainedNorms:
     """Norms of weights that no optimizer moves, computed again only if they were written to.
 
-    A version counter shows that, but for writes past autograd (`p.data.mul_`): those show in sampled elements.
+    A version counter shows that, except for writes past autograd (`p.data.mul_`): those show in sampled elements.
     """
 
     def __init__(self) -> None:
@@ -148,8 +150,8 @@ class _UntrainedNorms:
 class Updates:
     """What backward and the optimizer do to the parameters in one step. `cost_ns` is the time that looking took.
 
-    `weights` tells, when it is asked: the parameters that the optimizer trains, of which everything is measured, and all
-    others, of which the weights are.
+    `weights`, when called, returns the parameters that the optimizer trains, of which everything is measured, and all others,
+    of which only the weights are.
     """
 
     def __init__(self, weights: Callable[[], Parameters], faults: Faults) -> None:
@@ -208,7 +210,7 @@ class Updates:
 
     @guarded
     def _backward_ended(self) -> None:
-        """All gradients of this backward are there, nobody has clipped them, and the weights have not moved."""
+        """Look at the gradients, which are complete now: nobody has clipped them, and no weight has moved."""
         started = time.perf_counter_ns()
         self._queued = False
         with torch.inference_mode():  # the cheapest way to call an operation

@@ -2,7 +2,7 @@
 
 Every k-th step is looked at (`probe.py`); in the others only version counters are compared. The topology shows in the first
 forward pass of the training itself: no pass is added, so nothing that a model counts or keeps is counted twice. Nothing is
-attached to the model but stand-ins that its copies and pickles leave out (`wrapping.py`), what can't be measured is missing and
+attached to the model but stand-ins that its copies and pickles leave out (`wrapping.py`). What can't be measured is missing and
 warned of once (`faults.py`), and a model that changes is followed (`inventory.py`).
 """
 
@@ -52,9 +52,9 @@ class Watch(Subject):
         self._probe: Probe | None = None
         self._armed = False
         self._tracing: Tracing | None = None
-        self._traced: Mapping[str, nn.Module] = {}  # the modules that the topology is of
-        self._apart = False  # parts of the model are called, not the model
-        self._wanted = self._stale = False  # another tracing, another probe
+        self._traced: Mapping[str, nn.Module] = {}  # the modules that the topology describes
+        self._apart = False  # whether parts of the model are called instead of the model
+        self._wanted = self._stale = False  # whether another tracing, or another probe, is due
         self._blank = self._blind = 0  # tracing steps without a pass of the model, looks without a layer
         self._wait, self._not_before = 1, 0  # steps until another tracing: twice as many after each that showed nothing new
         self._begin()
@@ -230,11 +230,13 @@ def watch(
     detailed: bool = False,
     follow: bool = True,
 ) -> Iterator[Watch]:
-    """Watch `model` while `optimizer`, or several of them, trains it; measures every `every`-th step, with `detailed` also what
-    Urza's records need. With `follow`, modules, parameters and groups that join later are measured too.
+    """Watch `model` while `optimizer`, or several of them, trains it; measure every `every`-th step.
 
-    Three lines give a recording: `with watch(model, optimizer, sink=...) as seen:` around the loop, and
-    `seen.step(loss, len(batch))` after `optimizer.step()`.
+    With `detailed`, also measure what Urza's records need. With `follow`, modules, parameters and groups that join later are
+    measured too.
+
+    Three lines give a recording: `with watch(model, optimizer, sink=...) as seen:` around the loop, and `seen.step(loss,
+    len(batch))` after `optimizer.step()`.
 
     Raises RecordingError if `model` is not a module, an optimizer has no `param_groups`, or `every` is under 1. Once inside, it
     raises nothing into the loop: what can't be measured is missing, and reported once as a WatchWarning.

@@ -1,9 +1,9 @@
 """Stand in for the calls of modules.
 
-A stand-in lies where `nn.Module.compile` keeps its code, in the attribute `_compiled_call_impl`: torch asks for it first when
-a module is called, and leaves it out of every copy and pickle, so that what is copied, saved, scripted, traced or exported
-while a stand-in is on is an ordinary module. It costs a fifth of a pair of forward hooks; without one, a module runs
-exactly as if nobody watched.
+A stand-in lies where `nn.Module.compile` keeps its code, in the attribute `_compiled_call_impl`: torch asks for it first when a
+module is called, and leaves it out of every copy and pickle. So what is copied, saved, scripted, traced or exported while a
+stand-in is on is an ordinary module. It costs a fifth of a pair of forward hooks; without one, a module runs exactly as if
+nobody watched.
 """
 
 import sys
@@ -47,8 +47,10 @@ def in_backward() -> bool:
 
 
 def has_own_call(module: nn.Module) -> bool:
-    """Return whether the module's class has a `__call__` of its own: Dynamo follows it down to the attribute where stand-ins
-    lie, and so compiles once more while one is on."""
+    """Return whether the module's class has a `__call__` of its own.
+
+    Dynamo follows it down to the attribute where stand-ins lie, and so compiles once more while one is on.
+    """
     return type(module).__call__ is not nn.Module.__call__ and not isinstance(module, GraphModule)
 
 
@@ -79,7 +81,7 @@ class StandIn:
         self._original = self.module._call_impl if prior is None else prior
 
     def take_off(self) -> None:
-        """Give the module back what it had; from under another stand-in, or other code, that has taken the place since."""
+        """Give the module back what it had, also if another stand-in or other code has taken the place since."""
         self.on = False
         here = vars(self.module)
         top = here.get(_PLACE)
@@ -144,7 +146,7 @@ def _stand_in(call: Forward | None) -> StandIn | None:
 
 
 def listen_inside(module: nn.Module, call: Forward, listener: Listener, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a module's call so that the listener runs its forward alone, without the hooks around it; of compiled code, all."""
+    """Run a module's call, but its forward, without the hooks around it, through the listener; compiled code goes whole."""
     if call != module._call_impl:
         return listener(call, args, kwargs)
     hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks

@@ -84,7 +84,7 @@ def test(home: Home = None) -> Result:
 
 
 def ack(identity: Identity, reason: Reason = "", home: Home = None) -> Result:
-    """Silence the reminders of an alert until it is resolved; that is told anyway."""
+    """Silence the reminders of an alert until it is resolved; the resolution is still announced."""
     outbox = _outbox(home)
     matching = [alert for alert in outbox.read().failing() if identity and alert.alert_id.startswith(identity)]
     if len(matching) != 1:

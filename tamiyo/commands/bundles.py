@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
 
 
 def preflight(bundle: Bundle, against: Against = None, home: Home = None) -> Result:
-    """Exit status 0 if the bundle is clean; 1 where it is not."""
+    """Exit status 0 if the bundle is clean; 1 if it is not."""
     from gnn.bundle import bundle_path, read_bundle
     from gnn.bundle import preflight as check
     from lake.builds import whole_build_id
@@ -76,7 +76,7 @@ def preflight(bundle: Bundle, against: Against = None, home: Home = None) -> Res
 
 
 def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: Reason = "") -> Result:
-    """Exit status 0 if the bundle serves now; 1 where it was refused."""
+    """Exit status 0 if the bundle serves now; 1 if it was refused."""
     from gnn.bundle import GateConfig
     from gnn.bundle import promote as move
     from lake.builds import whole_build_id
@@ -91,7 +91,7 @@ def promote(build_id: BuildId, home: Home = None, waive: Waive = None, reason: R
 
 
 def rollback(build_id: OlderBuild = None, home: Home = None) -> Result:
-    """Exit status 0 if the older bundle serves now; 1 where it was refused."""
+    """Exit status 0 if the older bundle serves now; 1 if it was refused."""
     from gnn.bundle import rollback as move
     from lake.builds import whole_build_id
 

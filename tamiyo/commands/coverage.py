@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def coverage(home: Home = None, run: Run = None, below: Below = 1.1) -> Result:
-    """Exit status 0; 1 where there is no coverage yet or no such run."""
+    """Exit status 0; 1 if there is no coverage yet or no such run."""
     settings = resolve(home=home)
     retired = retired_now(settings)
     rows = _rows(settings, run, [one for one in retired if one["training_run_id"] == run])

@@ -58,7 +58,7 @@ def doctor(
     prune_instance: Prune = False,
     keep_days: KeepDays = 30,
 ) -> Result:
-    """Report what is wrong, and repair it on demand; status 1 where something still is."""
+    """Report what is wrong, and repair it on demand; status 1 if something is still wrong."""
     from lake.exports.folders import Exports
     from tamiyo.doctor import examine
 
@@ -110,7 +110,7 @@ def lineage(build_id: BuildId = None, home: Home = None) -> Result:
 
 
 def _lines(build_id: str, found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the chain from a build to its exports, a line a part."""
+    """Yield the chain from a build to its exports, one line per part."""
     yield f"build {build_id}"
     yield f"code {found['code']}"
     yield f"norms {found['norms']}"

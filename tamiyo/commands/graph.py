@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to the app."""
     group = typer.Typer(name="graph", help="Look at the graphs of training states.", no_args_is_help=True)
     group.command("show", help=_EXAMPLES)(reported(show))
-    # with a callback Typer keeps the name of a group's only command
+    # without a callback Typer drops the name of a group's only command
     group.callback()(_group)
     app.add_typer(group)
 
@@ -37,7 +37,7 @@ def _group() -> None:
 
 
 def show(packet: Packet, run: Run = None, out: Out = None, home: Home = None) -> Result:
-    """Exit status 0; 1 where there is no dataset yet or no such packet."""
+    """Exit status 0; 1 if there is no dataset yet or no such packet."""
     from gnn.graph.dataset import GraphDataset
     from gnn.graph.picture import picture_of
     from lake.durable.publish import publish_file

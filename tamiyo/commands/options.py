@@ -112,7 +112,7 @@ def reported(command: Callable[..., Result]) -> Callable[..., None]:
 
 
 class _DiskFull:
-    """A block of code in which any error that a full disk causes becomes one sentence with the place; a full stdout too."""
+    """Turn any error in the body that a full disk, or a full stdout, causes into one sentence that names the place."""
 
     def __init__(self, place: Path | None) -> None:
         self._place = place or Path(os.environ.get("TAMIYO_HOME") or DEFAULT_HOME)
@@ -125,7 +125,7 @@ class _DiskFull:
         try:
             sys.stdout.flush()
         except OSError as failure:
-            # what is left of it is dropped, or the interpreter tells of it again at its end
+            # what is left of it is dropped, or the interpreter reports it again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise StorageError(f"stdout: expected to write to it, found: {failure.strerror}; free some space there") from None
         full = None if error is None else disk_full(error, self._place.absolute())
@@ -181,7 +181,7 @@ def quiet_dagster() -> Iterator[None]:
 
 
 class _WithoutEchoes:
-    """stderr without what Dagster says each time that it can't log a line; the run fails of the same cause, and tells it."""
+    """Pass stderr on without Dagster's messages that it can't log a line; the run fails for the same cause, and reports it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -104,7 +104,7 @@ def record(
     at_once: AtOnce = 4,
     as_json: AsJson = False,
 ) -> Result:
-    """Exit status 0; 1 where the recording was refused; 2 for arguments that make no plan."""
+    """Exit status 0; 1 if the recording was refused; 2 for arguments that make no plan."""
     from recorder.runs.plan import RecordPlan, state_steps
     from recorder.runs.record import record as carry_out
 

@@ -28,7 +28,7 @@ Examples:
 
     tamiyo retire run-7 --reason "a test of the recorder" --json
 """
-_NEAR = 3  # ids that resemble an unknown one and are named
+_NEAR = 3  # similar ids that are named for an unknown one
 
 Runs = Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Ids of training runs.", show_default=False)]
 Reason = Annotated[
@@ -90,7 +90,7 @@ def _cells(one: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _user() -> str:
-    """Who calls: the user's name, or in a container that knows no names the number."""
+    """Return who calls: the user's name, or the user's number in a container that knows no names."""
     try:
         return getuser()
     except KeyError:

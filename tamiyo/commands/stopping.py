@@ -35,7 +35,7 @@ def unstoppable() -> Iterator[None]:
 
 @contextmanager
 def _handled(signum: int, handler: Any, *, only_default: bool = False) -> Iterator[None]:
-    """Handle a signal so in the body; only the main thread can."""
+    """Handle a signal with `handler` in the body; only the main thread can do that."""
     before = signal.getsignal(signum)
     if threading.current_thread() is not threading.main_thread() or (only_default and before != signal.SIG_DFL):
         yield
@@ -55,7 +55,8 @@ def _stop(signum: int, _: FrameType | None) -> NoReturn:
 def leaving(state: str) -> Iterator[None]:
     """Raise `Stopped`, which says `state`, if SIGINT or SIGTERM came in the body.
 
-    Also if somebody else took the signal: Dagster replaces the handlers, and ends its run as failed without an exception.
+    This works even if other code took the signal: Dagster replaces the handlers, and ends its run as failed without an
+    exception.
     """
     with _received() as received:
         try:

@@ -24,9 +24,9 @@ def examine(
 ) -> list[Finding]:
     """Return everything that is wrong in a home; empty if all is well.
 
-    With `repair`, what can be put right is, and the finding says how. Damaged contract tables are built again from
-    `exports`, where these are given and hold everything that the tables were made from. `silent_after`: how long an upstream
-    system may send nothing new; None: it is not asked.
+    With `repair`, what can be repaired is repaired, and the finding says how. Damaged contract tables are built again from
+    `exports`, if these are given and hold everything that the tables were made from. `silent_after` is how long an upstream
+    system may send nothing new; if None, that is not checked.
     """
     tables = TableStore(home)
     return [

@@ -24,7 +24,7 @@ from tamiyo_assets.retention import DAYS, connect, database_files, prune, shrink
 RETIRED_PARTITIONS: Final = "training_runs"  # the dynamic partitions of training runs, that no asset has any more
 _BATCH: Final = 50  # events that are rewritten in one transaction
 _PICTURE: Final = re.compile(r"!\[([^\]]*)\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
-_LARGE: Final = 12_000  # of a picture in an event, base64, that is taken out
+_LARGE: Final = 12_000  # base64 characters of a picture; a larger one is taken out of its event
 _MARK: Final = "data:image/png;base64,"
 _TEXTS: Final = (
     ("event_logs", "event"),
@@ -45,9 +45,9 @@ class PrunedInstance:
 
 
 def prune_instance(dagster_home: Path, days: int = DAYS) -> PrunedInstance:
-    """Delete events of retired partitions and runs older than `days`, take pictures out of events, give the space back.
+    """Delete events of retired partitions and runs older than `days`, take pictures out of events, and free the space.
 
-    The newest event of each asset and check stays, as does everything that is not old but for the pictures. StorageError if a
+    The newest event of each asset and check stays, and so does everything recent, except the pictures. Raises StorageError if a
     run is not finished, if there is no instance, or if it is not kept in SQLite.
     """
     if not (dagster_home / "history").is_dir():
@@ -87,7 +87,10 @@ def _size(events: SqliteEventLogStorage) -> int:
 
 
 def _drop_partitions(instance: dg.DagsterInstance, events: SqliteEventLogStorage) -> int:
-    """Delete the events of retired partitions, but the newest of each type and asset of a file, then their set; how many."""
+    """Delete the events of retired partitions, then the set of these partitions; return how many events.
+
+    The newest event of each type and asset in a file is kept.
+    """
     retired = list(instance.get_dynamic_partitions(RETIRED_PARTITIONS))
     if not retired:
         return 0
@@ -97,7 +100,7 @@ def _drop_partitions(instance: dg.DagsterInstance, events: SqliteEventLogStorage
         _drop_events(path, retired)
     count = _drop_events(index, retired)
     for key in instance.get_asset_keys():
-        events.wipe_asset_cached_status(key)  # of the partitions, and made again when it is asked for
+        events.wipe_asset_cached_status(key)  # it counts the partitions, and is made again when it is asked for
     for partition in retired:
         instance.delete_dynamic_partition(RETIRED_PARTITIONS, partition)
     return count
@@ -117,7 +120,7 @@ def _drop_events(path: Path, partitions: Sequence[str]) -> int:
 
 
 def _strip(path: Path) -> int:
-    """Take pictures that are larger than a thumbnail out of a file's events, some events a transaction; how many events."""
+    """Take pictures larger than a thumbnail out of a file's events, some events a transaction; return how many events."""
     count = 0
     for table, column in _TEXTS:
         with closing(connect(path)) as connection:

@@ -15,13 +15,13 @@ from tamiyo.doctor.finding import Finding
 
 
 def examine_registries(home: Path, *, repair: bool) -> list[Finding]:
-    """Damage of registry files, their versions and links."""
+    """Return damage of registry files, their versions and links."""
     found = examine_registry_files(home / "registries", repair=repair)
     return [Finding(str(damage.path), damage.problem, damage.repaired) for damage in found]
 
 
 def examine_norms(home: Path, *, repair: bool) -> Iterator[Finding]:
-    """Damage of the norms file and its kept versions."""
+    """Yield damage of the norms file and its kept versions."""
     path = home / norms.NORMS
     kept = sorted(((home / norms.VERSIONS).glob("*.json")), key=lambda p: int(p.stem) if p.stem.isdigit() else -1)
     if (not path.exists() and not kept) or norms.is_older(home):

@@ -42,10 +42,10 @@ def examine_retirements(home: Path) -> Iterator[Finding]:
 
 
 def examine_feeds(home: Path, silent_after: timedelta) -> Iterator[Finding]:
-    """Upstream systems that sent exports once and nothing new for longer than `silent_after`; the sample's home has none."""
+    """Report upstream systems that sent nothing new for longer than `silent_after`; not in the sample's home."""
     try:
         entries = Ledger(home).entries() if has_own_exports(home) else []
-    except StorageError:  # `examine_ledger` tells it
+    except StorageError:  # `examine_ledger` reports it
         return
     for feed in silent_feeds(entries, silent_after, datetime.now(UTC)):
         yield Finding(f"feed {feed.system}", feed.text)
@@ -83,7 +83,7 @@ def _differs(path: Path, signature: tuple[int, int, int, int], digest: str) -> b
 def examine_tables(home: Path, tables: TableStore, exports: Exports | None, *, repair: bool) -> list[Finding]:
     """Return tables that can't be read, whose content is not what it was, or whose records do not add up."""
     if repair:
-        # what a stopped replay left to do; a table that is too damaged for that is built anew and needs it no more
+        # what a stopped replay left to do; a table that is too damaged for that is built again and no longer needs it
         with lock(home / INGEST_LOCK), suppress(StorageError):
             finish(home, tables)
     damaged = {name: problem for name in tables.names() if (problem := _damage(home, tables, name)) is not None}

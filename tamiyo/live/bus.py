@@ -1,4 +1,4 @@
-"""Oona: four Redis streams read by consumer groups; what is signed, and how a packet is answered exactly once."""
+"""Read and write Oona, four Redis streams with consumer groups: what is signed, and how a packet is answered exactly once."""
 
 import base64
 import hashlib
@@ -46,7 +46,7 @@ class Message:
 
     @property
     def signature(self) -> bytes:
-        """What is signed it with, empty if it is not."""
+        """The signature of the payload; empty if the entry is not signed."""
         return self.fields.get(_SIGNATURE.encode(), b"")
 
 
@@ -57,7 +57,7 @@ def secret_of(environment: Mapping[str, str] | None = None) -> bytes | None:
 
 
 def signature_of(secret: bytes, data: bytes) -> str:
-    """Base64 of HMAC-SHA256(secret, data)."""
+    """Return Base64 of HMAC-SHA256(secret, data)."""
     return base64.b64encode(hmac.new(secret, data, hashlib.sha256).digest()).decode("ascii")
 
 
@@ -84,7 +84,7 @@ def entry_of(kind: int, payload: bytes, secret: bytes | None) -> dict[str, bytes
 
 
 def mark_of(packet: pb.SystemStatePacket) -> str:
-    """Return the key that says a packet was answered, by what makes a packet one: its run, its id and its time."""
+    """Return the key that marks a packet as answered, made of what identifies the packet: its run, its id and its time."""
     identity = f"{packet.training_run_id}\0{packet.packet_id}\0{packet.timestamp_ns}".encode()
     return f"{_MARKS}:{hashlib.sha256(identity).hexdigest()[:32]}"
 
@@ -101,7 +101,7 @@ class Oona:
     def __init__(
         self, url: str, consumer: str, *, group: str = GROUP, streams: Sequence[str] = STREAMS, timeout_s: float = 5.0
     ) -> None:
-        """`url` is a redis:// or unix:// URL; ServingError if it is none. Nothing connects yet."""
+        """Prepare a reader of the redis:// or unix:// `url`; nothing connects yet. Raises ServingError if it is no such URL."""
         self.group, self.consumer, self._streams = group, consumer, tuple(streams)
         try:
             self._redis: Any = redis.Redis.from_url(
@@ -120,9 +120,10 @@ class Oona:
                     raise
 
     def read(self, *, left: bool = False, block_ms: int = BLOCK_MS) -> list[Message]:
-        """New messages of all streams, the emergency stream's first; with `left` those that we got and never acknowledged.
+        """Return new messages of all streams, the emergency stream's first.
 
-        If there is none, wait for one for `block_ms`; 0 does not wait.
+        With `left`, return those that were delivered to us and never acknowledged. If there is none, wait for one for
+        `block_ms`; 0 does not wait.
         """
         where = dict.fromkeys(self._streams, "0" if left else ">")
         block = None if left or not block_ms else block_ms
@@ -140,7 +141,7 @@ class Oona:
         return found
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Tell that these are done with."""
+        """Acknowledge messages that have been dealt with."""
         pipe = self._redis.pipeline(transaction=False)
         for message in messages:
             pipe.xack(message.stream, self.group, message.entry)
@@ -205,7 +206,7 @@ class Oona:
 
 
 def _entries(entries: Any) -> list[tuple[str, Fields]]:
-    # an answer of the newer protocol wraps the entries of a stream in one more list
+    # the newer protocol wraps a stream's entries in one more list
     if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], tuple | list):
         entries = entries[0]
     return [(_text(entry), fields or {}) for entry, fields in entries if entry is not None]

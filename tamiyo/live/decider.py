@@ -1,4 +1,4 @@
-"""One packet -> one answer, within the budget, whatever happens: the policy's command, a PAUSE, or nothing, with its reason."""
+"""Answer each packet within the budget, whatever happens: the policy's command, a PAUSE, or nothing, with the reason."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from gnn.online.telemetry import event, indicate, new_packet
 from schemas.configuration import MODEL_NAME
 from schemas.errors import ContractError, ServingError
 from schemas.leyline import leyline_pb2 as pb
-from tamiyo.live.limits import Breaker, Moment, PauseQuota, ProcessRow, process_row
+from tamiyo.live.limits import AdjustedRuns, Breaker, Moment, PauseQuota, ProcessRow, process_row
 
 NOT_A_STATE: Final = "not_a_state"  # a completion marker, or a packet that breaks its contract: nothing is to be decided
 Serving = tuple[TamiyoPolicy, Snapshot]
@@ -23,7 +23,7 @@ Serving = tuple[TamiyoPolicy, Snapshot]
 
 @dataclass(frozen=True)
 class Answer:
-    """What is done about one packet. `command` is None if nothing is to be sent; `telemetry` tells of it in any case."""
+    """What is done about one packet. `command` is None if nothing is to be sent; `telemetry` reports it in any case."""
 
     reason: str
     priority: Priority
@@ -54,6 +54,7 @@ class Decider:
         self.inference = Breaker(config.breaker_faults, config.breaker_open_s, clock)
         self.metadata = metadata
         self._quota = PauseQuota(config.pause_steps)
+        self._adjusted = AdjustedRuns()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="tamiyo-inference")
 
     @property
@@ -76,14 +77,15 @@ class Decider:
         if found is None:
             self._forget(serving[0], packet)
             return Answer(NOT_A_STATE, NORMAL, Route.NO_OP, None, None, self._since(started))
-        return self._settle(packet, Moment(route=found.choice.route, paused=paused), found, started)
+        moment = Moment(route=found.choice.route, paused=paused, adjusted=packet.training_run_id in self._adjusted)
+        return self._settle(packet, moment, found, started)
 
     def close(self) -> None:
         """Let the thread end; what it still computes is dropped."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, data: bytes, serving: Serving) -> Decision | Moment | None:
-        """Return the policy's decision; a moment that timed out or failed; None for what is no training state."""
+        """Return the policy's decision; a `Moment` if it timed out or failed; None if the packet is no training state."""
         policy, snapshot = serving
         future: Future[Decision] = self._worker.submit(policy.evaluate, data, snapshot)
         try:
@@ -104,9 +106,10 @@ class Decider:
     def _forget(self, policy: TamiyoPolicy, packet: pb.SystemStatePacket) -> None:
         policy.forget(packet.training_run_id)
         self._quota.forget(packet.training_run_id)
+        self._adjusted.forget(packet.training_run_id)
 
     def _settle(self, packet: pb.SystemStatePacket, moment: Moment, decision: Decision | None, started: float) -> Answer:
-        """Return the answer, after the process has had its say."""
+        """Return the answer, after the rules of the process have been applied."""
         row = process_row(moment)
         latency_ms = self._since(started)
         if row is None:
@@ -114,6 +117,7 @@ class Decider:
                 raise ServingError(f"packet {packet.packet_id!r}: expected a decision or a row that speaks, found neither")
             choice = decision.choice
             self._quota.note(packet.training_run_id, choice.route)
+            self._adjusted.note(packet.training_run_id, choice.route)
             command = decision.command if decision.publishes else None
             stages = decision.stages_ms
             return Answer(choice.reason, choice.priority, choice.route, command, decision.telemetry, latency_ms, stages)
@@ -129,7 +133,7 @@ class Decider:
     def _told(
         self, packet: pb.SystemStatePacket, row: ProcessRow, moment: Moment, decision: Decision | None, latency_ms: float
     ) -> pb.TelemetryPacket:
-        """Return the telemetry of an answer that the process gave; that of a decision that it overruled says so too."""
+        """Return the telemetry of an answer that the process gave; if it overruled a decision of the policy, it says so."""
         told = new_packet(time.time_ns())
         if decision is not None:
             told.CopyFrom(decision.telemetry)

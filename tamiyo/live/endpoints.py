@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`, `/panel` over HTTP, for few clients at a time; slow ones cost nobody else anything."""
+"""Serve `/healthz`, `/readyz`, `/metrics` and `/panel` over HTTP to a few clients at a time; slow clients delay nobody else."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 _PATIENCE_S: Final = 5.0
 _CLIENTS: Final = 32
-_LONGEST_S: Final = 15.0  # of a whole request: a client that sends a byte now and then holds a place no longer
+_LONGEST_S: Final = 15.0  # for a whole request, so that a client that sends a byte now and then can't hold a place for longer
 
 
 class Page:
@@ -34,7 +34,7 @@ class Endpoints:
     """Serves pages until it is closed."""
 
     def __init__(self, host: str, port: int, pages: Pages) -> None:
-        """Listen at once; port 0 takes a free one. OSError if the address is taken."""
+        """Listen at once; port 0 takes a free one. Raises OSError if the address is taken."""
         self._server = _Server((host, port), pages)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="tamiyo-http", daemon=True)
         self._thread.start()
@@ -63,7 +63,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Of more clients than there is room for, the one that has taken longest is cut off: an honest one takes no time."""
+        """Start a request; if there are too many clients, cut off the oldest one: an honest client needs almost no time."""
         with self._lock:
             cut = self._served.pop(next(iter(self._served))) if len(self._served) >= _CLIENTS else None
             self._served[id(request)] = request
@@ -87,7 +87,7 @@ class _Server(ThreadingHTTPServer):
             request.shutdown(SHUT_RDWR)
 
     def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
-        """A client that disconnects is nothing to report."""
+        """Ignore the error: a client that disconnects is nothing to report."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -109,4 +109,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
-        """Requests are not logged."""
+        """Log nothing: requests are not logged."""

@@ -1,4 +1,4 @@
-"""What the policy's grafts came to, from the tables of a home: each measured against the same host without it."""
+"""Compute what the policy's grafts gained, from the tables of a home: each is measured against the same host without it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from gnn.model.bootstrap import HostBootstrap, Interval
 from gnn.model.examples import uplift
 
 ISSUER: Final = "tamiyo"
-DIVERGED: Final = -1.0  # nats that a graft counts whose loss is no longer finite
+DIVERGED: Final = -1.0  # gain in nats of a graft whose loss is no longer finite
 _DRAWS: Final = 2000
 _SEED: Final = 7
 
@@ -28,7 +28,7 @@ class Gain:
     gain: Interval
 
     def __str__(self) -> str:
-        """One line."""
+        """Return one line of text."""
         if not self.grafts:
             return "no graft was measured"
         gain = self.gain
@@ -39,7 +39,7 @@ class Gain:
 
 
 def gains(commands: pa.Table, reports: pa.Table, horizon: int) -> Mapping[str, Gain]:
-    """Gain by build id of the commands that Tamiyo issued, and of all as ``.
+    """Return the gain of Tamiyo's commands by build id; the empty key holds the gain of all of them.
 
     `commands` and `reports` are rows of `tamiyo.command` and `tamiyo.field_report`; replicates of a graft are averaged first.
     """

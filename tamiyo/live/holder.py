@@ -1,4 +1,4 @@
-"""What serves: the policy of `current`, swapped when it moves, and the metadata of the home, both renewed in the background."""
+"""Hold what serves: the policy of `current`, swapped when the link moves, and the home's metadata, renewed meanwhile."""
 
 import logging
 import threading
@@ -47,7 +47,7 @@ class MetadataTables:
         self._tables: Mapping[str, pa.Table] = {}
 
     def __call__(self) -> Mapping[str, pa.Table]:
-        """The tables by name; the same object as before if nothing changed. StorageError if one can't be read."""
+        """Return the tables by name; the same object as before if nothing changed. Raises StorageError if one can't be read."""
         from deltalake.exceptions import DeltaError
 
         try:
@@ -60,7 +60,7 @@ class MetadataTables:
         return self._tables
 
     def _version(self, name: str) -> tuple[int | None, int]:
-        # a table that was removed and built again counts its versions anew, in another directory
+        # a table that was removed and built again starts at version 0, in another directory
         path = self._store.path(name)
         return (self._store.version(name), path.stat().st_ino) if self._store.exists(name) else (None, 0)
 
@@ -69,7 +69,7 @@ class Holder:
     """Holds the serving policy of a home and its metadata."""
 
     def __init__(self, home: Path, config: ServingConfig, announce: Announce) -> None:
-        """Nothing is loaded before `start`; `announce` is called in a thread of the holder."""
+        """Prepare to hold; nothing is loaded before `start`. `announce` is called in a thread of the holder."""
         self.home, self._config, self._announce = home, config, announce
         self.breaker = Breaker(config.breaker_faults, config.breaker_open_s)
         self._serving: tuple[TamiyoPolicy, SnapshotCache] | None = None
@@ -120,7 +120,7 @@ class Holder:
             target = self._target()
             taken = target is None or target == tried or self._take(target)
             tried = target if taken and target is not None else tried
-            # a bundle is long to read: what failed is not tried again at once
+            # a bundle takes long to read: what failed is not tried again at once
             self._stop.wait(self._config.swap_s if taken else max(self._config.swap_s, self._config.metadata_s))
 
     def _target(self) -> Path | None:
@@ -143,7 +143,7 @@ class Holder:
                 self._serving[0].swap(target)
         except BundleRejected as error:
             return self._refuse(target, str(error))
-        except (TamiyoError, OSError, RuntimeError, pa.ArrowException) as error:  # RuntimeError: a device without memory
+        except (TamiyoError, OSError, RuntimeError, pa.ArrowException) as error:  # RuntimeError: a device out of memory
             self._why = f"bundle {target.name} can't be served yet: {error}"
             _LOG.warning("%s", self._why)
             return False

@@ -1,7 +1,7 @@
-"""The telemetry hub: what all systems said in one cycle, in one taxonomy, and how each of their feeds is doing.
+"""Gather telemetry: what all systems said in one cycle, in one taxonomy, and how each of their feeds is doing.
 
-A metric is named `<system>.<area>.<metric>` and has a unit; its attributes say of which run, step, seed or blueprint it is, and
-its level. Of several values of the same thing in one cycle the newest in event time is kept.
+A metric is named `<system>.<area>.<metric>` and has a unit; its attributes say which run, step, seed or blueprint it belongs
+to, and its level. Of several values of the same thing in one cycle, the newest in event time is kept.
 """
 
 import time
@@ -16,9 +16,9 @@ from gnn.online.telemetry import new_packet
 from schemas.leyline import leyline_pb2 as pb
 
 SOURCE: Final = "hub"
-MOST: Final = 2000  # metrics of one packet
-FEEDS: Final = 64  # systems that are told of; what others say is counted as dropped
-_LONGEST: Final = 200  # letters of a name, a unit or an attribute
+MOST: Final = 2000  # most metrics of one packet
+FEEDS: Final = 64  # systems that are reported; what others send is counted as dropped
+_LONGEST: Final = 200  # most letters of a name, a unit or an attribute
 _ATTRIBUTES: Final = 16
 _SILENT: Final = (10.0, 1.0)  # a feed has a gap if it is silent for that many of its mean intervals, and that many seconds
 _UNITS: Final = {
@@ -41,7 +41,7 @@ _BAND_LEVELS: Final = {pb.HAZARD_BAND_HIGH: "ERROR", pb.HAZARD_BAND_CRITICAL: "C
 
 @dataclass(frozen=True)
 class Reading:
-    """One value in the taxonomy. `of` names the run, step, seed, blueprint that it is of."""
+    """One value in the taxonomy. `of` names the run, step, seed or blueprint that it belongs to."""
 
     name: str
     value: float
@@ -51,12 +51,12 @@ class Reading:
 
     @property
     def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """What makes it one thing: its name and whose it is, at whatever step."""
+        """The identity of the value: its name and what it belongs to, without the step."""
         return self.name, tuple(sorted((name, text) for name, text in self.of.items() if name != "step_index"))
 
 
 def readings(message: Message) -> Iterator[Reading]:
-    """Yield the values of one message; none of a message that holds none, or of the hub's own."""
+    """Yield the values of one message; none if it holds none, or comes from the hub itself."""
     if isinstance(message, pb.SystemStatePacket):
         yield from _of_state(message)
     elif isinstance(message, pb.TelemetryPacket):
@@ -112,13 +112,13 @@ def _of_telemetry(packet: pb.TelemetryPacket) -> Iterator[Reading]:
 
 
 def _bounded(reading: Reading) -> Reading:
-    """Return the reading without what no metric needs: others send it, and it is kept and sent again."""
+    """Return the reading with texts and attributes cut to the limits: others send them, and they are kept and sent on."""
     of = {name[:_LONGEST]: text[:_LONGEST] for name, text in sorted(reading.of.items())[:_ATTRIBUTES]}
     return replace(reading, name=reading.name[:_LONGEST], unit=reading.unit[:_LONGEST], of=of)
 
 
 def named(source: str, name: str) -> str:
-    """Return a metric's name in the taxonomy: as it is if it has a system and an area, else with those of its source."""
+    """Return a metric's name in the taxonomy: unchanged if it has a system and an area, else with those of its source."""
     parts = name.split(".")
     if len(parts) >= 3 and parts[0] == source:
         return name
@@ -129,7 +129,7 @@ def named(source: str, name: str) -> str:
 
 @dataclass
 class _Feed:
-    """How one system's messages come: counts since the start, times in seconds of the hub's clock."""
+    """The state of one system's feed: counts since the start, times in seconds of the hub's clock."""
 
     first: float
     seen: float
@@ -139,10 +139,10 @@ class _Feed:
 
 
 class Hub:
-    """Gathers one cycle after the other. For one thread."""
+    """Gathers one cycle after the other. For use by one thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, now_ns: Callable[[], int] = time.time_ns) -> None:
-        """`clock` gives seconds that never go back, `now_ns` the time of day."""
+        """Begin a cycle; `clock` gives seconds that never go back, `now_ns` the time of day."""
         self._clock, self._now_ns = clock, now_ns
         self._readings: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[int, Reading]] = {}
         self._feeds: dict[str, _Feed] = {}

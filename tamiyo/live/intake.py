@@ -1,4 +1,4 @@
-"""One entry of a stream -> what it carries and which export folder that belongs into, or why it is quarantined."""
+"""Check one stream entry: what it carries and which export folder that belongs into, or why it is quarantined."""
 
 import base64
 import hashlib
@@ -16,8 +16,8 @@ from tamiyo.live import bus
 
 TOO_LARGE: Final = "too_large"
 BOOTSTRAP: Final = b"bootstrap"
-_BEGINNING: Final = 64 << 10  # bytes that are kept of what is too large
-_SIGNATURE: Final = 256  # bytes that are kept of what should be 44
+_BEGINNING: Final = 64 << 10  # bytes that are kept of a message that is too large
+_SIGNATURE: Final = 256  # bytes that are kept of a signature, which should have 44
 _PREFIX: Final = "BUS_MESSAGE_TYPE_"
 _RAW: Final = OONA[0].path
 
@@ -78,8 +78,7 @@ def admit(message: bus.Message, secret: bytes | None, limits: Limits) -> Admitte
 
 
 def kept(message: bus.Message, refused: Refused) -> dict[str, str | int]:
-    """Return what the quarantine holds of a refused message: all of it, but of one that is too large its beginning and
-    digest."""
+    """Return what the quarantine keeps of a refused message: all of it, or beginning and digest if it is too large."""
     payload = message.payload if message.payload is not None else repr(dict(message.fields)).encode()[:_BEGINNING]
     found: dict[str, str | int] = {
         "stream": message.stream,

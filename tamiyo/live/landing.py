@@ -1,4 +1,4 @@
-"""Landing: messages become exports before they are acknowledged, in segments that the pipeline sees when they are closed."""
+"""Land messages: they become exports before they are acknowledged, in segments that the pipeline sees once they are closed."""
 
 import fcntl
 import os
@@ -56,7 +56,7 @@ class _Segment:
         self._safe = self.size
 
     def close(self) -> Path | None:
-        """Give the segment the name of an export; its path, None if it held nothing."""
+        """Give the segment the name of an export; return its path, None if it held nothing."""
         self.sync()
         found = None
         if self.size:
@@ -88,12 +88,12 @@ class Landing:
     """The open segments of one group under an exports root."""
 
     def __init__(self, exports: Path, group: str, config: ServingConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds that never go back."""
+        """Open no segment yet; `clock` gives seconds that never go back."""
         self._exports, self._group, self._config, self._clock = exports, group, config, clock
         self._segments: dict[str, _Segment] = {}
 
     def recover(self) -> list[Path]:
-        """Close what a killed process left open: its whole records become exports, a torn last one was never acknowledged."""
+        """Close what a killed process left open: whole records become exports; a torn last one was never acknowledged."""
         found = []
         for folder in FOLDERS:
             for path in sorted((self._exports / folder).glob(f".oona-{self._group}-*{TEMPORARY}")):
@@ -126,7 +126,7 @@ class Landing:
             segment.sync()
 
     def rotate(self, *, everything: bool = False) -> list[Path]:
-        """Close the segments that are large or old enough, or all; the exports that they became."""
+        """Close the segments that are large or old enough, or all; return the exports that they became."""
         now, found = self._clock(), []
         for folder, segment in list(self._segments.items()):
             full = segment.size >= self._config.segment_bytes

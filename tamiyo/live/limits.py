@@ -1,22 +1,23 @@
-"""What the process decides around the policy: budget, breakers, pause quota; its rows of the constraint table."""
+"""Decide around the policy: budget, breakers, pause quota, one adjustment a run; the process's rows of the constraint table."""
 
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from gnn.online.constraints import HIGH, NORMAL, Priority, Route
 
 State = Literal["closed", "open", "half_open"]
-_RUNS: Final = 10_000  # that a quota remembers
+_RUNS: Final = 10_000  # training runs that a quota remembers
 
 
 @dataclass(frozen=True)
 class Moment:
     """What there is when a packet is answered.
 
-    `route` is the answer so far, `paused` counts the PAUSEs of the run within the steps of the quota.
+    `route` is the answer so far, `paused` counts the PAUSEs of the run within the steps of the quota, `adjusted` is whether
+    the run was told to adjust its optimizer before.
     """
 
     has_bundle: bool = True
@@ -25,6 +26,7 @@ class Moment:
     failed: bool = False
     route: Route = Route.GRAFT
     paused: int = 0
+    adjusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,18 @@ PROCESS: Final[tuple[ProcessRow, ...]] = (
         lambda m: m.route is Route.PAUSE and m.paused > 0,
         "the run was paused within the last `pause_steps` steps: a sick policy never stalls training",
     ),
+    ProcessRow(
+        "already_adjusted",
+        NORMAL,
+        Route.NO_OP,
+        lambda m: m.route is Route.ADJUST and m.adjusted,
+        "the run was told to lower its learning rate before: once more at every packet would bring it to zero",
+    ),
 )
 
 
 def process_row(moment: Moment, rows: Sequence[ProcessRow] = PROCESS) -> ProcessRow | None:
-    """Return the row that speaks; the quota counts for the PAUSE of another row too."""
+    """Return the first row that applies; the pause quota also overrules the PAUSE of another row."""
     spoke: ProcessRow | None = None
     for row in rows:
         route = moment.route if spoke is None else spoke.route
@@ -79,14 +88,14 @@ def process_row(moment: Moment, rows: Sequence[ProcessRow] = PROCESS) -> Process
 
 
 def _with(moment: Moment, route: Route) -> Moment:
-    return Moment(moment.has_bundle, moment.conservative, moment.timed_out, moment.failed, route, moment.paused)
+    return replace(moment, route=route)
 
 
 class Breaker:
     """Opens for `open_s` after `faults` in a row; then one trial is let through, which closes it or opens it again."""
 
     def __init__(self, faults: int, open_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives seconds that never go back."""
+        """Begin closed; `clock` gives seconds that never go back."""
         self._faults, self._open_s, self._clock = faults, open_s, clock
         self._in_a_row = 0
         self._opened: float | None = None
@@ -100,7 +109,7 @@ class Breaker:
         return "half_open" if self._trying or self._clock() - self._opened >= self._open_s else "open"
 
     def allows(self) -> bool:
-        """Return whether to try now; when the time of an open breaker has passed, for one trial."""
+        """Return whether to try now; once the time of an open breaker has passed, true for one trial."""
         if self._opened is None:
             return True
         if self._trying or self._clock() - self._opened < self._open_s:
@@ -119,19 +128,19 @@ class Breaker:
             self._opened, self._trying = self._clock(), False
 
     def gave_up(self) -> None:
-        """A trial ended without telling anything, as of a packet that was no state: the next one is the trial."""
+        """End a trial without a result, such as that of a packet which was no state: the next call is the trial."""
         self._trying = False
 
 
 class PauseQuota:
-    """At most one PAUSE in `steps` steps of a run, for the runs that were heard of last."""
+    """Counts PAUSEs, of which a run may have at most one in `steps` steps; only the runs heard of last are remembered."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
         self._runs: OrderedDict[str, deque[bool]] = OrderedDict()
 
     def paused(self, run: str) -> int:
-        """PAUSEs among the steps before that count."""
+        """Return the number of PAUSEs among the previous steps that count."""
         return sum(self._runs.get(run, ()))
 
     def note(self, run: str, route: Route) -> None:
@@ -140,6 +149,28 @@ class PauseQuota:
         self._runs.move_to_end(run)
         if len(self._runs) > _RUNS:
             self._runs.popitem(last=False)
+
+    def forget(self, run: str) -> None:
+        """Drop a run that has ended."""
+        self._runs.pop(run, None)
+
+
+class AdjustedRuns:
+    """Remembers the runs that were told last to adjust their optimizer."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, run: str) -> bool:
+        """Return whether the run was told to adjust."""
+        return run in self._runs
+
+    def note(self, run: str, route: Route) -> None:
+        """Take in one answer to a run."""
+        if route is Route.ADJUST:
+            self._runs[run] = None
+            if len(self._runs) > _RUNS:
+                self._runs.popitem(last=False)
 
     def forget(self, run: str) -> None:
         """Drop a run that has ended."""

@@ -1,9 +1,9 @@
-"""`make loop`: hosts train and obey the serving bundle, what came of it is learned, and the new bundle takes over.
+"""Run `make loop`: hosts train and obey the serving bundle, a new bundle learns from the outcomes and takes over.
 
-`python -m tamiyo.live.loop DIR [--hosts N] [--rate R] [--seed S] [--from EXPORTS]`: all in one directory, ended by a figure.
-Two generations of hosts that no bundle was trained on: one for the bundle that is there, one for that which learned from the
-first. Everything goes the ordinary way: packets, commands and reports over Oona, landed by the service, ingested by the
-pipeline, and the new bundle through its gates.
+`python -m tamiyo.live.loop DIR [--hosts N] [--rate R] [--seed S] [--from EXPORTS]` keeps all in one directory, and prints a
+figure at the end. It trains two generations of hosts that no bundle was trained on: one for the bundle that is there, one for
+the bundle that learned from the first. Everything goes the ordinary way: packets, commands and reports over Oona, landed by the
+service, ingested by the pipeline, and the new bundle through its gates.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Loop:
         return self.place / "exports"
 
     def run(self) -> None:
-        """All of it; prints the figure."""
+        """Run the whole trial; print the figure."""
         self._prepare()
         self.url, _ = start_redis(self.started, self.place / "redis")
         self._serve()
@@ -84,7 +84,7 @@ class Loop:
         self._figure(learned, swapped=second != first)
 
     def _prepare(self) -> None:
-        """A home with a bundle, and exports of its own beside it."""
+        """Prepare a home with a bundle, and exports of its own beside it."""
         if not self.root.exists():
             shutil.copytree(self.exports, self.root, ignore=shutil.ignore_patterns(".*"))
         if not (self.place / CURRENT).is_symlink():
@@ -100,7 +100,7 @@ class Loop:
         _until(lambda: self._serving() != "", "the service to load its bundle")
 
     def _serving(self) -> str:
-        """Build id that serves, empty if none does yet."""
+        """Return the build id that serves, empty if none does yet."""
         try:
             with urlopen(f"{self.pages}/readyz", timeout=30) as answer:
                 return str(json.load(answer)["build_id"] or "")
@@ -110,7 +110,7 @@ class Loop:
             return ""
 
     def _metadata_since(self, at_s: float) -> None:
-        """Wait until the service has read the tables later than that."""
+        """Wait until the service has read the tables later than `at_s`."""
 
         def renewed() -> bool:
             with urlopen(f"{self.pages}/metrics", timeout=30) as answer:
@@ -121,12 +121,12 @@ class Loop:
         _until(renewed, "the service to read the tables again")
 
     def _record(self, generation: int, what: str) -> Mapping[str, Any]:
-        """Announce or train one generation of hosts; what the command says of it."""
+        """Announce or train one generation of hosts; return what the command printed."""
         command = [*TAMIYO, "record", "--oona", self.url, what, "--exports", str(self.root), "--hosts", str(self.hosts)]
         return self._asked([*command, "--seed", str(self.seed + generation), "--rate", str(self.rate)], (0,))
 
     def _pipeline(self, train: str) -> Mapping[str, Any]:
-        """Run the pipeline; a failed check is told and stops nothing."""
+        """Run the pipeline; a failed check is reported and stops nothing."""
         found = self._asked([*TAMIYO, "run", train, "--home", str(self.place), "--exports", str(self.root)], (0, 1))
         for step, error in found["failed_steps"].items():
             raise ServingError(f"tamiyo run: expected every step to succeed, found {step}: {error}")
@@ -153,7 +153,7 @@ class Loop:
         _until(lambda: not opened & set(self.root.rglob(".oona-*.tmp")), "the segments to be closed")
 
     def _figure(self, learned: Mapping[str, Any], *, swapped: bool) -> None:
-        """Print what came of it."""
+        """Print how much the two bundles gained."""
         tables, horizon = TableStore(self.place), TrainingConfig().horizon
         commands, reports = tables.read("tamiyo.command"), tables.read("tamiyo.field_report")
         found = gains(commands, reports, horizon)
@@ -186,7 +186,7 @@ def _until(condition: Callable[[], bool], what: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status 0 after the figure, 130 after Ctrl-C or SIGTERM, 1 if something failed."""
+    """Run the trial; return exit status 0 after the figure, 130 after Ctrl-C or SIGTERM, 1 if something failed."""
     parser = argparse.ArgumentParser(prog="make loop", description="Close the loop once and print what it was worth.")
     parser.add_argument("place", type=Path)
     parser.add_argument("--from", dest="exports", type=Path, default=SAMPLE, help="exports to begin with")

@@ -1,4 +1,4 @@
-"""`/metrics`: what the process counts and measures, as Prometheus reads it."""
+"""Count and measure for `/metrics`, as Prometheus reads it."""
 
 from typing import Final
 

@@ -1,7 +1,7 @@
-"""`tamiyo record --oona URL --obey`: hosts train while their packets go out on Oona, and obey the commands that come back.
+"""Run `tamiyo record --oona URL --obey`: hosts train, send their packets over Oona, and obey the commands that come back.
 
-Several hosts take turns, one packet at a time, so that a command finds its host where it was when the packet left. What has no
-message on Oona, Urza's records, is written as an export. Everything that is refused is told with its reason.
+Several hosts take turns, one packet at a time, so that a command finds its host where it was when the packet left. Records that
+have no message type on Oona, which are Urza's, are written as exports. Every refusal is reported with its reason.
 """
 
 import logging
@@ -41,7 +41,7 @@ UNADDRESSED: Final = {
 
 @dataclass
 class Counts:
-    """What a session did. `refused` and `outcomes` count by reason and by what a graft came to, at the longest horizon."""
+    """What a session did. `refused` counts by reason, `outcomes` by what a graft came to at the longest horizon."""
 
     hosts: int = 0
     packets: int = 0
@@ -58,7 +58,7 @@ class Counts:
         return numbers | {"refused": dict(sorted(self.refused.items())), "outcomes": dict(sorted(self.outcomes.items()))}
 
     def __str__(self) -> str:
-        """One line."""
+        """Return one line of text."""
         refused = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items())) or "none"
         return (
             f"{self.hosts} hosts, {self.packets} packets, {self.commands} commands: "
@@ -79,7 +79,7 @@ class Obedience:
         at_once: int = 4,
         told: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """`rate` packets a second leave, of `at_once` hosts; 0 for as many as can be trained."""
+        """Plan a session that sends `rate` packets a second, 0 for as fast as hosts train, of `at_once` hosts at a time."""
         self._plan, self._secret, self._rate, self._at_once, self._told = plan, secret, rate, at_once, told
         streams = (bus.EMERGENCY, bus.NORMAL)
         self._oona = bus.Oona(url, f"recorder-s{plan.seed}", group=f"recorder-s{plan.seed}", streams=streams)
@@ -92,7 +92,7 @@ class Obedience:
         self.counts = Counts()
 
     def announce(self) -> int:
-        """Warm the hosts up and say what they are, those that nobody described yet; how many."""
+        """Warm the hosts up and publish descriptions of those that have none yet; return how many."""
         prepare()
         known, written, told = _described(self._plan), Records(), 0
         risks = known_kernels(self._plan.exports).risks
@@ -111,7 +111,7 @@ class Obedience:
         self._oona.close()
         if self._outgoing:
             raise ServingError("Oona: expected a Redis that takes messages, found none; start it first")
-        if written:  # last: who finds it takes the hosts for announced
+        if written:  # written last: whoever finds it takes the hosts for announced
             name = f"live-s{self._plan.seed}-{len(known):06d}.ndjson"
             write_whole(self._plan.exports / _URZA / name, encode(written[_URZA], "ndjson"))
         return told
@@ -193,7 +193,7 @@ class Obedience:
         self._send()
 
     def _hear(self, message: bus.Message) -> None:
-        """Take one message; what is no command is not for us."""
+        """Handle one message; ignore it if it is no command."""
         payload = message.payload
         if payload is None:
             return
@@ -242,7 +242,7 @@ class Obedience:
         self._tell(order, "command_refused", pb.TELEMETRY_LEVEL_WARNING, {"reason": reason})
 
     def _tell(self, order: pb.AdaptationCommand, what: str, level: "pb.TelemetryLevel", more: Mapping[str, str]) -> None:
-        """Say what became of a command."""
+        """Report what became of a command."""
         number = self.counts.commands
         packet = pb.TelemetryPacket(
             packet_id=f"kasmina-s{self._plan.seed}-{self._clock.now()}-{number}",
@@ -260,14 +260,14 @@ class Obedience:
         self._outgoing.append(entry_for(packet, self._secret))
 
     def _queue(self, records: Records) -> None:
-        """Have records published that Oona has a type for."""
+        """Queue the records that Oona has a message type for."""
         for message in _messages(records):
             if isinstance(message, pb.AdaptationCommand):
                 self._own.add(message.command_id)
             self._outgoing.append(entry_for(message, self._secret))
 
     def _send(self) -> None:
-        """Publish what waits; if the bus is away it waits on, and training goes on."""
+        """Publish what is queued; if the bus is away, the queue is kept, and training goes on."""
         told = list(self._outgoing)
         if not told:
             return

@@ -1,4 +1,4 @@
-"""Processes that a trial starts: a Redis, the service, `tamiyo` commands; they end in order, and none is left behind."""
+"""Start the processes of a trial: a Redis, the service, `tamiyo` commands; they end in order, and none is left behind."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ class Children:
         return found
 
     def end(self) -> None:
-        """SIGTERM to each, SIGKILL to its whole session if it does not end."""
+        """Send SIGTERM to each, and SIGKILL to its whole session if it does not end."""
         for process in reversed(self._running):
             if process.poll() is None:
                 process.terminate()
@@ -56,7 +56,7 @@ class Children:
 
 @contextmanager
 def children() -> Iterator[Children]:
-    """Processes that end with the body."""
+    """Yield processes that end with the body."""
     found = Children()
     try:
         yield found
@@ -67,8 +67,10 @@ def children() -> Iterator[Children]:
 
 
 def start_redis(started: Children, folder: Path) -> tuple[str, "subprocess.Popen[bytes]"]:
-    """Return a Redis of our own on a free port, that keeps nothing: its URL and process; ServingError if there is none to
-    start."""
+    """Start a Redis of our own on a free port, which keeps nothing; return its URL and process.
+
+    Raises ServingError if there is no Redis to start.
+    """
     program = shutil.which("redis-server")
     if program is None:
         raise ServingError("expected redis-server on PATH, found none; install Redis")
@@ -82,7 +84,7 @@ def start_redis(started: Children, folder: Path) -> tuple[str, "subprocess.Popen
 
 
 def finish(process: "subprocess.Popen[bytes]", what: str, expected: Sequence[int] = (0,)) -> None:
-    """Wait for it; ServingError if it ends with another status."""
+    """Wait for it. Raises ServingError if it ends with another status."""
     if process.wait() not in expected:
         raise ServingError(f"expected `{what}` to succeed, found status {process.returncode}; see above")
 

@@ -1,4 +1,4 @@
-"""The tables in `docs/serving.md` and `docs/loop.md`; `python -m tamiyo.live.reference` writes them anew from the rows."""
+"""Write the tables in `docs/serving.md` and `docs/loop.md` from the rows: `python -m tamiyo.live.reference`."""
 
 from pathlib import Path
 from typing import Final

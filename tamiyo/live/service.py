@@ -1,4 +1,4 @@
-"""`tamiyo serve`: reads Oona, lands every message, answers the packets, tells what it does, until it is stopped."""
+"""Run `tamiyo serve`: read Oona, land every message, answer the packets, report what is done, until it is stopped."""
 
 import fcntl
 import hashlib
@@ -59,7 +59,7 @@ class Place:
 
 
 class Service:
-    """One service of a home. ServingError if another one works there."""
+    """One service of a home."""
 
     def __init__(
         self,
@@ -71,7 +71,8 @@ class Service:
     ) -> None:
         """Take the home's lock and listen; nothing is read before `run`.
 
-        `alerts`: where refused messages are told and from where that is delivered, also if no daemon of the pipeline runs.
+        `alerts` takes alerts about refused messages, which are delivered from there even if no daemon of the pipeline runs.
+        Raises ServingError if another service works in the home.
         """
         self._place, self._config, self._secret, self._limits = place, config, secret, limits or Limits()
         self._lock = _sole_service(place.home)
@@ -84,7 +85,7 @@ class Service:
         self._outgoing: deque[Entry] = deque(maxlen=_TOLD_AT_MOST)
         self._stop = threading.Event()
         self._alerts = alerts
-        self._left = True  # entries that we got before and did not acknowledge come first
+        self._left = True  # entries that were delivered to us before and not acknowledged come first
         self._claimed = 0.0
         self._turned = time.monotonic()
         self._fault: str | None = "Oona was not reached yet"
@@ -97,11 +98,11 @@ class Service:
         return self._endpoints.url
 
     def stop(self) -> None:
-        """End `run` after the decision that it is at; safe in a signal handler."""
+        """End `run` after the present decision; safe in a signal handler."""
         self._stop.set()
 
     def run(self) -> None:
-        """Serve until `stop`, then close the segments and tell the rest."""
+        """Serve until `stop`, then close the segments and publish the rest."""
         recovered = self._landing.recover()
         self._metrics.segments.inc(len(recovered))
         self._holder.start()
@@ -121,7 +122,7 @@ class Service:
         self._close()
 
     def _watch_quarantine(self, alerts: AlertOutbox) -> None:
-        """Tell of refused messages for as long as they come, and post what is due; the loop never waits for a webhook."""
+        """Alert about refused messages for as long as they come, and post what is due; the loop never waits for a webhook."""
         while not self._stop.is_set():
             try:
                 alerts.observe([quarantine.look(alerts.home, alerts.clock())])
@@ -131,7 +132,7 @@ class Service:
             self._stop.wait(_ALERTS_EVERY_S)
 
     def _failed(self, fault: Exception) -> None:
-        """Redis or the disk failed: what was not acknowledged comes again."""
+        """Handle a failure of Redis or the disk: what was not acknowledged comes again."""
         if isinstance(fault, ResponseError) and not str(fault).startswith("NOGROUP"):
             _LOG.error("Oona refuses: %s", fault)
         self._metrics.bus_faults.inc()
@@ -229,13 +230,13 @@ class Service:
         return [(stream, bus.entry_of(pb.BUS_MESSAGE_TYPE_ADAPTATION_COMMAND, command, self._secret))]
 
     def _queue(self, packet: pb.TelemetryPacket) -> None:
-        """Have a packet told in this cycle; the oldest ones are dropped if Oona is away for long."""
+        """Queue telemetry for this cycle; the oldest packets are dropped if Oona is away for long."""
         urgent = packet.system_health.indicators.get("priority", "") in URGENT
         fields = bus.entry_of(pb.BUS_MESSAGE_TYPE_TELEMETRY, packet.SerializeToString(), self._secret)
         self._outgoing.append((bus.EMERGENCY if urgent else bus.TELEMETRY, fields))
 
     def _announce(self, name: str, build_id: str | None, reason: str | None) -> None:
-        """A bundle serves now, or was refused; called by the holder's thread."""
+        """Announce that a bundle serves now, or was refused; called by the holder's thread."""
         self._metrics.swaps.labels(outcome="refused" if build_id is None else "taken").inc()
         self._queue(swap_packet(name, reason))
         if build_id is not None:

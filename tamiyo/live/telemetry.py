@@ -1,4 +1,4 @@
-"""What the process tells of itself, beside the telemetry of its decisions."""
+"""Make the telemetry of the process about itself, beside that of its decisions."""
 
 import time
 from collections import Counter
@@ -21,14 +21,14 @@ def swap_packet(name: str, reason: str | None) -> pb.TelemetryPacket:
 
 
 def policy_update(build_id: str) -> pb.PolicyUpdate:
-    """Announces the bundle that serves; without weights, which fit no other system's network."""
+    """Return the message that announces the serving bundle; it has no weights, which fit no other system's network."""
     update = pb.PolicyUpdate(version=1, policy_id=build_id, tamiyo_policy_version=MODEL_NAME)
     update.issued_at.FromNanoseconds(time.time_ns())
     return update
 
 
 class Account:
-    """Counts since the start that are told each cycle: field reports by outcome, quarantined messages by reason."""
+    """Counts since the start that are published each cycle: field reports by outcome, quarantined messages by reason."""
 
     def __init__(self) -> None:
         self._reports: Counter[str] = Counter()
@@ -47,7 +47,7 @@ class Account:
         self._quarantined[reason] += 1
 
     def packet(self, *, conservative: bool) -> pb.TelemetryPacket | None:
-        """Return the counts, if one of them, or the mode, has changed since they were told last."""
+        """Return the counts if one of them, or the mode, has changed since they were last reported; else None."""
         now = (self._reports.total(), self._quarantined.total(), conservative)
         if now == self._told:
             return None

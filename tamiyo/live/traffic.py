@@ -1,4 +1,4 @@
-"""Exports sent as live traffic: every message that Oona has a type for, in order of its event time, at a rate."""
+"""Send exports as live traffic: every message that Oona has a type for, in order of its event time, at a rate."""
 
 import time
 from collections import Counter
@@ -50,7 +50,7 @@ class Traffic:
 
     @classmethod
     def of(cls, root: Path, files: Sequence[Path] | None = None) -> "Traffic":
-        """Read all exports under `root`, or only `files`; ServingError if there is no message among them."""
+        """Read all exports under `root`, or only `files`. Raises ServingError if there is no message among them."""
         found: list[Sent] = []
         left_out: Counter[str] = Counter()
         chosen = None if files is None else {path.resolve() for path in files}
@@ -110,7 +110,7 @@ def _of_file(path: Path, file: str, folder: Folder, left_out: Counter[str]) -> I
 
 
 def _parsed(names: Sequence[str], raw: bytes, *, binary: bool) -> Message | None:
-    """Return the record as a message; a BSDSIssued among BSDS is told by its first byte."""
+    """Return the record as a message; a BSDSIssued among BSDS records is recognized by its first byte."""
     name = "BSDSIssued" if names[0] == "BSDS" and binary and raw[:1] == b"\x0a" else names[0]
     message: Message = getattr(pb, name)()
     try:

@@ -1,4 +1,4 @@
-"""`make serve`: a Redis, the service and recorded traffic in one directory, for trial; all of it ends together.
+"""Run `make serve`: a Redis, the service and recorded traffic in one directory, for trial; all of it ends together.
 
 `python -m tamiyo.live.trial DIR [EXPORTS]`: a home without a bundle is first built from EXPORTS (default: the sample).
 """
@@ -21,7 +21,7 @@ PORT: Final = "9310"
 
 
 def trial(place: Path, exports: Path) -> None:
-    """Run until a signal comes or one of the processes ends; ServingError says which one ended, with what status."""
+    """Run until a signal comes or a process ends. Raises ServingError with the process that ended and its status."""
     home = place.absolute()
     with children() as started:
         url, bus = start_redis(started, home / "redis")
@@ -43,7 +43,7 @@ def trial(place: Path, exports: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status 130 after Ctrl-C or SIGTERM, 1 if something ended by itself."""
+    """Run the trial; return exit status 130 after Ctrl-C or SIGTERM, 1 if something ended by itself."""
     stop_by_signal()
     try:
         trial(Path(arguments[0]), Path(arguments[1]) if len(arguments) > 1 else SAMPLE)

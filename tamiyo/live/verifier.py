@@ -1,4 +1,4 @@
-"""What a receiver of commands checks before it looks at what they ask for: signature, freshness, replays."""
+"""Verify commands before looking at what they ask for: signature, freshness, replays."""
 
 import time
 from collections.abc import Callable
@@ -23,12 +23,12 @@ class Verifier:
     """Checks commands against one secret, and remembers their ids."""
 
     def __init__(self, secret: bytes, clock: Callable[[], float] = time.time) -> None:
-        """`clock` gives seconds since 1970 UTC."""
+        """Remember no id yet; `clock` gives seconds since 1970 UTC."""
         self._secret, self._clock = secret, clock
         self._seen: dict[str, float] = {}
 
     def refusal(self, command: pb.AdaptationCommand) -> str | None:
-        """Return why a command is not to be trusted; None, and its id is remembered, if it is."""
+        """Return why a command is not to be trusted; None if it is, and its id is then remembered."""
         signature = command.annotations.get("signature", "").encode("utf-8")
         unsigned = pb.AdaptationCommand()
         unsigned.CopyFrom(command)

@@ -27,7 +27,7 @@ _KINDS: Final = {InstigatorType.SENSOR: "sensors", InstigatorType.SCHEDULE: "sch
 
 @dataclass(frozen=True)
 class _Cursor:
-    """The last event that was looked at, None before the first tick; when runs of other homes than the tick's were seen."""
+    """The last event that was seen (None before the first tick), and when each other home last had a run."""
 
     event: int | None = None
     homes: Mapping[str, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def alert_delivery_sensor(
     """Look at new events, at the newest tick of each sensor and schedule and at the feeds, then post what is due."""
     cursor = _Cursor.parse(context.cursor)
     last = newest_event(context.instance)
-    # ids that went back are of another event log, or of one that was wiped
+    # smaller ids than before belong to another event log, or to one that was wiped
     after = cursor.event if cursor.event is not None and cursor.event <= last else None
     found = between(context.instance, after, last, alerts.home)
     changed = sum(alerts.of(home).observe(evaluations) for home, evaluations in found.items())
@@ -67,14 +67,14 @@ def alert_delivery_sensor(
 
 
 def _is_followed(outbox: AlertOutbox, seen: str, now: datetime) -> bool:
-    """Return whether another home is still looked after: it had a run lately, or messages wait there."""
+    """Return whether alerts of another home are still followed: it had a run lately, or has messages to deliver."""
     if not outbox.home.is_dir():
         return False
     return now - datetime.fromisoformat(seen) < _FOLLOWED_FOR or bool(outbox.read().undelivered())
 
 
 def _deliver(outboxes: Sequence[AlertOutbox]) -> Iterator[str]:
-    """Deliver what is due; yields a sentence for each home whose messages have waited for long, or whose webhook fails."""
+    """Deliver what is due; yield a sentence for each home whose messages have waited for long or whose webhook fails."""
     for outbox in outboxes:
         delivery = outbox.deliver()
         late = len(overdue(outbox.read(), outbox.clock())) if delivery.pending else 0
@@ -84,11 +84,11 @@ def _deliver(outboxes: Sequence[AlertOutbox]) -> Iterator[str]:
             reason = delivery.fault or "the webhook refuses them"
             yield f"{outbox.home}: {delivery.pending} messages wait, {late} for more than an hour: {reason}."
         if delivery.fault is not None:
-            return  # the others have the same webhook; their turn comes while this one waits to try again
+            return  # the other homes have the same webhook; their turn comes while this one waits to try again
 
 
 def _ticks(instance: dg.DagsterInstance) -> Iterator[Evaluation]:
-    """Yield what the newest ended tick of each sensor and schedule says of it."""
+    """Yield an evaluation of each sensor and schedule, from its newest finished tick."""
     for state in instance.all_instigator_state():
         if state.instigator_type not in _KINDS:
             continue
@@ -110,7 +110,7 @@ def _ticks(instance: dg.DagsterInstance) -> Iterator[Evaluation]:
 
 
 def _path(state: InstigatorState) -> str:
-    """Where the UI shows a sensor or schedule."""
+    """Return the path at which the UI shows a sensor or schedule."""
     repository = state.origin.repository_origin
     location, name = repository.code_location_origin.location_name, repository.repository_name
     place = location if name == "__repository__" else f"{name}@{location}"

@@ -1,8 +1,9 @@
-"""Read evaluations from the event log: of a run that has ended, or all that is new since a cursor.
+"""Read evaluations from Dagster's event log: those of a finished run, or all since a cursor.
 
-A check names its problems in its metadata, so that two of them are two alerts: `problems`, a list of short texts without
-figures; with them `system` (whom to ask) and `runs` (the training runs of the one problem: a list, or a text with the first and
-`and 9 more`; of several problems a mapping from each to its own). If a check names none, the check itself is the problem.
+A check lists its problems in its metadata, so that each becomes an alert of its own. `problems` is a list of short texts
+without figures. Two entries may go with it: `system`, whom to ask, and `runs`, the training runs concerned. `runs` is a list,
+or a text with the first few and `and 9 more`; if there are several problems, it maps each problem to its own runs. If a check
+lists no problems, the check itself is the problem.
 """
 
 import re
@@ -22,9 +23,9 @@ from lake.writes import HOME
 from schemas.contracts import FOLDERS
 from schemas.features import GROUPS
 
-RUNS: Final = "runs"  # the asset that alerts of runs name; their check is the job
+RUNS: Final = "runs"  # the asset that alerts about runs name; their check is the job
 _PAGE: Final = 500
-_STREAK: Final = 20  # failed runs of a job that are looked into at the first tick
+_STREAK: Final = 20  # failed runs per job that the first tick reads
 _CHECKED: Final = dg.DagsterEventType.ASSET_CHECK_EVALUATION
 _STEP_FAILED: Final = dg.DagsterEventType.STEP_FAILURE
 _SUCCEEDED: Final = dg.DagsterEventType.RUN_SUCCESS
@@ -42,22 +43,22 @@ def end_of_run(instance: dg.DagsterInstance, run_id: str) -> list[Evaluation]:
 
 
 def home_of(run: dg.DagsterRun | None, default: Path) -> Path | None:
-    """Return the home that a run writes to, `default` if it does not say; None if there is no such directory any more."""
+    """Return the home that a run writes to, `default` if the run does not say; None if the directory no longer exists."""
     tag = run.tags.get(HOME) if run is not None else None
     home = Path(tag) if tag else default
     return home if tag is None or home.is_dir() else None
 
 
 def newest_event(instance: dg.DagsterInstance) -> int:
-    """Return the storage id of the newest event that all runs share an index of; -1 if there is none."""
+    """Return the storage id of the newest event in the index that all runs share; -1 if there is none."""
     return instance.event_log_storage.get_maximum_record_id() or -1
 
 
 def between(instance: dg.DagsterInstance, after: int | None, last: int, default: Path) -> Mapping[Path, list[Evaluation]]:
-    """Return what events with storage ids in (after, last] say, by home; of all runs, those that go on too.
+    """Return evaluations from events with storage ids in (after, last], by home, also of runs that still go on.
 
-    If `after` is None, for the first time, what is over is left out: of each check and job only the last evaluation that passed
-    and those after it count.
+    If `after` is None (the first tick), past problems are left out: of each check and job, only the last evaluation that passed
+    and those after it are returned.
     """
     checked = _new(instance, _CHECKED, after, last)
     ended = [entry for kind in (_SUCCEEDED, _FAILED) for entry in _new(instance, kind, after, last)]
@@ -84,8 +85,10 @@ def run_path(run_id: str) -> str:
 
 
 def _new(instance: dg.DagsterInstance, kind: dg.DagsterEventType, after: int | None, last: int) -> list[dg.EventLogEntry]:
-    """Return entries of a kind in (after, last], up to one that can't be read: the sensors at the end of its run see the
-    rest."""
+    """Return the entries of one kind in (after, last], up to the first that can't be read.
+
+    The sensors at the end of that run see the rest.
+    """
     entries: list[dg.EventLogEntry] = []
     cursor = -1 if after is None else after
     while True:
@@ -112,7 +115,7 @@ def _homes(instance: dg.DagsterInstance, run_ids: set[str], default: Path) -> Ma
 
 
 def _last_streaks(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
-    """Of each scope, the last evaluation that passed and those after it."""
+    """Return, for each scope, the last evaluation that passed and those after it."""
     scopes: dict[tuple[str, str], list[Evaluation]] = defaultdict(list)
     for evaluation in sorted(evaluations, key=lambda one: one.look):
         if not evaluation.problems:
@@ -122,7 +125,7 @@ def _last_streaks(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
 
 
 def _since_passed(entries: Iterable[dg.EventLogEntry]) -> list[dg.EventLogEntry]:
-    """Of each job, the last success and the newest failures after it."""
+    """Return, for each job, the last success and the newest failures after it."""
     jobs: dict[str | None, list[dg.EventLogEntry]] = defaultdict(list)
     for entry in entries:
         if entry.dagster_event_type is _SUCCEEDED:
@@ -164,7 +167,7 @@ def _part(description: str, problem: str) -> str:
 
 
 def _runs(named: object) -> tuple[tuple[str, ...], int]:
-    """Training runs and how many more there are, from a list, or from a text such as `a, b, c and 9 more`."""
+    """Return training runs and how many more there are, from a list or from a text such as `a, b, c and 9 more`."""
     if not isinstance(named, str):
         return _texts(named), 0
     text, _, more = named.partition(" and ")
@@ -178,7 +181,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _system_of(asset: str, problem: str, said: object) -> str:
-    """Return the system that sends a feature key, else the check's or the contract table's; "" if it is our own."""
+    """Return the system that sends a feature key, else that of the check or of the contract table; "" if it is our own."""
     schema = asset.partition("/")[0]
     return _system_of_keys().get(problem.partition(" ")[0]) or str(said or (schema if schema in _upstream() else ""))
 
@@ -194,7 +197,7 @@ def _upstream() -> frozenset[str]:
 
 
 def _of_end(instance: dg.DagsterInstance, entry: dg.EventLogEntry) -> Evaluation:
-    """Return what a run's end means: a success resolves what is open of its job, a failure adds what failed without one."""
+    """Return the evaluation of a run's end: success resolves the job's open problems, failure adds what no check reported."""
     job = entry.get_dagster_event().job_name or "?"
     failed = entry.dagster_event_type is _FAILED
     problems = tuple(_failures(instance, entry, job)) if failed else ()

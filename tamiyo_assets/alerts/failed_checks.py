@@ -1,4 +1,4 @@
-"""Queue alerts at a run's end: its checks and how it ended, whatever was seen while it ran."""
+"""Queue alerts at the end of a run, from its checks and its outcome, whatever was seen while it ran."""
 
 import dagster as dg
 from dagster import ResourceParam

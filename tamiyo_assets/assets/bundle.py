@@ -49,7 +49,7 @@ def current(
 
 
 def _serving(settings: Settings, now: str | None, refusal: str) -> dg.AssetCheckResult:
-    """Return whether a bundle serves that is not too old."""
+    """Return the result of the check `serving`: it passes if a bundle serves that is not too old."""
     from gnn.bundle.promote import promotions
 
     moves = [entry for entry in promotions(settings.home) if entry["build_id"] == now] if now is not None else []
@@ -72,7 +72,7 @@ def _serving(settings: Settings, now: str | None, refusal: str) -> dg.AssetCheck
 def promotion_refusal(settings: Settings, build_id: str) -> str:
     """Promote the build and return "", or return why it was not promoted.
 
-    A build that an operator rolled back from is not promoted by itself again.
+    A build that an operator rolled back is not promoted automatically again.
     """
     from gnn.bundle import GateConfig, promote
     from gnn.bundle.promote import promotions

@@ -81,14 +81,14 @@ def coverage(
 
 
 def refresh_coverage(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS) -> Iterator[tuple[int, int]]:
-    """Count what changed, a batch of runs at a time; yield how many runs are done, of how many, after each."""
+    """Count what changed, one batch of runs at a time; after each, yield the runs done and the runs in all."""
     increments = _increments(tables, buckets)
     known = _known(increments)
     features = feature_increments(tables, buckets).load()
     now = {run: made["inputs"] for run, made in features.items()}
     for name in _TABLES:
         if not tables.exists(name):
-            tables.write(name, DERIVED[name].empty_table(), append=True)  # beside another bucket's first rows
+            tables.write(name, DERIVED[name].empty_table(), append=True)  # another bucket may have rows by now
     gone = [run for run in known if run not in now]
     if gone:
         for name in COVERAGE_TABLES:
@@ -112,7 +112,7 @@ def _increments(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS) -> I
 
 
 def _known(increments: Increments) -> dict[str, dict[str, Any]]:
-    """Return the record of each run; one of an earlier version, which says nothing of history, is none."""
+    """Return the record of each run; leave out those of an earlier version, which do not mention the history."""
     return {run: made for run, made in increments.load().items() if isinstance(made, dict)}
 
 
@@ -126,7 +126,7 @@ def note_history(tables: TableStore, rebuild: str) -> None:
     if not touched:
         return
     counts = tables.read("coverage.by_key", runs=touched, columns=["key", "measured", "elements"])
-    # a step that is tried again after it was killed has appended its rows already
+    # a step that was killed and is tried again may have appended its rows already
     noted = tables.read(HISTORY, columns=["rebuild_run_id"]).column(0).unique().to_pylist()
     if counts.num_rows and rebuild not in noted:
         tables.write(HISTORY, history_rows(counts, rebuild, time.time_ns()), append=True)

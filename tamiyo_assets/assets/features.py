@@ -92,10 +92,10 @@ def feature_increments(tables: TableStore, buckets: Collection[int] = ALL_BUCKET
 
 
 class FeatureBuild:
-    """The increment of the feature tables of one home, of all its training runs or those of some run buckets."""
+    """The incremental build of one home's feature tables, for all training runs or those of some run buckets."""
 
     def __init__(self, tables: TableStore, versions: Versions, buckets: Collection[int] = ALL_BUCKETS) -> None:
-        """Read which runs there are, what they were made from, and what other systems' rows say now."""
+        """Read which runs there are, what each was made from, and the present rows of other systems."""
         from gnn.join.inputs import OF_RUN, TIMED, TimedRows
 
         self._tables = tables
@@ -107,7 +107,7 @@ class FeatureBuild:
         self._increments = feature_increments(tables, buckets)
 
     def refresh(self) -> Iterator[tuple[int, int]]:
-        """Join what changed, a batch at a time; yield how many runs are done, of how many, after each."""
+        """Join what changed, one batch at a time; after each, yield the runs done and the runs in all."""
         known = self._increments.load()
         known = self._without_gone(known, [run for run in known if run not in self._runs])
         stale = sorted(self._stale(known))
@@ -121,7 +121,7 @@ class FeatureBuild:
             yield done, len(stale)
 
     def _stale(self, known: Mapping[str, Any]) -> list[str]:
-        """Return runs whose inputs are not those that are known."""
+        """Return the runs whose inputs differ from the recorded ones."""
         from gnn.join.inputs import Reach
 
         runs = [run for run in self._runs if run in known]
@@ -130,7 +130,7 @@ class FeatureBuild:
         return [run for run in self._runs if run not in now or now[run] != known[run]["inputs"]]
 
     def _digests(self, runs: Sequence[str], reaches: Sequence["Reach"]) -> list[str]:
-        """Return one digest (hex) a run of all that its features read: own rows, other systems' rows, code."""
+        """Return one digest (hex) per run of all that its features read: its own rows, other systems' rows, and code."""
         found = []
         for run, others in zip(runs, self._timed.digests(reaches), strict=True):
             own = {name: version.run(run).digest for name, version in self._own.items()}
@@ -138,7 +138,7 @@ class FeatureBuild:
         return found
 
     def _join(self, batch: list[str]) -> dict[str, Any]:
-        """Join and commit the runs of a batch; what each was made from."""
+        """Join and commit the runs of a batch; return what each was made from."""
         from gnn.join.inputs import Reach, reach_of
         from gnn.join.join import join
         from gnn.join.metadata import Metadata
@@ -172,14 +172,17 @@ class FeatureBuild:
         return left
 
     def _make_tables(self) -> None:
-        """Tables that were never written are made without rows, for readers to find."""
+        """Create the tables that were never written, without rows, so that readers find them.
+
+        Rows are appended, since the run of another bucket may have written the first ones meanwhile.
+        """
         for name in FEATURE_TABLES:
             if not self._tables.exists(name):
-                self._tables.write(name, DERIVED[name].empty_table(), append=True)  # beside another bucket's first rows
+                self._tables.write(name, DERIVED[name].empty_table(), append=True)
 
 
 def _timed(tables: TableStore, name: str) -> pa.Table:
-    """Return a table of another system; of metrics, the one that the join reads."""
+    """Return a table of another system; for metrics, the table that the join reads."""
     if name != "telemetry.metric":
         return tables.read(name)
     from gnn.join.derived import CONSERVATIVE

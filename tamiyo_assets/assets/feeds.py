@@ -16,7 +16,7 @@ _SEQ: Final = "seq"
 
 
 def feed_key(system: str) -> dg.AssetKey:
-    """Asset key of one system's feed."""
+    """Return the asset key of a system's feed."""
     return dg.AssetKey([FEED, system])
 
 
@@ -38,8 +38,8 @@ def report_feeds(
 ) -> None:
     """Report each feed whose newest export was not reported before.
 
-    One that arrived longer ago than the window is not reported, for Dagster would take the moment of the report as its time: a
-    feed that fell silent must not look fresh in an instance that is new.
+    An export that arrived longer ago than the window is not reported: Dagster would take the time of the report as its time,
+    and a silent feed would look fresh in a new instance.
     """
     found = feeds(entries)
     records = instance.get_asset_records([feed_key(system) for system in found])

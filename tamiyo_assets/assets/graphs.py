@@ -81,10 +81,10 @@ def dataset(
 
 
 class GraphBuild:
-    """The increment of the graph dataset of one home, of all its run buckets or some."""
+    """The incremental build of one home's graph dataset, for all its run buckets or some of them."""
 
     def __init__(self, home: Path, tables: TableStore, registries: Registries, buckets: Collection[int] = ALL_BUCKETS) -> None:
-        """Encode with `registries` what the feature tables hold."""
+        """Prepare to encode the rows of the feature tables with `registries`."""
         self._home, self._tables, self._registries = home, tables.held(), registries
         self._buckets = [str(bucket) for bucket in sorted(buckets)]
         self._features: Mapping[str, Any] = feature_increments(self._tables, buckets).load()
@@ -124,7 +124,7 @@ class GraphBuild:
                 record.write(self._graphs)
 
     def _publish(self, chosen: Mapping[str, str]) -> None:
-        """Name the current shards of these buckets, and remove their older ones."""
+        """Publish these buckets' current shards, and remove their older ones."""
         from gnn.graph.dataset import CURRENT, current_shards
 
         with lock(self._graphs / ".lock"):
@@ -158,7 +158,7 @@ class GraphBuild:
             return None
         try:
             return Shard.open(self._graphs / bucket / digest)
-        except FeatureError:  # of another declaration, or damaged: made again from the tables
+        except FeatureError:  # made for another declaration, or damaged: it is made again from the tables
             return None
 
     def _shard(self, bucket: str, digest: str | None, runs: list[str], stale: set[str]) -> tuple[str, int, pa.Table]:
@@ -197,7 +197,7 @@ class GraphBuild:
             yield encode_all(joined, Vocabularies(self._registries)), held_keys(joined)
 
     def _renewed(self, record: "_Record", runs: Mapping[str, str], keys: pa.Table, stale: set[str]) -> "_Record":
-        """Return what a bucket's shard is made with now; `keys` are those of the runs that were encoded."""
+        """Return the record of a bucket's new shard; `keys` are those of the runs that were encoded."""
         from gnn.encode.held import index_digests
 
         # runs of a damaged shard were encoded again too, without being stale
@@ -210,9 +210,9 @@ class GraphBuild:
         return _Record(record.bucket, inputs, whole)
 
     def _drop_older(self, chosen: Mapping[str, str]) -> None:
-        """Remove shards that are neither current nor a build's, and what killed builds left; the caller holds the locks.
+        """Remove shards that are neither current nor used by a build, and leftovers of killed builds.
 
-        A shard that is open stays readable until it is closed.
+        The caller holds the locks. A shard that is open stays readable until it is closed.
         """
         kept = {(bucket, digest) for pin in (chosen, *pinned_graphs(self._home)) for bucket, digest in pin.items()}
         for path in (path for bucket in self._buckets for path in self._graphs.glob(f"{bucket}/*")):
@@ -242,7 +242,7 @@ class _Record:
         return cls(bucket, found if isinstance(found, dict) else {}, held)
 
     def write(self, graphs: Path) -> None:
-        """Publish the record; the inputs last, without which the keys count for nothing."""
+        """Publish the record. The inputs are written last, since the keys are valid only with them."""
         buffer = pa.BufferOutputStream()
         with pa.ipc.new_file(buffer, self.held.schema) as writer:
             writer.write_table(self.held.combine_chunks())
@@ -251,7 +251,7 @@ class _Record:
 
 
 def _stretches(runs: Sequence[str], sound: set[str]) -> Iterator[tuple[bool, list[str]]]:
-    """Cut runs into stretches that are sound, which can be copied, and others."""
+    """Split runs into stretches; yield (whether the stretch is sound and can be copied, its runs)."""
     stretch: list[str] = []
     for run in runs:
         if stretch and (run in sound) != (stretch[-1] in sound):
@@ -263,7 +263,7 @@ def _stretches(runs: Sequence[str], sound: set[str]) -> Iterator[tuple[bool, lis
 
 
 def _consecutive(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield bounds of each stretch of numbers that follow one another."""
+    """Yield the bounds of each stretch of consecutive numbers."""
     first = last = numbers[0]
     for number in numbers[1:]:
         if number != last + 1:

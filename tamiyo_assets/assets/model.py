@@ -52,7 +52,7 @@ RESULTS = ("training.predictions", "training.evaluation", "training.calibration"
 _SECONDS_BETWEEN_LINES: Final = 10.0
 DESCRIBING: Final = ("urza.blueprint", "urza.layer", "urabrask.bsds")  # what describes the kernels
 _OUTCOMES: Final = ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state")
-Progress = Callable[[str, int, int], None]  # what is done, how many are done, of how many
+Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 _DESCRIPTIONS = {
     "training.predictions": "What each model says of every measured outcome, beside what was measured.",
     "training.evaluation": "Figures of the model and its baselines on hosts that they never saw, with intervals.",
@@ -77,7 +77,7 @@ def examples(
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Field reports joined with their command and the packet in which it was given."""
+    """Join field reports with their command and with the packet in which it was given."""
     from gnn.model.examples import build_examples
 
     found = build_examples(_outcomes(tables), settings.training)
@@ -120,7 +120,7 @@ def training(
     tables: ResourceParam[TableStore],
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Train what these inputs have not trained yet; a build that is published stays as it is.
+    """Train on these inputs unless that was done before; a build that is published stays as it is.
 
     Without a training state there is no bundle: its output is left out, and the tables of results have no rows.
     """
@@ -148,7 +148,7 @@ def training(
 
 
 def _bundle(reporter: Reporter, report: "BuildReport") -> dg.MaterializeResult[None]:
-    """Return the bundle with its figures as numbers, which the UI plots over builds."""
+    """Return the bundle's result, with its figures as numbers, which the UI plots over builds."""
     manifest = report.manifest
     return reporter.asset(
         BUNDLE,
@@ -166,7 +166,7 @@ def _bundle(reporter: Reporter, report: "BuildReport") -> dg.MaterializeResult[N
 
 
 def _progress(context: dg.AssetExecutionContext) -> Progress:
-    """Progress of a training as lines of the run's log, at most one every few seconds."""
+    """Return a callback that logs the progress of a training, at most one line every few seconds."""
     said = -_SECONDS_BETWEEN_LINES
 
     def progress(what: str, done: int, of: int) -> None:
@@ -185,7 +185,7 @@ def _outcomes(tables: TableStore) -> dict[str, pa.Table]:
 
 
 def _published(context: dg.AssetExecutionContext, settings: Settings, tables: TableStore, versions: Versions) -> str:
-    """Return the build id of the current inputs, trained and published where it was not."""
+    """Return the build id of the current inputs; train and publish first if there is no such build yet."""
     from gnn.bundle import BuildInputs, is_published, write_bundle
     from gnn.graph.dataset import GraphDataset, current_shards
     from gnn.model.alongside import cores
@@ -227,7 +227,7 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     scales = settings.home / "gnn_norms.json"
     write_bundle(settings.home, trained, registries=registries, norms=scales, dataset=dataset, inputs=inputs)
     lineage.record(settings.home, tables, build_id, read, shards)
-    # what is published needs no checkpoint; those of builds that were given up go with it
+    # a published build needs no checkpoint; those of abandoned builds are removed too
     shutil.rmtree(settings.home / "checkpoints", ignore_errors=True)
     return build_id
 

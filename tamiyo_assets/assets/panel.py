@@ -30,7 +30,7 @@ from tamiyo_assets.panel.state import State, merged, publish_state, read_state
 PANEL: Final = key_of("operations.panel")
 _AFTER_ALL: Final = {"dagster/priority": "-30"}
 _RUNS: Final = 24
-_TEXT: Final = 600  # characters of what a check or an error says
+_TEXT: Final = 600  # most characters of the text of a check or an error
 _DERIVED_STAGES: Final = ("features", "coverage", "registries", "norms")
 STAGES: Final[Mapping[str, tuple[dg.AssetKey, ...]]] = {
     "scan": (EXPORTS,),
@@ -75,7 +75,7 @@ def panel(
 
 
 def _state(context: dg.AssetExecutionContext, settings: Settings, before: State) -> State:
-    """Return the state after this run: its checks over those of the assets that it does not hold."""
+    """Return the state after this run: its own checks, and the earlier ones of assets that it does not include."""
     graph = context.job_def.asset_layer.asset_graph
     covered = {key.to_user_string() for key in graph.get_all_asset_keys()}
     checks = merged(before.checks, _checks(context.instance, graph.asset_check_keys), covered)
@@ -99,7 +99,7 @@ def _checks(instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey]) ->
 
 
 def _stages(instance: dg.DagsterInstance) -> dict[str, datetime]:
-    """When every asset of each stage had last been made; a stage of which one was never made has no time."""
+    """Return when all assets of each stage had last been made; a stage with an asset that was never made has no time."""
     keys = [key for own in STAGES.values() for key in own]
     made = {}
     for record in instance.get_asset_records(keys):
@@ -146,7 +146,7 @@ def _failed_steps(instance: dg.DagsterInstance, run_id: str) -> dict[str, str]:
 
 
 def _job(name: str) -> str:
-    """Return a job's name; what the UI launches for a selection of assets has one of Dagster's own."""
+    """Return the name to show for a job; Dagster names the job of an asset selection itself."""
     return "assets" if name.startswith("__") else name
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DIRECTORY: Final = "pictures"
-THUMBNAIL_BYTES: Final = 8_000  # of a thumbnail as it stands in an event, base64; an event is stored twice a run
+THUMBNAIL_BYTES: Final = 8_000  # most base64 bytes of a thumbnail in an event; an event is stored twice a run
 _WIDTHS: Final = (960, 720, 540, 400, 300, 200)
 _COLOURS: Final = 16
 _DIGEST: Final = "tamiyo:digest"

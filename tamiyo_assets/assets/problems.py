@@ -40,7 +40,8 @@ def check_result(
 ) -> dg.AssetCheckResult:
     """Return the result of a check: passed if there are no problems, then described as `sound`.
 
-    `check` names it in a step that has several. Names are unique, texts hold no semicolon; `runs` is a text, or one a problem.
+    `check` names the check if the step has several. Names of problems are unique, and their texts hold no semicolon. The
+    metadata `runs` is a text if there is one problem, else a mapping from the name of each problem to its text.
     """
     found: dict[str, Any] = {PROBLEMS: [*dict.fromkeys(problem.name for problem in problems)][:_LISTED]}
     systems = dict.fromkeys(system for problem in problems for system in problem.systems)

@@ -39,7 +39,7 @@ _CHECKS: Final = {CONFLICT: "Simic's newest snapshot agrees with it.", CAPACITY:
 
 
 def registry_key(name: str) -> dg.AssetKey:
-    """Asset key of one registry, the key of its table."""
+    """Return the asset key of a registry, which is the key of its table."""
     return key_of(f"registries.{name}")
 
 
@@ -111,13 +111,13 @@ def registries(
 
 
 def _conflict(check: dg.AssetCheckKey, change: Change) -> dg.AssetCheckResult:
-    """ERROR if a key of Simic's newest snapshot stands at another index; the registry keeps its last version."""
+    """Fail with ERROR if a key of Simic's newest snapshot has another index; the registry then keeps its last version."""
     conflicts = [Problem(change.name, change.problem or "", ("simic",))] if change.conflicts else []
     return check_result(conflicts, "no conflict", check=check)
 
 
 def _capacity(check: dg.AssetCheckKey, change: Change, most: float) -> dg.AssetCheckResult:
-    """WARN if more than `most` of the indices that keys may have are used; 0 and capacity - 1 are none of them."""
+    """Warn if more than `most` of the usable indices are taken; indices 0 and capacity - 1 are reserved."""
     last = REGISTRIES[change.name].last
     text = f"registry {change.name}: {change.size} of {last} indices are used, expected at most {most:.0%}"
     advice = "retire the producer of throw-away keys, or raise the capacity in a new major version"
@@ -126,7 +126,7 @@ def _capacity(check: dg.AssetCheckKey, change: Change, most: float) -> dg.AssetC
 
 
 def registries_directory(home: Path) -> Path:
-    """Where the flat registry files of a home are."""
+    """Return the directory of a home's flat registry files."""
     return home / "registries"
 
 

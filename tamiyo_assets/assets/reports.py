@@ -28,7 +28,7 @@ LAST = {"dagster/priority": "-20"}
 
 
 def key_of(name: str) -> dg.AssetKey:
-    """Asset key of a table name: `tolaria.system_state` -> `tolaria/system_state`."""
+    """Return the asset key of a table name: `tolaria.system_state` -> `tolaria/system_state`."""
     return dg.AssetKey(name.split("."))
 
 
@@ -38,7 +38,7 @@ def table_of(key: dg.AssetKey) -> str:
 
 
 def kinds_of(key: dg.AssetKey, *kinds: str) -> set[str]:
-    """Return kinds of an asset, and its schema as one of them.
+    """Return the kinds of an asset, with its schema as one of them.
 
     The UI's graph names a node by the last part of its key alone: without the schema beside it, `urza/blueprint`,
     `features/blueprint` and `registries/blueprint` look the same.
@@ -128,7 +128,10 @@ class Reporter:
     def written(
         self, name: str, rows: pa.Table, metadata: Mapping[str, Any] | None = None
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-        """Replace a derived table by `rows` and yield its results; RowsRefused, after the failed check, if they are refused."""
+        """Replace a derived table by `rows` and yield its results.
+
+        Raises RowsRefused, after the failed check, if the rows are refused.
+        """
         try:
             version = self._versions.write(name, rows)
         except RowsRefused as error:
@@ -140,7 +143,8 @@ class Reporter:
     def asset(self, key: dg.AssetKey, data_version: str, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
         """Return the result of an asset whose content has that data version.
 
-        Metadata of a result is stored with the step's output and with the materialization; given to the context, only there.
+        Metadata of a result is stored twice, with the step's output and with the materialization; metadata given to the context
+        is stored with the materialization only.
         """
         changed = self._reported.get(key) != data_version
         self._context.add_asset_metadata({**metadata, CHANGED: changed}, asset_key=key)

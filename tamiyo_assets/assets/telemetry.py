@@ -95,7 +95,7 @@ def _sheet_gaps(tables: TableStore) -> "SheetGaps":
 def table_versions(
     context: dg.AssetExecutionContext, versions: ResourceParam[Versions]
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """One row a table (training_run NULL) and one a table and training run."""
+    """Write one row per table (training_run NULL), and one per table and training run."""
     rows: list[tuple[str, str | None, str, int]] = []
     for name in (*TABLES, *_DERIVED):
         found = versions.of(name)
@@ -140,9 +140,9 @@ def warehouse(
 
 
 def publish_warehouse(home: Path, tables: TableStore) -> None:
-    """Publish the warehouse if it does not show the newest commit of every table; StorageError with what went wrong.
+    """Publish the warehouse if it does not show the newest commit of every table.
 
-    It is built in a process of its own (see `lake.warehouse`).
+    It is built in a process of its own (see `lake.warehouse`). Raises StorageError with what went wrong.
     """
     shown, path = home / "digests" / "warehouse.json", home / "warehouse.duckdb"
     newest = {name: (version, commit_time(tables.path(name), version)) for name, version in tables.versions().items()}

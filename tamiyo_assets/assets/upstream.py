@@ -70,7 +70,7 @@ def exports(
 
 
 def _logged(context: dg.AssetExecutionContext) -> Progress:
-    """Progress of an ingest as lines of the run's log, at most one every few seconds."""
+    """Return a callback that logs the progress of an ingest, at most one line every few seconds."""
     said = time.monotonic()
 
     def progress(file: str, done: int, count: int) -> None:
@@ -108,10 +108,10 @@ def folders_of(table: Table) -> list[str]:
 def contract_tables(
     context: dg.AssetExecutionContext, ingest: ResourceParam[Ingest], versions: ResourceParam[Versions]
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Report each table. One that is materialized without the scan of all exports refreshes its own folders.
+    """Report each table; one that is materialized without the scan of all exports refreshes its own folders.
 
-    Rows that a table's schema refused stand among the rejects, the whole export of each: its check `schema` fails for as long
-    as that export is there. The tables hold what else arrived, so that the step goes on.
+    If a table's schema refuses rows, their whole export goes to the rejects, and the check `schema` fails for as long as that
+    export is there. The tables hold everything else that arrived, so the step goes on.
     """
     selected = [table for table in TABLES.values() if key_of(table.name) in context.selected_asset_keys]
     in_run = context.run.asset_selection

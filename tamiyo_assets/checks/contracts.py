@@ -49,7 +49,10 @@ def files_read(ingest: ResourceParam[Ingest]) -> dg.AssetCheckResult:
 def contract_rules(
     context: dg.AssetCheckExecutionContext, ingest: ResourceParam[Ingest], tables: ResourceParam[TableStore]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Kept rows of runs that are not retired against the declaration (ERROR), broken WARN rules and rejected records (WARN)."""
+    """Check the kept rows of runs that are not retired against their declaration.
+
+    Broken ERROR rules fail with ERROR, broken WARN rules and rejected records with WARN.
+    """
     checked = {check: TABLES[table_of(check.asset_key)] for check in sorted(context.selected_asset_check_keys)}
     known = {(name, column): _ids(tables, name, column) for name, column in references(checked.values())}
     retired = retired_runs(tables)
@@ -85,7 +88,7 @@ def _ids(tables: TableStore, name: str, column: str) -> frozenset[str]:
     can_subset=True,
 )
 def conservation(context: dg.AssetCheckExecutionContext, ingest: ResourceParam[Ingest]) -> Iterator[dg.AssetCheckResult]:
-    """Nothing that was read is lost: each record is a kept row, a duplicate or a reject."""
+    """Check that nothing that was read is lost: each record is a kept row, a duplicate or a reject."""
     for check in sorted(context.selected_asset_check_keys):
         name = table_of(check.asset_key)
         counts = ingest.accounting(name)

@@ -97,7 +97,7 @@ def _text(one: "Shortfall", how: str) -> str:
 def coverage_drop(settings: ResourceParam[Settings], tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
     """WARN if a key fell by more than the threshold in the newest rebuild, against the median of those before.
 
-    What no run shows any more, since it was sent again or retired, is no fall.
+    A fall that no run shows any more, since the run was sent again or retired, does not count.
     """
     from gnn.coverage.shortfalls import falls, standing
 
@@ -138,7 +138,7 @@ def graphs_have_elements(tables: ResourceParam[TableStore]) -> dg.AssetCheckResu
 
 @dg.asset_check(asset=BY_KEY, additional_deps=[GAPS], description="Measured and missing add up to elements, key by key.")
 def coverage_conservation(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
-    """Every run with states is counted, if it is not retired; measured and missing (`coverage.gaps`) are all elements."""
+    """Check that every run with states is counted, unless retired, and that measured and missing add up to all elements."""
     from gnn.coverage.counts import unbalanced
 
     rows = tables.read("coverage.by_key", columns=["training_run_id", "key", "measured", "elements"])

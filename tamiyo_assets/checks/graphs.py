@@ -41,7 +41,7 @@ def norms_sane(tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
     description="The tensors' masks say what coverage counted.",
 )
 def masks_agree(settings: ResourceParam[Settings], tables: ResourceParam[TableStore]) -> dg.AssetCheckResult:
-    """For every key, the mask channels and ids of all graphs add up to the measured elements of `coverage.by_key`."""
+    """Check, for every key, that mask channels and ids of all graphs add up to the measured elements of `coverage.by_key`."""
     from gnn.coverage.counts import check_conservation
     from gnn.graph.dataset import GraphDataset
 
@@ -84,7 +84,7 @@ def drift(settings: ResourceParam[Settings]) -> dg.AssetCheckResult:
 
 
 def _stability(home: Path, build_id: str) -> dict[str, float]:
-    """Return the stability index of each feature, largest first; computed anew if the graphs or the bundle are others."""
+    """Return the stability index of each feature, largest first; computed again if the graphs or the bundle changed."""
     from gnn.bundle import bundle_path
     from gnn.bundle.read import read_bundle
     from gnn.graph.dataset import GraphDataset, current_shards

@@ -14,7 +14,7 @@ from tamiyo_assets.assets.problems import Problem, check_result
 
 @dg.asset_check(asset=BUNDLE, name="preflight", blocking=True, description="The bundle is sound and fits the running code.")
 def preflight_check(settings: ResourceParam[Settings], turn: ResourceParam[None]) -> dg.AssetCheckResult:
-    """Every mismatch at once: bytes, layout, registries, golden outputs."""
+    """Check bytes, layout, registries and golden outputs; list every mismatch at once."""
     from gnn.bundle import bundle_path, preflight
 
     report = preflight(bundle_path(settings.home, _trained(settings)))

@@ -1,1 +1,1 @@
-"""Several machines: runs on Celery workers, and one asset by run bucket for backfills that spread over them."""
+"""Use several machines: runs on Celery workers, and one asset, partitioned by run bucket, for backfills."""

@@ -1,7 +1,8 @@
-"""The asset of a backfill: features, coverage and graphs of the training runs of one run bucket, a run of Dagster a bucket.
+"""Define the asset of a backfill: features, coverage and graphs of one run bucket in each Dagster run.
 
-It writes what the assets `features`, `coverage` and `graphs/dataset` write, in the same tables, records and shards; these find
-it done afterwards, and report it. Several buckets are made beside each other, never one twice, never beside another writer.
+It writes what the assets `features`, `coverage` and `graphs/dataset` write, in the same tables, records and shards; in the next
+rebuild these find the work done, and report it. Several buckets are made at the same time, but never the same one twice, and
+never beside another writer.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""The code location of a cluster: that of one machine, and the asset of backfills."""
+"""Define the code location of a cluster: that of one machine, with the asset of backfills added."""
 
 from tamiyo_assets.cluster.buckets import BUCKET_ASSETS
 from tamiyo_assets.definitions import build_definitions

@@ -26,8 +26,8 @@ BROKER: Final = "TAMIYO_BROKER"
 REBUILD: Final = "rebuild"
 TRAINING: Final = "training"
 TRAINING_JOBS: Final = frozenset({"everything", "train"})
-_TRAINED: Final = frozenset({"training", "bundle"})  # first parts of the keys of what is trained
-# a broker that is away for a minute delays a run and loses none
+_TRAINED: Final = frozenset({"training", "bundle"})  # first key parts of the assets that train
+# a broker that is down for a minute delays runs but loses none
 _CONFIG: Final[Mapping[str, Any]] = {
     **DEFAULT_CONFIG,
     "task_publish_retry_policy": {"max_retries": 60, "interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0},
@@ -43,7 +43,7 @@ def application(broker: str) -> Celery:
 
 
 class WorkerRunLauncher(CeleryRunLauncher):
-    """CeleryRunLauncher with a queue for what trains, that takes a run for dead only if its process is."""
+    """CeleryRunLauncher with a separate queue for training; it takes a run for dead only if its process is gone."""
 
     def app_args(self) -> dict[str, Any]:
         """Return the arguments of the application."""
@@ -60,7 +60,7 @@ class WorkerRunLauncher(CeleryRunLauncher):
         super().launch_run(context)
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Ask the lock that the run's process holds in the database, and Celery only about what has not taken it yet.
+        """Ask the database lock that the run's process holds; ask Celery only about a run that no process has taken yet.
 
         Celery does not tell when a worker or its machine died, and forgets tasks when its broker loses its data.
         """
@@ -77,7 +77,7 @@ class WorkerRunLauncher(CeleryRunLauncher):
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:
-        """Return which task the run is."""
+        """Return the Celery task of the run."""
         return f"Celery task {_task(run)}" if DAGSTER_CELERY_TASK_ID_TAG in run.tags else None
 
 
@@ -99,7 +99,7 @@ def _served() -> Celery:
 
 
 def __getattr__(name: str) -> Celery:
-    """`app`, which `celery --app` looks for, is made when it is asked for: the launcher's process serves none."""
+    """Make `app`, which `celery --app` looks for, only when it is asked for: the launcher's process does not need it."""
     if name != "app":
         raise AttributeError(name)
     app = _served()

@@ -25,14 +25,16 @@ class Scale(NamedTuple):
     end: float
 
     def at(self, value: float) -> float:
-        """Return the pixel of a value; one beyond the ends stands at the end."""
+        """Return the pixel of a value; a value beyond an end is drawn at that end."""
         share = (value - self.low) / (self.high - self.low or 1.0)
         return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
 
 
 def heat_map(runs: Sequence[Run]) -> Markup:
-    """Return families by training runs: the less was measured, the stronger the cell. A dot marks runs that lack a mandatory
-    key."""
+    """Draw families by training runs.
+
+    The less was measured, the stronger the colour of a cell. A dot marks runs that lack a mandatory key.
+    """
     families = list(runs[0].families)
     wide = max(12, min(64, (_PLOT_WIDTH - _NAMES_WIDTH) // len(runs)))
     width, height = _NAMES_WIDTH + wide * len(runs), _ROW * (len(families) + 1)
@@ -56,7 +58,7 @@ def _class(ratio: float | None) -> str:
 
 
 def model_figures(build: Build, names: Sequence[tuple[str, str]]) -> Markup:
-    """Gap closed of one build: a dot and its interval for the model and each baseline, the ceiling as a line."""
+    """Draw the gap closed of one build: a dot and its interval for the model and each baseline, the ceiling as a line."""
     scale = _scale([build], _NAMES_WIDTH + 10, _PLOT_WIDTH - 70)
     height = _ROW * len(names) + 34
     parts = [_tick(scale, value, height) for value in _ticks(scale)]
@@ -82,7 +84,7 @@ def _bar(scale: Scale, figure: Interval, y: float, kind: str) -> list[Markup]:
 
 
 def builds_over_time(builds: Sequence[Build]) -> Markup:
-    """Gap closed over builds: the model with its interval, the best baseline of each build, the ceiling."""
+    """Draw the gap closed over builds: the model with its interval, the best baseline of each build, the ceiling."""
     height, left = 220, 52
     scale = _scale([_headline(build) for build in builds], height - 34, 12)
     step = (_PLOT_WIDTH - left) / len(builds)
@@ -118,7 +120,7 @@ def _build_column(build: Build, scale: Scale, x: float, step: float) -> list[Mar
 
 
 def _headline(build: Build) -> Build:
-    """Return the build with the figures alone that are drawn over builds."""
+    """Return the build with only the figures that are drawn over builds."""
     names = ("model", best_baseline(build))
     return replace(build, gap_closed={name: figure for name, figure in build.gap_closed.items() if name in names})
 
@@ -130,7 +132,7 @@ def best_baseline(build: Build) -> str | None:
 
 
 def coverage_history(points: Sequence[CoveragePoint]) -> Markup:
-    """Return the mean coverage over rebuilds, and that of mandatory keys."""
+    """Draw the mean coverage over rebuilds, and that of mandatory keys."""
     height, left = 160, 52
     means = [point.mean for point in points] + [point.mandatory for point in points if point.mandatory is not None]
     low = min(0.9, *means)
@@ -152,7 +154,7 @@ def coverage_history(points: Sequence[CoveragePoint]) -> Markup:
 
 
 def rebuild_times(rebuilds: Sequence[Rebuild]) -> Markup:
-    """Return seconds of the newest runs, oldest first; one that failed stands out."""
+    """Draw the seconds of the newest runs, oldest first; a run that failed stands out."""
     height, left = 150, 52
     longest = max(max(run.seconds for run in rebuilds), 1.0)
     scale = Scale(0.0, longest, height - 22, 14)
@@ -203,7 +205,7 @@ def _title(text: str) -> Markup:
 
 
 def _fill(template: str, *values: object) -> Markup:
-    """Return the template with `values`, each escaped."""
+    """Fill the template with `values`, each escaped."""
     return Markup(template).format(*values)
 
 

@@ -75,8 +75,7 @@ def gather(settings: Settings, now: datetime | None = None) -> PanelData:
 
 
 def freshness_hours() -> float:
-    """Return hours after which a feed that sent nothing is silent: `TAMIYO_FRESHNESS_HOURS`, 36 if that is unset or no
-    number."""
+    """Return the hours after which a feed counts as silent: `TAMIYO_FRESHNESS_HOURS`, 36 if that is unset or not a number."""
     try:
         return float(os.environ.get(FRESHNESS_HOURS) or _DEFAULT_HOURS)
     except ValueError:
@@ -90,9 +89,9 @@ def holds_sample(home: Path) -> bool:
 
 
 def open_alerts(told: Iterable[OpenAlert], checks: Iterable[CheckState]) -> tuple[OpenAlert, ...]:
-    """Return problems that have not ended, ERROR first: alerts that were told, and failed checks that were not told yet.
+    """Return open problems, ERROR first: alerts that were announced, and failed checks that were not announced yet.
 
-    An alert of a check that passes by now has ended, whether that was told or not.
+    An alert whose check passes by now has ended, whether or not its end was announced.
     """
     states = {(check.asset, check.check): check for check in checks}
     passed = {scope for scope, check in states.items() if check.passed}
@@ -103,7 +102,7 @@ def open_alerts(told: Iterable[OpenAlert], checks: Iterable[CheckState]) -> tupl
 
 
 def _told(home: Path) -> tuple[OpenAlert, ...]:
-    """Return alerts that have not ended, as the outbox has them."""
+    """Return the open alerts in the outbox."""
     return tuple(
         OpenAlert(
             asset=alert.asset,

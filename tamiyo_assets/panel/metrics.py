@@ -31,7 +31,7 @@ class Metric:
 
 
 def registry(data: PanelData) -> "CollectorRegistry":
-    """Return a registry of its own with every metric of a home, for whoever exposes it."""
+    """Return a new Prometheus registry with every metric of a home."""
     from prometheus_client import CollectorRegistry
     from prometheus_client.registry import Collector
 

@@ -14,7 +14,7 @@ from tamiyo_assets.panel.facts import Build, GateResult, Interval, Serving
 
 _BUILD_ID: Final = re.compile(r"[0-9a-f]{64}")
 _BUILDS_SHOWN: Final = 30
-_LONGEST: Final = 360  # characters of what is wrong with a bundle
+_LONGEST: Final = 360  # most characters of the text that says what is wrong with a bundle
 
 
 def serving_of(home: Path, thresholds: Mapping[str, float]) -> Serving:
@@ -101,7 +101,7 @@ def _interval(figure: Any) -> Interval | None:
 
 
 def _built_at(home: Path, build_id: str) -> datetime | None:
-    """When a bundle was published: its directory never changes afterwards."""
+    """Return when a bundle was published: its directory never changes afterwards."""
     try:
         return datetime.fromtimestamp((home / "bundles" / build_id / "manifest.json").stat().st_mtime, UTC)
     except OSError:

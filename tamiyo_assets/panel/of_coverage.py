@@ -29,7 +29,7 @@ def keys_of(tables: TableStore) -> tuple[KeyCoverage, ...]:
 
 
 def gaps_of(tables: TableStore) -> tuple[Gap, ...]:
-    """Return one gap a system, key and kind of reason; mandatory keys first, then by the share that is missing."""
+    """Return one gap per system, key and kind of reason; mandatory keys first, then by the share that is missing."""
     if not tables.exists("coverage.gaps"):
         return ()
     grouped: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
@@ -102,7 +102,7 @@ def history_of(tables: TableStore) -> tuple[CoveragePoint, ...]:
 
 
 def retired_of(tables: TableStore) -> tuple[Retired, ...]:
-    """Training runs that operators took out; none before the first."""
+    """Return the training runs that operators retired; none if the table was never written."""
     if not tables.exists(RETIRED):
         return ()
     names = ["training_run_id", "reason", "retired_at_ns", "by"]

@@ -35,7 +35,7 @@ def rejects_of(tables: TableStore) -> tuple[Rejected, ...]:
 def feeds_of(
     tables: TableStore, rejects: Iterable[Rejected], now: datetime, window: timedelta, *, is_sample: bool
 ) -> tuple[Feed, ...]:
-    """Return one feed a system. Silent: nothing new for longer than `window`. Never seen: unknown, not silent."""
+    """Return one feed per system. Silent: nothing new for longer than `window`. Never seen: unknown, not silent."""
     entries = Ledger(tables.home).entries()
     here: dict[str, int] = {}
     for folder, _ in present(entries, FOLDERS):

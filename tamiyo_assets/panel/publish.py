@@ -27,12 +27,12 @@ def publish_panel(home: Path, data: PanelData) -> None:
 
 
 def panel_path(home: Path) -> Path:
-    """Where the page of a home is."""
+    """Return the path of the page of a home."""
     return home / PANEL
 
 
 def digest_of(data: PanelData) -> str:
-    """Return the digest of what the panel says of the home, whenever and in whatever run it was written."""
+    """Return the digest of what the panel says of the home, whenever and in whichever run it was written."""
     content = {name: value for name, value in asdict(data).items() if name not in _OF_THE_MOMENT}
     content["feeds"] = [{**feed, "exports_last_day": 0, "state": ""} for feed in content["feeds"]]
     content["failed"] = sorted((check.asset, check.check) for check in data.checks if not check.passed)

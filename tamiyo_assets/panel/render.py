@@ -106,7 +106,7 @@ def _by_system(gaps: Sequence[Gap]) -> list[tuple[str, list[Gap]]]:
 
 
 def _shown_models(figures: Any) -> list[tuple[str, str]]:
-    """Name and label of the model and each baseline, the model first, the others by their figure."""
+    """Return name and label of the model and each baseline, the model first, the others by their figure."""
     ordered = sorted(figures, key=lambda name: (name != "model", -figures[name].mean))
     return [(name, _NAMES.get(name, name)) for name in ordered]
 
@@ -142,7 +142,7 @@ def _environment() -> "Environment":
 
 
 def _finalized(value: object) -> object:
-    """Return what stands in the page for a value: plain text letter by letter, markup as it is."""
+    """Return a value as the page shows it: control characters of plain text escaped, markup unchanged."""
     return shown(value) if type(value) is str else value
 
 

@@ -12,8 +12,8 @@ Level = Literal["ERROR", "WARN", "GOOD", "YOUNG"]
 # checks whose failure the panel tells in its own words, from the same tables
 _TOLD_OTHERWISE: Final = frozenset({"mandatory_coverage", "graphs_have_elements", "serving", "quality_gates"})
 _NAMED: Final = 3
-_LONGEST: Final = 320  # characters of one problem, which is read at night
-_EXPECTED_WITHIN: Final = timedelta(hours=26)  # the nightly refresh, and two hours for it
+_LONGEST: Final = 320  # most characters of the text of one problem, which is read at night
+_EXPECTED_WITHIN: Final = timedelta(hours=26)  # a day between nightly refreshes, and two hours for one
 _NEEDED: Final = frozenset({"layer", "activation", "parameter"})  # node types that every graph has
 _FAULTS: Final = {
     "missing": "does not send",
@@ -76,7 +76,7 @@ def _problems(data: PanelData) -> Iterator[Problem]:
 
 
 def _of_runs(data: PanelData) -> Iterator[Problem]:
-    """Failed steps of the newest run; checks that were never told; runs that should have come and did not."""
+    """Yield failed steps of the newest run, checks that were never reported, and the absence of runs that were due."""
     if not data.rebuilds:
         if not data.young:
             yield Problem("WARN", "No run has reported its checks here: `tamiyo run` does.", None, OPERATOR, "rebuilds")

@@ -26,7 +26,7 @@ _TURN: Final = frozenset({"settings", "turn"})
 
 
 def run_resources(fixed: Settings | None = None) -> dict[str, dg.ResourceDefinition]:
-    """Return the resources by name; `fixed` settings instead of those of each run."""
+    """Return the resources by name, with the settings `fixed`, or else with those that each run resolves."""
 
     @dg.resource(description="Where things are and how strict the checks are.")
     def settings(context: dg.InitResourceContext) -> Settings:

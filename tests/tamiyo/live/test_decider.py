@@ -45,6 +45,7 @@ SCENES: dict[str, tuple[Moment, Route]] = {
     "timeout_inference": (Moment(timed_out=True), Route.PAUSE),
     "inference_failed": (Moment(failed=True), Route.PAUSE),
     "pause_quota": (Moment(route=Route.PAUSE, paused=1), Route.NO_OP),
+    "already_adjusted": (Moment(route=Route.ADJUST, adjusted=True), Route.NO_OP),
 }
 
 
@@ -173,6 +174,15 @@ def test_the_quota_holds_in_conservative_mode() -> None:
     bench.policy.act = broken
     found = [bench.answer(number) for number in range(20)]
     assert [number for number, one in enumerate(found) if one.route is Route.PAUSE] == [0, 10]
+
+
+def test_a_run_is_told_to_adjust_once() -> None:
+    bench = Bench()
+    bench.policy.act = lambda _: Route.ADJUST
+    found = [bench.answer(number) for number in range(5)]
+    assert [one.route for one in found] == [Route.ADJUST, *[Route.NO_OP] * 4]
+    assert {one.reason for one in found[1:]} == {"already_adjusted"}
+    assert bench.answer(9, run="run-2").route is Route.ADJUST
 
 
 def test_a_quota_of_one_step_pauses_always() -> None:
