@@ -14,7 +14,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @cache
 def code_version() -> str:
-    """Return the SHA-256 (hex) over path and syntax tree of every Python source in `schemas` and `gnn`, in order of path.
+    """Return the SHA-256 (hex) over the path and syntax tree of every Python source in `schemas` and `gnn`, sorted by path.
 
     Comments, docstrings and layout are not part of a syntax tree, so rewording them changes no build id.
     """

@@ -1,4 +1,4 @@
-"""The checkpoint bundle: write, read, preflight, promote, roll back."""
+"""Write, read, preflight, promote and roll back the checkpoint bundle."""
 
 from gnn.bundle.build_id import BuildInputs
 from gnn.bundle.gates import Gate, GateConfig, gates

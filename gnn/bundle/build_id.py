@@ -1,4 +1,4 @@
-"""What a bundle was made from, and the id that follows from it: content alone, so the same on every machine."""
+"""Compute a bundle's build id from its inputs: it depends on content alone, so it is the same on every machine."""
 
 import hashlib
 import json
@@ -21,6 +21,6 @@ class BuildInputs(BaseModel):
 
     @property
     def build_id(self) -> str:
-        """SHA-256 (hex) of the canonical JSON of these inputs: keys sorted, no spaces, ASCII."""
+        """The SHA-256 (hex) of the canonical JSON of these inputs: keys sorted, no spaces, ASCII."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,4 +1,4 @@
-"""A new bundle against the one that serves: both judged on hosts that neither was trained on, and the outcome kept."""
+"""Compare a new bundle with the serving one on hosts that neither was trained on, and keep the outcome on disk."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,10 +31,10 @@ CHALLENGES = "challenges"
 
 @dataclass(frozen=True)
 class Challenge:
-    """How a bundle did `against` the serving one.
+    """The outcome of comparing a bundle with the serving one, whose build id is `against`.
 
-    `difference` {mean, low, high}: gap closed by its published weights minus that by the other's, on `hosts` hosts that neither
-    trained on; None with its `reason` if it can't be computed.
+    `difference` {mean, low, high}: gap closed by the bundle's published weights minus gap closed by the serving bundle's, on
+    `hosts` hosts that neither was trained on. It is None if it can't be computed; `reason` then says why.
     """
 
     against: str
@@ -44,7 +44,10 @@ class Challenge:
 
 
 def challenge(bundle: Bundle, champion: Bundle, store: GraphStore, examples: pa.Table) -> Challenge:
-    """Judge the published weights of both on the `examples` of hosts that neither trained on; `store` holds unscaled graphs."""
+    """Compare the published weights of both bundles on the `examples` of hosts that neither was trained on.
+
+    `store` holds the unscaled graphs.
+    """
     config, against = bundle.manifest.training_config, champion.build_id
     trained = [found.manifest.training.get("host_digests") for found in (bundle, champion)]
     if None in trained:
@@ -69,10 +72,10 @@ def challenge(bundle: Bundle, champion: Bundle, store: GraphStore, examples: pa.
 
 
 class GraphsOf(ScaledGraphs):
-    """Graphs as a bundle sees them online: scaled with its norms, and what its registries do not hold is unknown."""
+    """Graphs as a bundle sees them online: scaled with its norms, with ids that its registries do not hold set to unknown."""
 
     def __init__(self, store: GraphStore, bundle: Bundle) -> None:
-        """Show what `store` gives, unscaled, to `bundle`."""
+        """Scale the unscaled graphs of `store` as `bundle` does."""
         super().__init__(store, bundle.norms.priors)
         known: dict[str, Tensor] = {}
         for name, registry in bundle.registries.items():
@@ -83,7 +86,7 @@ class GraphsOf(ScaledGraphs):
         self._known = known
 
     def batch(self, indices: Sequence[int]) -> GraphBatch:
-        """Return those graphs, in that order, as one scaled batch."""
+        """Return the graphs at `indices`, in that order, as one scaled batch."""
         batch = super().batch(indices)
         ids = {node.name: self._seen(node, batch.ids[node.name]) for node in NODE_TYPES}
         edge_ids = {r.triple: self._seen(r, batch.edge_ids[r.triple]) for r in RELATIONS}
@@ -97,7 +100,7 @@ class GraphsOf(ScaledGraphs):
 
 
 def keep(home: Path, build_id: str, found: Challenge) -> None:
-    """Write how a build did against the serving one; an earlier comparison of it is replaced."""
+    """Write the outcome of a build's comparison with the serving one; an earlier outcome of that build is replaced."""
     text = json.dumps(asdict(found), sort_keys=True, allow_nan=False)
     publish_file(home / CHALLENGES / f"{build_id}.json", (text + "\n").encode("utf-8"))
 
@@ -109,7 +112,10 @@ def is_kept(home: Path, build_id: str, against: str) -> bool:
 
 
 def kept(home: Path, build_id: str, serving: str | None) -> Challenge | None:
-    """Return how a build did against `serving`; None if nothing else serves. One that was not compared with it says so."""
+    """Return the outcome of a build's comparison with `serving`, or None if no other build serves.
+
+    If the two were not compared, the `reason` of the outcome says so.
+    """
     if serving is None or serving == build_id:
         return None
     if is_kept(home, build_id, serving):

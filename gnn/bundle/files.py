@@ -1,4 +1,4 @@
-"""Strict reading of a bundle's directory: fixed names, plain files, bounded sizes, no link followed, all faults at once."""
+"""Read a bundle's directory strictly: fixed names, plain files, bounded sizes, no links; report all faults at once."""
 
 import os
 import stat
@@ -8,14 +8,14 @@ from typing import Final
 from gnn.bundle.members import ALL, REGISTRY_DIR, size_bound
 from schemas.errors import BundleRejected
 
-_NAMED: Final = 100  # faults that are named; the others are counted
+_NAMED: Final = 100  # at most this many faults are named; the others are counted
 
 
 def read_members(directory: Path) -> dict[str, bytes]:
-    """Return bytes of every member of the bundle in `directory` (itself no link).
+    """Return the bytes of every member of the bundle in `directory`, which must not be a link.
 
-    BundleRejected lists every missing, extra, linked, special or oversize member; nothing is opened before its size and
-    kind were seen, and no link is followed, whatever stands there.
+    No link is followed, and nothing is read before its kind and size are checked.
+    Raises BundleRejected, which lists every missing, extra, linked, special or oversize member.
     """
     try:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -33,12 +33,12 @@ def read_members(directory: Path) -> dict[str, bytes]:
 
 
 def _folder(descriptor: int, prefix: str, faults: list[str]) -> dict[str, bytes]:
-    """Return members of one open directory; its sub-directory is `registries`, at the top and nowhere else."""
+    """Return the members of one open directory; only the top directory may have a sub-directory, `registries`."""
     own = {name.removeprefix(prefix) for name in ALL if name.startswith(prefix)}
     files, folders = {name for name in own if "/" not in name}, {REGISTRY_DIR} if not prefix else set()
     found = set(os.listdir(descriptor))
     faults += [f"{prefix}{name}: expected, found no such member" for name in sorted((files | folders) - found)]
-    extra = [ascii(name)[1:-1] for name in sorted(found - files - folders)]  # anybody may have named them
+    extra = [ascii(name)[1:-1] for name in sorted(found - files - folders)]  # escaped: the names are untrusted
     faults += [f"{prefix}{name}: not expected, found this extra member" for name in extra]
     members = {}
     for name in sorted(files & found):
@@ -59,7 +59,7 @@ def _folder(descriptor: int, prefix: str, faults: list[str]) -> dict[str, bytes]
 
 
 def _file(descriptor: int, name: str, shown: str, faults: list[str]) -> bytes | None:
-    """Return bytes of one plain file within its bound, or None with the fault noted."""
+    """Return the bytes of one plain file within its size bound; else add the fault to `faults` and return None."""
     bound = size_bound(shown)
     try:
         # O_NONBLOCK: opening a fifo must not wait for its writer

@@ -1,4 +1,4 @@
-"""Quality gates of promotion: what `model.md` asks of a bundle before it serves; thresholds are configuration."""
+"""Apply the quality gates that a bundle must pass before it may serve; the thresholds are configuration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class GateConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate: its name, whether it passed, and the figure against its threshold in words."""
+    """One gate: its name, whether it passed, and a sentence with its figure and threshold."""
 
     name: str
     passed: bool
@@ -38,10 +38,10 @@ class Gate:
 
 
 def gates(manifest: Manifest, config: GateConfig | None = None, challenge: Challenge | None = None) -> tuple[Gate, ...]:
-    """Return the quality gates of a bundle, by its own report, and by `challenge` against the serving one (None: nothing
-    serves).
+    """Return the quality gates of a bundle, judged by the metrics in its manifest and by its `challenge`.
 
-    A figure that is null fails its gate, with its reason.
+    `challenge` is its comparison with the serving bundle, or None if nothing serves.
+    A gate whose figure is null fails, and its detail gives the reason.
     """
     limits = config or GateConfig()
     figures = _Figures(manifest)
@@ -69,7 +69,7 @@ class _Figures:
         return found
 
     def absent(self, *names: str) -> str:
-        """Return why the first of these that is null was not computed."""
+        """Return a sentence that says why the first null figure among `names` was not computed."""
         name = next(name for name in names if self[name] is None)
         return f"{name} not computed: {self._missing.get(name, 'no reason given')}"
 

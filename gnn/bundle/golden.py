@@ -1,4 +1,4 @@
-"""Golden outputs: two small graphs in the bundle, with what this model answers; recomputed before anything is served."""
+"""Write and check golden outputs: two small graphs in the bundle with the model's outputs, recomputed before it serves."""
 
 from collections.abc import Mapping
 
@@ -15,11 +15,11 @@ from schemas.artifacts import PriorNorm
 
 GOLDEN_GRAPHS = 2
 TOLERANCE = 1e-5
-SEARCHED = 300  # graphs among which the smallest are chosen
+SEARCHED = 300  # the smallest are chosen among this many graphs
 
 
 def choose(store: GraphStore) -> list[GraphBatch]:
-    """Return the two smallest of the first graphs that have seeds (of all where none has), as batches of one."""
+    """Return the two smallest of the first `SEARCHED` graphs, as batches of one; graphs with seeds take precedence."""
     sizes = []
     for number in range(min(len(store), SEARCHED)):
         batch = store.batch([number])
@@ -33,8 +33,10 @@ Priors = Mapping[str, PriorNorm]
 
 
 def write_golden(network: TamiyoGNN, graphs: list[GraphBatch], kernels: Tensor, priors: Priors) -> bytes:
-    """Return the bytes of `golden.safetensors`: unscaled inputs and outputs of each graph, with only `kernels` (bool [32])
-    allowed."""
+    """Return the bytes of `golden.safetensors`: the unscaled inputs and the outputs of each graph.
+
+    `kernels` (bool [32]) are the kernels allowed at every seed.
+    """
     tensors: dict[str, Tensor] = {"kernel_mask": kernels}
     for number, batch in enumerate(graphs):
         tensors |= {f"input.{number}.{name}": t for name, t in batch_tensors(batch).items()}
@@ -44,14 +46,14 @@ def write_golden(network: TamiyoGNN, graphs: list[GraphBatch], kernels: Tensor, 
 
 @torch.no_grad()
 def answer(network: TamiyoGNN, batch: GraphBatch, kernels: Tensor, priors: Priors) -> dict[str, Tensor]:
-    """Return the network's outputs for an unscaled batch with every seed allowed the same kernels."""
+    """Return the network's outputs for an unscaled batch in which every seed is allowed the same `kernels` (bool [32])."""
     mask = kernels.unsqueeze(0).expand(batch.num_nodes("seed"), -1)
     outputs: Outputs = network.eval()(scale(batch, priors), mask)
     return outputs.tensors()
 
 
 def differences(network: TamiyoGNN, golden: Mapping[str, Tensor], priors: Priors) -> dict[str, str]:
-    """Return outputs that are not reproduced within 1e-5 (relative above one), by name, with the largest difference found."""
+    """Return the outputs not reproduced within 1e-5 (relative above one): a message with the largest difference, by name."""
     faults: dict[str, str] = {}
     known = {"kernel_mask"}
     for number in range(GOLDEN_GRAPHS):

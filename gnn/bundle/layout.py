@@ -1,4 +1,4 @@
-"""The running code's own description of its inputs and outputs, in the manifest's words: what a bundle is compared with."""
+"""Describe the running code's inputs and outputs in the manifest's terms, for comparison with a bundle's manifest."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -13,12 +13,12 @@ from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup, Kind
 
 
 def node_specs() -> dict[str, GroupSpec]:
-    """Return the node types of the running code."""
+    """Return the node types of the running code, by name."""
     return {node.name: GroupSpec(features=_features(node)) for node in NODE_TYPES}
 
 
 def relation_specs() -> dict[str, RelationSpec]:
-    """Relations of the running code, by short name."""
+    """Return the relations of the running code, by short name."""
     return {r.short: RelationSpec(source=r.source, name=r.name, target=r.target, features=_features(r)) for r in RELATIONS}
 
 
@@ -71,7 +71,10 @@ UNLABELLED: Final = "no measured outcome names its target"
 
 
 def output_specs(heads: Mapping[str, HeadPart]) -> dict[str, OutputSpec]:
-    """Return shape and dtype of every output, and whether it was trained: its head has labels, or it trains with the trunk."""
+    """Return the shape and dtype of every output, and whether it was trained.
+
+    An output is trained if its head has labels, or if it trains with the trunk and any head has labels.
+    """
     return {name: _output(name, heads) for name in OUTPUT_SHAPES}
 
 
@@ -79,7 +82,7 @@ def _output(name: str, heads: Mapping[str, HeadPart]) -> OutputSpec:
     trained, reason = False, UNLABELLED
     if name in HEADS:
         trained, reason = heads[HEADS[name]].trained, heads[HEADS[name]].reason or ""
-    elif name == "compile_embedding":  # trained through the trunk, by whatever label there is
+    elif name == "compile_embedding":  # trained through the trunk, by the labels of any head
         trained, reason = any(head.trained for head in heads.values()), "no head has a label"
     return OutputSpec(shape=list(OUTPUT_SHAPES[name]), dtype="float32", trained=trained, reason=None if trained else reason)
 
@@ -90,13 +93,15 @@ def weight_specs(weights: Mapping[str, Tensor]) -> dict[str, TensorSpec]:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """`float32` for `torch.float32`."""
+    """Return the name of a dtype: `float32` for `torch.float32`."""
     return str(dtype).removeprefix("torch.")
 
 
 def batch_tensors(batch: GraphBatch) -> dict[str, Tensor]:
-    """Return the tensors of a batch by the names of `batch_specs`, and its offsets as `ptr.<node type>`,
-    `edge_ptr.<relation>`."""
+    """Return the tensors of a batch by the names of `batch_specs`.
+
+    Its offsets are named `ptr.<node type>` and `edge_ptr.<relation>`.
+    """
     found: dict[str, Tensor] = {}
     for node in NODE_TYPES:
         name = node.name
@@ -110,7 +115,10 @@ def batch_tensors(batch: GraphBatch) -> dict[str, Tensor]:
 
 
 def batch_from(tensors: Mapping[str, Tensor], graphs: int) -> GraphBatch:
-    """Return the inverse of `batch_tensors`; KeyError names a tensor that is absent."""
+    """Return the batch of `graphs` graphs that `batch_tensors` took apart.
+
+    Raises KeyError, which names an absent tensor.
+    """
     return GraphBatch(
         num_graphs=graphs,
         x={n.name: tensors[f"x.{n.name}"] for n in NODE_TYPES},
@@ -124,7 +132,7 @@ def batch_from(tensors: Mapping[str, Tensor], graphs: int) -> GraphBatch:
 
 
 def blank_batch() -> GraphBatch:
-    """Return one graph without any node: the golden input of a build that has no graphs."""
+    """Return one graph without nodes: the golden input of a build that has no graphs."""
     widths = {node.name: node for node in NODE_TYPES}
     none = torch.zeros(2, dtype=torch.int64)
     return GraphBatch(

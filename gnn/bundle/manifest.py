@@ -1,4 +1,4 @@
-"""`manifest.json`: the published description of a bundle, as a pydantic model (its JSON Schema is the format's)."""
+"""Define `manifest.json`, the published description of a bundle, as a pydantic model; its JSON Schema is published too."""
 
 import hashlib
 import json
@@ -138,7 +138,7 @@ class _Rates(_Part):
     random: float | None
 
 
-# the figures that gates and reports calculate with; others are shown as they are
+# the figures that gates and reports calculate with; the others are only shown
 _FIGURES: Final[dict[str, TypeAdapter[Any]]] = {
     "benefit": TypeAdapter(_Span | None),
     "gap_closed": TypeAdapter(dict[str, _Span | None] | None),
@@ -178,7 +178,7 @@ class Manifest(_Part):
     @field_validator("metrics")
     @classmethod
     def _figures(cls, metrics: dict[str, Any]) -> dict[str, Any]:
-        """Refuse a figure in another form than published: it would end a gate or a page with an error."""
+        """Refuse a figure that is not in its published form: a gate or a report page would fail on it."""
         for name, form in _FIGURES.items():
             try:
                 form.validate_python(metrics.get(name), strict=True)
@@ -187,15 +187,15 @@ class Manifest(_Part):
         return metrics
 
     def to_bytes(self) -> bytes:
-        """Return the published bytes: strict JSON, keys sorted."""
+        """Return the published bytes: strict JSON with sorted keys."""
         return canonical(self.model_dump(mode="json"))
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
-    """Strict JSON with sorted keys, indented, ending in a newline."""
+    """Return strict JSON with sorted keys, indented, ending in a newline (UTF-8)."""
     return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode("utf-8")
 
 
 def digest_of(data: bytes) -> str:
-    """Return the SHA-256 in hex."""
+    """Return the SHA-256 of `data` in hex."""
     return hashlib.sha256(data).hexdigest()

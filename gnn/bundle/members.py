@@ -1,4 +1,4 @@
-"""The members of a bundle: fixed names, each with a bound on its size; nothing else may stand in its directory."""
+"""Name the members of a bundle and bound their sizes; its directory may hold nothing else."""
 
 from typing import Final
 
@@ -32,10 +32,10 @@ _BOUNDS: Final[dict[str, int]] = {
 
 
 def size_bound(name: str) -> int:
-    """Return the most bytes that member may have."""
+    """Return the largest size that member may have, in bytes."""
     return _BOUNDS.get(name, 4 * _MIB)
 
 
 def digest_line(digest: str) -> bytes:
-    """Return the one content that `manifest.sha256` may have, as `sha256sum` writes it."""
+    """Return the only valid content of `manifest.sha256` for `digest`, as `sha256sum` writes it."""
     return f"{digest}  {MANIFEST}\n".encode("ascii")

@@ -1,4 +1,4 @@
-"""Preflight: a bundle against the running code, the serving bundle and a batch of live graphs; all mismatches at once."""
+"""Check a bundle against the running code, the serving bundle and live graphs, and report all mismatches at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class PreflightReport:
-    """The outcome; `bundle` is None if it could not even be read."""
+    """The outcome of a preflight; `bundle` is None if it could not be read."""
 
     path: Path
     bundle: Bundle | None
@@ -43,7 +43,7 @@ class PreflightReport:
         return not self.mismatches
 
     def to_object(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the report as plain JSON values, for `--json`."""
         build_id = self.bundle.build_id if self.bundle is not None else None
         return {
             "path": str(self.path),
@@ -56,9 +56,10 @@ class PreflightReport:
 def preflight(
     path: Path, serving: Bundle | None = None, batch: GraphBatch | Sequence[GraphBatch] | None = None
 ) -> PreflightReport:
-    """Check the bundle at `path`: its bytes, the running code, and where given the serving bundle and live graphs.
+    """Check the bytes of the bundle at `path`, and compare it with the running code.
 
-    `batch`: unscaled graphs that were decided on of late, in one batch or several.
+    `serving`, if given, is the serving bundle to compare it with.
+    `batch`, if given, holds unscaled graphs of recent decisions, in one batch or several.
     """
     try:
         bundle = read_bundle(path)
@@ -158,7 +159,7 @@ def _golden(bundle: Bundle) -> list[Mismatch]:
 
 
 def _against_serving(bundle: Bundle, serving: Bundle) -> list[Mismatch]:
-    """Growth of a registry is compatible; a moved index, another kernel order or another layout is not."""
+    """Compare a bundle with the serving one: a registry may grow; a moved index, kernel order or layout is a mismatch."""
     theirs = serving.manifest
     found = _groups("serving node type", theirs.node_types, bundle.manifest.node_types)
     found += _groups("serving relation", theirs.relations, bundle.manifest.relations)
@@ -185,9 +186,9 @@ def _against_batch(manifest: Manifest, batch: GraphBatch) -> list[Mismatch]:
 
 
 def _unanswered(bundle: Bundle, batch: GraphBatch) -> list[Mismatch]:
-    """Return what the bundle's network does not answer, or not with finite numbers, of live graphs whose layout fits.
+    """Return the faults of the bundle's network on live graphs: graphs that it refuses, and outputs that are not finite.
 
-    Graphs that are not finite themselves are no fault of the bundle's.
+    The layout of the graphs must fit. A batch with inputs that are not finite is skipped: that is no fault of the bundle.
     """
     if not all(bool(values.isfinite().all()) for values in (*batch.x.values(), *batch.edge_attr.values())):
         return []

@@ -1,4 +1,4 @@
-"""Promotion and rollback: `current` moves in one step, only to a bundle that passed, and every move is written down."""
+"""Promote and roll back bundles: `current` moves atomically, only to a bundle that passed, and every move is recorded."""
 
 import getpass
 import os
@@ -25,7 +25,7 @@ Action = Literal["promote", "rollback"]
 
 @dataclass(frozen=True)
 class PromotionReport:
-    """A promotion that took place (or found its bundle serving already: `changed` is false)."""
+    """The outcome of a promotion or rollback; `changed` is false if the bundle already served."""
 
     build_id: str
     previous: str | None
@@ -34,12 +34,12 @@ class PromotionReport:
     changed: bool
 
     def to_object(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the report as plain JSON values, for `--json`."""
         return asdict(self)
 
 
 def serving(home: Path) -> str | None:
-    """Build id that `current` names, or None if nothing serves yet."""
+    """Return the build id that `current` names, or None if nothing serves yet."""
     link = home / CURRENT
     return resolve_once(link).name if link.is_symlink() else None
 
@@ -49,8 +49,9 @@ def promote(
 ) -> PromotionReport:
     """Make the bundle of `build_id` the serving one.
 
-    `waive` maps gates to the reason for waiving them. PromotionRefused lists every mismatch and failed gate; the serving
-    bundle stays. Preflight and golden outputs can't be waived. The gate `champion` asks for the `challenge` that was kept.
+    `waive` maps gates to the reason for waiving them; preflight and golden outputs can't be waived.
+    The gate `champion` reads the stored `Challenge`.
+    Raises PromotionRefused, which lists every mismatch and failed gate; the serving bundle then stays.
     """
     waived = _waivers(waive or {})
     with lock(home / LOCK):
@@ -67,7 +68,10 @@ def promote(
 
 
 def rollback(home: Path, build_id: str | None = None) -> PromotionReport:
-    """Serve an older bundle again: `build_id`, else the one that served before the present one. Only preflight is asked."""
+    """Serve an older bundle again: `build_id`, or the one that served before the present one if it is None.
+
+    The bundle must pass preflight, but no gate.
+    """
     with lock(home / LOCK):
         target = build_id if build_id is not None else _before(home)
         _sound(_preflight(home, target, against_serving=False))
@@ -75,7 +79,7 @@ def rollback(home: Path, build_id: str | None = None) -> PromotionReport:
 
 
 def promotions(home: Path) -> list[dict[str, Any]]:
-    """Return every recorded promotion and rollback, oldest first; lines that are damaged or torn are left out."""
+    """Return every recorded promotion and rollback, oldest first; damaged or incomplete lines are left out."""
     return Journal(home / PROMOTIONS).readable()
 
 
@@ -146,7 +150,7 @@ def _move(home: Path, build_id: str, action: Action, judged: tuple[Gate, ...], w
         "previous": previous,
         "waived": waived,
     }
-    # written before the link moves: what serves was always written down, and `current` alone says what serves
+    # written before the link moves, so that whatever serves is on record; `current` alone says what serves
     Journal(home / PROMOTIONS).append([entry])
     switch_link(home / CURRENT, f"{BUNDLES}/{build_id}")
     return PromotionReport(build_id, previous, judged, waived, changed=True)

@@ -1,6 +1,6 @@
-"""JSON Schemas of everything that the offline trainer reads, from the declarations that write it.
+"""Write the JSON Schemas of everything that the offline trainer reads, from the models that write it.
 
-`python -m gnn.bundle.published_schemas` writes them to `docs/simic/schemas/`; a test sees that they are current.
+`python -m gnn.bundle.published_schemas` writes them to `docs/simic/schemas/`; a test checks that they are current.
 """
 
 import json
@@ -33,7 +33,7 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def schema_files() -> dict[str, bytes]:
-    """File name -> content of every published schema."""
+    """Return the content of every published schema, by file name."""
     return {
         f"{name}.schema.json": (json.dumps(json_schema(model), indent=2, sort_keys=True) + "\n").encode("utf-8")
         for name, model in published_models().items()
@@ -41,7 +41,7 @@ def schema_files() -> dict[str, bytes]:
 
 
 def write(directory: Path = DIRECTORY) -> list[Path]:
-    """Write the schema files; their paths."""
+    """Write the schema files to `directory` and return their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, content in schema_files().items():

@@ -1,6 +1,6 @@
-"""Reading a bundle: every byte is checked against the manifest before anything in it is parsed; no code in it ever runs.
+"""Read a bundle: every byte is checked against the manifest before anything is parsed, and no code in it ever runs.
 
-The members are read once. What is parsed are the bytes that were checked, so that nobody can exchange a file in between.
+The members are read once. The bytes that are parsed are those that were checked, so no file can be exchanged in between.
 """
 
 import json
@@ -45,7 +45,7 @@ _NUMBERS: Final = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was read whole; `network` is in evaluation mode on the CPU."""
+    """A bundle, read in full and checked; `network` is in evaluation mode on the CPU."""
 
     path: Path
     manifest: Manifest
@@ -62,7 +62,7 @@ class Bundle:
 
     @property
     def calibration(self) -> Calibration:
-        """Its published calibration, decision rule included."""
+        """The bundle's published calibration, including its decision rule."""
         part = self.manifest.calibration
         return Calibration(
             temperature=part.risk_temperature,
@@ -75,14 +75,19 @@ class Bundle:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read the bundle at `path` (a link to it, such as `current`, is resolved once); BundleRejected says what is wrong."""
+    """Read the bundle at `path`; a link to it, such as `current`, is resolved once.
+
+    Raises BundleRejected, which says what is wrong.
+    """
     directory = resolve_once(path)
     return bundle_of(directory, read_members(directory))
 
 
 def bundle_of(directory: Path, members: Mapping[str, bytes]) -> Bundle:
-    """Return the bundle that these bytes make, read from `directory` before; BundleRejected says what is wrong with which
-    member."""
+    """Return the bundle made of these bytes (member name -> content), already read from `directory`.
+
+    Raises BundleRejected, which names each faulty member and what is wrong with it.
+    """
     manifest = _check(directory, members)
     weights = _tensors(directory, WEIGHTS, members[WEIGHTS])
     try:
@@ -109,7 +114,7 @@ def resolve_once(path: Path) -> Path:
 
 
 def _check(directory: Path, members: Mapping[str, bytes]) -> Manifest:
-    """Return the manifest, after its digest, its format and the digests of all members were found right."""
+    """Check the manifest's digest and format and the digests of all members, and return the manifest."""
     data = members[MANIFEST]
     if members[MANIFEST_DIGEST] != digest_line(digest_of(data)):
         raise BundleRejected(
@@ -141,7 +146,7 @@ def _check(directory: Path, members: Mapping[str, bytes]) -> Manifest:
 
 
 def _refuse_mix(directory: Path, manifest: Manifest, registries: Registries, norms: Norms) -> None:
-    """Parts of two builds under one manifest are refused."""
+    """Refuse a bundle whose parts come from different builds."""
     faults = []
     for name, registry in registries.items():
         file = f"{REGISTRY_DIR}/{registry.spec.file}"
@@ -176,7 +181,7 @@ def _network(directory: Path, manifest: Manifest, weights: Mapping[str, Tensor])
         for name in sorted(set(expected) | set(found))
         if expected.get(name) != found.get(name)
     ]
-    asked = [name for name in sorted(found) if weights[name].dtype in _NUMBERS]  # torch can't ask all types
+    asked = [name for name in sorted(found) if weights[name].dtype in _NUMBERS]  # torch can't test every dtype
     faults += [f"weight {name}: expected finite numbers" for name in asked if not bool(weights[name].isfinite().all())]
     shown = {name: (shape, dtype_name(dtype)) for name, (shape, dtype) in found.items()}
     faults += [

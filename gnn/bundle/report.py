@@ -1,4 +1,4 @@
-"""What is known of a published bundle: its manifest, what its gates say, whether it serves."""
+"""Report on a published bundle: its manifest, the outcome of its gates, and whether it serves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from gnn.bundle.write import bundle_path
 
 @dataclass(frozen=True)
 class BuildReport:
-    """One bundle: its manifest, what its gates say, and whether it serves."""
+    """One bundle: its manifest, the outcome of its gates, and whether it serves."""
 
     path: Path
     manifest: Manifest
@@ -25,12 +25,12 @@ class BuildReport:
 
     @property
     def reasons(self) -> list[str]:
-        """Why it would not be promoted: the failed gates, in words."""
+        """Why it would not be promoted: one sentence per failed gate."""
         return [f"gate {gate.name}: {gate.detail}" for gate in self.gates if not gate.passed]
 
     @property
     def figures(self) -> dict[str, float]:
-        """The numbers of the report by name: means of `gap_closed`, its lead, `benefit`, calibrated `ece`, the rest."""
+        """The report's numbers by name: means of `gap_closed`, its lead and `benefit`, the calibrated `ece`, and the rest."""
         metrics = self.manifest.metrics
         means = {
             "gap_closed": (metrics.get("gap_closed") or {}).get("model"),
@@ -44,7 +44,7 @@ class BuildReport:
 
     @property
     def heads(self) -> dict[str, str]:
-        """Head -> `trained`, or why not."""
+        """For each head, `trained` or the reason why it is not."""
         return {name: "trained" if head.trained else str(head.reason) for name, head in self.manifest.heads.items()}
 
 

@@ -1,4 +1,4 @@
-"""Writing a bundle: every member beside the destination, digests into the manifest, then published whole."""
+"""Write a bundle: stage every member beside the destination, put the digests in the manifest, then publish it whole."""
 
 import io
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ LOCK = ".lock"
 
 
 def bundle_path(home: Path, build_id: str) -> Path:
-    """Where the bundle of that build id stands in a home."""
+    """Return the directory of the bundle of that build id in a home."""
     return home / BUNDLES / build_id
 
 
@@ -62,10 +62,9 @@ def write_bundle(
 ) -> Path:
     """Publish the bundle of `trained` under its build id and return its directory.
 
-    `registries` is the published registry directory, `norms` the published `gnn_norms.json`, `dataset`
-    the graphs before scaling. A sound bundle of this
-    build id stays as it is; a damaged one is moved aside first. BundleRejected if `inputs` names other registries or
-    norms than those given: a mix is refused.
+    `registries` is the published registry directory, `norms` the published `gnn_norms.json`, `dataset` the unscaled graphs.
+    A sound bundle of this build id stays as it is; a damaged one is moved aside first.
+    Raises BundleRejected if `inputs` names other registries or norms than those given.
     """
     found, scales = load_registries(registries), read_norms(norms)
     _refuse_mix(found, scales, inputs)
@@ -110,7 +109,7 @@ def weights_of(trained: TrainedModel) -> dict[str, Tensor]:
 def _members(
     trained: TrainedModel, registries: Registries, norms: Norms, registry_dir: Path, norms_file: Path, dataset: GraphStore
 ) -> dict[str, bytes]:
-    """Return bytes of every member but the manifest and its digest."""
+    """Return the bytes of every member except the manifest and its digest."""
     weights = weights_of(trained)
     kernels = torch.tensor([kernel in trained.kernels for kernel in KERNELS])
     root = resolve(registry_dir)
@@ -125,7 +124,10 @@ def _members(
 
 
 def _checkpoint(trained: TrainedModel, weights: Mapping[str, Tensor], registries: Registries, norms: Norms) -> bytes:
-    """`tamiyo_gnn_v1.pt`: plain containers of tensors, numbers and text, as `torch.load(weights_only=True)` wants them."""
+    """Return the bytes of `tamiyo_gnn_v1.pt`: plain containers of tensors, numbers and text.
+
+    `torch.load(weights_only=True)` accepts no other types.
+    """
     buffer = io.BytesIO()
     content: dict[str, Any] = {
         "model": MODEL_NAME,

@@ -1,6 +1,6 @@
 """Count measured elements per coverage key, per graph and per training run.
 
-It is counted from the masks of the `features.*` tables, or from a join that was not stored.
+The counts come from the masks of the `features.*` tables, or from a join that was not stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Marks:
     """Which of N elements of a node type or relation are measured, ordered by packet.
 
     `ptr` int64 [P + 1] bounds each packet's elements. `measured` and `applicable` bool [features, N] are in declared order;
-    what is measured is applicable.
+    an element that is measured is also applicable.
     """
 
     declaration: NodeType | Relation
@@ -59,13 +59,13 @@ def marks_of(joined: Joined) -> list[Marks]:
 
 
 def mask_columns(group: NodeType | Relation) -> list[str]:
-    """Return columns of a group's feature table that `marks_in` reads."""
+    """Return the names of the columns that `marks_in` reads of a group's feature table."""
     packet = [name for name, _ in PACKET]
     return [*packet, "ordinal", "placeholder", *(f"{feature.name}__mask" for feature in group.features)]
 
 
 def marks_in(packets: PacketIndex, tables: Mapping[str, pa.Table]) -> list[Marks]:
-    """Return the marks in feature tables, of which `mask_columns` are read."""
+    """Return the marks of every node type and relation from feature tables by name; only `mask_columns` are read."""
     return [_read(packets, group, tables[group.table]) for group in GROUPS]
 
 
@@ -80,14 +80,14 @@ def _read(packets: PacketIndex, group: NodeType | Relation, table: pa.Table) -> 
 
 
 def per_packet(marks: Bools, ptr: Ints) -> Ints:
-    """int64 [..., P]: how many of each packet's elements are marked, of bool [..., N]."""
+    """Count the marked elements of each packet: int64 [..., P] from bool [..., N]."""
     total = np.zeros((*marks.shape[:-1], marks.shape[-1] + 1), dtype=np.int64)
     np.cumsum(marks, axis=-1, dtype=np.int64, out=total[..., 1:])
     return np.asarray(total[..., ptr[1:]] - total[..., ptr[:-1]], dtype=np.int64)
 
 
 def count(marks: Sequence[Marks]) -> Counts:
-    """Return counts of every packet."""
+    """Count the measured elements and all elements of every packet, by key."""
     measured = [per_packet(group.measured, group.ptr) for group in marks]
     elements = [per_packet(group.applicable, group.ptr) for group in marks]
     return Counts(np.concatenate(measured), np.concatenate(elements))
@@ -99,7 +99,7 @@ def _ratio(measured: Ints, elements: Ints) -> pa.Array:
 
 
 def by_key(states: TrainingStates, marks: Sequence[Marks]) -> pa.Table:
-    """`coverage.by_key`: one row a run and key, in order of run and declaration; no ratio where there are no elements."""
+    """Build `coverage.by_key`: one row per run and key, in order of run and declaration; the ratio is NULL without elements."""
     if not states.runs:
         return BY_KEY.empty_table()
     measured = np.concatenate([per_packet(g.measured, g.ptr[states.run_ptr]) for g in marks]).T.ravel()
@@ -121,7 +121,7 @@ def by_key(states: TrainingStates, marks: Sequence[Marks]) -> pa.Table:
 
 
 def by_family(keys: pa.Table) -> pa.Table:
-    """`coverage.by_family` from rows of `coverage.by_key`: counts-weighted over each family's keys."""
+    """Build `coverage.by_family` from rows of `coverage.by_key`, with the counts of each family's keys added up."""
     names = ["training_run_id", "family"]
     total = keys.group_by(names, use_threads=False).aggregate([("measured", "sum"), ("elements", "sum")])
     measured, elements = total["measured_sum"], total["elements_sum"]
@@ -146,9 +146,9 @@ def unbalanced(keys: pa.Table, gaps: pa.Table) -> list[str]:
 
 
 def check_conservation(sums: Mapping[str, int], keys: pa.Table) -> None:
-    """Measured counts of `keys` (coverage.by_key) against `sums` of the tensors' masks by key, and measured within elements.
+    """Check that the measured counts of `keys` (coverage.by_key) equal `sums` of the tensors' masks, and are within elements.
 
-    Raises FeatureError that names every key where they differ.
+    Raises FeatureError, which names every key that differs.
     """
     total = keys.group_by("key", use_threads=False).aggregate([("measured", "sum"), ("elements", "sum")])
     faults = []
@@ -160,7 +160,7 @@ def check_conservation(sums: Mapping[str, int], keys: pa.Table) -> None:
 
 
 def mask_sums(features: FeatureSet) -> dict[str, int]:
-    """Per key, the sum of its mask channel in `x`, or its ids that are not 0."""
+    """Return the sum of each key's mask channel in `x`, or for a categorical the number of its ids that are not 0."""
     sums = {}
     for featured in features.groups:
         group, x = featured.declaration, featured.encoded.x

@@ -19,10 +19,10 @@ _NOBODY_SENT: Final = {"layer": "urza", "activation": "urza", "parameter": "urza
 
 
 def gaps(states: TrainingStates, marks: Sequence[Marks], dangling: Iterable[Dangling]) -> pa.Table:
-    """Return one row a run, key and reason, in order of run. `since_timestamp_ns` is the first packet with that gap.
+    """Return one row per run, key and reason, in order of run; `since_timestamp_ns` is the first packet with that gap.
 
-    Reasons start with `missing`, `placeholder` (a gap of tezzeret), `no elements` or `dangling`. Those about
-    elements as a whole (`dangling`, which names the references, and placeholders that no run uses) have a family as key.
+    Reasons start with `missing`, `placeholder` (a gap of tezzeret), `no elements` or `dangling`. The key is a family if the
+    reason is about whole elements: `dangling`, which names the references, and placeholders that no run uses.
     """
     found = _Gaps(states, {group.declaration.family: group for group in marks})
     rows = [row for group in marks for row in found.of_group(group)]
@@ -59,15 +59,15 @@ class _Gaps:
                     yield base | {"system": empty[code] or feature.system, "missing": 0, "reason": reason} | _since(times, None)
 
     def _per_run(self, family: str) -> Ints:
-        """int64 [R]: elements of each run."""
+        """Return the number of elements of each run: int64 [R]."""
         return np.asarray(np.diff(self._marks[family].ptr[self._states.run_ptr]), dtype=np.int64)
 
     def _expected_but_empty(self, group: Marks) -> list[str | None]:
-        """Per run: None if the node type or relation has elements or need not have any, else the system to ask.
+        """Return the system to ask for each run; None if the node type or relation has elements or need not have any.
 
-        A run without seeds is not a gap, nor is a seed relation there. If an end of a relation has no nodes, the system that
-        should have sent those is asked; elsewhere Urza, whose graphs hold the links inside a host, or for a seed's relation "",
-        which stands for each attribute's own system.
+        A run without seeds is not a gap, nor are its missing seed relations. If one end of a relation has no nodes, ask the
+        system that should have sent those. Else ask Urza, whose graphs hold the links inside a host; for a relation of seeds
+        the result is "", which stands for each attribute's own system.
         """
         declaration, runs = group.declaration, range(len(self._states.runs))
         counts = self._per_run(declaration.family)

@@ -1,4 +1,4 @@
-"""Draw coverage as PNG: every key against every training run, and each family from run to run."""
+"""Draw coverage as PNG: a heat map of keys by training run, and the trend of each family from run to run."""
 
 import io
 import math
@@ -13,18 +13,18 @@ from schemas.features import COVERAGE_KEYS
 
 _MOST_RUNS: Final = 60
 _MOST_POINTS: Final = 500
-_LONGEST: Final = 48  # letters of a label
-_CELL: Final = (18, 15)  # pixels, across and down
+_LONGEST: Final = 48  # characters of a label
+_CELL: Final = (18, 15)  # width and height in pixels
 _FONT_PIXELS: Final = 11
 _GAP: Final = 6
 _MARGIN: Final = 28
 
 
 def heat_map(by_key: pa.Table, title: str = "Coverage by key and training run") -> bytes:
-    """Return the PNG of rows of `coverage.by_key`: green measured, red missing, white where a run has no element of the key.
+    """Return the PNG of rows of `coverage.by_key`: green is measured, red missing, white a run without elements of the key.
 
-    Keys stand in the order of their declaration, mandatory ones in black; of more than 60 runs the last 60 by name are shown.
-    Drawn by Pillow: the labels alone cost a plotting library most of a second.
+    Keys are in declared order, with mandatory ones in black. If there are more than 60 runs, the last 60 by name are shown.
+    Pillow draws it, because a plotting library needs most of a second for the labels alone.
     """
     from PIL import Image, ImageDraw
 
@@ -49,7 +49,7 @@ def heat_map(by_key: pa.Table, title: str = "Coverage by key and training run") 
 
 
 def _coloured(ratios: np.ndarray) -> np.ndarray:
-    """uint8 [keys, runs, 3] of ratios: from red over yellow to green, white for NaN."""
+    """Return the RGB colours of ratios, uint8 [keys, runs, 3]: from red through yellow to green, white for NaN."""
     stops = np.array([(215, 48, 39), (255, 255, 191), (26, 152, 80)])
     channels = [np.interp(np.nan_to_num(ratios), (0.0, 0.5, 1.0), stops[:, channel]) for channel in range(3)]
     return np.where(np.isnan(ratios)[..., None], 255, np.stack(channels, axis=-1)).astype(np.uint8)
@@ -63,20 +63,21 @@ def _font() -> Any:
 
 
 def _label(name: str) -> str:
-    """Return the name on one line, cut to a width, control characters escaped."""
+    """Return the name on one line, cut to `_LONGEST` characters, with control characters escaped."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 
 
 def _width(name: str) -> int:
-    """Return pixels of a label."""
+    """Return the width of a label in pixels, at least 1."""
     return math.ceil(_font().getlength(_label(name))) or 1
 
 
 def trend(by_family: pa.Table) -> bytes:
-    """Return the PNG of rows of `coverage.by_family`: each family's coverage from run to run, in the order of the runs' names.
+    """Return the PNG of rows of `coverage.by_family`: each family's coverage from run to run, in order of the runs' names.
 
-    Families that are whole in every run share one line, so that what falls is seen; a run without elements is a hole.
+    Families that are complete in every run share one line, so that falling ones stand out. A run without elements leaves a
+    gap in the line.
     """
     from matplotlib.figure import Figure
 
@@ -110,7 +111,7 @@ def _png(figure: Any) -> bytes:
 
 
 def _matrix(by_key: pa.Table) -> tuple[list[str], list[str], np.ndarray, list[bool]]:
-    """Keys, runs, ratios float64 [keys, runs] (NaN without elements), and which keys are mandatory."""
+    """Return keys, runs, ratios (float64 [keys, runs], NaN without elements), and which keys are mandatory."""
     runs = sorted(by_key.column("training_run_id").unique().to_pylist())[-_MOST_RUNS:]
     shown = by_key.filter(pc.is_in(by_key.column("training_run_id"), value_set=pa.array(runs, pa.string())))
     rows = shown.select(["training_run_id", "key", "mandatory", "ratio"]).to_pylist()

@@ -8,10 +8,9 @@ from gnn.coverage.signals import CoverageFigures
 
 
 def summed(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:
-    """Return rows of `coverage.by_key` or `.by_family` summed over runs: the columns `by`, measured, elements, ratio; worst
-    first.
+    """Return rows of `coverage.by_key` or `.by_family` summed over runs, grouped by the columns `by`, worst first.
 
-    A group without elements has no ratio (None) and comes last.
+    Each row has the columns `by`, measured, elements and ratio. A group without elements has the ratio None and comes last.
     """
     total = rows.group_by(by).aggregate([("measured", "sum"), ("elements", "sum")])
     found = [
@@ -24,12 +23,12 @@ def summed(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:
 
 
 def summed_by_key(rows: pa.Table) -> list[dict[str, Any]]:
-    """Return every key with its family, system and whether it is mandatory."""
+    """Return every key summed over runs, with its family, its system and whether it is mandatory."""
     return summed(rows, ["key", "family", "system", "mandatory"])
 
 
 def ratios(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:
-    """Return the groups that have elements, worst first."""
+    """Return `summed` without the groups that have no elements, worst first."""
     return [row for row in summed(rows, by) if row["ratio"] is not None]
 
 

@@ -1,6 +1,6 @@
-"""Find blueprints of graphs that have no safety sheet in time, or one that lacks fields.
+"""Find blueprints whose safety sheet was missing or incomplete at the time of some graph.
 
-A sheet counts for a graph if the join finds it for the graph's packet: the newest that was issued not after it.
+The sheet of a graph is the one that the join finds for its packet: the newest that was not issued after it.
 """
 
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ _WORDS: Final = ("hazard_band", "handling_class", "resource_profile")
 
 @dataclass(frozen=True)
 class SheetGaps:
-    """Ids of blueprints, sorted: those without a sheet for some graph, and other ones whose sheet for some graph is partial."""
+    """Sorted ids of blueprints: those without a sheet for some graph, and others whose sheet is partial for some graph."""
 
     missing: tuple[str, ...]
     partial: tuple[str, ...]
 
 
 def missing_and_partial(sheets: Rows, row: Ints) -> tuple[Bools, Bools]:
-    """Tell of each of N sheets whether it is missing, and whether it is partial: bool [N] and bool [N].
+    """Return which of N sheets are missing and which are partial: bool [N] each.
 
-    `row` int64 [N] are rows of `urabrask.bsds`, -1 if there is none: missing. A sheet is partial if it lacks its risk score,
+    `row` int64 [N] are rows of `urabrask.bsds`, -1 for a missing sheet. A sheet is partial if it lacks its risk score,
     hazard band, handling class or resource profile.
     """
     missing = row < 0
@@ -41,7 +41,7 @@ def missing_and_partial(sheets: Rows, row: Ints) -> tuple[Bools, Bools]:
 
 
 def sheet_gaps(sheets: Sheets, blueprints: Labels, times: Ints) -> SheetGaps:
-    """Return the gaps of blueprint nodes: `blueprints` [N] are their ids, `times` int64 [N] their packets' times in ns."""
+    """Return the gaps of N blueprint nodes: `blueprints` [N] are their ids, `times` int64 [N] their packets' times in ns."""
     rows = sheets.newest(blueprints.translate(sheets.codes_of), times)
     missing, partial = (_ids(blueprints, marks) for marks in missing_and_partial(sheets.rows, rows))
     return SheetGaps(tuple(sorted(missing)), tuple(sorted(partial - missing)))
@@ -53,10 +53,10 @@ def _ids(blueprints: Labels, marks: Bools) -> set[str]:
 
 
 def runs_without_sheet(nodes: pa.Table, sheets: pa.Table) -> dict[str, list[str]]:
-    """Return blueprint id -> sorted training runs that have a graph with it and no sheet that was issued not after its packet.
+    """Return blueprint id -> sorted training runs with a graph of that blueprint, but no sheet issued by the packet's time.
 
     `nodes`: columns training_run_id, element_id and timestamp_ns of `features.blueprint`. `sheets`: blueprint_id and
-    issued_at_ns of `urabrask.bsds`. A run lacks a sheet in some graph if it does in its first one that has the blueprint.
+    issued_at_ns of `urabrask.bsds`. If any graph of a run lacks a sheet, the run's first graph with the blueprint does.
     """
     first = nodes.group_by(["element_id", "training_run_id"]).aggregate([("timestamp_ns", "min")])
     issued = sheets.group_by("blueprint_id").aggregate([("issued_at_ns", "min")])
@@ -69,10 +69,10 @@ def runs_without_sheet(nodes: pa.Table, sheets: pa.Table) -> dict[str, list[str]
 
 
 def failed_since_sheet(failures: pa.Table, sheets: pa.Table, arrivals: Mapping[str, int]) -> dict[str, str]:
-    """Return blueprint id -> why no sheet could be made, of those whose newest failure arrived after their newest sheet.
+    """Return blueprint id -> why no sheet could be made, if its newest failure arrived after its newest sheet.
 
     `failures`: columns blueprint_id, arrival and reason of `urabrask.bsds_failure`. `sheets`: blueprint_id and export_digest of
-    `urabrask.bsds`. `arrivals`: number of the newest arrival of an export, by digest. A blueprint without any sheet counts.
+    `urabrask.bsds`. `arrivals`: number of the newest arrival of an export, by digest. A blueprint without a sheet is included.
     """
     newest: dict[str, tuple[int, str]] = {}
     for row in failures.to_pylist():

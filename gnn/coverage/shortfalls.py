@@ -1,6 +1,6 @@
-"""Find shortfalls: keys and families below a threshold in some run, optional keys that new runs lack, falls.
+"""Find keys and families below a threshold in some run, optional keys that are no longer sent, and falls between rebuilds.
 
-Each is judged run by run or rebuild by rebuild: a bad run is not diluted by many good ones.
+Each is judged run by run or rebuild by rebuild, so that many good runs do not hide a bad one.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -14,17 +14,17 @@ import pyarrow.compute as pc
 from schemas.derived.coverage import HISTORY
 from schemas.features import GROUPS
 
-REBUILDS: Final = 20  # rebuilds before the newest one that a fall is measured against
-NEWEST: Final = 3  # runs that tell whether an optional key is still sent
+REBUILDS: Final = 20  # a fall is measured against this many rebuilds before the newest
+NEWEST: Final = 3  # this many newest runs show whether an optional key is still sent
 _FAMILY_OF: Final = {group.key(feature): group.family for group in GROUPS for feature in group.features}
 
 
 @dataclass(frozen=True)
 class Shortfall:
-    """A key or family that some runs have too little of.
+    """A key or family whose coverage is too low in some runs.
 
     `worst` is the lowest ratio among `runs`, which are sorted. `systems` are those to ask, `since_ns` is the first packet with
-    the gap [ns since 1970 UTC]; both follow from `coverage.gaps`, () and None if that has no row of these runs and this name.
+    the gap [ns since 1970 UTC]. Both come from `coverage.gaps`; they are () and None if it has no row of these runs and name.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Shortfall:
 
 @dataclass(frozen=True)
 class Fall:
-    """A key whose ratio in the newest rebuild lies below the median of the rebuilds before."""
+    """A key whose ratio in the newest rebuild is below its median in the rebuilds before."""
 
     key: str
     before: float
@@ -53,7 +53,7 @@ def low_keys(by_key: pa.Table, threshold: float) -> list[Shortfall]:
 
 
 def low_families(by_family: pa.Table, threshold: float) -> list[Shortfall]:
-    """Find families under `threshold` in some run, worst first; of columns training_run_id, family and ratio."""
+    """Find families under `threshold` in some run, worst first; `by_family` has columns training_run_id, family and ratio."""
     return _low(by_family, "family", threshold)
 
 
@@ -63,7 +63,7 @@ def _low(rows: pa.Table, name: str, threshold: float) -> list[Shortfall]:
 
 
 def _grouped(rows: Iterable[dict[str, Any]], name: str) -> list[Shortfall]:
-    """Return rows with a run, a name and a ratio, as one shortfall a name, worst first."""
+    """Return one shortfall per name from rows with a run, a name and a ratio, worst first."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault(row[name], []).append(row)
@@ -75,7 +75,10 @@ def _grouped(rows: Iterable[dict[str, Any]], name: str) -> list[Shortfall]:
 
 
 def newest_runs(packets: pa.Table, count: int = NEWEST) -> list[str]:
-    """Return the runs whose first packet is newest, newest first; of columns training_run_id and timestamp_ns of packets."""
+    """Return the `count` runs whose first packet is newest, newest first.
+
+    `packets` has the columns training_run_id and timestamp_ns.
+    """
     first = packets.group_by("training_run_id").aggregate([("timestamp_ns", "min")])
     order = [("timestamp_ns_min", "descending"), ("training_run_id", "descending")]
     runs: list[str] = first.sort_by(order).slice(0, count).column("training_run_id").to_pylist()
@@ -83,9 +86,9 @@ def newest_runs(packets: pa.Table, count: int = NEWEST) -> list[str]:
 
 
 def unsent_keys(by_key: pa.Table) -> list[Shortfall]:
-    """Find optional keys of which nothing is measured in rows of `coverage.by_key` of some runs, though elements have them.
+    """Find optional keys that have elements but are measured nowhere in these rows of `coverage.by_key`.
 
-    A run in which the key applies to no element counts neither way.
+    A run in which the key applies to no element is left out.
     """
     optional = by_key.filter(pc.invert(by_key.column("mandatory")))
     total = optional.group_by("key").aggregate([("measured", "sum"), ("elements", "sum")])
@@ -115,7 +118,7 @@ def _explained(shortfall: Shortfall, gaps: Iterable[dict[str, Any]]) -> Shortfal
 
 
 def history_rows(by_key: pa.Table, rebuild: str, finished_at_ns: int) -> pa.Table:
-    """Return rows of `coverage.history`: `coverage.by_key` of the runs that a rebuild touched, summed over these runs."""
+    """Return rows of `coverage.history`: `coverage.by_key` of the runs that one rebuild changed, summed over them."""
     total = by_key.group_by("key", use_threads=False).aggregate([("measured", "sum"), ("elements", "sum")])
     rows = (
         {"rebuild_run_id": rebuild, "finished_at_ns": finished_at_ns, "key": row["key"]}
@@ -129,7 +132,7 @@ def history_rows(by_key: pa.Table, rebuild: str, finished_at_ns: int) -> pa.Tabl
 def falls(history: pa.Table, most: float, rebuilds: int = REBUILDS) -> list[Fall]:
     """Find keys that fell by more than `most` in the newest rebuild of `coverage.history`, largest fall first.
 
-    The fall is from the median over the `rebuilds` before it, those without elements of the key left out.
+    The fall is measured from the median over the `rebuilds` before it; rebuilds without elements of the key are left out.
     """
     last = sorted(_unique(history.select(["finished_at_ns", "rebuild_run_id"])), reverse=True)[: rebuilds + 1]
     if len(last) < 2:
@@ -150,7 +153,7 @@ def falls(history: pa.Table, most: float, rebuilds: int = REBUILDS) -> list[Fall
 
 
 def standing(falls: Iterable[Fall], by_key: pa.Table, most: float) -> list[Fall]:
-    """Return the falls that some run of `coverage.by_key` still shows: one that was mended or retired since shows none."""
+    """Return the falls that `coverage.by_key` still shows; one that has since recovered, or whose runs are gone, does not."""
     lowest = by_key.group_by("key", use_threads=False).aggregate([("ratio", "min")])
     now = dict(zip(lowest.column("key").to_pylist(), lowest.column("ratio_min").to_pylist(), strict=True))
     return [fall for fall in falls if (ratio := now.get(fall.key)) is not None and fall.before - ratio > most + 1e-9]

@@ -1,6 +1,6 @@
 """Compute coverage signals, the same offline and online: means over keys, missing and partial sheets, degraded inputs.
 
-They follow from counts alone, so that the same counts give the same signals wherever they come from.
+They depend on counts alone, so the same counts give the same signals offline and online.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ KeyCounts = Mapping[str, tuple[int, int]]
 
 
 class _Key(NamedTuple):
-    """A coverage key; `of_seeds`: its elements are seeds or edges at seeds, of which a graph without seeds has none."""
+    """A coverage key; `of_seeds`: its elements are seeds or edges at seeds, so a graph without seeds has none."""
 
     name: str
     mandatory: bool
@@ -43,8 +43,8 @@ class CoverageFigures:
     """Figures of one graph, or of several whose counts are added up.
 
     `keys` and `families` are measured / elements of those that have elements. `mean` is the mean over all keys, which is
-    published as `tamiyo.gnn.feature_coverage`; `mandatory_mean` is the mean over the mandatory keys, which degraded inputs
-    are judged by. A key without elements counts 0 in both; keys of seeds do not count where there are no seeds.
+    published as `tamiyo.gnn.feature_coverage`. `mandatory_mean` is the mean over the mandatory keys; it decides whether
+    inputs are degraded. A key without elements counts as 0 in both; if there are no seeds, keys of seeds are left out.
     """
 
     keys: dict[str, float]
@@ -85,9 +85,10 @@ def coverage_signals(
     warning_under: float = WARNING_UNDER,
     critical_at: float = CRITICAL_AT,
 ) -> list[Signal]:
-    """List what is published: the mean over keys, the families, blueprints without a sheet and with a partial one.
+    """List the signals to publish: the mean over keys, each family, blueprints without a sheet and with a partial one.
 
-    The event `degraded_inputs` comes last, if the mean over mandatory keys is that low: its value is this mean.
+    The event `degraded_inputs` comes last if the mean over mandatory keys is low enough (see `degraded_level`); its value is
+    that mean.
     """
     families = [Signal(f"{COVERAGE}.{family}", ratio) for family, ratio in sorted(coverage.families.items())]
     found = [
@@ -103,7 +104,7 @@ def coverage_signals(
 
 
 def degraded_level(mandatory_mean: float, warning_under: float = WARNING_UNDER, critical_at: float = CRITICAL_AT) -> str | None:
-    """Return the level of `degraded_inputs` at that mean: CRITICAL at or under `critical_at`, WARNING under `warning_under`."""
+    """Return the level of `degraded_inputs`: CRITICAL at or under `critical_at`, WARNING under `warning_under`, else None."""
     if mandatory_mean <= critical_at:
         return "CRITICAL"
     return "WARNING" if mandatory_mean < warning_under else None

@@ -1,1 +1,1 @@
-"""Raw features and registries -> channels."""
+"""Encode raw features as the tensors' channels, with the help of registries."""

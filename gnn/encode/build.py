@@ -1,4 +1,4 @@
-"""Raw features -> channels: every packet's nodes and edges, encoded with the registries of one build."""
+"""Encode every packet's nodes and edges: from raw features to channels, with the registries of one build."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ class Featured:
 
     @property
     def declaration(self) -> NodeType | Relation:
-        """What is declared of it."""
+        """The declaration of the node type or relation."""
         return self.group.declaration
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The features of P packets ordered by (training_run_id, timestamp_ns, packet digest), `log_z` ones not yet scaled.
+    """The features of P packets ordered by (training_run_id, timestamp_ns, packet digest); `log_z` ones are not yet scaled.
 
-    `nodes` by node type, `edges` by relation short name (`layer_connects`); node numbers of edges run through the block.
+    `nodes` is by node type, `edges` by relation short name (`layer_connects`). Node numbers of edges count through the block.
     """
 
     joined: Joined
@@ -51,12 +51,12 @@ class FeatureSet:
         return (*nodes, *(self.edges[relation.short] for relation in RELATIONS))
 
     def keys(self) -> pa.Table:
-        """Return one row a packet, in order: training_run_id, packet_id, timestamp_ns, blueprint_id (of the host, or NULL)."""
+        """Return one row per packet: training_run_id, packet_id, timestamp_ns, blueprint_id (of the host, or NULL)."""
         return self.joined.states.table()
 
 
 def encode_all(joined: Joined, vocabularies: Vocabularies) -> FeatureSet:
-    """Encode every node type and relation; the same code for one packet and a million, from tables or from a join."""
+    """Encode every node type and relation; one packet and a million take the same code, from tables or from a join."""
     return FeatureSet(
         joined,
         {name: _featured(joined, group, vocabularies) for name, group in joined.nodes.items()},
@@ -75,7 +75,7 @@ def _featured(joined: Joined, group: Group, vocabularies: Vocabularies) -> Featu
 
 
 def build_features(sources: Mapping[str, pa.Table], *, registries: Mapping[str, Vocabulary]) -> FeatureSet:
-    """Return features of every training state of `sources` (contract tables by name), each as of its own time."""
+    """Return the features of every training state in `sources` (contract tables by name), each as of its own time."""
     tables = Sources(sources)
     return encode_all(join(Metadata(tables), tables, {})[0], Vocabularies(registries))
 
@@ -83,7 +83,7 @@ def build_features(sources: Mapping[str, pa.Table], *, registries: Mapping[str, 
 def iter_features(
     metadata: Metadata, vocabularies: Vocabularies, sources: Iterator[Mapping[str, pa.Table]]
 ) -> Iterator[FeatureSet]:
-    """Yield features of a stream of sources in time order per run, with the runs' states carried from one to the next."""
+    """Yield the features of each of `sources`, which are in time order per run; the runs' states carry over between them."""
     states: dict[str, RunState] = {}
     for tables in sources:
         joined, states = join(metadata, Sources(tables), states)

@@ -1,4 +1,7 @@
-"""Raw columns -> the tensors' channels: transforms, neutral values, masks, registry ids. float64 maths, one cast to float32."""
+"""Encode raw columns as the tensors' channels: transforms, neutral values, masks, registry ids.
+
+Values are computed in float64 and cast to float32 once.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ _LARGEST: Final = np.finfo(np.float32).max
 
 @dataclass(frozen=True)
 class Scale:
-    """What relative transforms need: the run's states before each packet, and whose element is whose.
+    """What relative transforms need: the run's EWMA states before each packet, and the packet of each element.
 
     `packet` int64 [N] is each element's packet, `ptr` int64 [P + 1] bounds each packet's elements.
     """
@@ -30,20 +33,20 @@ class Scale:
 
 @dataclass(frozen=True)
 class Encoded:
-    """`x` float32 [N, width], `ids` int64 [N, categorical]."""
+    """Encoded elements: `x` float32 [N, width] holds channels and masks, `ids` int64 [N, categorical] registry ids."""
 
     x: Singles
     ids: Ints
 
 
 class Layout:
-    """Where each feature of a group lies in `x`: computed once per group."""
+    """The columns of `x` that hold each feature of a group; computed once per group."""
 
     def __init__(self, group: FeatureGroup) -> None:
-        """Lay `group` out."""
+        """Compute the layout of `group`."""
         numbers = [f for f in group.valued if f.kind not in (Kind.MULTI_HOT, Kind.SHARE)]
         order = [*transforms.UNARY, *(t for t in Transform if t not in transforms.UNARY)]
-        # features of one transform stand together, so that one call transforms a whole stretch of rows
+        # features with the same transform are adjacent, so that one call transforms all of them
         self.numbers: tuple[Feature, ...] = tuple(sorted(numbers, key=lambda f: order.index(f.transform)))
         self.place = {feature.name: place for place, feature in enumerate(self.numbers)}
         self.sets: tuple[Feature, ...] = tuple(f for f in group.valued if f.kind is Kind.MULTI_HOT)
@@ -66,7 +69,7 @@ class Layout:
 
 
 class Vocabularies:
-    """The registries of one snapshot, with the ids of lists of words that come again and again kept."""
+    """The registries of one snapshot, with a cache of the ids of word lists that recur."""
 
     _KEPT: Final = 512
 
@@ -74,17 +77,17 @@ class Vocabularies:
         """Wrap `registries`."""
         self._registries = registries
         self._found: dict[tuple[str, tuple[str, ...]], Ints] = {}
-        # what depends on a host alone, encoded, by the identity of its group, which is kept with it
+        # encoded groups that depend on a host alone, by the identity of the group; the group is kept so that its id stays valid
         self._of_hosts: dict[int, tuple[object, Encoded]] = {}
 
     def of_host(self, group: object, make: Callable[[], Encoded]) -> Encoded:
-        """Return what `make` gives for a group that is given again and again as the same object, made once."""
+        """Return a copy of what `make` returns for `group`; `make` is called once per group object, and its result cached."""
         found = self._of_hosts.get(id(group))
         if found is None:
             if len(self._of_hosts) >= self._KEPT:
                 self._of_hosts.clear()
             found = self._of_hosts[id(group)] = (group, make())
-        # tensors share memory with their arrays, and nobody's tensor may change what is kept
+        # tensors share memory with their arrays, so a copy protects the cached arrays
         return Encoded(found[1].x.copy(), found[1].ids.copy())
 
     def registry(self, feature: Feature) -> Vocabulary:
@@ -92,7 +95,7 @@ class Vocabularies:
         return self._registries[feature.registry or feature.name]
 
     def ids(self, feature: Feature, words: tuple[str, ...]) -> Ints:
-        """Return registry ids (int64 [words + 1]) of words, and 0 for none."""
+        """Return the registry ids of words, int64 [words + 1]; the last is 0, the id of a missing word."""
         key = (feature.registry or feature.name, words)
         found = self._found.get(key)
         if found is None:
@@ -106,7 +109,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {group.family: Layout(group) for group in
 
 
 def _relative(feature: Feature, values: Floats, columns: Columns, scale: Scale) -> Floats:
-    """Return a transform that needs more than the value."""
+    """Apply a transform that needs more than the value; return float64 values."""
     if feature.transform is Transform.GRAPH_MAX:
         return transforms.graph_max(values, scale.ptr)
     if feature.transform is Transform.LN_CHANCE:
@@ -118,11 +121,14 @@ def _relative(feature: Feature, values: Floats, columns: Columns, scale: Scale) 
     return transforms.ewma(values, trace.mean[scale.packet], trace.var[scale.packet])
 
 
-_TOGETHER: Final = 8192  # elements that are encoded at once, so that what lies between raw value and channel stays in the cache
+_TOGETHER: Final = 8192  # elements that are encoded at once, so that the intermediate values stay in the CPU cache
 
 
 def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: Scale) -> Encoded:
-    """Encode the raw columns of one group; `log_z` features get log1p(x) (momentum x), for `gnn.graph.scale` to centre."""
+    """Encode the raw columns of one group.
+
+    `log_z` features become log1p(x) (momentum: x) here; `gnn.graph.scale` makes z-scores of them later.
+    """
     size = columns.size
     x = np.zeros((size, layout.width), dtype=np.float32)
     if layout.numbers:
@@ -145,9 +151,12 @@ def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: 
 
 
 def _encode_numbers(x: Singles, rows: slice, layout: Layout, columns: Columns, relative: Mapping[int, Floats]) -> None:
-    """Fill channels and masks of the numbers of some elements; `relative` holds transformed values of all elements by place."""
+    """Fill the channels and masks of number features for the elements in `rows`.
+
+    `relative` holds, by place, the relative features' transformed values for all elements.
+    """
     raw = np.stack([columns.numbers[feature.name][rows] for feature in layout.numbers])
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes its largest value
+    with np.errstate(over="ignore"):  # values too large for float32 become its largest value
         channels = raw.astype(np.float32)
         for transform, places in layout.unary:
             channels[places] = transforms.unary(transform, raw[places])

@@ -1,4 +1,4 @@
-"""Which registry keys the graphs of each training run hold: a run is encoded again if one of them gets another index."""
+"""List the registry keys in each training run's graphs: a run is encoded again if the index of one of them changes."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ HELD: Final = pa.schema([("training_run_id", pa.string()), ("registry", pa.strin
 
 
 def held_keys(joined: Joined) -> pa.Table:
-    """Return one row a run, registry and key that a categorical, multi-hot or share feature of the run's graphs has."""
+    """Return one row per run, registry and key that occurs in a categorical, multi-hot or share feature of the run's graphs."""
     parts = [HELD.empty_table()]
     runs = np.array([*joined.states.runs, None], dtype=object)
     for group in joined.groups:
@@ -30,7 +30,7 @@ def held_keys(joined: Joined) -> pa.Table:
 
 
 def _labels(group: Group, run: Ints) -> Iterator[tuple[Feature, Ints, Labels]]:
-    """Run and label of every value of each feature that a registry encodes."""
+    """Yield each feature that a registry encodes, with the run and the label of each of its values."""
     for feature in group.declaration.features:
         if feature.kind is Kind.CATEGORICAL:
             yield feature, run, group.columns.labels[feature.name]
@@ -45,7 +45,7 @@ def _labels(group: Group, run: Ints) -> Iterator[tuple[Feature, Ints, Labels]]:
 
 
 def index_digests(held: pa.Table, registries: Mapping[str, Vocabulary]) -> dict[str, str]:
-    """Return a digest (hex) of the indices that `registries` give the keys of each run in `held`."""
+    """Return for each run in `held` a digest (hex) of the indices that `registries` assign to its keys."""
     if not held.num_rows:
         return {}
     pairs = held.select(["registry", "key"]).group_by(["registry", "key"], use_threads=False).aggregate([])

@@ -1,7 +1,7 @@
-"""Transforms from raw values to channels, all float64 -> float64 and elementwise; NaN stays NaN.
+"""Transform raw values to channels, float64 to float64 and elementwise; NaN stays NaN.
 
-Whatever falls outside a transform's domain (log1p of -1 or less, a division by zero) comes out not finite, and the encoder
-takes that as missing: no NaN or infinity ever reaches a tensor.
+A value outside a transform's domain (log1p of -1 or less, a division by zero) gives a result that is not finite. The encoder
+treats it as missing, so no NaN or infinity ever reaches a tensor.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,20 +47,23 @@ def unary(transform: Transform, values: Floats) -> Floats:
 
 
 def ewma(values: Floats, mean: Floats, var: Floats) -> Floats:
-    """z = (x - m) / sqrt(v + epsilon) with the run's state before the packet, all float64 [n]."""
+    """Return z = (x - m) / sqrt(v + epsilon), with the run's state (m, v) before the packet; all float64 [n]."""
     with np.errstate(over="ignore", invalid="ignore"):
         return (values - mean) / np.sqrt(var + EPSILON)
 
 
 def ln_chance(values: Floats, classes: Floats) -> Floats:
-    """ln(x / ln C), clamped to -8..4: 0 is the loss of a guess among C `classes`; ln(x) if C is missing or at most 1."""
+    """Return ln(x / ln C), clamped to -8..4: 0 is the loss of a guess among C `classes`.
+
+    If C is missing or at most 1, it is ln(x).
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         chance = np.where(classes > 1.0, np.log(np.ascontiguousarray(classes)), 1.0)
         return np.minimum(np.maximum(np.log(np.ascontiguousarray(values) / chance), -8.0), 4.0)
 
 
 def graph_max(values: Floats, ptr: Ints) -> Floats:
-    """x / max |x| over each graph's measured edges (rows ptr[g]..ptr[g+1]); 0 if that maximum is 0."""
+    """Divide x by max |x| over each graph's measured edges (rows ptr[g]..ptr[g+1]); 0 if that maximum is 0."""
     counts = ptr[1:] - ptr[:-1]
     filled = counts > 0
     if not filled.any():

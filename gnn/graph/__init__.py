@@ -1,1 +1,1 @@
-"""The heterogeneous graph: its batches, its compact dataset and the builders for one packet or a million."""
+"""Build heterogeneous graphs: batches, a compact dataset on disk, and the builders for one packet or a million."""

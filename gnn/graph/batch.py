@@ -1,4 +1,4 @@
-"""A batch of heterogeneous graphs as plain tensors: what the dataset and the online builder hand to the model.
+"""Hold a batch of heterogeneous graphs as plain tensors, which the dataset and the online builder give to the model.
 
 Layouts come from `schemas.features`: `x` holds the value channels of a node type in declared order, then one mask channel
 per valued feature; `ids` holds one int64 column per categorical feature (0 missing, capacity-1 unknown). Only the forward
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Csr:
     """Edges of one direction grouped by the node that receives them.
 
-    `indptr` int64 [N + 1]; `neighbours` int64 [E], the sending node of each edge; `order` int64 [E], the column of
-    `edge_index` (row of `edge_attr`) that stands at each place.
+    `indptr` int64 [N + 1] bounds each node's edges; `neighbours` int64 [E] is the sending node of each edge; `order` int64
+    [E] is the column of `edge_index` (row of `edge_attr`) of each edge.
     """
 
     indptr: Tensor
@@ -37,12 +37,12 @@ class Csr:
 
 @dataclass(frozen=True)
 class GraphBatch:
-    """`num_graphs` graphs with node numbers that run through the whole batch.
+    """`num_graphs` graphs, with node numbers that count through the whole batch.
 
-    Keys of `x`, `ids`, `ptr` are node types, those of `edge_*` are forward triples of `schemas.features.RELATIONS`; none
-    is ever absent, an empty one is a tensor of the right width without rows. `ptr[t]` and `edge_ptr[r]` (int64 [G + 1])
-    say which rows are whose. Edges of a relation are ordered by graph, target and source. `reverse_order` (int64 [E] per
-    relation), where it is given, is the part of the CSR plan that is not plain from that order; see `csr`.
+    Keys of `x`, `ids`, `ptr` are node types, those of `edge_*` are forward triples of `schemas.features.RELATIONS`. Every key
+    is present; if a type has no rows, its tensor has the right width and 0 rows. `ptr[t]` and `edge_ptr[r]` (int64 [G + 1])
+    bound the rows of each graph. Edges of a relation are ordered by graph, target and source. `reverse_order` (int64 [E] per
+    relation), if given, orders them by source; the CSR plan needs it (see `csr`) and sorts the edges if it is None.
     """
 
     num_graphs: int
@@ -77,11 +77,11 @@ class GraphBatch:
         return self._map(Tensor.pin_memory) if torch.cuda.is_available() else self
 
     def num_nodes(self, node_type: str) -> int:
-        """Nodes of that type in the whole batch."""
+        """Return the number of nodes of that type in the whole batch."""
         return int(self.x[node_type].shape[0])
 
     def node_batch(self, node_type: str) -> Tensor:
-        """Graph number of each node of that type: int64 [N]."""
+        """Return the graph number of each node of that type: int64 [N]."""
         ptr = self.ptr[node_type]
         graphs = torch.arange(self.num_graphs, device=ptr.device)
         return torch.repeat_interleave(graphs, ptr.diff(), output_size=self.num_nodes(node_type))
@@ -103,7 +103,7 @@ class GraphBatch:
         return {}
 
     def plan(self, directions: Directions, *, rows_of_lot: int | None = None) -> MessagePlan:
-        """Return the message plan of those directions; computed once per batch, with the first `rows_of_lot`."""
+        """Return the message plan of `directions`; computed once per batch, with the `rows_of_lot` of the first call."""
         found = self._plans.get(directions.receivers)
         if found is None:
             nodes = {node.name: self.num_nodes(node.name) for node in NODE_TYPES}
@@ -113,7 +113,7 @@ class GraphBatch:
         return found
 
     def hetero_data(self) -> "HeteroData":
-        """Return a PyG view with the reverses as edge types of their own; shares storage with this batch."""
+        """Return a PyG view with each reverse as an edge type of its own; it shares storage with this batch."""
         from torch_geometric.data import HeteroData
 
         data = HeteroData()
@@ -131,7 +131,10 @@ class GraphBatch:
         return data
 
     def validate(self) -> None:
-        """Check widths, dtypes, offsets and ranges against the declaration; raises FeatureError naming every fault."""
+        """Check widths, dtypes, offsets and ranges against the declaration.
+
+        Raises FeatureError, which names every fault.
+        """
         faults: list[str] = []
         for node in NODE_TYPES:
             rows = self.num_nodes(node.name)
@@ -156,21 +159,21 @@ class GraphBatch:
 
 
 class GraphIndex(Protocol):
-    """Numbers of graphs by packet, and the ids of their nodes."""
+    """Find graph numbers by packet, and the ids of a graph's nodes."""
 
     def __len__(self) -> int: ...
     def index_of(self, run: str, packet: str) -> int:
-        """Return the number of that packet's graph; KeyError if there is none."""
+        """Return the number of that packet's graph. Raises KeyError if there is none."""
 
     def element_ids(self, node_type: str, index: int) -> Sequence[str]:
-        """Return ids of the nodes of that type in graph `index`, in row order."""
+        """Return the ids of the nodes of that type in graph `index`, in row order."""
 
 
 class GraphStore(GraphIndex, Protocol):
-    """Graphs by number: the graph dataset, or what scales its batches."""
+    """Graphs by number: the graph dataset, or a wrapper that scales its batches."""
 
     def batch(self, indices: Sequence[int]) -> GraphBatch:
-        """Return those graphs, in that order, as one batch."""
+        """Return the graphs at `indices`, in that order, as one batch."""
 
 
 def _csr(senders: Tensor, receivers: Tensor, rows: int, order: Tensor | None) -> Csr:

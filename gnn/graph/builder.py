@@ -1,9 +1,9 @@
-"""Online: one decoded packet and the current metadata -> the graph that the offline build makes of it, bit for bit.
+"""Build graphs online from decoded packets and the current metadata, bit for bit the same as the offline build.
 
-Its `log_z` channels are not scaled yet, as those of the dataset are not; see `gnn.graph.scale`.
+As in the dataset, `log_z` channels are not yet scaled; see `gnn.graph.scale`.
 
-The builder owns nothing but the runs' states, which can be saved and restored at any packet, and a reference to an
-immutable metadata snapshot, which may be exchanged between two packets. It does no I/O.
+The builder holds only the runs' states, which can be saved and restored at any packet, and a reference to an immutable
+metadata snapshot, which may be exchanged between two packets. It does no I/O.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,14 +50,14 @@ def to_batch(features: FeatureSet) -> GraphBatch:
 
 @dataclass(frozen=True)
 class Built:
-    """The graphs of one call: tensors, and the features behind them (coverage, ids, dangling references)."""
+    """The graphs of one call: their tensors, and the features that they were made from (coverage, ids, dangling references)."""
 
     batch: GraphBatch
     features: FeatureSet
 
 
 class GraphBuilder:
-    """Turns packets of any runs into graphs, one call at a time, in the order in which they are given."""
+    """Builds graphs from packets of any runs, one call at a time, in the order in which the packets are given."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class GraphBuilder:
         *,
         pin: bool = True,
     ) -> None:
-        """`states` of the runs so far, if any; `pin` puts tensors into page-locked memory where CUDA is present."""
+        """Start from the runs' `states` so far, if any; `pin` puts tensors into page-locked memory if CUDA is present."""
         self._metadata = metadata
         self._vocabularies = Vocabularies(registries)
         self._states: dict[str, RunState] = dict(states or {})
@@ -75,11 +75,11 @@ class GraphBuilder:
 
     @property
     def metadata(self) -> Metadata:
-        """The snapshot in use."""
+        """The metadata snapshot in use."""
         return self._metadata
 
     def refresh(self, metadata: Metadata) -> None:
-        """Use another snapshot from the next packet on."""
+        """Use another metadata snapshot from the next packet on."""
         self._metadata = metadata
 
     def save(self) -> bytes:
@@ -87,7 +87,7 @@ class GraphBuilder:
         return save_states(self._states)
 
     def restore(self, saved: bytes) -> None:
-        """Go on from saved states; FeatureError if they are damaged."""
+        """Go on from saved states. Raises FeatureError if they are damaged."""
         self._states = restore_states(saved)
 
     def forget(self, run: str) -> None:
@@ -95,7 +95,7 @@ class GraphBuilder:
         self._states.pop(run, None)
 
     def admit_seeds(self, seeds: pa.Table) -> None:
-        """Take seed states (kasmina.seed_state rows) that came without a packet."""
+        """Add seed states (kasmina.seed_state rows) that came without a packet."""
         column = seeds.column("training_run_id")
         for run in pc.unique(column).to_pylist():
             before = self._states.get(run, RunState())
@@ -103,10 +103,9 @@ class GraphBuilder:
             self._states[run] = replace(before, seeds=pa.concat_tables([before.seeds, own]), seed_times=None)
 
     def build(self, tables: Mapping[str, pa.Table]) -> Built:
-        """Return the graphs of the packets in `tables` (contract rows, as `decode_packets` gives them); completion markers
-        have none.
+        """Return the graphs of the packets in `tables` (contract rows, as `decode_packets` returns them).
 
-        Their seed states count from now on.
+        Completion markers have no graph. The packets' seed states stay valid for later packets.
         """
         sources = Sources(tables)
         joined, self._states = join(self._metadata, sources, self._states)
@@ -115,5 +114,5 @@ class GraphBuilder:
         return Built(batch.pin_memory() if self._pin else batch, features)
 
     def build_packets(self, packets: Sequence[bytes]) -> Built:
-        """Return the same from serialized SystemStatePackets; ContractError if one is bad."""
+        """Return the graphs of serialized SystemStatePackets. Raises ContractError if one can't be decoded."""
         return self.build(decode_packets(packets))

@@ -1,7 +1,7 @@
-"""The graph dataset: every graph of a build in memory-mapped shards, one a run bucket, with random access by batches.
+"""Read the graph dataset: every graph of a build in memory-mapped shards, one per run bucket, with random access by batch.
 
-`graphs/<bucket>/<digest>/` is a shard (see `gnn.graph.files`); it never changes, another content is another directory.
-`graphs/current.json` names the current shard of each bucket and is published whole.
+`graphs/<bucket>/<digest>/` is a shard (see `gnn.graph.files`). It never changes: new content goes into a new directory.
+`graphs/current.json` names the current shard of each bucket and is replaced as a whole.
 """
 
 import re
@@ -33,7 +33,7 @@ class Shard:
     """The open files of one bucket's graphs: read-only, memory-mapped, cheap to open."""
 
     def __init__(self, directory: Path, header: Header) -> None:
-        """Use `Shard.open`."""
+        """Map the files in `directory`; call `Shard.open` instead, which checks them."""
         self.directory = directory
         self.header = header
         self.floats = _mapped(directory / "floats.bin", "<f4")
@@ -46,7 +46,7 @@ class Shard:
 
     @classmethod
     def open(cls, directory: Path, *, verify: bool = False) -> "Shard":
-        """Open a shard; `verify` reads every byte. Raises FeatureError that lists what differs."""
+        """Open a shard; `verify` checks every byte. Raises FeatureError, which lists what differs."""
         return cls(directory, read_header(directory, verify=verify))
 
     def __len__(self) -> int:
@@ -55,12 +55,12 @@ class Shard:
 
     @cached_property
     def names(self) -> pa.Array:
-        """Element ids, run by run."""
+        """The element ids, run by run."""
         return _arrow(self.directory / "names.arrow").column("name").combine_chunks()
 
     @cached_property
     def run_ids(self) -> list[str]:
-        """Training runs in order."""
+        """The training runs, in order of run id."""
         found: list[str] = self.runs.column("training_run_id").to_pylist()
         return found
 
@@ -81,7 +81,7 @@ class Shard:
         )
 
     def measured(self) -> Ints:
-        """Return elements per coverage key that the tensors' masks and ids call measured: int64 [keys]."""
+        """Return the number of measured elements per coverage key, by the tensors' masks and ids: int64 [keys]."""
         column = self.runs.column("measured").combine_chunks()
         per_run: Ints = np.asarray(column.flatten(), dtype=np.int64).reshape(self.runs.num_rows, -1)
         return np.asarray(per_run.sum(axis=0))
@@ -91,23 +91,23 @@ class GraphDataset:
     """Shards as one sequence of graphs, bucket after bucket."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
-        """Use `GraphDataset.open` or `.of`."""
+        """Join open shards; call `GraphDataset.open` or `.of` instead, which open them."""
         self.shards = tuple(shards)
         self._first = offsets(np.array([len(shard) for shard in self.shards], dtype=np.int64))
         self.keys: pa.Table = pa.concat_tables([_NO_KEYS, *(shard.keys for shard in self.shards)])
 
     def __reduce__(self) -> tuple[Callable[[Sequence[Path]], "GraphDataset"], tuple[list[Path]]]:
-        """Another process opens the same files instead of getting a copy of them."""
+        """Pickle the directories alone, so that another process opens the same files instead of receiving a copy."""
         return GraphDataset.of, ([shard.directory for shard in self.shards],)
 
     @classmethod
     def of(cls, directories: Sequence[Path], *, verify: bool = False) -> "GraphDataset":
-        """Open shards in the given order; `verify` reads every byte. Raises FeatureError if one is damaged."""
+        """Open shards in the given order; `verify` checks every byte. Raises FeatureError if one is damaged."""
         return cls([Shard.open(directory, verify=verify) for directory in directories])
 
     @classmethod
     def open(cls, home: Path, pin: Mapping[str, str] | None = None, *, verify: bool = False) -> "GraphDataset":
-        """Open the shards that `graphs/current.json` of a home names, or those of a build's pin (bucket -> digest)."""
+        """Open the shards that `graphs/current.json` of a home names, or those of `pin`, a build's bucket -> digest."""
         chosen = current_shards(home) if pin is None else pin
         return cls.of([home / GRAPHS / bucket / chosen[bucket] for bucket in sorted(chosen, key=int)], verify=verify)
 
@@ -121,17 +121,20 @@ class GraphDataset:
         return {key: place for place, key in enumerate(zip(runs, packets, strict=True))}
 
     def index_of(self, run: str, packet: str) -> int:
-        """Return the number of that packet's graph (of several times of one id, the newest); KeyError if there is none."""
+        """Return the number of that packet's graph; if the id occurs at several times, the newest one's.
+
+        Raises KeyError if there is none.
+        """
         return self._places[run, packet]
 
     def find(self, packet: str, run: str | None = None) -> list[int]:
-        """Return numbers of the graphs of that packet id, in one run or in all; `newest` is the newest packet of all."""
+        """Return the graph numbers of that packet id, in one run or in all; the id `newest` stands for the newest packet."""
         if packet == "newest" and len(self):
             return [int(np.argmax(self.keys.column("timestamp_ns").to_numpy()))]
         return [place for (own, name), place in self._places.items() if name == packet and run in (None, own)]
 
     def element_ids(self, node_type: str, index: int) -> list[str]:
-        """Return ids of the nodes of that type in graph `index`, in row order; the context's is the packet's id."""
+        """Return the ids of the nodes of that type in graph `index`, in row order; a context node's id is the packet's."""
         number = int(np.searchsorted(self._first, index, side="right")) - 1
         shard, own = self.shards[number], slice(index - int(self._first[number]), index - int(self._first[number]) + 1)
         group = _TYPES[node_type]
@@ -142,7 +145,10 @@ class GraphDataset:
         return [str(name) for name in shard.names.take(pa.array(codes)).to_pylist()]
 
     def batch(self, indices: Sequence[int] | Ints) -> GraphBatch:
-        """Return those graphs, in that order, as one batch on the CPU, CSR plan included; `log_z` channels are not scaled."""
+        """Return the graphs at `indices`, in that order, as one batch on the CPU, with `reverse_order`.
+
+        `log_z` channels are not scaled.
+        """
         chosen = np.asarray(indices, dtype=np.int64)
         if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
             raise FeatureError(f"graph dataset: expected graph numbers 0..{len(self) - 1}, found {sorted(set(chosen))[-1]}")
@@ -165,7 +171,7 @@ _NO_KEYS: Final = pa.schema(
 
 
 def current_shards(home: Path) -> dict[str, str]:
-    """Return the bucket -> digest of its current shard; {} before the first one. FeatureError if the file is damaged."""
+    """Return bucket -> digest of its current shard; {} if nothing is published. Raises FeatureError if the file is damaged."""
     path = home / GRAPHS / CURRENT
     if not path.exists():
         return {}
@@ -177,7 +183,7 @@ def current_shards(home: Path) -> dict[str, str]:
 
 
 def _gathered(pieces: _Pieces, parts: list[int], lengths: Ints, stream: str) -> NDArray[Any]:
-    """Return the values of some parts of a stream, part by part, graph by graph; `lengths` int64 [parts, G]."""
+    """Return the values of `parts` of a stream, part by part, graph by graph; `lengths` int64 [parts, G] are their sizes."""
     kinds = (layout.FLOAT_GROUP, layout.FLOAT_WIDTH) if stream == "floats" else (layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
     starts = np.cumsum(lengths.ravel()).reshape(lengths.shape) - lengths
     found = np.empty(int(lengths.sum()), dtype="<f4" if stream == "floats" else "<i4")
@@ -202,7 +208,7 @@ def _floats(pieces: _Pieces, counts: Ints, ptr: Ints) -> list[torch.Tensor]:
 
 
 def _integers(pieces: _Pieces, counts: Ints, ptr: Ints) -> dict[tuple[int, str], torch.Tensor]:
-    """Return every integer block but the names, with the graphs' first numbers in the batch added."""
+    """Return every integer block except the names, with each graph's first number in the batch added."""
     used = [place for place, block in enumerate(layout.BLOCKS) if block.name != "names"]
     lengths = (counts[:, layout.BLOCK_GROUP[used]] * layout.BLOCK_WIDTH[used]).T
     shift = np.zeros_like(lengths)

@@ -1,7 +1,7 @@
-"""How the values of each feature are distributed over a dataset, as bundles keep it, and how far another dataset is from that.
+"""Compute each feature's distribution over a dataset, which bundles keep, and how far another dataset differs from it.
 
 The distance is the population stability index: the sum over bins of (q - p) ln(q / p), with p and q the shares of a bin before
-and now. 0 is no difference, above 0.25 is commonly taken for a shift.
+and now. 0 means no difference; a value above 0.25 is commonly taken as a shift.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,12 +18,12 @@ from schemas.features import GROUPS, Feature, Kind, NodeType, Relation
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-SAMPLE: Final = 512  # graphs that are looked at, evenly spaced: the cost does not grow with the dataset
-FEWEST: Final = 100  # measured elements of a feature, before and now, without which nothing is said of it
+SAMPLE: Final = 512  # graphs in the sample, evenly spaced: the cost does not grow with the dataset
+FEWEST: Final = 100  # a feature with fewer measured elements, before or now, has no index
 _DECILES: Final = np.linspace(0.1, 0.9, 9)
 _MOST_VALUES: Final = 20
-_NAMES: Final = frozenset({"seed", "blueprint", "policy_version"})  # registries of names: new ones are no shift
-_ADDED: Final = 0.5  # to the count of each bin, so that an empty one has a share
+_NAMES: Final = frozenset({"seed", "blueprint", "policy_version"})  # registries of names: a new name is not a shift
+_ADDED: Final = 0.5  # added to the count of each bin, so that an empty bin has a share
 
 
 class Distribution(BaseModel):
@@ -43,14 +43,14 @@ class Distribution(BaseModel):
 
 
 def distributions(store: GraphStore) -> dict[str, Distribution]:
-    """Return the distribution of every feature by its coverage key: of numbers, flags and categories that are no names."""
+    """Return the distribution of every number, flag and category by coverage key, except categories that are names."""
     return {} if not len(store) else {key: _of(values) for key, values in _measured(_sample(store))}
 
 
 def stability(before: Mapping[str, Distribution], store: GraphStore) -> dict[str, float]:
     """Return the population stability index of each feature against `before`, largest first.
 
-    A feature of which either side has fewer than 100 measured elements is left out: that it is missing, coverage says.
+    A feature with fewer than 100 measured elements on either side is left out; coverage reports that it is missing.
     """
     found = {}
     for key, values in _measured(_sample(store)) if len(store) else ():
@@ -103,12 +103,12 @@ def _of(values: Floats | Ints) -> Distribution:
 
 
 def _short(value: np.float32) -> float:
-    """Return the number with the fewest digits that is this float32."""
+    """Return the number with the fewest decimal digits that rounds to this float32."""
     return float(str(value))
 
 
 def _counts(known: Distribution, values: Floats | Ints) -> Ints:
-    """int64 [bins]: how many values lie in each bin."""
+    """Count the values in each bin: int64 [bins]."""
     if values.dtype == np.int64:
         listed = np.array(known.values, dtype=np.int64)
         own = np.array([np.count_nonzero(values == index) for index in listed], dtype=np.int64)

@@ -1,9 +1,9 @@
-"""The files of a shard of graphs: written beside, fsynced and renamed; read only if they are what their header says.
+"""Write and read the files of a shard of graphs; a shard is written aside, fsynced and renamed, and read if its header fits.
 
 A shard holds the graphs of some training runs in order of run id: `header.json` (format, sizes, SHA-256 of every other file),
-`floats.bin`, `ints.bin`, `counts.bin` (rows of every group per graph), `keys.arrow` (one row a graph), `names.arrow` (element
-ids, run by run) and `runs.arrow` (one row a run). Its content depends on the runs alone, not on how it came about. Nothing in
-it is code, and nothing is unpickled.
+`floats.bin`, `ints.bin`, `counts.bin` (rows of every group per graph), `keys.arrow` (one row per graph), `names.arrow`
+(element ids, run by run) and `runs.arrow` (one row per run). Its content depends on the runs alone, not on the steps that
+built it. Nothing in it is code, and nothing is unpickled.
 """
 
 import hashlib
@@ -55,13 +55,16 @@ class Header(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of the shard's content."""
+        """The SHA-256 (hex) of the shard's content."""
         parts = {name: record.sha256 for name, record in self.files.items()}
         return hashlib.sha256(json.dumps([self.declaration, parts], sort_keys=True).encode("ascii")).hexdigest()
 
 
 def read_header(directory: Path, *, verify: bool = False) -> Header:
-    """Return the checked header of a shard; `verify` reads every byte. FeatureError lists all that is not as expected."""
+    """Return the checked header of a shard; `verify` checks every byte of its files.
+
+    Raises FeatureError, which lists everything that is not as expected.
+    """
     try:
         header = Header.model_validate_json((directory / _HEADER).read_bytes())
     except (OSError, ValidationError) as error:
@@ -85,7 +88,7 @@ def read_header(directory: Path, *, verify: bool = False) -> Header:
 
 
 def _is_sound(directory: Path) -> bool:
-    """Return whether every byte of a shard is what its header says."""
+    """Return whether every file of a shard has the size and digest that its header names."""
     try:
         read_header(directory, verify=True)
     except FeatureError:
@@ -108,7 +111,7 @@ def _file_faults(path: Path, record: FileRecord, verify: bool) -> list[str]:
 
 @dataclass
 class _Sink:
-    """A file that is hashed while it is written."""
+    """A file that is hashed as it is written."""
 
     file: BinaryIO
     digest: Any
@@ -122,10 +125,10 @@ class _Sink:
 
 
 class ShardWriter:
-    """Writes the graphs of training runs in order of run id, encoded anew or copied from another shard."""
+    """Writes the graphs of training runs in order of run id, newly encoded or copied from another shard."""
 
     def __init__(self, parent: Path) -> None:
-        """Begin a shard that will be a new directory of `parent`."""
+        """Begin a shard that will become a new directory in `parent`."""
         self._parent = parent
         self._workplace = parent / f".{secrets.token_hex(6)}.tmp"
         self._workplace.mkdir(parents=True)
@@ -137,7 +140,7 @@ class ShardWriter:
         self._graphs = self._named = 0
 
     def add(self, features: FeatureSet) -> None:
-        """Append the graphs of `features`, whose runs come after all that were added before."""
+        """Append the graphs of `features`, whose run ids must sort after all that were added before."""
         counts = np.stack([np.diff(featured.group.ptr) for featured in features.groups], axis=1)
         names = RunNames(features, self._named)
         floats = _streamed(counts, layout.FLOAT_GROUP, layout.FLOAT_WIDTH, [f.encoded.x for f in features.groups], "<f4")
@@ -148,7 +151,7 @@ class ShardWriter:
         self._append(counts, floats, ints, features.keys(), names.words, runs)
 
     def copy(self, part: "ShardPart") -> None:
-        """Append runs of another shard as they are there; they come after all that were added before."""
+        """Append runs of another shard unchanged; their run ids must sort after all that were added before."""
         shift = self._named - part.first_name
         ints = part.ints
         if shift:
@@ -177,7 +180,7 @@ class ShardWriter:
         self._named += len(names)
 
     def _integers(self, features: FeatureSet, featured: Featured, block: layout.Block, names: "RunNames") -> Ints:
-        """Return one integer block of all graphs; numbers of nodes and edges count from each graph's first."""
+        """Return one integer block of all graphs; node and edge numbers count from 0 in each graph."""
         edges, declaration = featured.group.edges, featured.declaration
         if block.name == "ids":
             return featured.encoded.ids
@@ -189,7 +192,7 @@ class ShardWriter:
         return _local(end, features.nodes[node_type].group.ptr, edges.ptr)
 
     def finish(self) -> tuple[Path, Header]:
-        """Publish the shard as the directory of its digest, all of it or nothing; a sound one that is there already stays."""
+        """Publish the shard as the directory named by its digest, in one step; a sound one that already exists stays."""
         self._write_arrow("keys.arrow", pa.concat_tables([_NO_KEYS.empty_table(), *self._keys]))
         names = pa.concat_arrays([pa.array([], pa.string()), *self._names])
         self._write_arrow("names.arrow", pa.table({"name": names}))
@@ -219,7 +222,7 @@ class ShardWriter:
         self._sinks[name].write(memoryview(buffer.getvalue()))
 
     def abandon(self) -> None:
-        """Remove what was written and not published."""
+        """Remove the files that were written but not published."""
         for sink in self._sinks.values():
             sink.file.close()
         shutil.rmtree(self._workplace, ignore_errors=True)
@@ -230,7 +233,7 @@ RUNS: Final = pa.schema(
         ("training_run_id", pa.string()),
         ("first_graph", pa.int64()),
         ("first_name", pa.int64()),
-        ("measured", pa.list_(pa.int64())),  # elements that the tensors' masks and ids call measured, per coverage key
+        ("measured", pa.list_(pa.int64())),  # elements that are measured by the tensors' masks and ids, per coverage key
     ]
 )
 _NO_KEYS: Final = pa.schema(
@@ -238,23 +241,21 @@ _NO_KEYS: Final = pa.schema(
 )
 
 
-_TOGETHER: Final = 64  # graphs that are laid out at once, so that they stay in the cache
+_TOGETHER: Final = 64  # graphs that are laid out at once, so that they stay in the CPU cache
 
 
 def _raw(array: Any) -> bytes | memoryview:
-    """Return the bytes of an array, not copied unless it is empty."""
+    """Return the bytes of an array, without a copy."""
     return array.data.cast("B") if array.size else b""
 
 
 def _local(numbers: Ints, ptr: Ints, edge_ptr: Ints) -> Ints:
-    """Return numbers of each packet's edges, which run through the block's `ptr`, counted from the first of the packet's
-    own."""
+    """Return node or edge numbers that count through the block, by `ptr`, renumbered to count from 0 in each packet."""
     return numbers - ptr[:-1].repeat(lengths(edge_ptr))
 
 
 def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: str) -> Iterator[Any]:
-    """Yield the parts (arrays over all graphs) as one stream, graph by graph: a piece for each stretch of graphs of one
-    shape."""
+    """Yield the parts (arrays over all graphs) as one stream, graph by graph: one piece per run of graphs of equal shape."""
     ptr = np.zeros((len(counts) + 1, counts.shape[1]), dtype=np.int64)
     np.cumsum(counts, axis=0, out=ptr[1:])
     fresh = np.flatnonzero((counts[1:] != counts[:-1]).any(axis=1)) + 1
@@ -271,7 +272,7 @@ def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: s
 
 
 def write_shard(parent: Path, features: Iterable[FeatureSet] | FeatureSet) -> Path:
-    """Write the graphs of feature sets, in order of run id, as a new shard in `parent`; its directory."""
+    """Write the graphs of feature sets, in order of run id, as a new shard in `parent`, and return its directory."""
     writer = ShardWriter(parent)
     try:
         for block in [features] if isinstance(features, FeatureSet) else features:
@@ -282,14 +283,14 @@ def write_shard(parent: Path, features: Iterable[FeatureSet] | FeatureSet) -> Pa
 
 
 class RunNames:
-    """Element ids of a feature set run by run: each run's are sorted within each node type, in declared order of types.
+    """Element ids of a feature set, run by run, then by node type in declared order, sorted within each type.
 
-    `words` are all of them; `codes` int64 [N] by node type points into them, counted from `start`; `first` int64 [R] is each
-    run's first place.
+    `words` holds all ids. `codes` int64 [N] by node type are places in `words`, counted from `start`; `first` int64 [R] is
+    the first place of each run.
     """
 
     def __init__(self, features: FeatureSet, start: int) -> None:
-        """Raise FeatureError if an element has no id."""
+        """Collect the ids of `features`. Raises FeatureError if an element has no id."""
         states = features.joined.states
         runs, found = len(states.runs), []
         counts = np.zeros((runs, len(NODE_TYPES)), dtype=np.int64)
@@ -316,7 +317,7 @@ class RunNames:
 
 @dataclass(frozen=True)
 class ShardPart:
-    """Consecutive runs of a shard: their stretch of each file, and the numbers of their first graph and name."""
+    """Consecutive runs of a shard: their part of each file, and the numbers of their first graph and name."""
 
     counts: Ints
     floats: NDArray[Any]
@@ -329,7 +330,7 @@ class ShardPart:
 
 
 def _measured(features: FeatureSet) -> NDArray[Any]:
-    """Return elements per run and coverage key whose mask channel or id says that they are measured: int64 [R, keys]."""
+    """Count the elements per run and coverage key that are measured by their mask channel or id: int64 [R, keys]."""
     found, run_ptr = [], features.joined.states.run_ptr
     for featured in features.groups:
         group, encoded, ptr = featured.declaration, featured.encoded, featured.group.ptr[run_ptr]
@@ -342,7 +343,7 @@ def _measured(features: FeatureSet) -> NDArray[Any]:
 
 
 def _sums(marks: Bools, ptr: Ints) -> Ints:
-    """Return how many of each run's elements are marked, of bool [N, keys]: int64 [keys, R]."""
+    """Count the marked elements of each run: int64 [keys, R] from bool [N, keys]."""
     total = np.zeros((marks.shape[1], len(ptr) - 1), dtype=np.int64)
     filled = np.flatnonzero(lengths(ptr))
     if len(filled) and len(total):

@@ -1,6 +1,6 @@
-"""How one graph lies in the dataset's two streams: floats (little-endian float32) and integers (little-endian int32).
+"""Define the layout of a graph in the dataset's two streams: floats (little-endian float32) and integers (little-endian int32).
 
-A graph is one stretch of each stream. Both hold the groups (node types, then relations) in declared order: the floats of a
+A graph is contiguous in each stream. Both hold the groups (node types, then relations) in declared order: the floats of a
 group are its `x` or `edge_attr`, row by row; its integers are the blocks of `BLOCKS`, one after the other.
 """
 
@@ -20,7 +20,7 @@ from schemas.features import GROUPS, NODE_TYPES, RELATIONS
 class Block:
     """One integer array of a group with `width` columns: ids, names, source, target or order.
 
-    `shift` is the group whose first row of the graph in a batch is added to what is stored.
+    `shift` is the group whose rows the values number: a batch adds the graph's first row of that group to them.
     """
 
     group: int
@@ -55,19 +55,19 @@ def _without_prose(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @cache
 def declaration_digest() -> str:
-    """Return the SHA-256 (hex) of the feature declaration that the layout follows; its documentation does not count."""
+    """Return the SHA-256 (hex) of the feature declaration that the layout follows, without its documentation."""
     whole = [asdict(group, dict_factory=_without_prose) for group in GROUPS]
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
 
 class Places:
-    """Where the parts of some graphs lie in a stream: part-major, so that a gather gives whole arrays one after the other.
+    """Positions of the parts of some graphs in a stream: part-major, so that a gather returns whole arrays in succession.
 
     `starts` and `lengths` int64 [parts, G]; `counts` int64 [G, groups] are the graphs' rows per group.
     """
 
     def __init__(self, counts: Ints, first: Ints, group: Ints, width: Ints) -> None:
-        """`first` int64 [G]: where each graph begins; part p has counts[:, group[p]] * width[p] values."""
+        """Compute the positions: `first` int64 [G] is each graph's start; part p has counts[:, group[p]] * width[p] values."""
         lengths = counts[:, group] * width
         within = np.cumsum(lengths, axis=1) - lengths
         self.lengths = np.ascontiguousarray(lengths.T)
@@ -78,10 +78,10 @@ class Places:
         return expand(self.starts.ravel(), self.lengths.ravel())
 
     def bounds(self) -> Ints:
-        """int64 [parts + 1]: where each part's values begin in `indices`."""
+        """Return where the values of each part begin in `indices`: int64 [parts + 1]."""
         return offsets(self.lengths.sum(axis=1))
 
 
 def sizes(counts: Ints, group: Ints, width: Ints) -> Ints:
-    """int64 [G]: values of each graph in a stream."""
+    """Return the number of values of each graph in a stream: int64 [G]."""
     return np.asarray((counts[:, group] * width).sum(axis=1), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A graph that you can look at: nodes by type, edges by relation, and how much of each was measured, as a PNG."""
+"""Draw a graph as a PNG: nodes by type, edges by relation, and how much of each was measured."""
 
 import io
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup
 
 Floats = NDArray[np.float64]
 
-# one column of the picture per node type, from what acts to what is acted on
+# x position of each node type's column, from the types that act to those acted on
 _COLUMNS: Final = {"context": 0.0, "seed": 1.0, "layer": 2.2, "activation": 3.3, "parameter": 4.4, "blueprint": 5.4}
 _COLOURS: Final = {
     "context": "#7f7f7f",
@@ -28,15 +28,19 @@ _MOST_NAMED: Final = 40
 
 
 def measured_share(group: FeatureGroup, values: Any, ids: Any) -> Floats:
-    """Return share (0..1, float64 [N]) of a group's features that each element of `x` or `edge_attr` and ids has measured."""
+    """Return the share of a group's features that are measured on each element: 0..1, float64 [N].
+
+    `values` is `x` or `edge_attr`, `ids` the categorical features' ids.
+    """
     masks = np.asarray(values)[:, group.value_width :].sum(axis=1) + (np.asarray(ids) != 0).sum(axis=1)
     return np.asarray(masks / max(len(group.features), 1), dtype=np.float64)
 
 
 def picture(batch: GraphBatch, names: Mapping[str, list[str]], title: str, number: int = 0) -> bytes:
-    """Return PNG of graph `number` of a CPU batch. Colour is the node's type and the relation; a pale node or edge is one of
-    which
-    little was measured. `names` holds the element ids per node type of that graph. FeatureError if there is no such graph.
+    """Return the PNG of graph `number` of a CPU batch.
+
+    Colours show node types and relations; a pale node or edge has few measured features. `names` holds the graph's element
+    ids by node type. Raises FeatureError if there is no such graph.
     """
     if not 0 <= number < batch.num_graphs:
         raise FeatureError(f"graph {number}: expected one of 0..{batch.num_graphs - 1} of the batch; choose another")
@@ -59,7 +63,7 @@ def picture(batch: GraphBatch, names: Mapping[str, list[str]], title: str, numbe
 
 
 def picture_of(dataset: GraphDataset, number: int) -> bytes:
-    """Return the PNG of graph `number` of a dataset, titled by its packet, run and host."""
+    """Return the PNG of graph `number` of a dataset; the title names its packet, run and host."""
     if not 0 <= number < len(dataset):
         raise FeatureError(f"graph {number}: expected one of 0..{len(dataset) - 1} of the dataset; choose another")
     key = dataset.keys.slice(number, 1).to_pylist()[0]
@@ -73,7 +77,7 @@ def _span(ptr: Any, number: int) -> slice:
 
 
 def _places(batch: GraphBatch, number: int) -> dict[str, Floats]:
-    """x, y of every node, per type: a column each, spread over the same height."""
+    """Return the x and y of every node by type: one column per type, all of the same height."""
     found = {}
     for node in NODE_TYPES:
         span = _span(batch.ptr[node.name], number)

@@ -1,8 +1,8 @@
-"""The message plan of a batch: for each direction, which side is multiplied, and its edges in order of receivers.
+"""Plan the message passing of a batch: for each direction, which side is multiplied, and its edges in order of receivers.
 
-A direction is a relation or its reverse. Its product, weights times states, may come before the sum over edges, with a row a
-sender, or after it, with a row a receiver: the plan takes the side that has fewer rows. Directions whose tables are small are
-summed together, in one lot, because on small batches the number of calls is the cost.
+A direction is a relation or its reverse. Its product, weights times states, can come before the sum over edges, with one row
+per sender, or after it, with one row per receiver; the plan chooses the side with fewer rows. Directions with small tables
+are summed together in one lot, because on small batches the number of calls dominates the cost.
 """
 
 from collections.abc import Hashable, Mapping
@@ -19,13 +19,17 @@ from schemas.features import NODE_TYPES, RELATIONS
 Triple = tuple[str, str, str]
 ALL_TYPES: Final[tuple[str, ...]] = tuple(node.name for node in NODE_TYPES)
 _RELATIONS: Final[tuple[Triple, ...]] = tuple(relation.triple for relation in RELATIONS)
-_LOT_ROWS, _LOT_ROWS_ON_CUDA = 1 << 11, 1 << 17  # rows of a lot's table, where it holds more than one direction
-_FEW: Final = 32  # rows up to which a product costs what its weights cost, whatever its rows
+_LOT_ROWS, _LOT_ROWS_ON_CUDA = 1 << 11, 1 << 17  # most rows in the table of a lot of several directions
+_FEW: Final = 32  # up to this many rows, the cost of a product depends on its weights alone
 
 
 @dataclass(frozen=True)
 class Direction:
-    """A relation or its reverse, and its place among those that leave `source`, reach `target` and share the relation."""
+    """A relation or its reverse, from node type `source` to `target`.
+
+    `leaving`, `arriving` and `described` are its places among the directions that leave `source`, that reach `target` and
+    that belong to the same relation.
+    """
 
     relation: Triple
     triple: Triple
@@ -38,7 +42,11 @@ class Direction:
 
 @dataclass(frozen=True)
 class Directions:
-    """The directions that reach `receivers`; how many leave and reach each node type, and belong to each relation."""
+    """The directions that reach the node types `receivers`.
+
+    `leaving`, `arriving` and `described` count the directions that leave each node type, that reach it and that belong to
+    each relation.
+    """
 
     receivers: tuple[str, ...]
     each: tuple[Direction, ...]
@@ -70,11 +78,11 @@ class Directions:
 
 @dataclass(frozen=True)
 class Lot:
-    """Directions whose edges are summed together; their slots, one a receiver, follow each other.
+    """Directions (`ways`) whose edges are summed together; their slots, one per receiver, are consecutive.
 
-    `rows` int64 [E] are rows of a table: if `products_first`, of the products of `ways` one after the other, else of the
-    states of all nodes. `offsets` int64 [slots + 1] is where the edges of each slot begin, `slots` how many each of `ways`
-    has, `edges` which of the plan's edges these are.
+    `rows` int64 [E] is the row of each edge in a table: if `products_first`, the products of `ways` one after the other,
+    else the states of all nodes. `offsets` int64 [slots + 1] is where the edges of each slot begin. `slots` is the number of
+    slots of each of `ways`. `edges` is the lot's slice of the plan's edges.
     """
 
     products_first: bool
@@ -89,10 +97,11 @@ class Lot:
 class MessagePlan:
     """E edges in order of lot, direction and receiver; a slot is a receiver in one direction.
 
-    `slot` int64 [E] numbers that of each edge, `slots` in all, `begins` int64 [slots + 1] is where its edges begin. `part`
-    float32 [E] is 1 / (directions that reach the receiver's type), `share` float32 [E] the same over the edges of the slot.
-    `numbers` int64 [3, E] are each edge's sender and receiver, within their node types, and its own among those of all
-    relations; `scoring` int64 [6, directions] makes rows of scores of them, `repeats` is how many edges each direction has.
+    `slot` int64 [E] is the slot of each edge, `slots` the number of slots, `begins` int64 [slots + 1] where the edges of each
+    slot begin. `part` float32 [E] is 1 / (number of directions that reach the receiver's type); `share` float32 [E] is `part`
+    divided by the number of edges in the slot. `numbers` int64 [3, E] holds each edge's sender and receiver, numbered within
+    their node types, and the edge itself, numbered among those of all relations. `scoring` int64 [6, directions] holds the
+    factors and summands with which `scored` turns `numbers` into score rows; `repeats` is the number of edges per direction.
     """
 
     lots: tuple[Lot, ...]
@@ -107,17 +116,17 @@ class MessagePlan:
 
     @cached_property
     def scored(self) -> Tensor:
-        """Rows of scores of each edge's sender, its receiver and itself: int64 [3, E].
+        """The score rows of each edge's sender, of its receiver and of the edge itself: int64 [3, E].
 
-        As a sender a node has a row for each direction that leaves its type, as a receiver for each that reaches it; an
-        edge has one for each direction of its relation.
+        A node has one row as a sender for each direction that leaves its type, and one as a receiver for each direction that
+        reaches it. An edge has one row for each direction of its relation.
         """
         each = self.scoring.repeat_interleave(self.repeats, dim=1, output_size=len(self.slot))
         return self.numbers * each[:3] + each[3:]
 
     @cached_property
     def slots_of(self) -> dict[Triple, slice]:
-        """Slots of each direction that has edges."""
+        """The slots of each direction that has edges."""
         found, start = {}, 0
         for lot in self.lots:
             for way, count in zip(lot.ways, lot.slots, strict=True):
@@ -136,9 +145,9 @@ def message_plan(
 ) -> MessagePlan:
     """Build the plan of `nodes` {node type: N} and `edge_index` {relation: int64 [2, E]}.
 
-    With `reverse_order` {relation: int64 [E]} edges are in order of their targets, and it puts them in order of their
-    sources; without it they are sorted. `rows_of_lot` bounds the table of a lot of more than one direction; None takes what
-    is fast on the edges' device.
+    If `reverse_order` {relation: int64 [E]} is given, edges must be in order of their targets, and it is the permutation that
+    puts them in order of their sources; without it the edges are sorted here. `rows_of_lot` bounds the table of a lot of
+    several directions; None chooses a size that is fast on the edges' device.
     """
     counts = {triple: edge_index[triple].shape[1] for triple in _RELATIONS}
     forward = torch.cat([edge_index[triple] for triple in _RELATIONS], dim=1)
@@ -164,7 +173,7 @@ def message_plan(
 
 
 def products_first(senders: int, receivers: int) -> bool:
-    """Return whether a direction multiplies its senders, not the sums of its receivers."""
+    """Return whether a direction multiplies the states of its senders; else it multiplies the sums at its receivers."""
     return senders <= max(receivers, _FEW)
 
 
@@ -175,8 +184,10 @@ def _ordered(
     counts: Mapping[Triple, int],
     reverse_order: Mapping[Triple, Tensor] | None,
 ) -> Tensor:
-    """Return numbers of a direction's edges among those of all relations; in order of its receivers if `reverse_order` is
-    known."""
+    """Return the numbers of a direction's edges among those of all relations: int64 [E].
+
+    They are in order of its receivers if `reverse_order` is given.
+    """
     start = at[way.relation]
     if reverse_order is None or way.triple == way.relation:
         return every[start : start + counts[way.relation]]
@@ -184,7 +195,7 @@ def _ordered(
 
 
 def _lots(nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, limit: int) -> list[list[Direction]]:
-    """Directions that have edges, lot by lot."""
+    """Return the directions that have edges, lot by lot."""
     lots: list[list[Direction]] = []
     for first in (True, False):
         rows = limit
@@ -203,10 +214,10 @@ def _lots(nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Di
 def _constants(
     nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, lots: list[list[Direction]]
 ) -> list[tuple[int, ...]]:
-    """Return what makes row numbers of an edge's numbers, by direction.
+    """Return ten constants per direction, which turn an edge's numbers into row numbers.
 
-    Three factors and three summands of `MessagePlan.scored`; the first row in the lot's table; the first slot; how many
-    directions reach the target; what leads to the edge in the list of all edges followed by all reverses.
+    They are three factors and three summands for `MessagePlan.scored`, the first row in the lot's table, the first slot, the
+    number of directions that reach the target, and the shift to the edge in the list of all edges followed by all reverses.
     """
     leaving, arriving, described = directions.leaving, directions.arriving, directions.described
     node_at, edge_at, size = _starts(nodes), _starts(counts), sum(counts.values())
@@ -251,5 +262,5 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 
 def _starts(sizes: Mapping[_Key, int]) -> dict[_Key, int]:
-    """Where each block begins."""
+    """Return where each block begins if blocks of these sizes follow each other."""
     return dict(zip(sizes, [0, *accumulate(sizes.values())], strict=False))

@@ -1,4 +1,4 @@
-"""What depends on the fit of all runs, applied when a batch is assembled: the z-scores of `log_z` features."""
+"""Scale batches: make z-scores of `log_z` features when a batch is assembled, because their priors are fitted on all runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ _SCALED: Final = {node.name: columns for node in NODE_TYPES if (columns := _colu
 def scale(batch: GraphBatch, priors: Mapping[str, PriorNorm]) -> GraphBatch:
     """Return the batch with z = (x - m) / s in place of each `log_z` channel x; masked entries keep their neutral value.
 
-    The one function that training, evaluation, golden outputs and serving use. `priors` holds mean m and variance s² by metric.
+    Training, evaluation, golden outputs and serving all use it. `priors` holds mean m and variance s² by metric.
     """
     x = dict(batch.x)
     for name, columns in _SCALED.items():
@@ -53,7 +53,7 @@ class ScaledGraphs:
     """A graph store whose batches are scaled with one set of priors."""
 
     def __init__(self, store: GraphStore, priors: Mapping[str, PriorNorm]) -> None:
-        """Scale what `store` gives."""
+        """Scale the batches of `store`."""
         self._store, self._priors = store, dict(priors)
 
     def __len__(self) -> int:
@@ -61,13 +61,13 @@ class ScaledGraphs:
         return len(self._store)
 
     def index_of(self, run: str, packet: str) -> int:
-        """Return the number of that packet's graph; KeyError if there is none."""
+        """Return the number of that packet's graph. Raises KeyError if there is none."""
         return self._store.index_of(run, packet)
 
     def element_ids(self, node_type: str, index: int) -> Sequence[str]:
-        """Return ids of the nodes of that type in graph `index`, in row order."""
+        """Return the ids of the nodes of that type in graph `index`, in row order."""
         return self._store.element_ids(node_type, index)
 
     def batch(self, indices: Sequence[int]) -> GraphBatch:
-        """Return those graphs, in that order, as one scaled batch."""
+        """Return the graphs at `indices`, in that order, as one scaled batch."""
         return scale(self._store.batch(indices), self._priors)

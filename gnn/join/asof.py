@@ -7,10 +7,10 @@ Ints = NDArray[np.int64]
 
 
 class AsOf:
-    """Rows with a group code and a time, sorted once for any number of questions.
+    """Rows with a group code and a time, sorted once for any number of lookups.
 
-    Rows of group -1 belong to nobody. Among rows of one group and time, the one with the highest `rank` counts, and
-    without a rank the first.
+    Rows of group -1 are never found. Among rows of one group and time, the one with the highest `ranks` counts, and without
+    ranks the first.
     """
 
     def __init__(self, groups: Ints, times: Ints, *ranks: Ints) -> None:

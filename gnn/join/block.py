@@ -1,6 +1,6 @@
 """Hold a block of packets with everything that their graphs are made of, joined as of each packet's time.
 
-One packet online and all packets of many runs offline are blocks of the same kind and take the same code.
+One packet online and all packets of many runs offline are both blocks, and take the same code.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Seeds:
         is_export = np.array([*(word == "export" for word in exported.words), False], dtype=np.int64)[exported.codes[:-1]]
         self._run, self._times, self._group_run = run, rows.times("timestamp_ns"), groups // span
         newest = self._newest = AsOf(code, self._times, is_export)
-        # groups are ordered by run, so a run's seeds are one stretch of codes
+        # groups are ordered by run, so the codes of a run's seeds are contiguous
         first = np.searchsorted(groups, packets.run * span)
         count = np.searchsorted(groups, packets.run * span + span) - first
         packet = np.repeat(np.arange(packets.size), count)
@@ -50,8 +50,10 @@ class Seeds:
         self.ptr: Ints = offsets(np.bincount(self.packet, minlength=packets.size).astype(np.int64))
 
     def still_needed(self, now: Ints) -> tuple[Ints, Ints]:
-        """Return rows that packets after `now` (int64 [R], per run) may need, and their runs: each seed's newest, and newer
-        ones."""
+        """Return the rows that later packets may need, and their runs: int64 [n] each.
+
+        They are each seed's newest row at `now` (int64 [R], a time per run), and all newer ones.
+        """
         if not len(now):
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         groups = np.flatnonzero(self._group_run >= 0)
@@ -71,7 +73,7 @@ class Seeds:
 
     @property
     def size(self) -> int:
-        """Number of seed nodes."""
+        """The number of seed nodes."""
         return len(self.row)
 
 
@@ -82,9 +84,9 @@ _START: Final = RunState().ewma
 class BlueprintNodes:
     """Blueprint nodes: the host's first, then each one attached to a seed, in order of id.
 
-    `ptr` int64 [P + 1]; `packet`, `code` (of the metadata, -1 unknown there) int64 [N]; `names` [N]; `attached` int64 [N] is
-    the row of a seed state that names the blueprint, -1 for a host's; `host` int64 [P] is each packet's host node, -1 where it
-    has none.
+    `ptr` int64 [P + 1] bounds the nodes of each packet. `packet` int64 [N] is the packet of each node, `names` [N] its id and
+    `code` int64 [N] the metadata's code of it, -1 if unknown there. `attached` int64 [N] is the row of a seed state that names
+    the blueprint, -1 for the host's. `host` int64 [P] is the host node of each packet, -1 if it has none.
     """
 
     def __init__(self, packets: Packets, seeds: Seeds, codes_of: Mapping[str, int]) -> None:
@@ -128,7 +130,7 @@ class Losses:
             self.before[name] = earlier
 
     def last(self, run: int) -> dict[str, float]:
-        """Return those that the last packet of a run (its code) measured."""
+        """Return the losses that the last packet of a run (given by its code) measured, by name."""
         found = {name: float(values[self._final[run]]) for name, values in self.now.items()}
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
@@ -137,7 +139,7 @@ class Block:
     """Packets, their nodes, seeds and blueprints, and the EWMA states before each packet."""
 
     def __init__(self, metadata: Metadata, tables: Mapping[str, pa.Table], states: States) -> None:
-        """Join `tables` (system_state, the telemetry tables, seed_state) with the metadata; `states` are the runs' so far."""
+        """Join `tables` (system_state, telemetry, seed_state) with the metadata, going on from the runs' `states`."""
         self.metadata = metadata
         catalogue = metadata.catalogue
         self.packets = Packets(tables[STATE])
@@ -163,7 +165,7 @@ class Block:
         self._seed_views = self.blueprint_views(self.attached, self.seeds.packet)
 
     def blueprint_views(self, blueprints: Ints, packet: Ints) -> dict[str, View]:
-        """Return the rows of those blueprints (codes int64 [N]) at the time of those packets."""
+        """Return views of the rows of those blueprints (codes int64 [N]) as of the time of those packets (int64 [N])."""
         metadata, times, records = self.metadata, self.packets.times, self.metadata.catalogue.records
         return {
             "urza.blueprint": View(records.rows, lambda: records.row[records.newest(blueprints, times[packet])]),
@@ -172,13 +174,13 @@ class Block:
         }
 
     def packet_views(self, packet: Ints) -> dict[str, View]:
-        """Return what every element of a packet may look at: the packet itself and its host blueprint's rows."""
+        """Return the views that every element of a packet may read: the packet itself and its host blueprint's rows."""
         views = _picked_views(self._host_views, packet)
         views[STATE] = View(self.packets.rows, packet)
         return views
 
     def seed_views(self, seed: Ints) -> dict[str, View]:
-        """Return what an element of those seed nodes may look at: the seed's state, its blueprint's rows, the packet."""
+        """Return the views that an element of those seed nodes may read: the seed's state, its blueprint's rows, the packet."""
         views = _picked_views(self._seed_views, seed)
         views[SEED_TABLE] = View(self.seeds.rows, self.seeds.row[seed])
         views[STATE] = View(self.packets.rows, self.seeds.packet[seed])
@@ -203,7 +205,10 @@ def _with_earlier(packets: Packets, seeds: Rows, states: States) -> Rows:
 
 
 def _superseded(packets: Packets, seeds: Rows, run: str, state: RunState) -> bool:
-    """Return whether a block of one run brings a newer state of every seed that the run's state holds, by its first packet."""
+    """Return whether the block has, by its first packet, a newer row of every seed in the run's state.
+
+    It is false if the block has several runs.
+    """
     if len(packets.runs) != 1 or state.seed_times is None or seeds.labels("training_run_id").words != (run,):
         return False
     codes, times = seeds.labels("seed_id"), seeds.times("timestamp_ns")
@@ -220,14 +225,14 @@ def _picked_views(views: Mapping[str, View], rows: Ints) -> dict[str, View]:
 
 
 def _picked(table: pa.Table, rows: Ints) -> pa.Table:
-    """Return those rows (ascending): a view if they are most of the table, a copy if they are few."""
+    """Return those rows (ascending): as a slice if they are contiguous and at least half of the table, else as a copy."""
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and 2 * len(rows) >= table.num_rows:
         return table.slice(int(rows[0]), len(rows))
     return table.take(pa.array(rows, pa.int64()))
 
 
 def _traces(packets: Packets, states: States) -> tuple[dict[str, EwmaTrace], list[dict[str, EwmaState]]]:
-    """Per metric the states before every packet of the block, and per run the states after its last one."""
+    """Return the states before every packet of the block, by metric, and the states after each run's last packet."""
     values = np.stack([packets.rows.numbers(metric)[:-1] for metric in EWMA_METRICS])
     parts = []
     for code, run in enumerate(packets.runs):

@@ -1,6 +1,6 @@
 """Compile Urza's graphs once: the elements of every record and the links between them, as arrays with offsets.
 
-A record is what Urza exported of a blueprint at one time; a packet sees the newest one that is not newer than itself.
+A record is Urza's export of a blueprint at one time; a packet sees the newest record that is not newer than the packet.
 """
 
 from collections.abc import Mapping
@@ -61,18 +61,18 @@ class Elements:
         return np.asarray(self._first[records])
 
     def find(self, records: Ints, names: Ints) -> Ints:
-        """Return the row of the element with id `names` (codes of `codes_of`) in each record, int64; -1 if absent."""
+        """Return the row (int64 [n]) of the element with the id `names` (codes of `codes_of`) in each record; -1 if absent."""
         wanted = np.where((records >= 0) & (names >= 0), records * self._span + names, -1)
         return find_sorted(self._keys, self._order, wanted)
 
 
 def _first_of_each(keys: Ints) -> Ints:
-    """Return places (ascending) of the first occurrence of each key."""
+    """Return the places (ascending) of the first occurrence of each key."""
     return np.sort(np.unique(keys, return_index=True)[1])
 
 
 def find_sorted(keys: Ints, rows: Ints, wanted: Ints) -> Ints:
-    """rows[i] where keys[i] (ascending) is the wanted key, else -1."""
+    """Return for each wanted key rows[i] with keys[i] equal to it, or -1 if there is none; `keys` are ascending."""
     if not len(keys):
         return np.full(len(wanted), -1, dtype=np.int64)
     place = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
@@ -111,8 +111,10 @@ class Links:
 
 
 def _links(owner: Ints, source: Ints, target: Ints, records: int, references: list[str] | None = None) -> Links:
-    """Return links from n references; an end of -1 makes it a dangling one, named by `references[i]` where that is not
-    empty."""
+    """Return the links of n references; a reference with an end of -1 is dangling.
+
+    Dangling references are listed by their name `references[i]`, except those whose name is empty.
+    """
     sound = (source >= 0) & (target >= 0)
     order = np.lexsort((source, target, owner))
     order = order[sound[order]]
@@ -131,9 +133,9 @@ def _pair(first: Labels, second: Labels, size: int) -> list[str]:
 
 
 class Records:
-    """Urza's records, numbered by blueprint and `exported_at_ns`; what has no such time is known from the start.
+    """Urza's records, numbered by blueprint and `exported_at_ns`; a record without that time is valid from the start.
 
-    A blueprint that has elements and no record of its own counts as one without time.
+    A blueprint that has elements but no record of its own counts as a record without a time.
     """
 
     def __init__(self, tables: Mapping[str, pa.Table], codes_of: Mapping[str, int]) -> None:
@@ -152,7 +154,7 @@ class Records:
         self._unique = np.unique(keys[owners >= 0])
         self.size = len(self._unique)
         self._bare = np.setdiff1d(known, np.unique(self._owners(self.rows)))
-        # row of `urza.blueprint` by record, and -1 for one without
+        # row of `urza.blueprint` by record, -1 if there is none
         self.row: Ints = np.full(self.size + 1, -1, dtype=np.int64)
         own = self._find(keys[: self.rows.size])
         self.row[own[::-1]] = np.arange(self.rows.size)[::-1]
@@ -165,14 +167,14 @@ class Records:
         return self._owners(rows), rows.times("exported_at_ns")
 
     def _keys(self, owners: Ints, times: Ints) -> Ints:
-        """Return the key of a blueprint and time: records of one blueprint are one stretch, in order of time."""
+        """Return the key of a blueprint and time: keys of one blueprint are contiguous and in order of time."""
         return owners * (len(self._times) + 1) + self._times.searchsorted(times, side="right")
 
     def _find(self, keys: Ints) -> Ints:
         return find_sorted(self._unique, np.arange(self.size), keys)
 
     def of(self, rows: Rows) -> Ints:
-        """Record (int64 [n]) that each row of an element table belongs to; -1 for none."""
+        """Return the record (int64 [n]) that each row of an element table belongs to; -1 for none."""
         owners, times = self._stamps(rows)
         return self._find(np.where(owners >= 0, self._keys(owners, np.where(np.isin(owners, self._bare), _UNDATED, times)), -1))
 
@@ -189,7 +191,7 @@ class Catalogue:
     """Urza's records with their elements and links. `codes_of` numbers every blueprint id that metadata names."""
 
     def __init__(self, tables: Mapping[str, pa.Table], codes_of: Mapping[str, int]) -> None:
-        """Compile `urza.*`; `codes_of` gives the blueprint codes."""
+        """Compile the tables `urza.*`; `codes_of` gives the blueprint codes."""
         self.records = Records(tables, codes_of)
         self.blueprints = self.records.rows
         self.elements = {
@@ -215,7 +217,7 @@ class Catalogue:
 
     @cached_property
     def layer_positions(self) -> Ints:
-        """Topological position (int64 [n]) of each row of `elements["layer"]` in its record's graph, from 0."""
+        """The topological position (int64 [n]) of each row of `elements["layer"]` in its record's graph, from 0."""
         connects = self.links["layer_connects"]
         return topological_positions(self.elements["layer"].ptr, connects.source, connects.target, connects.ptr)
 
@@ -281,7 +283,7 @@ class Catalogue:
 
 
 def _reversed(links: Links, records: int) -> Links:
-    """Return the same edges the other way round."""
+    """Return the same edges with source and target exchanged."""
     owner = np.repeat(np.arange(len(links.ptr) - 1), np.diff(links.ptr))
     turned = _links(owner, links.target, links.source, records)
     return Links(turned.source, turned.target, links.attributes[turned.attributes], turned.ptr, links.dangling)

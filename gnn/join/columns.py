@@ -1,7 +1,7 @@
 """Gather the raw columns of one node type or relation from the tables that describe its elements.
 
-A view is a table and, for each element, the row of it that describes the element (-1: none). A feature's sources say where
-to look; the first view with a value wins. Values of derived features are given by name.
+A view is a table and, for each element, the row that describes the element (-1: none). A feature's sources name tables and
+columns in order; the first one with a value counts. Values of derived features are given by name.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,22 +18,22 @@ from schemas.features import Feature, FeatureGroup, Kind
 
 
 class View:
-    """`rows` int64 [N] of `source` that describe each of N elements; looked up when a feature first asks for them."""
+    """The `rows` (int64 [N]) of `source` that describe each of N elements; looked up when they are first read."""
 
     def __init__(self, source: Rows, rows: Ints | Callable[[], Ints]) -> None:
-        """`rows`, or what finds them."""
+        """Take `rows`, or a function that finds them."""
         self.source = source
         self._rows = rows
 
     @cached_property
     def rows(self) -> Ints:
-        """int64 [N]."""
+        """The row of each element: int64 [N], -1 for none."""
         return self._rows() if callable(self._rows) else self._rows
 
 
 @dataclass(frozen=True)
 class Sets:
-    """One list of strings per element: row `rows[i]` (int64 [N]) of a list column, missing if that row is.
+    """One list of strings per element: row `rows[i]` (int64 [N]) of a list column, missing if that row is missing.
 
     `own`: the elements are the rows of `source`, one after the other.
     """
@@ -45,7 +45,7 @@ class Sets:
 
     @property
     def known(self) -> Bools:
-        """bool [N]: a list was sent."""
+        """Which elements have a list that was sent: bool [N]."""
         return self.source.lists(self.column).known[self.rows]
 
     def multi_hot(self, registry: Vocabulary, out: Singles) -> None:
@@ -63,25 +63,23 @@ class Sets:
 
 @dataclass(frozen=True)
 class Mix:
-    """What each of N elements is made up of: its `items` (labels, -1 one without a name) lie between offsets `ptr` [N + 1].
-
-    `known` bool [N]: at least one of them has a name.
-    """
+    """The parts of each of N elements: labels in `items` (-1 without a name) between the offsets `ptr` int64 [N + 1]."""
 
     items: Labels
     ptr: Ints
 
     @cached_property
     def known(self) -> Bools:
-        """bool [N]."""
+        """Which elements have at least one item with a name: bool [N]."""
         named = np.zeros(len(self.items.codes) + 1, dtype=np.int64)
         np.cumsum(self.items.codes >= 0, out=named[1:])
         return np.asarray(named[self.ptr[1:]] > named[self.ptr[:-1]], dtype=np.bool_)
 
     def shares(self, ids: Ints, width: int) -> Singles:
-        """float32 [N, width]: share of the items by channel id-1, the last channel for all that do not fit or have no name.
+        """Return the share of each element's items by channel id-1: float32 [N, width].
 
-        `ids` int64 [words + 1] are registry indices, 0 if missing. Rows without a known list are all zero.
+        `ids` int64 [words + 1] are registry indices, 0 if missing. The last channel holds items whose id does not fit or that
+        have no name. Elements that are not `known` are all zero.
         """
         size, counts = len(self.ptr) - 1, lengths(self.ptr)
         channel = np.where(ids > 0, np.minimum(ids - 1, width - 1), width - 1)[self.items.codes]
@@ -133,7 +131,7 @@ class Columns:
 
 
 def _views(feature: Feature, views: Mapping[str, View]) -> Iterator[tuple[View, str]]:
-    """View and column of each of the feature's sources; raise FeatureError if its group has no view of a table."""
+    """Yield the view and column of each source of the feature. Raises FeatureError if its group has no view of a table."""
     for table, column in feature.sources:
         if table not in views:
             raise FeatureError(
@@ -144,12 +142,12 @@ def _views(feature: Feature, views: Mapping[str, View]) -> Iterator[tuple[View, 
 
 
 def _read(feature: Feature, views: Mapping[str, View]) -> Values:
-    """Return the value of each element from the feature's sources, of the first source that has one."""
+    """Return the value of each element, from the first of the feature's sources that has one."""
     sources = list(_views(feature, views))
     if feature.kind is Kind.CATEGORICAL:
         return reduce(Labels.otherwise, (view.source.labels(column).take(view.rows) for view, column in sources))
     if feature.kind is Kind.MULTI_HOT:
-        # the first source only: a list that was sent empty is known, and there is nothing to fall back from
+        # the first source only: an empty list that was sent is known, so nothing falls back to another source
         view, column = sources[0]
         return Sets(view.source, column, view.rows)
     return first_finite(*(view.source.numbers(column)[view.rows] for view, column in sources))
@@ -168,9 +166,9 @@ def _check_derived(group: FeatureGroup, derived: Derived) -> None:
 def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: Derived, placeholder: Bools) -> Columns:
     """Gather the raw columns of every feature of `group` for `size` elements (N).
 
-    `views` are by table, `derived` holds the value of each derived feature by name; elements that `placeholder` (bool [N])
-    marks measure nothing. Raise FeatureError if a source's table has no view, or if `derived` lacks a derived feature or holds
-    another one.
+    `views` are by table; `derived` holds the values of each derived feature by name. Elements marked by `placeholder` (bool
+    [N]) have no measured values. Raises FeatureError if a source's table has no view, or if `derived` lacks a derived feature
+    or holds another one.
     """
     _check_derived(group, derived)
     numbers: dict[str, Floats] = {}
@@ -195,7 +193,7 @@ def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: D
 
 
 def within_domain(feature: Feature, values: Floats) -> Floats:
-    """Return the values that the feature's transform is defined for, NaN in place of all others."""
+    """Return the values with NaN in place of those that the feature's transform is not defined for."""
     lowest = feature.exclusive_minimum
     inside = np.isfinite(values)
     if lowest is not None:
@@ -205,8 +203,10 @@ def within_domain(feature: Feature, values: Floats) -> Floats:
 
 
 def _inapplicable(numbers: Mapping[str, Floats], labels: Mapping[str, Labels], views: Mapping[str, View]) -> dict[str, Bools]:
-    """Return elements without a value that cannot have one: momentum of an optimizer without it, weights of a layer without
-    any."""
+    """Return, by feature, the elements (bool [N]) that have no value because they can't have one.
+
+    Examples are the momentum of an optimizer without momentum, and the weights of a layer without weights.
+    """
     found: dict[str, Bools] = {}
     if "momentum" in numbers and "optimizer_family" in labels:
         family = labels["optimizer_family"]

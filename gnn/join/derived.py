@@ -1,7 +1,7 @@
 """Derive values from several measurements: `Feature.derive` names a function of this module.
 
-Every definition is the one of features.md. Arrays that describe a table's rows have one row more, which stands for "no row"
-(see `gnn.join.rows`).
+The definitions are those of features.md. Arrays that describe a table's rows have one extra row at the end, which stands for
+"no row" (see `gnn.join.rows`).
 """
 
 from typing import Final
@@ -24,8 +24,8 @@ def gradient_instability(norm: Floats, variance: Floats, mean: Floats, earlier: 
     """Classify each layer's gradient by its norm and variance (float64 [N], NaN missing).
 
     With r = norm / (the run's EWMA mean of gradient_norm before the packet, `mean`) and cv = sqrt(variance) / norm:
-    exploding where r > 10, vanishing where r < 0.1, else noisy where cv > 1 is known, else stable. Missing where the norm
-    is, and until the run has an earlier gradient_norm (`earlier` int64 [N] counts them).
+    exploding if r > 10, vanishing if r < 0.1, else noisy if cv is known and > 1, else stable. It is missing if the norm is,
+    and until the run has an earlier gradient_norm (`earlier` int64 [N] counts them).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = norm / mean
@@ -35,7 +35,7 @@ def gradient_instability(norm: Floats, variance: Floats, mean: Floats, earlier: 
 
 
 def latency_budget_utilisation(latency_ms: Floats, budget_ms: Floats) -> Floats:
-    """Divide hook_latency_ms by latency_budget_ms, float64 [N]; missing if either is, or where the budget is 0."""
+    """Divide hook_latency_ms by latency_budget_ms, float64 [N]; missing if either is, or if the budget is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = latency_ms / budget_ms
     return np.where(np.isfinite(share), share, np.nan)
@@ -44,7 +44,7 @@ def latency_budget_utilisation(latency_ms: Floats, budget_ms: Floats) -> Floats:
 def rolling_loss(loss: Floats, mean: Floats, earlier: Ints) -> Floats:
     """Return the run's EWMA mean of loss before each packet, float64 [N].
 
-    At the run's first measured loss it is that loss, before it missing; `earlier` int64 [N] counts the losses before.
+    At the run's first measured loss it is that loss; before, it is missing. `earlier` int64 [N] counts the earlier losses.
     """
     return np.where(earlier > 0, mean, first_finite(loss))
 
@@ -60,7 +60,7 @@ def loss_change(loss: Floats, before: Floats) -> Floats:
 
 
 def training_loss(sent: Floats, metric: Floats) -> Floats:
-    """Return the training loss that a packet sends, else its step metric `loss`; all float64 [N]."""
+    """Return the training loss that each packet sends, else its step metric `loss`; all float64 [N]."""
     return first_finite(sent, metric)
 
 
@@ -82,7 +82,10 @@ def layer_type_shares(types: Labels, ptr: Ints) -> Mix:
 
 
 def relative_depth(sites: Sites) -> Floats:
-    """Return each seed's mean topological position of its monitored layers / layers, float64 [N]; missing without any."""
+    """Return the mean topological position of each seed's monitored layers, divided by the number of layers, float64 [N].
+
+    It is missing if the seed monitors no layer.
+    """
     return sites.depth
 
 
@@ -97,19 +100,19 @@ def sites_after(sites: Sites) -> Floats:
 
 
 def is_first(sites: Sites) -> Floats:
-    """1 if no seed of the graph has a smaller relative depth, else 0, float64 [N]; missing without a depth."""
+    """Return 1 if no seed of the graph has a smaller relative depth, else 0, float64 [N]; missing without a depth."""
     return np.where(np.isfinite(sites.before), (sites.before == 0.0).astype(np.float64), np.nan)
 
 
 def is_last(sites: Sites) -> Floats:
-    """1 if no seed of the graph has a greater relative depth, else 0, float64 [N]; missing without a depth."""
+    """Return 1 if no seed of the graph has a greater relative depth, else 0, float64 [N]; missing without a depth."""
     return np.where(np.isfinite(sites.after), (sites.after == 0.0).astype(np.float64), np.nan)
 
 
 def has_norm(sites: Sites, types: Labels) -> Floats:
-    """1 if a normalization layer is among the monitored layers, else 0, float64 [N]; missing if none has a type.
+    """Return 1 if a normalization layer is among the monitored layers, else 0, float64 [N]; missing if none has a type.
 
-    `types` [layers] names the layers' types; those with `norm` in their name normalize.
+    `types` [layers] are the layers' types; those with `norm` in their name are normalization layers.
     """
     norms = np.array([*("norm" in word.lower() for word in types.words), False], dtype=np.bool_)
     return sites.any_of(norms[types.codes], types.codes >= 0)
@@ -126,20 +129,20 @@ def monitoring_scope(monitored: Lists, seed: Ints) -> Floats:
 
 
 def has_handling_notes(recommendation: Labels, sheet: Ints) -> Floats:
-    """1 where a sheet has a recommendation, 0 if it has none, float64 [N]; missing without a sheet (`sheet` int64 [N])."""
+    """Return 1 if a sheet has a recommendation, 0 if not, float64 [N]; missing without a sheet (`sheet` int64 [N] is -1)."""
     return np.where(sheet >= 0, (recommendation.codes[sheet] >= 0).astype(np.float64), np.nan)
 
 
 def adaptation_trigger_threshold(own: Floats, noted: Floats) -> Floats:
-    """Return the seed's own threshold, else the one that its host's blueprint has for it, float64 [N]."""
+    """Return each seed's own threshold, else the one that its host's blueprint states for it, float64 [N]."""
     return first_finite(own, noted)
 
 
 def conservative_mode(health: Rows, metrics: pa.Table) -> tuple[AsOf, Floats]:
-    """Merge what Weatherlight's health and Tamiyo's metric say of conservative mode over time.
+    """Merge the statements of conservative mode in Weatherlight's health and Tamiyo's metric over time.
 
-    Returns an index of one group (0) over time, and the mode of each of its rows (1, 0; the last, for no row, NaN): the newest
-    statement of both counts, and of two at one time the cautious one.
+    Returns an index over time with one group (0), and the mode of each of its rows: 1 or 0, and NaN for the last, "no row".
+    The newest statement of either source counts; of two at the same time, the cautious one.
     """
     said = Rows(metrics.filter(pc.equal(metrics.column("name"), CONSERVATIVE)))
     times = np.concatenate([health.times("timestamp_ns"), said.times("timestamp_ns")])

@@ -1,6 +1,6 @@
-"""Find the edges of every packet's graph from real topology: who is linked with whom, and which rows describe the link.
+"""Find the edges of every packet's graph from real topology: which nodes are linked, and which rows describe the link.
 
-References that name nothing in their packet's graph make no edge; they are kept as `Dangling`.
+A reference that names nothing in its packet's graph makes no edge; it is kept as `Dangling`.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,10 @@ NONE: Final[Ints] = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Edges:
-    """E edges of one relation: node numbers that run through the block, ordered by packet, target and source.
+    """E edges of one relation, ordered by packet, target and source, with node numbers that count through the block.
 
-    `ptr` int64 [P + 1]; `rows` int64 [E] describes each edge in the tables named here (-1: none).
+    `ptr` int64 [P + 1] bounds the edges of each packet. `rows` holds by name, for each edge, the row (int64 [E]) of a table
+    that describes it, -1 for none.
     """
 
     packet: Ints
@@ -35,7 +36,7 @@ class Edges:
 def _edges(
     packets: int, packet: Ints, source: Ints, target: Ints, rows: Mapping[str, Ints], dangling: tuple[Dangling, ...] = ()
 ) -> Edges:
-    """Return edges put in order; of several between the same two nodes the first counts."""
+    """Return the edges in order; of several between the same two nodes only the first is kept."""
     order = np.lexsort((source, target, packet))
     fresh = np.ones(len(order), dtype=np.bool_)
     fresh[1:] = (np.diff(target[order]) != 0) | (np.diff(source[order]) != 0)
@@ -48,7 +49,7 @@ def _edges(
 def declared(block: Block, short: str, source: str, target: str) -> Edges:
     """Return the links of each packet's host between its nodes of types `source` and `target`.
 
-    `rows["link"]` numbers the link, `rows["attributes"]` the row of the table that describes it.
+    `rows["link"]` is the number of the link, `rows["attributes"]` the row of the table that describes it.
     """
     if block.packets.size != 1:
         return _declared(block, short, source, target)
@@ -72,7 +73,7 @@ def _declared(block: Block, short: str, source: str, target: str) -> Edges:
 
 
 def connects(block: Block) -> Edges:
-    """Return Urza's connections; where the packet's telemetry names the layers, the connections that it names."""
+    """Return Urza's connections, or those that the packet's telemetry names if it also names the layers."""
     edges = declared(block, "layer_connects", "layer", "layer")
     rows = block.connections
     owner = block.packets.find(rows)
@@ -111,14 +112,17 @@ def connects(block: Block) -> Edges:
 
 
 def layer_positions(block: Block, connections: Edges) -> Ints:
-    """Topological position (int64 [layers]) of each layer node in its graph, from 0; `connections` are those of `connects`."""
+    """Return the topological position (int64 [layers]) of each layer node in its graph, from 0.
+
+    `connections` are those of `connects`.
+    """
     layers = block.nodes["layer"]
     found = np.arange(len(layers.packet)) - layers.ptr[layers.packet]
     declared = layers.static >= 0
     found[declared] = block.metadata.catalogue.layer_positions[layers.static[declared]]
     if declared.all():
         return found
-    # a graph whose layers the packet's telemetry names has its connections from there too
+    # if the packet's telemetry names a graph's layers, the graph's connections come from there too
     edges = np.where(np.isin(np.arange(block.packets.size), layers.packet[~declared]), lengths(connections.ptr), 0)
     links, nodes = expand(connections.ptr[:-1], edges), ~declared
     named = topological_positions(layers.ptr, connections.source[links], connections.target[links], offsets(edges))
@@ -149,13 +153,13 @@ def targets(block: Block) -> Edges:
 
 
 def broadcast(block: Block, ptr: Ints) -> Edges:
-    """Link the context node of each packet to each of the nodes that `ptr` (int64 [P + 1]) counts."""
+    """Link the context node of each packet to each of its nodes, which `ptr` (int64 [P + 1]) bounds."""
     packet = np.arange(block.packets.size).repeat(lengths(ptr))
     return Edges(packet, packet, np.arange(len(packet)), ptr, {})
 
 
 def monitors(block: Block) -> Edges:
-    """Link each seed to the layers that Kasmina says it monitors, else to those that Urza's monitors say.
+    """Link each seed to the layers that it monitors according to Kasmina, else according to Urza.
 
     `rows["seed"]` is the seed node.
     """
@@ -183,7 +187,7 @@ def _joined(first: Labels, second: Labels) -> Labels:
 
 
 def _urza_monitors(block: Block, silent: np.ndarray) -> tuple[Ints, Labels]:
-    """Return the seed node and layer name of each of Urza's monitors for seeds that name no layers themselves."""
+    """Return the seed node and layer name of each of Urza's monitors, for the `silent` seeds that name no layers themselves."""
     notes = block.metadata.seed_notes
     seed = np.flatnonzero(silent)
     entry = block.seed_entries[seed]
@@ -192,9 +196,9 @@ def _urza_monitors(block: Block, silent: np.ndarray) -> tuple[Ints, Labels]:
 
 
 def allowed(block: Block, families: Labels) -> Edges:
-    """Link each seed whose capabilities are known and admit the parameter's optimizer family, to that parameter.
+    """Link each seed to the parameters whose optimizer family its capabilities allow; seeds without known capabilities to none.
 
-    `families` [parameter nodes] names the families; case does not matter. `rows["seed"]` is the seed node.
+    `families` [parameter nodes] are the families; case does not matter. `rows["seed"]` is the seed node.
     """
     seeds, parameters = block.seeds, block.nodes["parameter"]
     lists = seeds.rows.lists("capabilities_allowed_optimizer_families")

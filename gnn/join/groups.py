@@ -1,4 +1,4 @@
-"""Build the raw columns of every node type and relation of a block: their tables, and what is derived from them."""
+"""Build the raw columns of every node type and relation of a block, from their tables and from derived values."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -21,7 +21,7 @@ _NODES: Final = {node.name: node for node in NODE_TYPES}
 
 
 def node_groups(block: Block, drawn: Mapping[str, Edges]) -> dict[str, Group]:
-    """Return every node type's raw columns; `drawn` holds the edges of layer_connects and seed_monitors."""
+    """Return the raw columns of every node type; `drawn` holds the edges of layer_connects and seed_monitors."""
     layers = _layer(block)
     positions = topology.layer_positions(block, drawn["layer_connects"])
     found = {
@@ -57,7 +57,7 @@ def _nodes(
     names: Labels,
     placeholder: Bools | None = None,
 ) -> Group:
-    """Return the nodes of one type; `placeholder` None: none is one."""
+    """Return the nodes of one type; if `placeholder` is None, no node is a placeholder."""
     marks = np.zeros(len(packet), dtype=np.bool_) if placeholder is None else placeholder
     return Group(_NODES[name], gather(_NODES[name], len(packet), views, extra, marks), packet, ptr, marks, names)
 
@@ -93,14 +93,14 @@ def _seed(block: Block, layers: Group, positions: Ints, monitors: Edges) -> Grou
 
 
 def _sites(block: Block, layers: Group, positions: Ints, monitors: Edges) -> Sites:
-    """Return the seeds' sites; a guard tensor is no layer that a seed could sit at."""
+    """Return the seeds' sites; guard tensors don't count as layers of a site."""
     real = ~layers.placeholder[monitors.target]
     of_graph = lengths(layers.ptr)[block.seeds.packet]
     return Sites.of(block.seeds.packet, monitors.source[real], monitors.target[real], positions, of_graph)
 
 
 def _of_sites(sites: Sites, layers: Group) -> dict[str, Floats]:
-    """Return what is derived of the place of each seed."""
+    """Return the features derived from the place of each seed."""
     return {
         "relative_depth": formulas.relative_depth(sites),
         "sites_before": formulas.sites_before(sites),
@@ -144,7 +144,7 @@ def _context(block: Block, layers: Group, positions: Ints) -> Group:
 
 
 def edge_group(relation: Relation, block: Block, nodes: Mapping[str, Group], drawn: Mapping[str, Edges]) -> Group:
-    """Return a relation's raw columns; `nodes` are the block's node groups, `drawn` the edges that these needed."""
+    """Return a relation's raw columns; `nodes` are the block's node groups, `drawn` the edges already found for them."""
     if relation.short in drawn:
         return _DRAWN[relation.short](block, relation, drawn[relation.short])
     return _EDGES[relation.short](block, relation, nodes)
@@ -173,7 +173,7 @@ def _of_activation(block: Block, relation: Relation, nodes: Mapping[str, Group])
 
 
 def _of_element(block: Block, relation: Relation, edges: Edges, name: str, node: Ints) -> Group:
-    """Return edges whose attributes are measured on one of their ends, an element."""
+    """Return edges whose attributes are those of the element `node` at one of their ends."""
     nodes = block.nodes[name]
     views = _element_views(block, name, edges.packet, nodes.static[node], nodes.telemetry[node])
     return _group(relation, edges, views, placeholder=nodes.placeholder[node])

@@ -1,7 +1,7 @@
-"""Digest what a training run's features really read: an increment rebuilds the runs whose digest has changed.
+"""Digest the rows that a training run's features read: an increment rebuilds the runs whose digest has changed.
 
-A run reads its own rows, and of other systems' rows those that its packets select: as of some time between its first and its
-last packet. Another host's record, or a sheet issued after the last packet, changes no digest.
+A run reads its own rows, and those rows of other systems that its packets select, as of some time between its first and last
+packet. Another host's record, or a sheet issued after the last packet, changes no digest.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from schemas.features import GROUPS
 
 Words = NDArray[np.uint64]
 
-# tables that are joined as of a packet's time: the time that counts, and whether by blueprint
+# tables that are joined as of a packet's time: the time column, and whether the join is by blueprint
 TIMED: Final[Mapping[str, tuple[str, bool]]] = {
     **{name: ("exported_at_ns", True) for name in TABLES if name.startswith("urza.")},
     "urabrask.bsds": ("issued_at_ns", True),
@@ -31,7 +31,7 @@ TIMED: Final[Mapping[str, tuple[str, bool]]] = {
     "weatherlight.health": ("timestamp_ns", False),
     "telemetry.metric": ("timestamp_ns", False),
 }
-# what belongs to a run, and is read with all its rows
+# tables whose rows belong to a run; all rows of the run are read
 OF_RUN: Final = tuple(
     sorted(
         {"tolaria.system_state"}
@@ -43,9 +43,9 @@ _FIRST: Final = np.iinfo(np.int64).min
 
 @dataclass(frozen=True)
 class Reach:
-    """Where the join of a run looks among other systems' rows: its blueprints, and the times of its first and last packet.
+    """What the join of a run selects among other systems' rows: its blueprints, and the times of its first and last packet.
 
-    `bare`: the run has no layers or no activations of its own, so that it tells of the catalogue's guard tensors.
+    `bare`: the run has no layers or no activations of its own, so its gaps report the catalogue's guard tensors.
     """
 
     blueprints: tuple[str, ...]
@@ -70,15 +70,15 @@ def reach_of(joined: Joined) -> dict[str, Reach]:
 
 
 class TimedRows:
-    """Digests of the rows of the `TIMED` tables, to be asked which of them lie within a run's reach."""
+    """Digests of the rows of the `TIMED` tables, from which the digest of a run's reach is computed."""
 
     def __init__(self, tables: Mapping[str, pa.Table]) -> None:
-        """Digest every row of `tables`, the `TIMED` ones by name."""
+        """Digest every row of `tables` (the `TIMED` tables by name)."""
         self._tables = {name: _Timed(name, tables[name]) for name in TIMED}
         self.placeholders = {name: _placeholders(tables[f"urza.{name}"]) for name in ("layer", "activation")}
 
     def digests(self, reaches: Sequence[Reach]) -> list[str]:
-        """Return one digest (hex) a reach: of the rows that are the newest of their kind at some time within it."""
+        """Return one digest (hex) per reach, of the rows that are the newest of their kind at some time within it."""
         sums = np.zeros((len(reaches), 2 * len(self._tables)), dtype=np.uint64)
         first = np.array([reach.first_ns for reach in reaches], dtype=np.int64)
         last = np.array([reach.last_ns for reach in reaches], dtype=np.int64)
@@ -100,7 +100,7 @@ class TimedRows:
 
 
 class _Timed:
-    """One table's row digests in order of owner and time, as running sums."""
+    """Running sums of one table's row digests, in order of owner and time."""
 
     def __init__(self, name: str, table: pa.Table) -> None:
         column, self.by_blueprint = TIMED[name]
@@ -123,7 +123,7 @@ class _Timed:
         return owner * (len(self._ranks) + 1) + np.searchsorted(self._ranks, times, side="right")
 
     def sums(self, owners: Sequence[str], first: Ints, last: Ints) -> Words:
-        """Return sum of the digests (uint64 [n, 2]) of each owner's rows that are newest at a time within `first`..`last`."""
+        """Return the sum of the digests (uint64 [n, 2]) of each owner's rows that are newest at a time in `first`..`last`."""
         code = np.array([self._codes.get(name, -1) for name in owners], dtype=np.int64)
         known = code >= 0
         code = np.where(known, code, 0)
@@ -132,7 +132,7 @@ class _Timed:
         end = np.searchsorted(self._keys, self._key(code, last), side="right")
         newest = np.searchsorted(self._keys, self._key(code, first), side="right") - 1
         begin = self._ptr[code]
-        # all rows of the time that is the newest at `first` count, and if there is none, those from the owner's first on
+        # count all rows with the newest time at `first`; if there is none, start at the owner's first row
         same = np.searchsorted(self._keys, self._keys[np.maximum(newest, 0)], side="left")
         begin = np.where(newest >= begin, same, begin)
         found = self._sums[np.maximum(end, begin)] - self._sums[begin]
@@ -141,7 +141,7 @@ class _Timed:
 
 
 def _words(table: pa.Table, times: Ints) -> Words:
-    """Return the first 128 bits of each row's digest; rows without a time compete by arrival, which then counts too."""
+    """Return the first 128 bits of each row's digest; for rows without a time it includes the arrival, which orders them."""
     undated = times == _FIRST
     if "arrival" in table.column_names and undated.any():
         arrival = pc.if_else(pa.array(undated), table.column("arrival"), None)

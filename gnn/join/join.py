@@ -17,7 +17,7 @@ from gnn.join.rows import Ints
 from gnn.join.state import RunState, States
 from schemas.features import NODE_TYPES, RELATIONS, Relation
 
-# relations whose attributes all stand in the host's Urza graph, as their edges do
+# relations whose edges and attributes all come from the host's Urza graph
 _OF_HOST: Final = frozenset(
     relation.short
     for relation in RELATIONS
@@ -26,9 +26,9 @@ _OF_HOST: Final = frozenset(
 
 
 def join(metadata: Metadata, tables: Mapping[str, pa.Table], states: States) -> tuple[Joined, dict[str, RunState]]:
-    """Join all packets of `tables` with a metadata snapshot, going on from the runs' `states`; with the states after them.
+    """Join all packets of `tables` with a metadata snapshot, going on from the runs' `states`.
 
-    `tables` are contract tables by name: the packets, their telemetry and seed states.
+    `tables` are contract tables by name: the packets, their telemetry and seed states. Returns the join and the new states.
     """
     block = Block(metadata, tables, states)
     drawn = {"layer_connects": connects(block), "seed_monitors": monitors(block)}
@@ -45,7 +45,7 @@ def _training_states(block: Block) -> TrainingStates:
 
 
 def _relation(relation: Relation, block: Block, nodes: Mapping[str, Group], drawn: Mapping[str, Edges]) -> Group:
-    """Return a relation of the block. What depends on the host alone is made once per host, for packets that come singly."""
+    """Return a relation of the block. For single packets, a relation that depends on the host alone is made once per host."""
     if relation.short not in _OF_HOST or block.packets.size != 1:
         return edge_group(relation, block, nodes, drawn)
     key, known = (relation.short, int(block.host_record[0])), block.metadata.known
@@ -56,7 +56,7 @@ def _relation(relation: Relation, block: Block, nodes: Mapping[str, Group], draw
 
 
 def _dangling(block: Block, nodes: Mapping[str, Group], edges: Mapping[str, Group]) -> Iterator[Dangling]:
-    """Return dangling references: of packets, in the graphs of their hosts (once a run and host), and unknown blueprints."""
+    """Return the dangling references of packets and of their hosts' graphs (once per run and host), and unknown blueprints."""
     found = [Dangling(node.family, *block.nodes[node.name].dangling) for node in NODE_TYPES if node.name in block.nodes]
     found += [dangling for group in edges.values() if group.edges is not None for dangling in group.edges.dangling]
     if block.packets.size:
@@ -79,7 +79,7 @@ def _in_hosts(block: Block) -> Iterator[Dangling]:
 
 
 def _unknown_blueprints(block: Block) -> Iterator[Dangling]:
-    """Yield blueprints that a packet or a seed names and Urza has no record of by then."""
+    """Yield blueprints that a packet or a seed names, but of which Urza has no record at that time."""
     nodes = block.blueprints
     records = block.metadata.catalogue.records
     lost = np.flatnonzero(records.row[records.newest(nodes.code, block.packets.times[nodes.packet])] < 0)
@@ -88,7 +88,7 @@ def _unknown_blueprints(block: Block) -> Iterator[Dangling]:
 
 
 def _unused_placeholders(block: Block, nodes: Mapping[str, Group]) -> Iterator[Dangling]:
-    """Return runs without layers or activations, for which Urza's catalogue holds guard tensors in place of real ones."""
+    """Yield runs without layers or activations, if Urza's catalogue holds guard tensors in place of real ones."""
     for name, count in block.metadata.placeholders.items():
         if count:
             first = block.packets.run_ptr[:-1]

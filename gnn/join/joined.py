@@ -34,11 +34,11 @@ class TrainingStates:
 
     @property
     def size(self) -> int:
-        """Number of training states."""
+        """The number of training states."""
         return len(self.times)
 
     def table(self) -> pa.Table:
-        """Return one row a state: training_run_id, packet_id, timestamp_ns, blueprint_id (of the host, or NULL)."""
+        """Return one row per state: training_run_id, packet_id, timestamp_ns, blueprint_id (of the host, or NULL)."""
         names = np.asarray([*self.runs, None], dtype=object)[self.run]
         return pa.table(
             {
@@ -55,8 +55,8 @@ class Group:
     """Raw columns of N elements of one node type or relation, ordered by training state.
 
     `packet` int64 [N] is each element's state, `ptr` int64 [P + 1] bounds the elements of each state, `placeholder` bool [N]
-    marks guard tensors. A node has `names` [N], an edge `edges`. `of_host`: the group depends on the host alone, and the same
-    object is given again for each state of that host.
+    marks guard tensors. A node type has `names` [N], a relation has `edges`. `of_host`: the group depends on the host alone,
+    and the same object is used for each state of that host.
     """
 
     declaration: NodeType | Relation
@@ -78,8 +78,8 @@ class Group:
 class Joined:
     """The graphs of P training states before they are encoded.
 
-    `nodes` by node type, `edges` by relation short name (`layer_connects`); node numbers of edges run through all states.
-    `traces` holds the EWMA state of each metric before each state. `dangling` lists references that name nothing.
+    `nodes` is by node type, `edges` by relation short name (`layer_connects`). Node numbers of edges count through all states.
+    `traces` holds the EWMA state of each metric before each training state. `dangling` lists references that name nothing.
     """
 
     states: TrainingStates

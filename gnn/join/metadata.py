@@ -1,7 +1,7 @@
 """Hold the metadata snapshot: everything that does not belong to one training run, compiled once and immutable.
 
-Urza's catalogue, BSDS, kernels and health as arrays that are searched by blueprint and time. Offline it is compiled from the
-tables, online from a cache that is refreshed in the background.
+It holds Urza's catalogue, BSDS, kernels and health as arrays that are searched by blueprint and time. Offline it is compiled
+from the tables, online from a cache that is refreshed in the background.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,10 +40,10 @@ class Metadata:
     def __init__(self, sources: Mapping[str, pa.Table], placeholders: Mapping[str, int] | None = None) -> None:
         """Compile `sources` (contract tables by name; the packets' own tables are not read).
 
-        `placeholders`: guard tensors in the whole catalogue by node type, if `sources` hold a part of it.
+        `placeholders`: number of guard tensors in the whole catalogue by node type, if `sources` hold only a part of it.
         """
         tables = Sources(sources)
-        # what was made for one packet and depends on its host alone, by relation and record code
+        # cache of what depends on a packet's host alone, by relation and record code
         self.known: dict[tuple[str, int], Any] = {}
         named = [table for table in tables if table.startswith("urza.")] + ["urabrask.bsds", "tezzeret.kernel"]
         self.codes_of = _blueprint_codes(tables[name].column("blueprint_id") for name in named)
@@ -61,7 +61,7 @@ class Metadata:
         self._conservative, self._modes = conservative_mode(self.health, tables["telemetry.metric"])
 
     def _compile_kernels(self) -> AsOf:
-        """Return kernels by blueprint and issue; without a time they are the oldest, among themselves by arrival."""
+        """Index kernels by blueprint and time of issue; those without a time are the oldest, in order of arrival."""
         owner = self.kernels.labels("blueprint_id").translate(self.codes_of)[:-1]
         issued = self.kernels.times("issued_at_ns")
         arrival = np.where(issued == np.iinfo(np.int64).min, self.kernels.times("arrival"), 0)
@@ -76,5 +76,5 @@ class Metadata:
         return self._health.newest(np.zeros(len(times), dtype=np.int64), times)
 
     def conservative(self, times: Ints) -> Floats:
-        """Return the conservative mode at each time (1, 0, NaN if nobody has said): the newest of both who say it."""
+        """Return the conservative mode at each time: 1 or 0, by the newest statement of either source; NaN if there is none."""
         return self._modes[self._conservative.newest(np.zeros(len(times), dtype=np.int64), times)]

@@ -1,6 +1,6 @@
 """Read from Urza's records which layers each seed monitors, and at which threshold it should act.
 
-A seed stands there under its id, or under its position among the host's seeds in decimal; the id is looked for first.
+A record lists a seed under its id, or under its position among the host's seeds in decimal; the id is looked up first.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from gnn.join.rows import Floats, Ints, Labels, offsets
 
 
 class SeedNotes:
-    """Entries of (record, seed): `layers` between offsets `ptr`, and `thresholds` float64 [entries + 1]."""
+    """Entries by record and seed: the monitored `layers`, and `thresholds` float64 [entries + 1] (the last for no entry)."""
 
     def __init__(self, records: Records) -> None:
         """Compile `urza.blueprint`'s `monitors` and `monitor_thresholds`."""
@@ -41,7 +41,7 @@ class SeedNotes:
         self.thresholds: Floats = np.array([*(thresholds.get(entry, float("nan")) for entry in entries), float("nan")])
 
     def entries(self, records: Ints, seeds: Labels, positions: Ints) -> Ints:
-        """Return entry (int64 [n]) of each host's seed, by its id, else by its position in the packet; -1 if there is none."""
+        """Return the entry (int64 [n]) of each host's seed, by its id, else by its position in the packet; -1 for none."""
         by_id = self._find(records, seeds.translate(self._seeds))
         if not len(self._keys):
             return by_id

@@ -1,7 +1,7 @@
 """Find the nodes of each packet's graph and the rows that describe them.
 
-Layers, activations and parameters are the host's own: those of its Urza graph, else the ones that the packet's telemetry
-names. A node knows its packet, its row of `Elements` and its telemetry row (-1 where it has none).
+Layers, activations and parameters are those of the host's Urza graph, else those that the packet's telemetry names. A node
+has its packet, its row of `Elements` and its telemetry row (-1 if it has none).
 """
 
 from collections.abc import Iterable
@@ -19,9 +19,9 @@ TELEMETRY: Final = {name: f"tolaria.{name}_telemetry" for name in ELEMENT_TABLES
 
 @dataclass(frozen=True)
 class Dangling:
-    """References of one family that name nothing in their packet's graph: packet numbers [n] and what they name.
+    """References of one family that name nothing in their packet's graph: packet numbers [n] and the names [n].
 
-    `placeholders` > 0: what is named is not a reference but that many guard tensors, which stand for missing elements.
+    If `placeholders` > 0, it is not a reference but that many guard tensors, which stand for missing elements.
     """
 
     family: str
@@ -31,7 +31,7 @@ class Dangling:
 
 
 def merge_dangling(found: Iterable[Dangling]) -> tuple[Dangling, ...]:
-    """Return one object a family and kind, in order of packet and reference."""
+    """Merge references into one object per family and kind, in order of packet and reference."""
     parts: dict[tuple[str, int], list[tuple[int, str]]] = {}
     for one in found:
         parts.setdefault((one.family, one.placeholders), []).extend(zip(one.packet.tolist(), one.names, strict=True))
@@ -47,7 +47,7 @@ class Nodes:
     """Nodes of one element type: `ptr` int64 [P + 1]; `packet`, `static`, `telemetry` int64 [N]; ids as `names` [N]."""
 
     def __init__(self, packets: Packets, host: Ints, elements: Elements, telemetry: Rows, id_column: str) -> None:
-        """`host` int64 [P]: Urza's record of each packet's host, -1 for none."""
+        """Find the nodes; `host` int64 [P] is Urza's record of each packet's host, -1 for none."""
         self.elements = elements
         self._host = np.append(host, -1)
         declared = elements.counts(host)
@@ -67,7 +67,7 @@ class Nodes:
         self.dangling = (owner[unmatched], tuple(self._labels.words[code] for code in self._labels.codes[unmatched].tolist()))
 
     def _unique(self, rows: Ints, owner: Ints) -> Ints:
-        """Return rows ordered by packet and id, the first row of each."""
+        """Return the first row of each packet and id, in order of both."""
         if not len(rows):
             return rows
         order = rows[np.lexsort((rows, self._labels.ranks()[rows], owner[rows]))]
@@ -76,7 +76,7 @@ class Nodes:
         return order[fresh]
 
     def _index_named(self, own: Ints, owner: Ints, declared: Ints) -> None:
-        """Place telemetry-named nodes, and remember them for `locate`."""
+        """Place the nodes that telemetry names, and index them for `locate`."""
         self._codes_of = {word: code for code, word in enumerate(self._labels.words)}
         self._span = len(self._labels.words) + 1
         if not len(own):
@@ -89,11 +89,11 @@ class Nodes:
         self._keys, self._places = keys[order], place[order]
 
     def _match(self, rows: Ints, owner: Ints) -> Ints:
-        """Give Urza's elements their telemetry rows; returns the rows that name no element."""
+        """Assign telemetry rows to Urza's elements, and return the rows that name no element."""
         codes = self._labels.translate(self.elements.codes_of)[rows]
         node = self._declared(owner[rows], codes)
         found = node >= 0
-        # the first row of a key counts: assigned last
+        # assigned in reverse, so that the first row of a key stays
         self.telemetry[node[found][::-1]] = rows[found][::-1]
         return rows[~found]
 
@@ -103,7 +103,7 @@ class Nodes:
         return np.where(row >= 0, self.ptr[packet] + row - self.elements.first(host), -1)
 
     def locate(self, packet: Ints, labels: Labels) -> Ints:
-        """Return the node (int64 [n]) of that id in each packet's graph, -1 where the graph has none; packet -1 has none."""
+        """Return the node (int64 [n]) of each id in its packet's graph; -1 if the graph has none or the packet is -1."""
         node = np.where(packet >= 0, self._declared(packet, labels.translate(self.elements.codes_of)), -1)
         if not len(self._keys):
             return node
@@ -114,10 +114,10 @@ class Nodes:
 
     @property
     def names(self) -> Labels:
-        """Id of each node: [N]."""
+        """The id of each node: [N]."""
         return self.elements.names.take(self.static).otherwise(self._labels.take(self.telemetry))
 
     @property
     def placeholder(self) -> np.ndarray:
-        """bool [N]: guard tensors."""
+        """Which nodes are guard tensors: bool [N]."""
         return self.elements.placeholder[self.static]

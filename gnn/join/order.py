@@ -13,11 +13,11 @@ def topological_positions(ptr: Ints, source: Ints, target: Ints, edge_ptr: Ints)
 
     `ptr` int64 [G + 1] bounds the nodes of each graph and `edge_ptr` int64 [G + 1] its edges; `source` and `target` int64 [E]
     are node numbers that run through all graphs. Of the nodes whose predecessors are all placed, the one with the lowest
-    number comes next; if there is none, a cycle is broken at the lowest number that is left. Self-loops order nothing.
+    number comes next; if there is none, a cycle is broken at the lowest number that is left. Self-loops are ignored.
     """
     counts = np.diff(ptr)
     found = np.arange(ptr[-1]) - np.repeat(ptr[:-1], counts)
-    # graphs of one shape (the packets of one host) are ordered once
+    # equal graphs (the packets of one host) are ordered once
     known: dict[tuple[int, bytes, bytes], Ints] = {}
     for graph in np.flatnonzero(np.diff(edge_ptr)).tolist():
         first, edges = int(ptr[graph]), slice(int(edge_ptr[graph]), int(edge_ptr[graph + 1]))
@@ -30,7 +30,7 @@ def topological_positions(ptr: Ints, source: Ints, target: Ints, edge_ptr: Ints)
 
 
 def _positions(size: int, source: Sequence[int], target: Sequence[int]) -> Ints:
-    """Place of each of `size` nodes in the order of one graph."""
+    """Return the place of each of `size` nodes in the order of one graph: int64 [size]."""
     after: list[list[int]] = [[] for _ in range(size)]
     waits = [0] * size
     for one, other in set(zip(source, target, strict=True)):

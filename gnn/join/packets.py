@@ -15,10 +15,10 @@ STATE: Final = "tolaria.system_state"
 
 
 class PacketRows(Rows):
-    """Columns of packets; what is not a column is a step metric of that name (contracts.md section 7).
+    """Columns of packets; a name that is no column is a step metric (contracts.md section 7).
 
-    `loss` is the metric, else training_loss, else validation_loss; `gpu_utilisation` and `cpu_utilisation` (percent) are
-    the hardware context's where it speaks of such a device, else the metrics.
+    `loss` is the metric, else training_loss, else validation_loss. `gpu_utilisation` and `cpu_utilisation` (percent) come from
+    the hardware context if it is of such a device, else from the metrics.
     """
 
     def _read_numbers(self, name: str) -> Floats:
@@ -30,7 +30,7 @@ class PacketRows(Rows):
         return self.metric(name)
 
     def metric(self, name: str) -> Floats:
-        """float64 [size + 1] of one entry of `training_metrics`, NaN if the map lacks it."""
+        """Return one entry of `training_metrics`, float64 [size + 1]; NaN if the map lacks it."""
         rows, names, values = self._metrics
         found = np.full(self.size + 1, np.nan)
         code = names.words.index(name) if name in names.words else None
@@ -41,7 +41,7 @@ class PacketRows(Rows):
 
     @cached_property
     def _metrics(self) -> tuple[Ints, Labels, Floats]:
-        """Row, name and value of every entry of every map."""
+        """The row, name and value of every entry of every map."""
         maps = self.array("training_metrics")
         if maps is None or not self.size:
             return np.zeros(0, dtype=np.int64), Labels(np.zeros(0, dtype=np.int64), ()), np.zeros(0)
@@ -77,7 +77,7 @@ _DERIVED: Final[Mapping[str, Callable[[PacketRows], Floats]]] = {
 
 
 def first_finite(*choices: Floats) -> Floats:
-    """Elementwise the first choice that is finite, else NaN."""
+    """Return, elementwise, the first choice that is finite, else NaN."""
     found = choices[-1]
     for choice in reversed(choices[:-1]):
         found = np.where(np.isfinite(choice), choice, found)
@@ -85,7 +85,7 @@ def first_finite(*choices: Floats) -> Floats:
 
 
 def log_ratio(values: Floats, others: Floats) -> Floats:
-    """Elementwise ln(value / other), NaN unless both are above 0 and finite."""
+    """Return, elementwise, ln(value / other); NaN unless both are above 0 and finite."""
     sound = (values > 0.0) & (others > 0.0) & np.isfinite(values) & np.isfinite(others)
     return np.where(sound, np.log(np.where(sound, values, 1.0) / np.where(sound, others, 1.0)), np.nan)
 
@@ -97,7 +97,7 @@ class Packets:
     """
 
     def __init__(self, table: pa.Table) -> None:
-        """Take the packets of any order; of two copies of one key the one with the lowest digest stays."""
+        """Take packets in any order; of two copies of one key, keep the one with the lowest digest."""
         self.rows = _ordered(table)
         self.size = self.rows.size
         self.run_labels = self.rows.labels("training_run_id")
@@ -117,24 +117,24 @@ class Packets:
         return AsOf(self.run * self._span + self._id_codes, self.times)
 
     def run_codes(self, labels: Labels) -> Ints:
-        """Run codes of labels; -1 for runs without packets here."""
+        """Return the run codes of labels; -1 for runs without packets here."""
         return labels.translate(self._codes_of)
 
     def find(self, rows: Rows) -> Ints:
-        """Return the packet number (int64 [n]) of each telemetry row, -1 where its packet is not here."""
+        """Return the packet number (int64 [n]) of each telemetry row; -1 if its packet is not here."""
         if not rows.size or not self.size:
             return np.full(rows.size, -1, dtype=np.int64)
         run = self.run_codes(rows.labels("training_run_id"))[:-1]
         packet = rows.labels("packet_id").translate(self._packet_codes)[:-1]
         if self.size == 1:
-            # nothing to search for: with one packet both codes are 0 if they are its own
+            # no search is needed: with one packet, both codes are 0 if the row is the packet's
             return np.where((run == 0) & (packet == 0) & (rows.times("timestamp_ns") == self.times[0]), 0, -1)
         group = np.where((run >= 0) & (packet >= 0), run * self._span + packet, -1)
         return self._index.exact(group, rows.times("timestamp_ns"))
 
 
 def _ordered(table: pa.Table) -> PacketRows:
-    """Training states in order, without completion markers and second copies."""
+    """Return the training states in order, without completion markers and second copies."""
     rows = PacketRows(table, STATE)
     runs = rows.labels("training_run_id")
     place = {word: code for code, word in enumerate(sorted(runs.words))}

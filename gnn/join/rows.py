@@ -1,7 +1,7 @@
-"""Read columns of Arrow tables as NumPy arrays with one more row at the end, which stands for "no row".
+"""Read columns of Arrow tables as NumPy arrays with one extra row at the end, which stands for "no row".
 
-A join that finds nothing gives row -1, and NumPy's index -1 picks that last row: NaN, code -1, an all-zero multi-hot. So
-one packet and a million are read by the same few array operations, without a data frame and without a branch.
+A join that finds nothing returns row -1, and NumPy's index -1 selects that last row: NaN, code -1, an all-zero multi-hot. So
+the same few array operations read one packet and a million, without a data frame and without a branch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 
 
 class Vocabulary(Protocol):
-    """What a registry does here: 0 for a missing key, capacity-1 for an unknown one."""
+    """What is needed of a registry: ids of keys, 0 for a missing key and capacity-1 for an unknown one."""
 
     def encode(self, keys: Sequence[str | None]) -> Ints:
         """Return ids (int64 [n]) of n keys."""
@@ -33,7 +33,7 @@ _FEW: Final = 64
 
 
 def ids_of(registry: Vocabulary, words: tuple[str, ...]) -> Ints:
-    """Return registry ids (int64 [words + 1]) of words, and 0 for none."""
+    """Return the registry ids of words, int64 [words + 1]; the last is 0, for a missing word."""
     ids = np.zeros(len(words) + 1, dtype=np.int64)
     if words:
         ids[:-1] = registry.encode(words)
@@ -52,25 +52,25 @@ class Labels:
         return Labels(self.codes[rows], self.words)
 
     def ranks(self) -> Ints:
-        """Place (int64 [n]) of each label among the sorted words; -1 where missing."""
+        """Return the place (int64 [n]) of each label among the sorted words; -1 if missing."""
         place = {word: rank for rank, word in enumerate(sorted(self.words))}
         return self.translate(place)
 
     def otherwise(self, other: "Labels") -> "Labels":
-        """Return these labels, filled from `other` where one is missing here."""
+        """Return these labels, with missing ones taken from `other`."""
         moved = np.where(other.codes >= 0, other.codes + len(self.words), -1)
         return Labels(np.where(self.codes >= 0, self.codes, moved), self.words + other.words)
 
     def only(self, keep: Bools) -> "Labels":
-        """Return the labels where `keep`, missing elsewhere."""
+        """Return the labels that `keep` (bool [n]) marks; the others become missing."""
         return Labels(np.where(keep, self.codes, -1), self.words)
 
     def ids(self, registry: Vocabulary) -> Ints:
-        """Return registry ids: 0 if missing."""
+        """Return the registry ids, int64 [n]: 0 if missing."""
         return ids_of(registry, self.words)[self.codes]
 
     def translate(self, codes_of: Mapping[str, int]) -> Ints:
-        """Return codes (int64 [n]) of another vocabulary: -1 where missing here or there."""
+        """Return the codes (int64 [n]) of the labels in another vocabulary; -1 if missing here or there."""
         return np.array([*(codes_of.get(word, -1) for word in self.words), -1], dtype=np.int64)[self.codes]
 
     def arrow(self) -> pa.Array:
@@ -82,7 +82,7 @@ class Labels:
 class Lists:
     """n lists of strings: `known` bool [n] (a list was sent), offsets `ptr` int64 [n + 1] into `items`.
 
-    `arrow` is the column behind them; the last of the n lists, which stands for "no row", is not in it.
+    `arrow` is the column that they come from; it lacks the last of the n lists, which stands for "no row".
     """
 
     known: Bools
@@ -91,7 +91,7 @@ class Lists:
     arrow: pa.Array
 
     def multi_hot(self, registry: Vocabulary, out: Singles) -> None:
-        """Set channel id-1 of each entry in `out`, float32 [n or n - 1, width]; unknown ids and large ones share the last."""
+        """Set channel id-1 of each entry in `out`, float32 [n or n - 1, width]; unknown and large ids share the last one."""
         ids = self.items.ids(registry)
         rows = np.arange(len(self.known)).repeat(lengths(self.ptr))
         known = ids > 0
@@ -101,25 +101,25 @@ class Lists:
 
 
 def offsets(counts: Ints) -> Ints:
-    """int64 [n + 1]: where each of n segments of these lengths starts, and where the last one ends."""
+    """Return where each of n segments of these lengths starts, and where the last one ends: int64 [n + 1]."""
     ptr = np.zeros(len(counts) + 1, dtype=np.int64)
     counts.cumsum(out=ptr[1:])
     return ptr
 
 
 def lengths(ptr: Ints) -> Ints:
-    """Return the length of each segment of offsets: int64 [n] of [n + 1]."""
+    """Return the length of each segment between offsets: int64 [n] from [n + 1]."""
     return ptr[1:] - ptr[:-1]
 
 
 def expand(starts: Ints, counts: Ints) -> Ints:
-    """starts[0] .. starts[0]+counts[0]-1, starts[1] .., as one int64 array."""
+    """Return starts[0] .. starts[0]+counts[0]-1, starts[1] .., as one int64 array."""
     ptr = offsets(counts)
     return (starts - ptr[:-1]).repeat(counts) + np.arange(ptr[-1])
 
 
 def codes_of(strings: pa.Array) -> Labels:
-    """[n + 1] labels of n strings."""
+    """Return the labels of n strings, with one extra that is missing: [n + 1]."""
     if len(strings) <= _FEW:
         return _few_codes(strings)
     coded = strings if isinstance(strings, pa.DictionaryArray) else strings.dictionary_encode()
@@ -133,7 +133,7 @@ def codes_of(strings: pa.Array) -> Labels:
 
 
 def _few_codes(strings: pa.Array) -> Labels:
-    """`codes_of` a few strings, where Arrow's dictionary costs more than a loop; codes in order of appearance too."""
+    """Return `codes_of` a few strings, for which a loop is faster than Arrow's dictionary; codes are in the same order."""
     place: dict[str, int] = {}
     codes = [place.setdefault(word, len(place)) if word else -1 for word in strings.to_pylist()]
     return Labels(np.array([*codes, -1], dtype=np.int64), tuple(place))
@@ -152,21 +152,21 @@ def _floats_of(schema: pa.Schema) -> list[str]:
 
 @cache
 def float_columns(contract: str) -> list[str]:
-    """Return names of a contract table's float32 columns."""
+    """Return the names of a contract table's float32 columns."""
     return _floats_of(TABLES[contract].arrow_schema)
 
 
 class Rows:
-    """The columns of one table; a column that the table lacks is missing throughout. Extracted once, kept."""
+    """The columns of one table, each extracted once; a column that the table lacks is missing in every row."""
 
     def __init__(self, table: pa.Table, contract: str | None = None) -> None:
-        """Wrap `table` in its order; `contract` names the contract table that it conforms to, if it does."""
+        """Wrap `table`, rows in its order; `contract` names the contract table that it conforms to, if any."""
         self.table = table
         self._contract = contract
         self.size = int(table.num_rows)
         self._schema: pa.Schema = table.schema
         batches = table.to_batches()
-        # a column of a batch is at hand at once; one of a table in several pieces is joined when it is asked for
+        # a column of a single batch is read directly; chunks of a longer table are combined when the column is first read
         self._batch: pa.RecordBatch | None = batches[0] if len(batches) == 1 else None
         self._numbers: dict[str, Floats] = {}
         self._singles: dict[str, Floats] | None = None
@@ -187,14 +187,14 @@ class Rows:
         return None if pa.types.is_null(array.type) else array
 
     def numbers(self, name: str) -> Floats:
-        """float64 [size + 1] of a number or boolean column, NaN if missing."""
+        """Return a number or boolean column: float64 [size + 1], NaN if missing."""
         found = self._numbers.get(name)
         if found is None:
             found = self._numbers[name] = self._read_numbers(name)
         return found
 
     def labels(self, name: str) -> Labels:
-        """[size + 1] strings."""
+        """Return a string column: labels [size + 1]."""
         found = self._labels.get(name)
         if found is None:
             array = self.array(name)
@@ -206,14 +206,14 @@ class Rows:
         return found
 
     def lists(self, name: str) -> Lists:
-        """[size + 1] lists of strings."""
+        """Return a column of string lists: [size + 1]."""
         found = self._lists.get(name)
         if found is None:
             found = self._lists[name] = self._read_lists(name)
         return found
 
     def multi_hot(self, name: str, registry: Vocabulary, width: int) -> Singles:
-        """float32 [size + 1, width] of a list column; a table is read with one registry per column only."""
+        """Return a list column as multi-hot rows: float32 [size + 1, width]; always pass the same registry for a column."""
         found = self._hots.get((name, width))
         if found is None:
             found = self._hots[name, width] = np.zeros((self.size + 1, width), dtype=np.float32)
@@ -221,7 +221,7 @@ class Rows:
         return found
 
     def times(self, name: str) -> Ints:
-        """int64 [size] without NULLs changed: the smallest int64 stands for a missing time."""
+        """Return a time column: int64 [size], the smallest int64 for a missing time."""
         array = self.array(name)
         if array is None:
             return np.full(self.size, np.iinfo(np.int64).min)
@@ -244,7 +244,7 @@ class Rows:
         return values
 
     def _read_singles(self) -> dict[str, Floats]:
-        """Return all float32 columns at once, which costs little more than one."""
+        """Return all float32 columns together, which costs little more than one."""
         names = float_columns(self._contract) if self._contract else _floats_of(self._schema)
         if not names or not self.size:
             return {}

@@ -10,7 +10,7 @@ from schemas.features import EWMA_METRICS
 
 
 def run_norms(states: pa.Table) -> pa.Table:
-    """`states`: rows of tolaria.system_state. One row a run and metric, each run's recurrence started at the priors."""
+    """Return one row per run and metric of `states` (tolaria.system_state); each run's recurrence starts at the priors."""
     packets = Packets(states)
     rows = []
     for metric in EWMA_METRICS:

@@ -14,7 +14,7 @@ _STREAM_ORDER: Final = ("issued", "bsds")
 
 
 class Sheets:
-    """Sheets of Urabrask's stream, and those among Urza's extras, which count for blueprints that the stream lacks.
+    """The sheets of Urabrask's stream, and those in Urza's extras, which are used if the stream has none for a blueprint.
 
     `rows` are the sheets, `codes_of` the code of each blueprint id.
     """
@@ -31,7 +31,7 @@ class Sheets:
         self._extras = AsOf(np.where(extra, owner, -1), issued)
 
     def newest(self, blueprints: Ints, times: Ints) -> Ints:
-        """Return the row (int64 [n]) that is each blueprint's newest at each time, of the stream, else of Urza's extras.
+        """Return each blueprint's newest row (int64 [n]) as of each time, from the stream, else from Urza's extras.
 
         `blueprints` int64 [n] are codes, `times` int64 [n] are in ns; -1 if there is no such row.
         """

@@ -1,4 +1,4 @@
-"""Find where the seeds of a graph sit: among its layers, and among each other."""
+"""Find the position of a graph's seeds among its layers and relative to each other."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +12,9 @@ from gnn.join.rows import Bools, Floats, Ints
 class Sites:
     """S seeds and the layers that they monitor.
 
-    `packet` int64 [S] is the graph of each seed. `seed` and `layer` int64 [E] are node numbers, one pair a monitored layer,
+    `packet` int64 [S] is the graph of each seed. `seed` and `layer` int64 [E] are node numbers, one pair per monitored layer,
     in order of seed and of the layer's topological position. `depth` float64 [S] is the mean position of the seed's layers
-    over the number of layers of its graph, NaN if it monitors none.
+    divided by the number of layers in its graph, NaN if it monitors none.
     """
 
     packet: Ints
@@ -24,7 +24,11 @@ class Sites:
 
     @classmethod
     def of(cls, packet: Ints, seed: Ints, layer: Ints, positions: Ints, layers: Ints) -> "Sites":
-        """`positions` int64 holds each layer node's place in its graph, `layers` int64 [S] the layers of each seed's graph."""
+        """Sort the pairs and compute `depth`.
+
+        `positions` int64 [layers] is each layer node's place in its graph, `layers` int64 [S] the number of layers in each
+        seed's graph.
+        """
         order = np.lexsort((positions[layer], seed))
         seed, layer = seed[order], layer[order]
         count = np.bincount(seed, minlength=len(packet))
@@ -36,21 +40,21 @@ class Sites:
     def last(self) -> Ints:
         """The last layer (int64 [S]) that each seed monitors, in topological order; -1 if it monitors none."""
         found = np.full(len(self.packet), -1, dtype=np.int64)
-        found[self.seed] = self.layer  # in order of position, so that the last one stays
+        found[self.seed] = self.layer  # in order of position, so the last one stays
         return found
 
     @cached_property
     def before(self) -> Floats:
-        """How many seeds of the graph have a smaller depth, float64 [S]; NaN without a depth."""
+        """The number of seeds in the graph with a smaller depth, float64 [S]; NaN without a depth."""
         return self._exceeding(self.depth)
 
     @cached_property
     def after(self) -> Floats:
-        """How many seeds of the graph have a greater depth, float64 [S]; NaN without a depth."""
+        """The number of seeds in the graph with a greater depth, float64 [S]; NaN without a depth."""
         return self._exceeding(-self.depth)
 
     def _exceeding(self, depth: Floats) -> Floats:
-        """Return how many seeds of its graph each exceeds in `depth`."""
+        """Return the number of seeds in its graph that each seed exceeds in `depth`: float64 [S]."""
         found = np.full(len(depth), np.nan)
         order = np.lexsort((depth, self.packet))
         order = order[np.isfinite(depth[order])]
@@ -63,7 +67,7 @@ class Sites:
         return found
 
     def any_of(self, marks: Bools, known: Bools) -> Floats:
-        """1 if a monitored layer is marked (`marks` bool, by layer node), else 0, float64 [S]; NaN if none is `known`."""
+        """Return 1 if a monitored layer is marked (`marks` bool [layers]), else 0, float64 [S]; NaN if none is `known`."""
         marked = np.bincount(self.seed, weights=marks[self.layer], minlength=len(self.packet))
         judged = np.bincount(self.seed, weights=known[self.layer], minlength=len(self.packet))
         return np.where(judged > 0, (marked > 0).astype(np.float64), np.nan)

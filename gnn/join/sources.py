@@ -1,4 +1,4 @@
-"""Give contract tables by name with every declared column, typed, even if a table has no rows."""
+"""Provide contract tables by name with every declared column, typed, even if a table has no rows."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -16,9 +16,9 @@ _UNDATED: Final = np.iinfo(np.int64).min
 
 
 def conform(name: str, table: pa.Table) -> pa.Table:
-    """`table` with exactly the contract's columns and types: absent ones NULL, others cast.
+    """Return `table` with exactly the contract's columns and types: absent columns are NULL, the others cast.
 
-    Raises FeatureError if a column can't be what the contract says.
+    Raises FeatureError if a column can't be cast to its type.
     """
     schema = TABLES[name].arrow_schema
     if table.schema.equals(schema):
@@ -39,11 +39,10 @@ def conform(name: str, table: pa.Table) -> pa.Table:
 
 
 def elements_of_records(rows: pa.Table, blueprints: pa.Table) -> pa.Table:
-    """Return rows of a `urza.*` element table that belong to a record in `urza.blueprint`: of its blueprint and
-    `exported_at_ns`.
+    """Return the rows of a `urza.*` element table that belong to a record in `urza.blueprint`.
 
-    Records without that time compete by arrival, so what a later one left out is still there, with another arrival.
-    Elements of a blueprint without any record are all kept.
+    A row belongs to the record of its blueprint and `exported_at_ns`. Records without that time are told apart by arrival, so
+    elements that a later record dropped are left out. Elements of a blueprint without any record are all kept.
     """
     if not blueprints.num_rows:
         return rows
@@ -62,7 +61,7 @@ def elements_of_records(rows: pa.Table, blueprints: pa.Table) -> pa.Table:
 
 
 def newest_records(rows: pa.Table, blueprints: pa.Table) -> pa.Table:
-    """Return rows of a `urza.*` table, `urza.blueprint` included, that belong to the newest record of their blueprint."""
+    """Return the rows of a `urza.*` table, `urza.blueprint` included, that belong to the newest record of their blueprint."""
     ids = pc.unique(blueprints.column("blueprint_id"))
     owner, record_owner = (_codes(table, ids) for table in (rows, blueprints))
     newest = np.full(len(ids) + 1, _UNDATED)
@@ -72,7 +71,7 @@ def newest_records(rows: pa.Table, blueprints: pa.Table) -> pa.Table:
 
 
 def _codes(table: pa.Table, ids: pa.Array) -> Ints:
-    """Place (int64 [n]) of each row's blueprint among `ids`; -1 if it is not one of them."""
+    """Return the place (int64 [n]) of each row's blueprint among `ids`; -1 if it is not one of them."""
     found = pc.index_in(table.column("blueprint_id"), value_set=ids)
     return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
 
@@ -82,10 +81,10 @@ def _stamp(rows: pa.Table, column: str) -> Ints:
 
 
 class Sources(Mapping[str, pa.Table]):
-    """Every contract table by name, Urza's elements by record; one that was not given is a typed table without rows."""
+    """Every contract table by name, Urza's elements limited to known records; an absent table is typed and has no rows."""
 
     def __init__(self, tables: Mapping[str, pa.Table]) -> None:
-        """Wrap `tables`; names that are no contract table are left out."""
+        """Wrap `tables`; names that are not contract tables are left out."""
         self._given = {name: table for name, table in tables.items() if name in TABLES}
         self._whole: dict[str, pa.Table] = {}
 

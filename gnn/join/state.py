@@ -1,6 +1,6 @@
-"""Keep what the builder must remember of a training run between two packets: EWMA states, losses, seed states.
+"""Keep what the builder must remember of a training run between packets: EWMA states, losses, seed states.
 
-Everything is plain data, can be saved as bytes and restored, and is never changed in place.
+It is plain data that can be saved as bytes and restored, and is never changed in place.
 """
 
 import base64
@@ -26,10 +26,10 @@ def _fresh() -> dict[str, EwmaState]:
 
 @dataclass(frozen=True)
 class RunState:
-    """State of one run: EWMA per metric, its seed rows (kasmina.seed_state) that a later packet may still need.
+    """State of one run: EWMA states by metric, and the seed rows (kasmina.seed_state) that a later packet may still need.
 
-    `losses` are those of its newest packet by name; one that the packet did not measure is absent. `seed_times` repeats the
-    newest time of each seed among those rows, where it is known.
+    `losses` are those of its newest packet by name; a loss that the packet did not measure is absent. `seed_times` holds the
+    newest time of each seed among those rows, if it is known.
     """
 
     ewma: Mapping[str, EwmaState] = field(default_factory=_fresh)
@@ -42,7 +42,7 @@ States = Mapping[str, RunState]
 
 
 def save_states(states: States) -> bytes:
-    """Return the states as JSON (Arrow IPC streams inside, base64); read back by `restore_states`, bit for bit."""
+    """Return the states as JSON with base64-encoded Arrow IPC streams; `restore_states` reads them back bit for bit."""
     runs = {
         run: {
             "ewma": {m: [s.mean.hex(), s.var.hex(), s.count] for m, s in state.ewma.items()},
@@ -55,7 +55,7 @@ def save_states(states: States) -> bytes:
 
 
 def restore_states(saved: bytes) -> dict[str, RunState]:
-    """Return states from `save_states`; FeatureError if the bytes are damaged or of another format."""
+    """Return the states in bytes of `save_states`. Raises FeatureError if they are damaged or of another format."""
     try:
         whole = json.loads(saved)
         if whole["format"] != _FORMAT:

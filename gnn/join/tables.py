@@ -1,7 +1,7 @@
-"""Write the `features.*` tables from a join, and read them back as one.
+"""Write the `features.*` tables from a join, and read a join back from them.
 
-One row an element and packet, in order of packet and `ordinal`: each feature's raw value (NULL if missing) and its mask (1
-measured, 0 missing, NULL not applicable). `features.dangling` holds the references that name nothing.
+They have one row per element and packet, in order of packet and `ordinal`: each feature's raw value (NULL if missing) and its
+mask (1 measured, 0 missing, NULL not applicable). `features.dangling` holds the references that name nothing.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from schemas.features import CONTEXT, EWMA_METRICS, NODE_TYPES, RELATIONS, Featu
 
 
 def feature_tables(joined: Joined) -> dict[str, pa.Table]:
-    """`features.<node type>`, `features.<relation>` and `features.dangling` of every packet, in the packets' order."""
+    """Return `features.<node type>`, `features.<relation>` and `features.dangling` of every packet, in the packets' order."""
     packets = joined.states.table()
     found = {group.declaration.table: _table(joined, group, packets) for group in joined.groups}
     return found | {DANGLING_TABLE: _dangling_table(joined, packets)}
@@ -59,12 +59,12 @@ def _names(joined: Joined, node_type: str) -> pa.Array:
 
 
 def _within(numbers: Ints, ptr: Ints, packet: Ints) -> pa.Array:
-    """Return numbers that run through all packets, counted from the first of each packet's own."""
+    """Renumber elements that are counted through all packets, so that each packet's start at 0."""
     return pa.array((numbers - ptr[packet]).astype(np.int32))
 
 
 def _state_columns(joined: Joined) -> dict[str, pa.Array]:
-    """Return what `features.context` has beside its features: host, order among equal times, EWMA states before the packet."""
+    """Return the other columns of `features.context`: host, order among equal times, EWMA states before the packet."""
     states = joined.states
     everyone = np.arange(states.size)
     fresh = np.ones(states.size, dtype=np.bool_)
@@ -103,16 +103,16 @@ def _dangling_table(joined: Joined, packets: pa.Table) -> pa.Table:
 
 
 def value_columns(group: NodeType | Relation) -> list[str]:
-    """Return columns of a group's feature table that `join_of` reads: all but masks and the ids of an edge's ends."""
+    """Return the columns of a group's feature table that `join_of` reads: all but masks and the ids of an edge's ends."""
     left_out = {"source_id", "target_id"} | {f"{feature.name}__mask" for feature in group.features}
     return [name for name in feature_schema(group).names if name not in left_out]
 
 
 def join_of(tables: Mapping[str, pa.Table]) -> Joined:
-    """Return the join that feature tables were written from; of their columns it needs `value_columns` only.
+    """Return the join that feature tables were written from; it reads only their `value_columns`.
 
-    Tables hold all rows of any number of training runs, in any order; `features.dangling` may be absent. Raises FeatureError
-    if an element's packet is not in `features.context`.
+    The tables hold all rows of any number of training runs, in any order; `features.dangling` may be absent.
+    Raises FeatureError if an element's packet is not in `features.context`.
     """
     packets = PacketIndex(tables[CONTEXT.table])
     size = packets.states.size
@@ -126,7 +126,7 @@ _PACKET: Final = [name for name, _ in PACKET]
 
 
 def _changes(rows: Rows) -> Ints:
-    """Return the first row (int64 [s]) of each stretch of rows of one packet."""
+    """Return the first row (int64 [s]) of each group of successive rows of one packet."""
     times = rows.times("timestamp_ns")
     fresh = np.ones(rows.size, dtype=np.bool_)
     fresh[1:] = times[1:] != times[:-1]
@@ -138,10 +138,10 @@ def _changes(rows: Rows) -> Ints:
 
 
 class PacketIndex:
-    """The packets of `features.context` in order, and which of them each row of another feature table belongs to."""
+    """The packets of `features.context` in order; finds the packet of each row of another feature table."""
 
     def __init__(self, context: pa.Table) -> None:
-        """Put the packets of `context` in order."""
+        """Sort and index the packets of `context`."""
         rows = Rows(context)
         labels, times = rows.labels("training_run_id"), rows.times("timestamp_ns")
         runs = tuple(sorted(labels.words))
@@ -172,8 +172,11 @@ class PacketIndex:
         }
 
     def locate(self, rows: Rows) -> Ints:
-        """Return the packet number (int64 [n]) of each row; FeatureError names the first row whose packet is not there."""
-        # rows of one packet mostly stand together: one question a stretch of them
+        """Return the packet number (int64 [n]) of each row.
+
+        Raises FeatureError, which names the packet of the first row that is not there.
+        """
+        # rows of one packet are mostly adjacent: one lookup per group of them
         first = _changes(rows)
         heads = rows if len(first) == rows.size else Rows(rows.table.select(_PACKET).take(pa.array(first)))
         runs, ids = heads.labels("training_run_id"), heads.labels("packet_id")
@@ -198,7 +201,7 @@ class PacketIndex:
         return rows, packet
 
     def dangling(self, table: pa.Table) -> tuple[Dangling, ...]:
-        """Return the references of `features.dangling`, one object a family and kind."""
+        """Return the references of `features.dangling`, one object per family and kind."""
         rows = Rows(table)
         packet, names = self.locate(rows), table.column("reference").to_pylist()
         families, counts = table.column("family").to_pylist(), rows.times("placeholders").tolist()

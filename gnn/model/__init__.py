@@ -1,1 +1,1 @@
-"""TamiyoGNN: network, targets, losses, training, calibration, baselines and evaluation."""
+"""Train and evaluate TamiyoGNN: network, targets, losses, training, calibration, baselines and evaluation."""

@@ -1,7 +1,7 @@
-"""A second training in a process of its own, beside the first: it only moves that training's checkpoint forward.
+"""Run a second training in its own process, beside the first: all that it leaves behind is its checkpoint.
 
-Whoever needs its result calls `fit` with the same checkpoint afterwards, which goes on from there: with nothing left to do
-where the process finished, and with the rest of the epochs where it did not. The weights are the same in every case.
+To use its result, call `fit` with the same checkpoint afterwards. `fit` goes on from there: it has nothing left to do if the
+process finished, and the rest of the epochs if it did not. The weights are the same in every case.
 """
 
 import multiprocessing
@@ -17,16 +17,16 @@ _PATIENCE_SECONDS = 5.0
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def alongside(work: Callable[..., object], *arguments: Any, wanted: bool) -> Iterator[Callable[[], None]]:
-    """Run `work(*arguments, progress)` in a new process while the body runs; yields a call that waits for its end.
+    """Run `work(*arguments, progress)` in a new process while the body runs; yield a function that waits for its end.
 
-    Nothing is started where it is not `wanted` or this process may have no children. The process ends with the body, and
-    by itself when this process is gone.
+    Nothing is started if it is not `wanted`, or if this process may have no children. The process is ended with the body, and
+    ends by itself if this process is gone.
     """
     if not wanted or multiprocessing.current_process().daemon:
         yield _nothing
@@ -46,10 +46,10 @@ def alongside(work: Callable[..., object], *arguments: Any, wanted: bool) -> Ite
 
 @contextmanager
 def _without_sigint() -> Iterator[None]:
-    """Start a process in the body that never sees SIGINT; raise one that comes meanwhile after it.
+    """Block SIGINT while the body starts a process, so that the child never sees it; raise one received meanwhile afterwards.
 
-    Ctrl-C reaches every process of a terminal, and only this one ends its child. A child inherits the signal mask; one whose
-    start is interrupted would complain that its arguments are cut short.
+    Ctrl-C reaches every process of a terminal, but the child must be ended by this process alone. A child inherits the signal
+    mask; if its start were interrupted, it would report that its arguments are cut short.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

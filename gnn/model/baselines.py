@@ -1,6 +1,6 @@
-"""Baselines, fitted and judged on the same rows as the network, with the same site vectors.
+"""Fit baselines, which are judged on the same rows as the network, with the same site vectors.
 
-All learn the uplift clipped as the reward is: a diverged host would decide a squared error otherwise.
+All learn the uplift clipped like the reward; otherwise a diverged host would dominate a squared error.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from gnn.model.targets import Floats, Ints, Labels
 from schemas.configuration import NUM_KERNELS, TrainingConfig
 
 CLIP: Final = 4.0  # standard deviations
-LEAST_SPREAD: Final = 1e-3  # a channel that varied less on training hosts is left out
-SHRINKAGE: Final = 6.0  # labels of the wider group's mean that a group's own mean is drawn towards
+LEAST_SPREAD: Final = 1e-3  # a channel with a smaller standard deviation on training hosts is left out
+SHRINKAGE: Final = 6.0  # weight, in labels, of the wider group's mean in a group's own mean
 LEAF: Final = 12
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Labels with what a baseline may read: site vectors [P, W], host, architecture and data set of each."""
+    """Labels with the inputs that a baseline may read: site vectors [P, W], host, architecture and data set of each."""
 
     labels: Labels
     sites: Floats
@@ -44,7 +44,7 @@ Baseline = Callable[[Rows], Predictions]
 
 
 def fit_baselines(train: Rows, config: TrainingConfig) -> dict[str, Baseline]:
-    """Return every baseline that the configuration asks for, by name, fitted on training hosts."""
+    """Fit every configured baseline on training hosts, and return them by name."""
     labels = replace(train.labels, uplift=np.clip(train.labels.uplift, -REWARD_CLIP, REWARD_CLIP))
     rows, tau = replace(train, labels=labels), config.tau
     priors, scale = kernel_priors(labels), SiteScale(train.sites)
@@ -71,13 +71,13 @@ def _of(value: Floats, tau: float) -> Predictions:
 
 
 def constant(priors: KernelPriors, kernel: Ints, tau: float) -> Predictions:
-    """Return each kernel's shrunken mean over the training hosts, whatever the state."""
+    """Predict each kernel's shrunken mean over the training hosts, for any state."""
     value = priors.uplift[kernel]
     return Predictions(value, value / tau, np.full(len(value), priors.spread), np.log(priors.risk[kernel]))
 
 
 class SiteScale:
-    """Z-scores of site vectors, clipped at 4; fitted on the rows of training hosts, without channels that do not vary there."""
+    """Z-scores of site vectors, clipped at 4, without channels that do not vary; fitted on the rows of training hosts."""
 
     def __init__(self, sites: Floats) -> None:
         spread = sites.std(0)
@@ -85,13 +85,13 @@ class SiteScale:
         self._mean, self._spread = sites.mean(0)[self._kept], spread[self._kept]
 
     def __call__(self, sites: Floats) -> Floats:
-        """`sites` [P, W] -> [P, channels that vary], within ±4."""
+        """Scale `sites` [P, W] to [P, channels that vary], within ±4."""
         scaled: Floats = np.clip((sites[:, self._kept] - self._mean) / self._spread, -CLIP, CLIP)
         return scaled
 
 
 class Grouped:
-    """Each kernel's mean on hosts of one architecture and data set, drawn to the architecture's, and that to the kernel's."""
+    """Each kernel's mean uplift by architecture and data set, shrunken to the architecture's mean, and that to the kernel's."""
 
     def __init__(self, train: Rows, priors: KernelPriors) -> None:
         known = np.flatnonzero(np.isfinite(train.labels.uplift))
@@ -101,7 +101,7 @@ class Grouped:
         self._narrow = _means(rows.labels, _pair(rows), lambda name: self._wide.get(name.split("\0")[0], self._kernel))
 
     def __call__(self, judged: Rows) -> Floats:
-        """Mean uplift of the narrowest group that training saw."""
+        """Return the mean uplift of the narrowest group that training saw: [P]."""
         groups = zip(_pair(judged).tolist(), judged.architecture.tolist(), judged.labels.kernel.tolist(), strict=True)
         return np.array([self._narrow.get(pair, self._wide.get(kind, self._kernel))[k] for pair, kind, k in groups])
 
@@ -112,7 +112,7 @@ def _pair(rows: Rows) -> NDArray[np.str_]:
 
 
 def _means(labels: Labels, groups: NDArray[np.str_], wider: Callable[[str], Floats]) -> dict[str, Floats]:
-    """Weighted mean uplift by kernel [32] of each group, drawn to the wider group's."""
+    """Return the weighted mean uplift by kernel [32] of each group, shrunken to that of the wider group."""
     found = {}
     for name in np.unique(groups).tolist():
         own = groups == name
@@ -138,5 +138,5 @@ class Boosting:
         self._model.fit(np.column_stack([sites, labels.kernel])[known], labels.uplift[known], labels.weight[known])
 
     def __call__(self, sites: Floats, kernel: Ints) -> Floats:
-        """Predicted uplift of those rows."""
+        """Return the predicted uplift of those rows: [P]."""
         return np.asarray(self._model.predict(np.column_stack([sites, kernel]))) if len(kernel) else np.zeros(0)

@@ -1,6 +1,6 @@
-"""Percentile intervals from a bootstrap over hosts, paired: every figure of a report sees the same resamples.
+"""Compute percentile intervals by a paired bootstrap over hosts: every figure of a report uses the same resamples.
 
-A figure is a function of sums over rows, so that a resample of hosts is a product of two matrices and not a copy of the rows.
+A figure is a function of sums over rows, so a resample of hosts is a product of two matrices, not a copy of the rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,13 +27,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure on all rows, and the same on every resample [draws]."""
+    """A figure on all rows, and on every resample [draws]."""
 
     mean: float
     draws: Floats
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        """Return the paired difference of two figures of one bootstrap."""
+        """Return the paired difference of two figures of the same bootstrap."""
         return Estimate(self.mean - other.mean, self.draws - other.draws)
 
     @cached_property
@@ -49,7 +49,7 @@ class Estimate:
 class HostBootstrap:
     """Resamples of whole hosts, drawn once with a fixed seed.
 
-    `hosts` names the hosts that are drawn from; a resample holds all rows of a drawn host, as often as it was drawn.
+    `hosts` are the names of the hosts to draw from; a resample holds all rows of a drawn host, as often as it was drawn.
     """
 
     def __init__(self, hosts: NDArray[np.str_], draws: int, seed: int) -> None:
@@ -63,9 +63,9 @@ class HostBootstrap:
         return np.searchsorted(self._names, hosts)
 
     def of_sums(self, columns: Floats, hosts: Ints, combine: Combine) -> Estimate:
-        """`combine(sums)` of the sums of `columns` [P, C] over the rows, `hosts` [P] numbering each row's host.
+        """Estimate `combine` of the sums of `columns` [P, C] over the rows; `hosts` [P] is the number of each row's host.
 
-        `combine` takes sums [..., C] to figures [...]; what it can't compute is NaN.
+        `combine` maps sums [..., C] to figures [...], NaN if they can't be computed.
         """
         by_host = np.zeros((len(self._names), columns.shape[1]))
         np.add.at(by_host, hosts, columns)
@@ -73,16 +73,16 @@ class HostBootstrap:
             return Estimate(float(combine(columns.sum(0))), combine(self._counts @ by_host))
 
     def ratio(self, numerator: Floats, denominator: Floats, hosts: Ints) -> Estimate:
-        """sum(numerator) / sum(denominator) over the rows [P]; a mean where the denominator is one."""
+        """Estimate sum(numerator) / sum(denominator) over the rows [P]: a mean if the denominator is 1 in every row."""
         return self.of_sums(np.stack([numerator, denominator], 1), hosts, ratio)
 
     def weights(self, hosts: Ints, at_once: int) -> Iterator[Floats]:
-        """Yield how often each resample holds each row, [draws, P], some resamples at a time."""
+        """Yield how often each resample holds each row, [draws, P], for `at_once` resamples at a time."""
         for start in range(0, len(self._counts), at_once):
             yield self._counts[start : start + at_once, hosts].astype(np.float64)
 
 
 def ratio(sums: Floats) -> Floats:
-    """Return the first sum over the second, NaN if the second is zero."""
+    """Divide the first sum by the second; NaN if the second is zero."""
     found: Floats = sums[..., 0] / np.where(sums[..., 1] == 0, np.nan, sums[..., 1])
     return found

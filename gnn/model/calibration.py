@@ -1,4 +1,4 @@
-"""Calibration on hosts never trained on: a temperature of the risk, a scale of the value's interval, the decision rule."""
+"""Calibrate a model on hosts that it was not trained on: risk temperature, scale of the value's interval, decision rule."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ from gnn.model.predictions import Predictions
 from gnn.model.targets import Floats, Ints, Labels
 from schemas.configuration import MAX_HARM, MIN_VALUE
 
-ENOUGH = 20  # labels below which the normal quantile and temperature one are kept
+ENOUGH = 20  # with fewer labels, the normal quantile and temperature 1 are kept
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """`temperature` divides risk logits; the interval of level `level` is value ± `scale` deviations (or see `missing`)."""
+    """A calibration: `temperature` divides risk logits; the interval of `level` is value ± `scale` deviations.
+
+    `missing` holds the reason for each part that could not be fitted.
+    """
 
     temperature: float
     level: float
@@ -34,10 +37,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says of P pairs after calibration.
+    """A model's predictions for P pairs after calibration.
 
-    `score` orders the pairs of a state as the decision rule does; `grafts` says whether the policy would graft a pair that it
-    chose, with the thresholds that serve by default. `low` and `high` are NaN if the model states no deviation; `risk_before`
+    `score` orders the pairs of a state as the decision rule does. `grafts` says whether the policy would graft a pair if it
+    chose it, with the default serving thresholds. `low` and `high` are NaN if the model predicts no deviation; `risk_before`
     and `risk_after` [P, 5] are None if it predicts no risk.
     """
 
@@ -52,7 +55,7 @@ class Answers:
 
     @classmethod
     def join(cls, parts: Sequence["Answers"], order: Ints) -> "Answers":
-        """Return the pairs of several answers of one model, one after the other, then in that order."""
+        """Concatenate several answers of one model and put their pairs into `order`."""
         columns: dict[str, Any] = {}
         for name in cls.__dataclass_fields__:
             values = [getattr(part, name) for part in parts]
@@ -61,7 +64,7 @@ class Answers:
 
 
 def calibrate(predictions: Predictions, labels: Labels, level: float) -> Calibration:
-    """Fit on predictions out of fold: likelihood for the temperature, split-conformal quantile for the interval."""
+    """Fit a calibration on out-of-fold predictions: temperature by likelihood, interval by split-conformal quantile."""
     missing: dict[str, str] = {}
     seen = labels.risk >= 0
     temperature, scale = 1.0, float(norm.ppf(0.5 + level / 2))
@@ -80,7 +83,7 @@ def calibrate(predictions: Predictions, labels: Labels, level: float) -> Calibra
 
 
 def calibrated(predictions: Predictions, calibration: Calibration) -> Answers:
-    """Apply a calibration."""
+    """Apply a calibration to predictions."""
     nan = np.full(len(predictions.value), np.nan)
     width = calibration.scale * predictions.deviation if predictions.deviation is not None else nan
     logits, rule = predictions.risk_logits, calibration.rule
@@ -100,7 +103,7 @@ def calibrated(predictions: Predictions, calibration: Calibration) -> Answers:
 
 
 def cross_calibrated(predictions: Predictions, labels: Labels, fold: Ints, level: float) -> Answers:
-    """Calibrate each fold with what the others say, so that the calibration's own figures are of hosts that it never saw."""
+    """Calibrate each fold with the labels of the other folds, so that calibration figures are on hosts that it never saw."""
     parts, rows = [], []
     for number in np.unique(fold):
         mine, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
@@ -122,7 +125,6 @@ def fit_temperature(logits: Floats, classes: Ints) -> float:
 
 
 def conformal_quantile(scores: Floats, level: float) -> float:
-    """Return the ceil((n + 1) level)-th smallest of n scores (the largest where that is beyond n): split conformal
-    prediction."""
+    """Return the ceil((n + 1) level)-th smallest of n scores, or the largest if that is beyond n (split conformal)."""
     rank = min(len(scores), int(np.ceil((len(scores) + 1) * level)))
     return float(np.sort(scores)[rank - 1])

@@ -1,4 +1,4 @@
-"""Checkpoints of a training under way: whole or not at all, and used only by the training that wrote them."""
+"""Write and read checkpoints of a running training: written whole or not at all, and used only by the same training."""
 
 import os
 import time
@@ -16,9 +16,10 @@ State = dict[str, Any]
 
 @dataclass
 class Checkpoints:
-    """The one checkpoint file of a training; `fingerprint` names its data, configuration and versions.
+    """The checkpoint file of one training; `fingerprint` identifies its data, configuration and versions.
 
-    `every_s` bounds how often it is written (a checkpoint never changes the result, only what is repeated after a kill).
+    It is written at most once in `every_s` seconds. A checkpoint never changes the result, only how much is repeated after a
+    kill.
     """
 
     path: Path | None
@@ -27,7 +28,7 @@ class Checkpoints:
     _written: float = field(default_factory=time.monotonic)
 
     def load(self) -> State | None:
-        """Return the last checkpoint of this very training, or None (another training's is ignored, a damaged one too)."""
+        """Return the last checkpoint of this training, or None; one that is damaged or of another training is ignored."""
         if self.path is None or not self.path.exists():
             return None
         try:
@@ -37,7 +38,7 @@ class Checkpoints:
         return state if isinstance(state, dict) and state.get("fingerprint") == self.fingerprint else None
 
     def save(self, state: State, *, last: bool) -> None:
-        """Write `state` when it is due, and always when it is the `last` one."""
+        """Write `state` if it is due; always if it is the `last` one."""
         if self.path is None or not (last or time.monotonic() - self._written >= self.every_s):
             return
         ensure_dir(self.path.parent)

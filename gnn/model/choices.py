@@ -1,4 +1,4 @@
-"""What a model chooses in each state, what it gains and risks by it; definitions are those of `model.md`."""
+"""Compute what a model chooses in each state, and what it gains and risks by it; definitions are those of `model.md`."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 
 from gnn.model.targets import Floats, Ints
 
-REWARD_CLIP: Final = 0.25  # nats: no single diverging host decides a figure
-LEAST_ROOM: Final = 0.01  # nats between the mean and the best pair of a state under which its own share says nothing
+REWARD_CLIP: Final = 0.25  # nats: so that no single diverging host dominates a figure
+LEAST_ROOM: Final = 0.01  # nats between a state's mean and best pair; with less, its share of gap closed is not meaningful
 
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Per state with two measured pairs or more [N]; rewards in nats of loss.
+    """The choices in N states with two measured pairs or more; rewards in nats of loss.
 
-    `row`: first row of the state. `chosen`: reward of the pair with the highest score; `random`: mean of its pairs; `best`: the
-    highest. `done`: reward of what the policy does, zero for a no-op; `acts`: whether it grafts; `harm`: whether it grafts and
-    the outcome is harmful. Pairs of equal score count by their mean.
+    `row`: first row of the state. `chosen`: reward of the pair with the highest score. `random`: mean reward of the state's
+    pairs. `best`: highest reward. `done`: reward of what the policy does, zero for a no-op. `acts`: whether it grafts. `harm`:
+    whether it grafts and the outcome is harmful. Of pairs with an equal highest score, the mean counts.
     """
 
     row: Ints
@@ -43,7 +43,7 @@ class Choices:
 
     @property
     def shares(self) -> tuple[Floats, Floats]:
-        """Share of its room that each state's choice closes, clipped at -1, and which states have room (1 or 0)."""
+        """The share of its room that each state's choice closes, clipped at -1, and which states have room (1 or 0)."""
         wide = self.room > LEAST_ROOM
         share = np.divide(self.gain, self.room, out=np.zeros_like(self.room), where=wide)
         return np.where(wide, np.maximum(share, -1.0), 0.0), wide.astype(float)
@@ -52,7 +52,8 @@ class Choices:
 def choices(score: Floats, reward: Floats, state: Ints, grafts: Bools | None = None, harmful: Bools | None = None) -> Choices:
     """Take the pair with the highest `score` [P] in each state; rewards that are NaN are left out.
 
-    `grafts`: whether the policy would graft that pair were it chosen (all if None); `harmful`: whether its outcome was.
+    `grafts` bool [P]: whether the policy would graft the pair if it chose it (all if None). `harmful` bool [P]: whether the
+    pair's outcome was harmful (none if None).
     """
     rows = np.flatnonzero(np.isfinite(reward))
     score, reward, state = score[rows], reward[rows], state[rows]
@@ -82,15 +83,15 @@ def choices(score: Floats, reward: Floats, state: Ints, grafts: Bools | None = N
 
 
 def gap_closed(found: Choices) -> float:
-    """(chosen - random) / (best - random), each summed over states; NaN if no state leaves a choice."""
+    """Return (chosen - random) / (best - random), each summed over states; NaN if no state leaves a choice."""
     room = float(found.room.sum())
     return float(found.gain.sum()) / room if room > 0 else float("nan")
 
 
 def replicate_ceiling(u: tuple[Floats, Floats], test: tuple[Floats, Floats], state: Ints) -> float:
-    """Gap closed by choosing with one replicate's u [P] and judging by the other's reward on test data, both ways.
+    """Return the gap closed by choosing with one replicate's u [P] and judging by the other's reward on test data, both ways.
 
-    Pairs without both replicates are left out. NaN if no state has two pairs with both.
+    Pairs without both replicates are left out. It is NaN if no state has two pairs with both.
     """
     both = np.isfinite(u[0]) & np.isfinite(u[1]) & np.isfinite(test[0]) & np.isfinite(test[1])
     gain = room = 0.0
@@ -104,7 +105,7 @@ def replicate_ceiling(u: tuple[Floats, Floats], test: tuple[Floats, Floats], sta
 def rank_correlations(score: Floats, reward: Floats, state: Ints) -> tuple[Ints, Floats]:
     """Return the first row and rank correlation of each state with three measured pairs or more whose rewards differ.
 
-    A constant score correlates by 0.
+    A constant score has correlation 0.
     """
     rows = np.flatnonzero(np.isfinite(reward))
     _, first, inverse, counts = np.unique(state[rows], return_index=True, return_inverse=True, return_counts=True)
@@ -120,7 +121,7 @@ def rank_correlations(score: Floats, reward: Floats, state: Ints) -> tuple[Ints,
 
 
 def _ranks(values: Floats, group: Ints) -> Floats:
-    """Ranks from 1 within each group, equal values by their mean rank."""
+    """Return ranks from 1 within each group; equal values get their mean rank."""
     order = np.lexsort((values, group))
     ordered, groups = values[order], group[order]
     fresh = np.ones(len(order), dtype=bool)

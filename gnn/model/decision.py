@@ -1,7 +1,7 @@
-"""The decision rule: value, policy and risk of each pair joined into one utility, and no-op where none is worth it.
+"""Decide by one utility, made of each pair's value, policy and risk; the decision is a no-op if no pair is worth it.
 
-Evaluation and serving decide with these functions alone. The rule is tuned on predictions for hosts that the predicting
-network never saw, and published with the bundle's calibration.
+Evaluation and serving decide only by these functions. The rule is tuned on predictions for hosts that the predicting network
+never saw, and published with the bundle's calibration.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,10 @@ HARM_WEIGHTS: Final[tuple[float, ...]] = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """`policy_share` is the policy's part beside the value's; a logit is `logit_scale` nats of uplift.
+    """The decision rule: `policy_share` is the policy's share of the utility; the rest is the value's.
 
-    `harm_weight`: nats of uplift that certain harm costs. A pair is taken only if its utility is above `least`.
+    One unit of a logit is worth `logit_scale` nats of uplift. Certain harm costs `harm_weight` nats of uplift. A pair is taken
+    only if its utility is above `least`.
     """
 
     policy_share: float = 0.5
@@ -37,16 +38,16 @@ class DecisionRule:
 
 
 def utility(value: Numbers, logit: Numbers, harm: Numbers, rule: DecisionRule) -> Numbers:
-    """Return the utility in nats of pairs with expected uplift `value`, joint `logit` and probability `harm` of high risk."""
+    """Return the utility in nats of pairs with expected uplift `value`, joint `logit` and probability of harm `harm`."""
     share = rule.policy_share
     found: Numbers = (1.0 - share) * value + share * rule.logit_scale * logit - rule.harm_weight * harm
     return found
 
 
 def decide(utilities: Floats, state: Ints, rule: DecisionRule) -> tuple[Ints, Ints]:
-    """Return the states, ascending, and for each the row of its best pair, `NO_OP` if that is not above `rule.least`.
+    """Return the states, ascending, and the row of each one's best pair, `NO_OP` if its utility is not above `rule.least`.
 
-    Of equal pairs the first is taken.
+    Of pairs with equal utility the first is taken.
     """
     order = np.lexsort((np.arange(len(state)), -utilities, state))
     names, first = np.unique(state[order], return_index=True)
@@ -56,7 +57,7 @@ def decide(utilities: Floats, state: Ints, rule: DecisionRule) -> tuple[Ints, In
 
 @dataclass(frozen=True)
 class Consequence:
-    """What a rule does on measured pairs: mean `reward` of a state, share of states with `harm`, share of `no_op`."""
+    """The outcome of a rule on measured pairs: mean `reward` of a state, share of states with `harm`, share of `no_op`."""
 
     rule: DecisionRule
     reward: float
@@ -66,9 +67,9 @@ class Consequence:
 
 @dataclass(frozen=True)
 class Measured:
-    """P measured pairs: what is predicted of them (`value`, `logit`, `harm`) and what came of them.
+    """P measured pairs: their predictions (`value`, `logit`, `harm`) and outcomes.
 
-    `reward` is the clipped uplift, `harmful` whether the outcome was of high or critical risk, `state` numbers the states.
+    `reward` is the clipped uplift, `harmful` whether the outcome was of high or critical risk, `state` each pair's state.
     """
 
     value: Floats
@@ -85,7 +86,7 @@ class Measured:
 
 
 def consequence(measured: Measured, rule: DecisionRule) -> Consequence:
-    """Return what `rule` does on those pairs; a no-op has reward 0 and no harm. NaN without pairs."""
+    """Return the outcome of `rule` on those pairs; a no-op has reward 0 and no harm. Figures are NaN without pairs."""
     if not len(measured.state):
         return Consequence(rule, float("nan"), float("nan"), float("nan"))
     _, chosen = decide(utility(measured.value, measured.logit, measured.harm, rule), measured.state, rule)
@@ -96,14 +97,14 @@ def consequence(measured: Measured, rule: DecisionRule) -> Consequence:
 
 
 def trade_off(measured: Measured, rule: DecisionRule, weights: Sequence[float] = HARM_WEIGHTS) -> list[Consequence]:
-    """Return what each weight of harm does, the rest of the rule as given."""
+    """Return the outcome of `rule` with each harm weight in place of its own."""
     return [consequence(measured, replace(rule, harm_weight=weight)) for weight in weights]
 
 
 def tune(measured: Measured, rule: DecisionRule, weights: Sequence[float] = HARM_WEIGHTS) -> DecisionRule:
-    """Return the weight of harm with the highest reward among those that harm no more than a random choice.
+    """Return the rule with the harm weight of highest reward among those that harm no more than a random choice does.
 
-    If none does, the one with the least harm; of equals the smaller weight. Without pairs the rule as it is.
+    If all harm more, take the one with the least harm; of equals, the smaller weight. Without pairs, return `rule` unchanged.
     """
     if not len(measured.state):
         return rule
@@ -115,9 +116,9 @@ def tune(measured: Measured, rule: DecisionRule, weights: Sequence[float] = HARM
 
 
 def tuned_on(predictions: Predictions, labels: Labels, temperature: float, clip: float, rule: DecisionRule) -> DecisionRule:
-    """`rule` with its weight of harm tuned on predictions for hosts that were not trained on.
+    """Return `rule` with its harm weight tuned on predictions for hosts that were not trained on.
 
-    Uplifts are clipped at `clip`. A model that predicts no risk keeps the rule, with a weight of zero.
+    Uplifts are clipped at `clip`. If the model predicts no risk, the harm weight is zero.
     """
     if predictions.risk_logits is None:
         return replace(rule, harm_weight=0.0)

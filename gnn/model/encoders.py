@@ -1,4 +1,4 @@
-"""Encoders: declared channels, masks and embedded ids of a node type or relation become one dense tensor."""
+"""Encode the declared channels, masks and embedded ids of a node type or relation as one dense tensor."""
 
 from typing import Final
 
@@ -13,22 +13,22 @@ from schemas.features import Feature, FeatureGroup, Kind, NodeType
 IDENTITIES: Final = frozenset({"seed_id", "blueprint_id"})
 COMPILE_STATUS: Final = "compile_status"
 CLIP: Final = 5.0  # standard deviations
-LEAST_SPREAD: Final = 0.05  # a channel that hardly varies is not blown up
+LEAST_SPREAD: Final = 0.05  # so that a channel that hardly varies is not amplified
 
 
 def embedding_width(feature: Feature, config: ModelConfig) -> int:
-    """Width of that categorical feature's embedding."""
+    """Return the width of a categorical feature's embedding."""
     if feature.name == COMPILE_STATUS:
         return config.compile_embedding
     return config.identity_embedding if feature.name in IDENTITIES else config.embedding
 
 
 class InputScale(nn.Module):
-    """Value channels -> comparable ones: sign(x) log1p(|x|), standardized by `center` and `scale`, clipped, 0 if missing.
+    """Makes value channels comparable: sign(x) log1p(|x|), standardized by `center` and `scale`, clipped, 0 if missing.
 
-    Channels arrive in their declared transforms, whose spreads differ by three orders of magnitude (a layer's
-    samples_per_s against its run's EWMA prior): unscaled, one channel would drown the others in the encoder's LayerNorm.
-    `center` and `scale` (float32 [value_width], flags and multi-hots stay as they are) are fitted on training hosts.
+    The declared transforms leave channels whose spreads differ by three orders of magnitude (a layer's samples_per_s against
+    its run's EWMA prior): without scaling, one channel would drown out the others in the encoder's LayerNorm. `center` and
+    `scale` (float32 [value_width]) are fitted on training hosts; flags and multi-hots stay as they are.
     """
 
     center: Tensor
@@ -48,7 +48,7 @@ class InputScale(nn.Module):
         self.register_buffer("source", places, persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
-        """`values` float32 [N, value_width + masks] -> the same shape."""
+        """Scale `values` (float32 [N, value_width + masks]); the shape stays the same."""
         if not self.value_width:
             return values
         raw, masks = values.tensor_split([self.value_width], dim=1)
@@ -72,8 +72,8 @@ class InputScale(nn.Module):
 class GroupEmbedding(nn.Module):
     """[scaled values | masks | embedded ids] of one feature group: float32 [N, `width`].
 
-    Tables have the registry's fixed capacity, so growth never moves a row, and start at zero: an entry that training never
-    met stays neutral instead of random.
+    Embedding tables have the registry's fixed capacity, so its growth never moves a row. They start at zero, so an entry that
+    training never saw stays neutral instead of random.
     """
 
     def __init__(self, group: FeatureGroup, config: ModelConfig) -> None:
@@ -90,7 +90,7 @@ class GroupEmbedding(nn.Module):
         self.width = group.width + sum(widths)
 
     def forward(self, values: Tensor, ids: Tensor) -> Tensor:
-        """`values` float32 [N, group.width], `ids` int64 [N, K] -> [N, width] in the parameters' dtype."""
+        """Embed `values` (float32 [N, group.width]) and `ids` (int64 [N, K]): [N, width] in the parameters' dtype."""
         parts = [self.scale(values)]
         for column, name in enumerate(self.names):
             parts.append(self.tables[name](ids[:, column]))

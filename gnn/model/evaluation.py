@@ -1,4 +1,4 @@
-"""Evaluation of all compared models on the same rows, with paired intervals over hosts."""
+"""Evaluate all compared models on the same rows, with paired intervals over hosts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,10 +27,10 @@ Figures = Mapping[str, Estimate]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Labels with the columns that scoring needs, row by row.
+    """Labels with the columns that scoring needs.
 
-    `reward` is the uplift on the hosts' test data clipped to ±0.25 nats (see `reward_of`); `replicates` are the uplifts of two
-    replicates, on validation and on test data.
+    `reward` is the uplift on the hosts' test data, clipped to ±0.25 nats (see `reward_of`). `replicates` are the uplifts of
+    two replicates, on validation data and on test data.
     """
 
     labels: Labels
@@ -50,17 +50,17 @@ class Outcomes:
 
     @property
     def states(self) -> int:
-        """States with two measured pairs or more."""
+        """The number of states with two measured pairs or more."""
         return len(choices(self.reward, self.reward, self.labels.graph).row)
 
     @property
     def ceiling(self) -> float:
-        """Gap closed by choosing with one replicate and judging by another."""
+        """The gap closed by choosing with one replicate and judging by another."""
         return replicate_ceiling(*self.replicates, self.labels.graph)
 
 
 def outcomes_of(examples: pa.Table, labels: Labels) -> Outcomes:
-    """Return the scoring columns of those labels."""
+    """Return `labels` with the columns that scoring needs."""
     rows = examples.take(labels.example)
 
     def text(name: str) -> NDArray[np.str_]:
@@ -72,9 +72,9 @@ def outcomes_of(examples: pa.Table, labels: Labels) -> Outcomes:
 
 
 def reward_of(examples: pa.Table, rows: pa.Table) -> Floats:
-    """Reward of some rows of `examples`: `u_test`, clipped; -0.25 for a graft that diverged.
+    """Return the reward of `rows` of `examples`: `u_test`, clipped; -0.25 for a graft that diverged.
 
-    If no example at all has an uplift on test data, u stands in; else a row without one has no reward (NaN).
+    If no example has an uplift on test data, u replaces it; else a row without one has no reward (NaN).
     """
     column = "u_test" if rewarded_by_test(examples) else "u"
     reward: Floats = np.clip(rows[column].to_numpy().astype(np.float64), -REWARD_CLIP, REWARD_CLIP)
@@ -85,20 +85,20 @@ def reward_of(examples: pa.Table, rows: pa.Table) -> Floats:
 
 
 def rewarded_by_test(examples: pa.Table) -> bool:
-    """Return whether any example was measured on test data, so that rewards are on test data."""
+    """Return whether rewards are on test data: any example was measured on it."""
     return bool(examples["u_test"].null_count < examples.num_rows)
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """The model's lead over its best baseline, and which that is; None without a model or a baseline."""
+    """The model's lead over the best baseline, and that baseline's name; None without a model or a baseline."""
 
     best_baseline: str | None
     lead: Estimate | None
 
 
 def evaluate(outcomes: Outcomes, answers: Mapping[str, Answers], boot: HostBootstrap) -> dict[str, dict[str, Estimate]]:
-    """Figures of every model of `answers` and of the rules `random` and `no_op`, by model and name."""
+    """Return the figures of every model in `answers` and of the rules `random` and `no_op`, by model and figure name."""
     found = {name: _choice_figures(outcomes, each.score, each.grafts, boot) for name, each in answers.items()}
     equal, every = np.zeros(len(outcomes)), np.ones(len(outcomes), dtype=bool)
     found |= {"random": _choice_figures(outcomes, equal, every, boot, rule="random")}
@@ -109,7 +109,7 @@ def evaluate(outcomes: Outcomes, answers: Mapping[str, Answers], boot: HostBoots
 
 
 def gaps(figures: Mapping[str, Figures]) -> Gaps:
-    """Compare the model with the baseline that closed most of the gap."""
+    """Compare the model with the baseline that closed the largest share of the gap."""
     closed = {name: each["gap_closed"] for name, each in figures.items()}
     baselines = [name for name in BASELINES if name in closed and np.isfinite(closed[name].mean)]
     if "model" not in closed or not baselines or not np.isfinite(closed["model"].mean):
@@ -119,7 +119,7 @@ def gaps(figures: Mapping[str, Figures]) -> Gaps:
 
 
 def by_group(outcomes: Outcomes, answers: Answers, groups: NDArray[np.str_]) -> dict[str, float]:
-    """Gap closed within each group of states (an architecture, a data set)."""
+    """Return the gap closed within each group of states (an architecture, a data set)."""
     found = {}
     for name in np.unique(groups):
         rows = np.flatnonzero(groups == name)
@@ -131,7 +131,7 @@ def _choice_figures(
     outcomes: Outcomes, score: Floats, grafts: NDArray[np.bool_], boot: HostBootstrap, *, rule: str = ""
 ) -> dict[str, Estimate]:
     made = choices(score, outcomes.reward, outcomes.labels.graph, grafts, outcomes.harmful)
-    if rule:  # exactly, and not but for rounding
+    if rule:  # set exactly, without rounding errors
         made = replace(made, chosen=made.random if rule == "random" else np.zeros(len(made.row)))
     hosts = boot.places(outcomes.hosts)
     share, wide = made.shares
@@ -172,6 +172,6 @@ def _risk_figures(outcomes: Outcomes, answers: Answers, boot: HostBootstrap) -> 
 
 
 def _auroc(score: Floats, positive: NDArray[np.bool_], hosts: NDArray[np.int64], boot: HostBootstrap) -> Estimate:
-    """Of medium risk or worse, by the predicted share of these classes."""
+    """Estimate the AUROC of `score` (the predicted share of medium risk or worse) for `positive` rows."""
     draws = [auroc(score, positive, weights) for weights in boot.weights(hosts, DRAWS_AT_ONCE)]
     return Estimate(float(auroc(score, positive)), np.concatenate(draws) if draws else np.zeros(0))

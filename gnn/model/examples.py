@@ -1,4 +1,4 @@
-"""Training examples: one row a measured (packet, seed, kernel, horizon), from field reports joined with command and packet."""
+"""Build training examples, one row per measured (packet, seed, kernel, horizon), from reports, commands and packets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ NONE, LOW, MEDIUM, HIGH, CRITICAL = range(len(RISK_CLASSES))
 
 
 def uplift(base_loss: Floats, control_delta: Floats, treated_delta: Floats) -> Floats:
-    """u = ln((base + control) / (base + treated)), in nats of validation loss; NaN if a term is missing or not positive."""
+    """Return u = ln((base + control) / (base + treated)), in nats of validation loss; NaN unless both sums are above 0."""
     control, treated = base_loss + control_delta, base_loss + treated_delta
     sound = (control > 0) & (treated > 0) & np.isfinite(control) & np.isfinite(treated)
     u = np.full(base_loss.shape, np.nan)
@@ -31,7 +31,7 @@ def uplift(base_loss: Floats, control_delta: Floats, treated_delta: Floats) -> F
 def risk_class(
     u: Floats, dip: Floats, late_sd: Floats, control_late_sd: Floats, diverged: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Risk class 0..4 of each replicate, first match from the worst; -1 where neither an uplift nor a divergence is known.
+    """Return the risk class 0..4 of each replicate, first match from the worst; -1 if neither uplift nor divergence is known.
 
     critical: diverged or u < -1; high: u < -.25 or late loss sd > 4 (control sd + .02); medium: u < -.08 or mid-window
     dip < -.15; low: u < -.02 or dip < -.05; else none. A missing dip or spread never raises the class.
@@ -55,14 +55,14 @@ METRICS: Final = ("horizon_steps", "replicate", "uplift_test", "se", "dip", "lat
 
 @dataclass(frozen=True)
 class Examples:
-    """The table `training.examples` and, per reason, the reports that gave no label."""
+    """The table `training.examples`, and by reason the number of reports that gave no label."""
 
     table: pa.Table
     unusable: dict[str, int]
 
 
 def build_examples(sources: Mapping[str, pa.Table], config: TrainingConfig) -> Examples:
-    """Examples of all splits, sorted by their key; see `EXAMPLES`. Empty where no report was measured against a control."""
+    """Build the examples of all splits, sorted by key (see `EXAMPLES`); none if no report was measured against a control."""
     reports = _reports(sources["tamiyo.field_report"])
     joined = _with_state(_with_command(reports, sources["tamiyo.command"]), sources["tolaria.system_state"])
     judged = joined.with_columns(_fault().alias("fault"))
@@ -126,7 +126,7 @@ def _with_state(reports: pl.DataFrame, table: pa.Table) -> pl.DataFrame:
 
 
 def _fault() -> pl.Expr:
-    """Return why a report gives no label, or NULL."""
+    """Return the expression of why a report gives no label, NULL if it gives one."""
     no_label = pl.col("risk") < 0
     return (
         pl.when(no_label & (pl.col("base_loss").is_null() | pl.col("control_delta").is_null()))
@@ -145,10 +145,10 @@ def _fault() -> pl.Expr:
 
 
 def _aggregate(reports: pl.DataFrame, config: TrainingConfig) -> pl.DataFrame:
-    """Replicates to one row a key: mean uplift, its standard error, the worst replicate's risk class.
+    """Aggregate replicates to one row per key: mean uplift, its standard error, the worst replicate's risk class.
 
-    Replicates with any blending method count alike; `blending_method` is the most frequent one, of equals the first by name.
-    First and second replicate are of that method, since another method in the same batches is not a replicate.
+    Replicates of all blending methods have equal weight; `blending_method` is the most frequent one, of equals the first by
+    name. The first and second replicate are of that method, because another method on the same batches is not a replicate.
     """
     ordered = reports.with_columns(pl.col("horizon_steps").cast(pl.Int64).alias("horizon"))
     ordered = ordered.sort(*KEYS, "blending_method", "replicate", "report_id", nulls_last=True)
@@ -183,7 +183,7 @@ def _aggregate(reports: pl.DataFrame, config: TrainingConfig) -> pl.DataFrame:
 
 
 def _by_method(reports: pl.DataFrame) -> pl.DataFrame:
-    """Return the mean uplift of each key by blending method: column `by_method`, empty if no method is named."""
+    """Return the mean uplift of each key by blending method, in column `by_method`; no rows if no method is named."""
     named = reports.filter(pl.col("blending_method").is_not_null() & pl.col("u").is_not_null())
     means = named.group_by(*KEYS, "blending_method", maintain_order=True).agg(pl.col("u").mean())
     pairs = pl.struct(pl.col("blending_method").alias("method"), "u").alias("by_method")

@@ -1,4 +1,4 @@
-"""One whole experiment: labels, folds, baselines, networks, calibration, evaluation. The entry point of the pipeline."""
+"""Run a whole experiment, as the pipeline does: labels, folds, baselines, networks, calibration, evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,14 +33,14 @@ SILENT: Final = ".no_messages"
 
 @dataclass
 class _Said:
-    """Predictions by part of the problem and model, as they come in."""
+    """Collects predictions by part of the problem and model."""
 
     by_part: dict[str, dict[str, Predictions]] = field(default_factory=dict)
 
     def add(
         self, model: str, rounds: Sequence[Round], folds: Sequence[Predictions], published: Mapping[str, Predictions]
     ) -> None:
-        """Take what the networks of the rounds say, each of its own fold, and the published one of the other parts."""
+        """Add a model's predictions: `folds`, each network's for its own fold, and `published` for the other parts."""
         order = np.argsort(np.concatenate([one.judges for one in rounds]))
         self.by_part.setdefault("out_of_fold", {})[model] = join(folds).take(order)
         for part, each in published.items():
@@ -60,10 +60,10 @@ def train(
 ) -> TrainedModel:
     """Train, calibrate and evaluate TamiyoGNN beside its baselines; deterministic and resumable.
 
-    `dataset` holds graphs that are not scaled; `priors` scale them, fold by fold; `kernels` describe the kernels. `examples` is
-    `training.examples`, `unusable` the reports that gave no label, by reason. A required head without a label stays untrained
-    and is marked so; nothing is raised for it. With more than one of the `processes`, and a checkpoint directory, two networks
-    are trained at a time: the same weights in less time.
+    `dataset` holds unscaled graphs; `priors` scale them, fold by fold; `kernels` are the kernels' descriptors. `examples` is
+    `training.examples`, `unusable` the number of reports that gave no label, by reason. A required head without a label stays
+    untrained and is marked so; this is no error. With `processes` above 1 and a checkpoint directory, two networks are trained
+    at a time: the same weights in less time.
     """
     problem = pose(dataset, examples, config)
     fitted, said, skipped = _fit_all(Fits(problem, config, checkpoint_dir, progress, kernels), priors, processes)
@@ -86,8 +86,10 @@ def train(
 
 
 def _fit_all(fits: Fits, priors: CataloguePriors, processes: int) -> tuple[Fitted, _Said, dict[str, str]]:
-    """Return the published network, what every model says (nothing if there is too little to judge), and why others are
-    absent."""
+    """Return the published network, all models' predictions, and why models are absent.
+
+    There are no predictions if there is too little to judge.
+    """
     problem, config = fits.problem, fits.config
     folds, last = fold_rounds(problem, config.model, priors), published_round(problem, config.model, priors)
     said = _Said()
@@ -111,7 +113,7 @@ def _fit_all(fits: Fits, priors: CataloguePriors, processes: int) -> tuple[Fitte
 
 
 def _silent_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePriors) -> list[Round]:
-    """Return the rounds of the ablation without messages, the published one last; none if it is not asked for."""
+    """Return the rounds of the ablation without messages, the published one last; none if it is switched off."""
     if not config.no_messages:
         return []
     model = config.model.model_copy(update={"messages": False})
@@ -119,7 +121,7 @@ def _silent_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePr
 
 
 def _curve_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePriors) -> dict[float, list[Round]]:
-    """Return the rounds of the learning curve by share of the training hosts."""
+    """Return the rounds of the learning curve, by share of the training hosts."""
     return {
         share: fold_rounds(problem, config.model, priors, what=f".share_{share}", share=share)
         for share in config.learning_curve
@@ -127,7 +129,7 @@ def _curve_rounds(problem: Problem, config: TrainingConfig, priors: CataloguePri
 
 
 def _of_folds(fits: Fits, rounds: Sequence[Round]) -> list[Predictions]:
-    """Return what each fold's network says of its fold."""
+    """Return the predictions of each fold's network for its fold."""
     problem = fits.problem
     found = []
     for one in rounds:
@@ -137,14 +139,14 @@ def _of_folds(fits: Fits, rounds: Sequence[Round]) -> list[Predictions]:
 
 
 def _elsewhere(fits: Fits, one: Round, fitted: Fitted) -> dict[str, Predictions]:
-    """Return what the published network says of the parts that it never saw."""
+    """Return the predictions of the published network for the parts that it never saw."""
     problem, size = fits.problem, fits.config.batch_graphs
     parts = {name: problem.labels.take(rows) for name, rows in problem.parts.items() if name != "out_of_fold"}
     return {name: predict(fitted.network, one.scaled(problem), labels, size) for name, labels in parts.items()}
 
 
 def _baselines(problem: Problem, config: TrainingConfig, rounds: Sequence[Round], said: _Said) -> dict[str, str]:
-    """Fit every baseline on the rows of each round, and judge it on the same parts; why others are absent."""
+    """Fit every baseline on the rows of each round and predict the same parts; return why baselines are absent."""
     *folds, last = rounds
     answers: dict[str, list[Predictions]] = {}
     for one in folds:
@@ -168,8 +170,10 @@ def _rows(problem: Problem, one: Round, config: TrainingConfig) -> Rows:
 
 
 def _calibrate(problem: Problem, config: TrainingConfig, said: _Said) -> tuple[Calibration, dict[str, Part]]:
-    """Return the published calibration, fitted out of fold on hosts that the published weights saw; and what each part is
-    told."""
+    """Return the published calibration, and the parts with all models' calibrated answers.
+
+    The calibration is fitted on out-of-fold predictions for hosts that the published weights were trained on.
+    """
     if not said.by_part:
         return calibrate(Predictions(np.zeros(0), np.zeros(0)), problem.labels.take(NOTHING), config.interval), {}
     rows = problem.parts["out_of_fold"]
@@ -191,7 +195,7 @@ def _has_labels(problem: Problem, one: Round) -> bool:
 
 
 def head_status(problem: Problem, unusable: Mapping[str, int]) -> dict[str, HeadStatus]:
-    """Return which heads have labels on training hosts. One kernel alone in a state is no label of the policy."""
+    """Return which heads have labels on training hosts. A single kernel in a state is no label for the policy."""
     labels = problem.labels.take(problem.published)
     known = np.isfinite(labels.uplift)
     _, counts = np.unique(labels.graph[known], return_counts=True)
@@ -209,7 +213,7 @@ def head_status(problem: Problem, unusable: Mapping[str, int]) -> dict[str, Head
 
 
 def _other_horizons(problem: Problem) -> list[str]:
-    """Return what was measured at other horizons, if nothing was at the one that is asked for."""
+    """Return a message about the labels at other horizons if there are none at the configured one."""
     counts = {row["values"]: row["counts"] for row in pc.value_counts(problem.examples["horizon"].combine_chunks()).to_pylist()}
     if problem.horizon in counts or not counts:
         return []
@@ -220,7 +224,7 @@ def _other_horizons(problem: Problem) -> list[str]:
 
 
 def site_kernels(store: GraphStore, labels: Labels) -> dict[int, tuple[str, ...]]:
-    """Return kernels measured on training hosts by the layer_type id of the first layer that their seed monitors."""
+    """Return the kernels measured on training hosts, by the layer_type id of the first layer that their seed monitors."""
     column = [feature.name for feature in LAYER.categorical].index("layer_type")
     found: dict[int, set[int]] = {}
     for graph in labels.graphs().tolist():

@@ -1,4 +1,4 @@
-"""Figures of value, risk and labels as pure functions of arrays; those with an interval as functions of sums over rows."""
+"""Compute figures of value, risk and labels from arrays; those with an interval are functions of sums over rows."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +10,19 @@ BINS = 15
 
 
 def r2_sums(value: Floats, u: Floats) -> Floats:
-    """Return columns [P, 4] for `r2_of`."""
+    """Return the columns [P, 4] whose sums `r2_of` takes."""
     return np.stack([np.ones_like(u), u, u**2, (u - value) ** 2], 1)
 
 
 def r2_of(sums: Floats) -> Floats:
-    """1 - residual / total sum of squares about the mean; NaN if u does not vary."""
+    """Return 1 - residual / total sum of squares about the mean; NaN if u does not vary."""
     total = sums[..., 2] - sums[..., 1] ** 2 / np.where(sums[..., 0] == 0, np.nan, sums[..., 0])
     found: Floats = 1.0 - sums[..., 3] / np.where(total > 1e-12, total, np.nan)
     return found
 
 
 def f1_sums(guess: Ints, classes: Ints, count: int) -> Floats:
-    """Return columns [P, 3 x count] for `macro_f1_of`: hits, guesses and occurrences of each class."""
+    """Return the columns [P, 3 x count] whose sums `macro_f1_of` takes: hits, guesses and occurrences of each class."""
     eye = np.eye(count)
     return np.concatenate([eye[guess] * (guess == classes)[:, None], eye[guess], eye[classes]], 1)
 
@@ -37,24 +37,24 @@ def macro_f1_of(sums: Floats) -> Floats:
 
 
 def ece_sums(probabilities: Floats, classes: Ints) -> Floats:
-    """Return columns [P, 16] for `ece_of`: confidence minus hit in each of 15 equal bins of the top class, and one."""
+    """Return the columns [P, 16] whose sums `ece_of` takes: confidence minus hit by bin of confidence (15 bins), and 1."""
     top, hit = probabilities.max(1), probabilities.argmax(1) == classes
     return np.concatenate([np.eye(BINS)[bin_of(top)] * (top - hit)[:, None], np.ones((len(top), 1))], 1)
 
 
 def ece_of(sums: Floats) -> Floats:
-    """Return the expected calibration error: sum over bins of count x |confidence - accuracy|, over the count of all."""
+    """Return the expected calibration error: sum over bins of count x |confidence - accuracy|, divided by the total count."""
     found: Floats = np.abs(sums[..., :BINS]).sum(-1) / np.where(sums[..., BINS] == 0, np.nan, sums[..., BINS])
     return found
 
 
 def bin_of(confidence: Floats) -> Ints:
-    """Bin of each confidence, 0..14."""
+    """Return the bin of each confidence, 0..14."""
     return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
 def reliability(probabilities: Floats, classes: Ints) -> list[tuple[float, float, int]]:
-    """(confidence, accuracy, count) of each of 15 equal bins of the top class's probability; NaN figures in empty bins."""
+    """Return (confidence, accuracy, count) of 15 equal bins of the top class's probability; NaN figures in empty bins."""
     top, hit = probabilities.max(1), probabilities.argmax(1) == classes
     place = bin_of(top)
     rows = []
@@ -67,13 +67,13 @@ def reliability(probabilities: Floats, classes: Ints) -> list[tuple[float, float
 
 
 def brier(probabilities: Floats, classes: Ints) -> Floats:
-    """Squared distance of each row of probabilities [P, C] from its one-hot class."""
+    """Return the squared distance of each row of probabilities [P, C] from its one-hot class: [P]."""
     found: Floats = ((probabilities - np.eye(probabilities.shape[1])[classes]) ** 2).sum(1)
     return found
 
 
 def auroc(score: Floats, positive: NDArray[np.bool_], weights: Floats | None = None) -> Floats:
-    """Area under the ROC curve with rows weighted by `weights` [..., P] (one each if None); NaN if a class has no weight."""
+    """Return the area under the ROC curve [...], rows weighted by `weights` [..., P] (1 if None); NaN if a class has none."""
     weight = np.ones(len(score)) if weights is None else weights
     _, level = np.unique(score, return_inverse=True)
     order = np.argsort(level, kind="stable")
@@ -91,13 +91,13 @@ def auroc(score: Floats, positive: NDArray[np.bool_], weights: Floats | None = N
 
 
 def probabilities(logits: Floats) -> Floats:
-    """softmax(logits) along the last axis."""
+    """Return softmax(logits) along the last axis."""
     shares: Floats = softmax(logits, axis=-1)
     return shares
 
 
 def replicate_reliability(first: Floats, second: Floats) -> float:
-    """Reliability of the mean of two replicates: 2r / (1 + r), r their correlation (Spearman-Brown)."""
+    """Return the reliability of the mean of two replicates: 2r / (1 + r), with r their correlation (Spearman-Brown)."""
     known = np.isfinite(first) & np.isfinite(second)
     if known.sum() < 3 or np.ptp(first[known]) == 0 or np.ptp(second[known]) == 0:
         return float("nan")

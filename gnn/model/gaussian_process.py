@@ -1,4 +1,4 @@
-"""A Gaussian process over (site, kernel) pairs, by a subset of regressors: its mean is a ridge on random training pairs."""
+"""Fit a Gaussian process over (site, kernel) pairs by a subset of regressors: its mean is a ridge on random training pairs."""
 
 from typing import Final
 
@@ -9,17 +9,18 @@ from gnn.model.ridge import host_folds
 from gnn.model.targets import Floats, Ints, Labels
 from schemas.kernels import KERNEL_FAMILIES
 
-LANDMARKS: Final = 800  # training pairs that stand for all
+LANDMARKS: Final = 800  # training pairs that represent all
 LENGTHS: Final = (0.5, 1.0)  # length scales, in root mean squared distances of sites
 NOISES: Final = (1.0, 4.0, 16.0)  # variance of the noise, in prior variances of one term
-WITHIN: Final = 0.5  # covariance of two kernels of one family
+WITHIN: Final = 0.5  # covariance of two kernels of the same family
 JITTER: Final = 1e-6
 
 
 class GaussianProcess:
-    """Covariance c + s + c s of two pairs; length scale and noise are chosen by cross-validation over training hosts.
+    """A Gaussian process with covariance c + s + c s of two pairs.
 
-    s is a squared exponential of their z-scored site vectors; c is 1 for the same kernel, 0.5 within a family, else 0.
+    s is a squared exponential of their z-scored site vectors; c is 1 for the same kernel, 0.5 within a family, else 0. Length
+    scale and noise are chosen by cross-validation over training hosts.
     """
 
     def __init__(self, sites: Floats, labels: Labels, hosts: NDArray[np.str_], seed: int) -> None:
@@ -43,7 +44,7 @@ class GaussianProcess:
         _, self._coefficients, self._scale = best
 
     def __call__(self, sites: Floats, kernel: Ints) -> Floats:
-        """Mean uplift of those rows."""
+        """Return the mean uplift of those rows: [P]."""
         if not len(kernel):
             return np.zeros(0)
         design = self._design(_squared(sites, self._sites), kernel, self._scale)
@@ -51,21 +52,23 @@ class GaussianProcess:
         return found
 
     def _design(self, apart: Floats, kernel: Ints, scale: float) -> Floats:
-        """Covariance of pairs with the landmarks: [P, M]."""
+        """Return the covariance of pairs with the landmarks: [P, M]."""
         alike, near = self._alike[kernel][:, self._kernel], np.exp(-apart / scale)
         found: Floats = alike + near + alike * near
         return found
 
 
 def _squared(a: Floats, b: Floats) -> Floats:
-    """Squared distances of rows: [len(a), len(b)]."""
+    """Return the squared distances of the rows of `a` from those of `b`: [len(a), len(b)]."""
     found: Floats = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2.0 * a @ b.T, 0.0)
     return found
 
 
 def _choose(design: Floats, among: Floats, weight: Floats, target: Floats, fold: Ints) -> tuple[float, Floats]:
-    """Return the least weighted error of a noise on the hosts of each fold in turn, and the coefficients with it on all
-    rows."""
+    """Choose the noise with the least weighted error over the folds, each left out in turn.
+
+    Returns that error, and the coefficients fitted with this noise on all rows.
+    """
     squares = [design[fold == k].T @ (weight[fold == k, None] * design[fold == k]) for k in np.unique(fold)]
     aims = [design[fold == k].T @ (weight * target)[fold == k] for k in np.unique(fold)]
     square, aim = sum(squares, np.zeros_like(among)), sum(aims, np.zeros(len(among)))

@@ -1,4 +1,4 @@
-"""Heads of TamiyoGNN: several small ones on each (seed, kernel) pair, which count as one, and one on each graph."""
+"""Define the heads of TamiyoGNN: an ensemble of small ones on each (seed, kernel) pair, and one on each graph."""
 
 from dataclasses import dataclass, fields
 from typing import Final
@@ -18,7 +18,7 @@ _TEMPER: Final = 4.0  # dot products are divided by it, so that answers start sm
 
 @dataclass(frozen=True)
 class PairAnswers:
-    """What is said of pairs: `logits`, `value`, `log_var` [..., S, 32], `risk` logits [..., S, 32, 5], `scores` [..., S]."""
+    """Outputs for pairs: `logits`, `value`, `log_var` [..., S, 32], `risk` logits [..., S, 32, 5], `scores` [..., S]."""
 
     logits: Tensor
     value: Tensor
@@ -27,7 +27,7 @@ class PairAnswers:
     scores: Tensor
 
     def mean(self) -> "PairAnswers":
-        """Answers of K members [K, ...] as one: means of logits, values and shares, the variance of their mixture."""
+        """Join the outputs of K members [K, ...] into one: means of logits, values and shares, and the mixture's variance."""
         value = self.value.mean(0)
         variance = (self.log_var.exp() + self.value**2).mean(0) - value**2
         shares = class_shares(self.risk).mean(0)
@@ -40,12 +40,12 @@ class PairAnswers:
         )
 
     def member(self, number: int) -> "PairAnswers":
-        """Return what one member says."""
+        """Return the outputs of one member."""
         return PairAnswers(**{field.name: getattr(self, field.name)[number] for field in fields(self)})
 
 
 def class_shares(risk: Tensor) -> Tensor:
-    """Softmax over the last dimension, which is short: taken along another one, in which it is several times faster."""
+    """Take the softmax over the last, short dimension, which is moved first: that makes it several times faster."""
     return torch.softmax(risk.movedim(-1, 1).contiguous(), dim=1).movedim(1, -1)
 
 
@@ -59,12 +59,12 @@ class MemberLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return each member's own product."""
+        """Apply each member's layer to `inputs` [K, N, in]: [K, N, out]."""
         return torch.baddbmm(self.bias, inputs, self.weight)
 
 
 class PairHead(nn.Module):
-    """K members, each: two layers on the seed's vector, then dot products with the kernels' vectors plus a kernel's bias.
+    """K members, each with two layers on the seed's vector, then dot products with the kernels' vectors, plus a kernel bias.
 
     A kernel's vector is a linear map of its descriptors plus a free embedding. `unit` is the noise of one uplift: values and
     variances are learned in units of it.
@@ -87,8 +87,8 @@ class PairHead(nn.Module):
         self.register_buffer("unit", torch.ones(()))
 
     def forward(self, seeds: Tensor) -> PairAnswers:
-        """`seeds` [S, width] -> the answers of all members, each [K, S, ...]."""
-        # one mask for all members: drawing it costs more than all the rest
+        """Return the outputs of all members for `seeds` [S, width], each [K, S, ...]."""
+        # one mask for all members, because drawing it costs more than all the rest
         state = functional.dropout(seeds, self.input_dropout, self.training).expand(self.members, -1, -1)
         for layer in self.layers:
             state = functional.dropout(functional.gelu(layer(state)), self.dropout, self.training)
@@ -106,7 +106,7 @@ class PairHead(nn.Module):
 
 
 class GraphHead(nn.Module):
-    """Answers per graph that no pair gives."""
+    """The outputs per graph that don't come from pairs."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class GraphHead(nn.Module):
         self.breaker = nn.Linear(hidden, 2)
 
     def forward(self, graphs: Tensor) -> dict[str, Tensor]:
-        """Return named answers [G, ...] as in `gnn.model.outputs`."""
+        """Return outputs [G, ...] by their names in `gnn.model.outputs`."""
         state = self.trunk(graphs)
         return {
             "policy_params": torch.tanh(self.params(state)).view(-1, NUM_KERNELS, 2),

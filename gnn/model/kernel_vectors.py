@@ -1,7 +1,7 @@
-"""What is known of each kernel before any outcome: the fixed part of its vector, from what it is and from its records.
+"""Describe each kernel before any outcome is known: the fixed part of its vector, from its traits and its records.
 
-Kernels share what they have in common through these columns; what is a kernel's own, the heads learn as a free embedding.
-The columns are a buffer of the network, so a bundle serves with the records that it was trained with.
+Through these columns, kernels with common traits share what is learned; the heads learn the rest as a free embedding of each
+kernel. The columns are a buffer of the network, so a bundle serves with the records that it was trained with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 from schemas.artifacts import REGISTRIES
 from schemas.kernels import KERNELS
 
-# Words of what each kernel does to a site's output; a kernel is described by those that it has.
+# traits of each kernel: words for what it does to a site's output
 _TRAITS: Final[dict[str, str]] = {
     "kernel-identity": "plain",
     "kernel-scale": "affine",
@@ -59,8 +59,8 @@ DESCRIPTORS: Final[tuple[str, ...]] = (*WORDS, *RECORDED)
 def kernel_descriptors(tables: Mapping[str, pa.Table] | None = None) -> Tensor:
     """Return the descriptors of all kernels: float32 [32, len(DESCRIPTORS)], in the policy's order.
 
-    `tables` are `urza.blueprint`, `urza.layer` and `urabrask.bsds`, whose newest records give the last columns; what no record
-    says is zero, the mean of those that are known. Columns of numbers are z-scores over the kernels.
+    `tables` are `urza.blueprint`, `urza.layer` and `urabrask.bsds`, whose newest records give the last columns. Columns are
+    z-scores over the kernels; a value that no record states is zero, the mean of the known ones.
     """
     words = np.array([[word in _TRAITS[kernel].split() for word in WORDS] for kernel in KERNELS], dtype=np.float64)
     recorded = np.full((len(KERNELS), len(RECORDED)), np.nan)
@@ -100,7 +100,7 @@ def _newest(table: pa.Table, time: str) -> dict[str, dict[str, object]]:
 
 
 def _parameters(layers: pa.Table, blueprints: Mapping[str, Mapping[str, object]]) -> dict[str, float]:
-    """Scalars of each kernel's layers, of its newest record."""
+    """Return the number of scalars in the layers of each kernel's newest record."""
     found: dict[str, float] = {}
     for row in _rows(layers):
         kernel = str(row["blueprint_id"])
@@ -116,7 +116,7 @@ def _rows(table: pa.Table) -> Sequence[dict[str, object]]:
 
 
 def _rank(registry: str, word: object) -> float:
-    """Place of a word in its closed vocabulary, which runs from harmless to dangerous."""
+    """Return the place of a word in its closed vocabulary, which is ordered from harmless to dangerous; NaN if unknown."""
     words = REGISTRIES[registry].seeded
     return float(words.index(word)) if isinstance(word, str) and word in words else float("nan")
 
@@ -126,7 +126,7 @@ def _number(value: object) -> float:
 
 
 def _scaled(columns: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Z-scores of columns, zero if unknown or where all kernels are alike."""
+    """Return the z-scores of columns; zero if a value is unknown or all kernels are equal."""
     known = np.isfinite(columns)
     count = known.sum(0).clip(min=1)
     values = np.where(known, columns, 0.0)

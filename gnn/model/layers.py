@@ -1,9 +1,9 @@
-"""One round of messages over all relations and their reverses: GraphSAGE, or GAT, each with the edges' attributes.
+"""Pass one round of messages over all relations and their reverses: GraphSAGE or GAT, each with the edges' attributes.
 
-The function is that of PyG's HeteroConv(mean) over SAGEConv, or GATConv, plus in each direction a linear map of the mean of
-the edges' attributes. Its sums are taken in another order, so that it agrees to rounding: means of attributes are taken once
-a batch, attention vectors are folded into the weights ((W x) · a = x · (Wᵀ a)), and each direction is multiplied on the
-side, senders or receivers, that has fewer rows (see `gnn.graph.plan`).
+A round computes PyG's HeteroConv(mean) over SAGEConv or GATConv, plus, in each direction, a linear map of the mean of the
+edges' attributes. Its sums are in another order, so it agrees up to rounding: means of attributes are taken once per batch,
+attention vectors are folded into the weights ((W x) · a = x · (Wᵀ a)), and each direction is multiplied on the side, senders
+or receivers, that has fewer rows (see `gnn.graph.plan`).
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from gnn.model.states import States
 
 Attributes = Mapping[Triple, Tensor]
 Totals = Mapping[str, Tensor]
-_SLOPE: Final = 0.2  # of the leaky ReLU before the softmax, as in GATConv
+_SLOPE: Final = 0.2  # negative slope of the leaky ReLU before the softmax, as in GATConv
 
 
 @dataclass(frozen=True)
 class Described:
     """Attributes of edges {relation: [E, w]}, and their means by receiver {node type: [N, sum of w]}.
 
-    The means of a type stand in order of the directions that reach it, each divided by the number of these directions.
+    The means of a type are in order of the directions that reach it, each divided by the number of these directions.
     """
 
     attributes: Attributes
@@ -53,7 +53,10 @@ class Described:
 
 @dataclass(frozen=True)
 class RoundShape:
-    """Widths of a round: input states by node type, edge attributes by relation, output; dropout; who is updated."""
+    """The shape of a round: widths of input states by node type, of edge attributes by relation and of the output.
+
+    It also has the dropout and the node types that are updated.
+    """
 
     widths: Mapping[str, int]
     edge_widths: Mapping[Triple, int]
@@ -65,9 +68,9 @@ class RoundShape:
 class MessageRound(nn.Module):
     """Mean over the directions' messages plus the node's own linear path, LayerNorm, GELU, dropout, residual.
 
-    `own` keeps the state of a node without messages; `skip` is the residual, a linear where the width changes. The mean
-    runs over the directions that are declared for the receiving type, so that an absent relation counts as zero and a
-    graph's answer does not depend on what else is in its batch. Only the `receivers` are updated and returned.
+    `own` keeps the state of a node without messages; `skip` is the residual, a linear map if the width changes. The mean is
+    over the directions declared for the receiving type, so an absent relation counts as zero and a graph's output does not
+    depend on the rest of its batch. Only the `receivers` are updated and returned.
     """
 
     def __init__(self, shape: RoundShape, messages: "Messages | None") -> None:
@@ -86,7 +89,7 @@ class MessageRound(nn.Module):
         totals = {name: self.own[name](states[name]) for name in self.receivers}
         if self.messages is not None and described is not None:
             self.messages(states, batch, described, totals)
-        # one GELU, because a call has a cost of its own; `pop`, because 100,000 nodes must fit into 1.5 GB
+        # one GELU, because each call has a fixed cost; `pop`, because 100,000 nodes must fit into 1.5 GB
         normed = torch.cat([self.norm[name](totals.pop(name)) for name in self.receivers])
         fresh = functional.gelu(normed).split([len(states[name]) for name in self.receivers])
         del normed
@@ -104,8 +107,8 @@ class MessageRound(nn.Module):
 class Messages(nn.Module):
     """The mean over directions of GraphSAGE messages: W mean(senders) + D mean(attributes).
 
-    `send` {node type: [leaving * heads * out, in]} stacks W of the directions that leave a type, `describe`
-    {relation: [described * out, edge width]} stacks D of the directions of a relation, in the order of `Directions`.
+    `send` {node type: [leaving * heads * out, in]} stacks the W of all directions that leave a type; `describe` {relation:
+    [described * out, edge width]} stacks the D of all directions of a relation; both in the order of `Directions`.
     """
 
     def __init__(self, shape: RoundShape, heads: int = 1) -> None:
@@ -133,12 +136,12 @@ class Messages(nn.Module):
                 self._gather(lot, states, weights, shares[lot.edges], totals)
 
     def _sent(self, lot: Lot, states: States, weights: "Matrices") -> Tensor:
-        """Products of the senders of each direction, one after the other: [rows, heads * out]."""
+        """Return the products of each direction's senders with W, one after the other: [rows, heads * out]."""
         sent = [functional.linear(states[way.source], weights[way.triple].flatten(0, 1)) for way in lot.ways]
         return sent[0] if len(sent) == 1 else torch.cat(sent)
 
     def _spread(self, lot: Lot, sent: Tensor, shares: Tensor, totals: Totals) -> None:
-        """Sum what is sent over edges and heads."""
+        """Add the senders' products `sent`, summed over edges and heads, to `totals`."""
         rows = lot.rows
         if self.heads > 1:
             rows = (rows.unsqueeze(1) * self.heads + torch.arange(self.heads, device=rows.device)).flatten()
@@ -147,7 +150,7 @@ class Messages(nn.Module):
             totals[way.target].add_(part)
 
     def _gather(self, lot: Lot, states: States, weights: "Matrices", shares: Tensor, totals: Totals) -> None:
-        """Sum over edges, then multiply what each receiver has, head by head."""
+        """Sum the senders' states over edges, multiply each receiver's sum by W, head by head, and add it to `totals`."""
         for head, share in enumerate(shares.unbind(1)):
             summed = _bag(states.table, lot.rows, lot.offsets, share)
             for way, part in zip(lot.ways, summed.split(lot.slots), strict=True):
@@ -155,17 +158,17 @@ class Messages(nn.Module):
                 _accumulate(totals[way.target], part[:, : weight.shape[1]], weight)
 
     def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
-        """Weight of each edge and head, [E, heads]; `sent` are the products of the plan's one lot, if it has but one."""
+        """Return the weight of each edge and head, [E, heads]; `sent` are the products of the plan's lot if it has only one."""
         return plan.share.unsqueeze(1)
 
     def sends(self) -> "Matrices":
-        """W of each direction, [heads, out, in]."""
+        """Return W of each direction, [heads, out, in]."""
         leaving = self.directions.leaving
         each = {t: w.view(leaving[t], self.heads, self.out, w.shape[1]).unbind(0) for t, w in self.send.items()}
         return {way.triple: each[way.source][way.leaving] for way in self.directions.each}
 
     def describes(self) -> "Matrices":
-        """D of each direction, [out, edge width]."""
+        """Return D of each direction, [out, edge width]."""
         each = {key: weight.view(-1, self.out, weight.shape[1]).unbind(0) for key, weight in self.describe.items()}
         return {way.triple: each[parameter_key(way.relation)][way.described] for way in self.directions.each}
 
@@ -176,9 +179,10 @@ Matrices = dict[Triple, Tensor]
 class Attention(Messages):
     """The mean over directions of GAT messages, heads averaged: sum of attention times W sender, plus D mean(attributes).
 
-    The logit of an edge is leaky(a · W sender + b · receiver + c · attributes). PyG's GATConv has products in place of `b` and
-    `c`; its (W x) · a is x · (Wᵀ a), so vectors say as much. `attend` {node type: [leaving, heads, out]} holds a, `receive`
-    {node type: [arriving * heads, in]} b, `notice` {relation: [described * heads, edge width]} c.
+    The logit of an edge is leaky(a · W sender + b · receiver + c · attributes). PyG's GATConv has products of a matrix and a
+    vector in place of `b` and `c`; since (W x) · a = x · (Wᵀ a), one vector is equivalent. `attend` {node type: [leaving,
+    heads, out]} holds a, `receive` {node type: [arriving * heads, in]} b, `notice` {relation: [described * heads, edge
+    width]} c.
     """
 
     def __init__(self, shape: RoundShape, heads: int) -> None:
@@ -202,7 +206,7 @@ class Attention(Messages):
         return attention * (plan.part / self.heads).unsqueeze(1)
 
     def _scores(self, rows: Mapping[str, Tensor], vectors: Mapping[str, Tensor] | nn.ParameterDict) -> Tensor:
-        """Products of rows with vectors [directions * heads, in], by key, one after the other: [rows * directions, heads]."""
+        """Return the products of rows with vectors [directions * heads, in], key by key: [rows * directions, heads]."""
         return torch.cat([functional.linear(part, vectors[key]).view(-1, self.heads) for key, part in rows.items()])
 
     def _folded(self) -> dict[str, Tensor]:
@@ -211,7 +215,7 @@ class Attention(Messages):
         return {t: torch.bmm(self.attend[t].view(-1, 1, self.out), weight).squeeze(1) for t, weight in weights.items()}
 
     def _scores_of(self, sent: Tensor, lot: Lot, states: States) -> Tensor:
-        """Return the same of what is sent: [rows, heads]. In small batches reading W twice would cost more."""
+        """Return the products a · W sender from the products `sent`: [rows, heads]; in small batches faster than `_folded`."""
         each = {name: attend.unbind(0) for name, attend in self.attend.items()}
         attend = torch.stack([each[way.source][way.leaving] for way in lot.ways])
         rows = torch.tensor([len(states[way.source]) for way in lot.ways], device=sent.device)
@@ -220,27 +224,27 @@ class Attention(Messages):
 
 
 def sage_round(shape: RoundShape) -> MessageRound:
-    """GraphSAGE with mean aggregation; its root path is the round's `own`, one product a node type."""
+    """Build a GraphSAGE round with mean aggregation; its root path is the round's `own`, one product per node type."""
     return MessageRound(shape, Messages(shape))
 
 
 def gat_round(shape: RoundShape, *, heads: int) -> MessageRound:
-    """GAT with edge attributes, heads averaged, no self loops."""
+    """Build a GAT round with edge attributes, averaged heads and no self loops."""
     return MessageRound(shape, Attention(shape, heads))
 
 
 def own_round(shape: RoundShape) -> MessageRound:
-    """Return the same round without any message: the ablation that shows what topology gives."""
+    """Build a round without messages, for the ablation that shows how much topology contributes."""
     return MessageRound(shape, None)
 
 
 def parameter_key(triple: Triple) -> str:
-    """Return a name for that relation's parameters: `layer__connects__layer`."""
+    """Return the name of a relation's parameters: `layer__connects__layer`."""
     return "__".join(triple)
 
 
 def _weights(shapes: Mapping[str, tuple[int, int, int]], *, flat: bool = True) -> nn.ParameterDict:
-    """Stacks of Xavier-uniform matrices {name: [count * out, in]}, [count, out, in] if not `flat`."""
+    """Return stacks of Xavier-uniform matrices {name: [count * out, in]}, or [count, out, in] if not `flat`."""
     found = nn.ParameterDict()
     for name, (count, rows, columns) in shapes.items():
         stack = torch.empty(count, rows, columns)
@@ -251,25 +255,25 @@ def _weights(shapes: Mapping[str, tuple[int, int, int]], *, flat: bool = True) -
 
 
 def _accumulate(total: Tensor, rows: Tensor, weight: Tensor) -> None:
-    """Add rows · Wᵀ to `total` in place. Autocast, which knows no product in place, makes `total` narrower than the others."""
+    """Add rows · Wᵀ to `total` in place. Under autocast, which has no in-place product, `total` has a narrower dtype."""
     total.addmm_(rows.to(total.dtype), weight.to(total.dtype).t())
 
 
 def _bag(table: Tensor, rows: Tensor, offsets: Tensor, shares: Tensor) -> Tensor:
-    """Return sum of share times row of `table` [T, w] over offsets[i] .. offsets[i + 1] of `rows`: [len(offsets) - 1, w]."""
+    """Sum the `rows` of `table` [T, w], times their `shares`, over each bag offsets[i] .. offsets[i + 1]: [bags, w]."""
     shares = shares.to(table.dtype)
     if not table.is_cuda:
         return functional.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=shares, include_last_offset=True)
-    # on CUDA a bag is summed by one thread a column, so that a context node with 10,000 layers would hold up all others
+    # on CUDA one thread per column sums a bag, so a context node with 10,000 layers would delay all others
     bags = torch.repeat_interleave(offsets.diff(), output_size=len(rows))
     return table.new_zeros(len(offsets) - 1, table.shape[1]).index_add(0, bags, table[rows] * shares.unsqueeze(1))
 
 
 def _softmax(logits: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Softmax of leaky(logits) [E, heads] within the groups that `group` int64 [E] numbers."""
+    """Return the softmax of leaky(logits) [E, heads] within each group; `group` int64 [E] is the group of each edge."""
     logits = functional.leaky_relu(logits, _SLOPE)
     index = group.unsqueeze(1).expand_as(logits)
-    with torch.no_grad():  # a constant of the group: it cancels
+    with torch.no_grad():  # constant within a group, so it cancels
         top = logits.new_full((groups, logits.shape[1]), -torch.inf).scatter_reduce(0, index, logits, "amax")
     risen = (logits - top[group]).exp()
     total = risen.new_zeros(groups, logits.shape[1]).index_add(0, group, risen)

@@ -1,6 +1,6 @@
-"""Training losses of the heads on measured outcomes; each is a weighted mean, zero (without gradient) where no label is.
+"""Compute the heads' training losses on measured outcomes; each is a weighted mean, zero (without gradient) without labels.
 
-What the members of the ensemble say has them as its first dimension; a loss is the sum of the members' own, so that they learn
+The first dimension of pair outputs is the ensemble's members. A loss is the sum of the members' losses, so that they learn
 side by side and never from each other.
 """
 
@@ -14,21 +14,21 @@ from gnn.model.heads import PairAnswers
 from gnn.model.targets import Pairs
 from schemas.configuration import LossWeights
 
-_BEND = 2.0  # units of tau beyond which an error of the value counts linearly
-_LIKELIHOOD = 0.25  # weight of the log variance's likelihood beside the value's own error
-_WIDEST = 8.0  # units of tau beyond which an error does not widen the variance further
+_BEND = 2.0  # units of tau: a larger error of the value counts linearly
+_LIKELIHOOD = 0.25  # weight of the log variance's likelihood relative to the value's error
+_WIDEST = 8.0  # units of tau: a larger error does not increase the variance further
 
 
 @dataclass(frozen=True)
 class LossScale:
-    """`tau`: noise of one uplift; `choice_tau`: temperature of the taught choice; both in nats of loss."""
+    """Scales of the losses in nats: `tau` is the noise of one uplift, `choice_tau` the temperature of the target choice."""
 
     tau: float
     choice_tau: float
 
 
 def segment_log_softmax(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Log-softmax of `values` [..., P] within each segment [P]."""
+    """Return the log-softmax of `values` [..., P] within each segment [P]."""
     place = segments.expand_as(values)
     shape = (*values.shape[:-1], count)
     top = values.new_full(shape, -torch.inf).scatter_reduce(-1, place, values.detach(), "amax")
@@ -38,9 +38,9 @@ def segment_log_softmax(values: Tensor, segments: Tensor, count: int) -> Tensor:
 
 
 def choice_loss(logits: Tensor, uplift: Tensor, weight: Tensor, segments: Tensor, tau: float) -> Tensor:
-    """Cross-entropy of softmax(logits) [..., P] against softmax(uplift / tau) over each segment's measured choices: [...].
+    """Return the cross-entropy of softmax(logits) [..., P] against softmax(uplift / tau) over each segment's choices: [...].
 
-    A segment's weight is the mean weight of its choices; one with a single measured choice says nothing and is left out.
+    A segment's weight is the mean weight of its choices; a segment with a single measured choice is left out.
     """
     if uplift.numel() == 0:
         return logits.sum(-1)
@@ -55,7 +55,7 @@ def choice_loss(logits: Tensor, uplift: Tensor, weight: Tensor, segments: Tensor
 
 
 def policy_loss(answers: PairAnswers, labels: Pairs, scale: LossScale) -> Tensor:
-    """Return the choice of a (seed, kernel) pair within each state, and the distance of each pair's utility from its uplift."""
+    """Return the loss of choosing a (seed, kernel) pair in each state, plus each pair's distance of utility from uplift."""
     known = labels.uplift.isfinite()
     seed, weight, uplift = labels.seed[known], labels.weight[known], labels.uplift[known]
     joint = answers.scores[:, seed] + answers.logits[:, seed, labels.kernel[known]]
@@ -64,7 +64,7 @@ def policy_loss(answers: PairAnswers, labels: Pairs, scale: LossScale) -> Tensor
 
 
 def value_loss(answers: PairAnswers, labels: Pairs, scale: LossScale) -> Tensor:
-    """Huber loss of the value in units of tau, plus the Gaussian likelihood of the log variance at that value."""
+    """Return the Huber loss of the value in units of tau, plus the Gaussian likelihood of the log variance at that value."""
     known = labels.uplift.isfinite()
     place = (slice(None), labels.seed[known], labels.kernel[known])
     value, log_var, weight = answers.value[place], answers.log_var[place], labels.weight[known]
@@ -75,7 +75,7 @@ def value_loss(answers: PairAnswers, labels: Pairs, scale: LossScale) -> Tensor:
 
 
 def risk_loss(answers: PairAnswers, labels: Pairs) -> Tensor:
-    """Cross-entropy of the five risk classes; unweighted by class, so that probabilities stay calibrated."""
+    """Return the cross-entropy of the five risk classes, without class weights, so that probabilities stay calibrated."""
     known = labels.risk >= 0
     logits = answers.risk[:, labels.seed[known], labels.kernel[known]]
     chosen = functional.log_softmax(logits, dim=-1).gather(2, labels.risk[known].expand(len(logits), -1).unsqueeze(2))
@@ -83,7 +83,7 @@ def risk_loss(answers: PairAnswers, labels: Pairs) -> Tensor:
 
 
 def blending_loss(blending: Tensor, labels: Pairs, scale: LossScale) -> Tensor:
-    """Choice among the blending methods that were measured for the same (site, kernel) of a state; `blending` [G, 4]."""
+    """Return the loss of choosing among the blending methods measured for the same (site, kernel); `blending` is [G, 4]."""
     row, method = labels.methods.isfinite().nonzero(as_tuple=True)
     logits = blending[labels.graph[row], method]
     return choice_loss(logits, labels.methods[row, method], labels.weight[row], row, scale.tau)
@@ -92,7 +92,7 @@ def blending_loss(blending: Tensor, labels: Pairs, scale: LossScale) -> Tensor:
 def total_loss(
     answers: PairAnswers, blending: Tensor, labels: Pairs, weights: LossWeights, scale: LossScale
 ) -> dict[str, Tensor]:
-    """Return the losses by head, each the sum over K members, and `total`, their weighted sum."""
+    """Return the loss of each head, summed over K members, and `total`, their weighted sum."""
     parts = {
         "policy": policy_loss(answers, labels, scale),
         "value": value_loss(answers, labels, scale),
@@ -109,5 +109,5 @@ def _distance(value: Tensor, uplift: Tensor, weight: Tensor, scale: LossScale) -
 
 
 def _mean(each: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean over the last dimension."""
+    """Return the weighted mean over the last dimension."""
     return (each * weight).sum(-1) / weight.sum().clamp(min=1e-12)

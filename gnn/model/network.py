@@ -1,4 +1,4 @@
-"""TamiyoGNN: encoders, GraphSAGE then GAT rounds over eleven relations and their reverses, and the heads."""
+"""Define TamiyoGNN: encoders, GraphSAGE then GAT rounds over eleven relations and their reverses, and the heads."""
 
 from dataclasses import dataclass
 from typing import Final, cast
@@ -32,16 +32,16 @@ READ_BY_HEADS: Final = ("layer", "seed", "blueprint", "context")
 
 @dataclass(frozen=True)
 class Read:
-    """What the heads read: `seeds` [S, W], site vectors joined with the states after the rounds, and `graphs` [G, 2 * out]."""
+    """The heads' inputs: `seeds` [S, W], site vectors joined with the states after the rounds, and `graphs` [G, 2 * out]."""
 
     seeds: Tensor
     graphs: Tensor
 
 
 class TamiyoGNN(nn.Module):
-    """The policy network; every dimension follows from `schemas.features` and `ModelConfig`, none is lazy.
+    """The policy network; all dimensions follow from `schemas.features` and `ModelConfig`, none is lazy.
 
-    Several heads are averaged, so that one network is an ensemble: see `PairHead`.
+    The outputs of several heads are averaged, so one network is an ensemble: see `PairHead`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -60,7 +60,7 @@ class TamiyoGNN(nn.Module):
         self._initialise()
 
     def round_shapes(self) -> list[RoundShape]:
-        """Shapes of the rounds, in order."""
+        """Return the shapes of the rounds, in order."""
         config, total = self.config, self.config.sage_layers + self.config.gat_layers
         widths = {node.name: cast(NodeEncoder, self.encoders[node.name]).out for node in NODE_TYPES}
         relations = RELATIONS if config.messages else ()
@@ -90,7 +90,7 @@ class TamiyoGNN(nn.Module):
     def fit_inputs(self, batch: GraphBatch, kernels: Tensor | None = None) -> None:
         """Fit the scales of all input channels on the graphs of `batch` (training hosts only).
 
-        `kernels` float32 [32, 24] are the kernels' descriptors; those that need no record if None.
+        `kernels` float32 [32, 24] are the kernels' descriptors; None takes those that need no records.
         """
         for name, encoder in self.encoders.items():
             cast(NodeEncoder, encoder).embedding.scale.fit(batch.x[name])
@@ -105,7 +105,7 @@ class TamiyoGNN(nn.Module):
         return [self.encoders, self.edges, self.rounds]
 
     def forward(self, batch: GraphBatch, kernel_mask: Tensor | None = None) -> Outputs:
-        """Return outputs of `batch`; `kernel_mask` bool [S, 32] is true where a seed may take a kernel (all if None)."""
+        """Return the outputs of `batch`; `kernel_mask` bool [S, 32] is true if a seed may take a kernel (all if None)."""
         state = self.states(batch)
         read = self._read(batch, state)
         pairs: PairAnswers = self.pair_head(read.seeds).mean()
@@ -123,7 +123,7 @@ class TamiyoGNN(nn.Module):
         )
 
     def read(self, batch: GraphBatch) -> Read:
-        """Return what the heads read of `batch`."""
+        """Return the heads' inputs for `batch`."""
         return self._read(batch, self.states(batch))
 
     def _read(self, batch: GraphBatch, state: States) -> Read:
@@ -140,14 +140,14 @@ class TamiyoGNN(nn.Module):
         return states
 
     def attributes(self, batch: GraphBatch) -> dict[Triple, Tensor]:
-        """Embedded edge attributes by forward relation: [E, edge width]."""
+        """Return the embedded edge attributes by forward relation: [E, edge width]."""
         return {
             r.triple: self.edges[parameter_key(r.triple)](batch.edge_attr[r.triple], batch.edge_ids[r.triple])
             for r in RELATIONS
         }
 
     def _compile_embedding(self, batch: GraphBatch) -> Tensor:
-        """Return the mean over a graph's parameter groups of the embedded compile state of their blueprint: [G, 16]."""
+        """Return each graph's mean over its parameter groups of the blueprint's embedded compile state: [G, 16]."""
         column = [feature.name for feature in PARAMETER.categorical].index(COMPILE_STATUS)
         table = cast(NodeEncoder, self.encoders["parameter"]).embedding.tables[COMPILE_STATUS]
         embedded = table(batch.ids["parameter"][:, column])
@@ -155,9 +155,9 @@ class TamiyoGNN(nn.Module):
 
 
 def _from_seeds(batch: GraphBatch, pairs: PairAnswers, logits: Tensor) -> dict[str, Tensor]:
-    """Policy, value and risk of each graph as the expectation over its pairs.
+    """Return the policy, value and risk of each graph as the expectation over its pairs.
 
-    A graph without a pair to choose is answered by the no-op: value 0 of the least variance, and no harm.
+    A graph without pairs to choose from gets the outputs of a no-op: value 0 with the least variance, and no harm.
     """
     graph_of, count = batch.node_batch("seed"), batch.num_graphs
     weights = pair_log_weights(pairs.scores, logits)

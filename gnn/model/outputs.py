@@ -1,4 +1,4 @@
-"""What TamiyoGNN returns: every output by its published name, with its shape."""
+"""Declare the outputs of TamiyoGNN: every output by its published name, with its shape."""
 
 from dataclasses import dataclass, fields
 from typing import Final
@@ -27,7 +27,7 @@ OUTPUT_SHAPES: Final[dict[str, tuple[str | int, ...]]] = {
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs of a batch of G graphs with S seeds and B blueprints; logits of masked kernels are `MASKED_LOGIT`."""
+    """The outputs for a batch of G graphs with S seeds and B blueprints; logits of masked kernels are `MASKED_LOGIT`."""
 
     policy_logits: Tensor
     policy_params: Tensor

@@ -1,4 +1,4 @@
-"""What any of the compared models says of P measured pairs, in the order of their labels."""
+"""Hold the predictions of any compared model for P measured pairs, in the order of their labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from gnn.model.targets import Floats, Ints, Labels, collate
 
 @dataclass(frozen=True)
 class Predictions:
-    """Per pair: `value` [P] (expected uplift), `deviation` [P] or None, `risk_logits` [P, 5] or None, `logit` [P].
+    """Predictions per pair: `value` [P] (expected uplift), `deviation` [P] or None, `risk_logits` [P, 5] or None, `logit` [P].
 
-    `logit` orders the pairs of one state: the pair with the highest is the model's choice, equals are drawn at random.
+    `logit` orders the pairs of one state: the pair with the highest is the model's choice; ties are drawn at random.
     """
 
     value: Floats
@@ -35,7 +35,7 @@ class Predictions:
 
 
 def join(parts: Sequence[Predictions]) -> Predictions:
-    """Return the pairs of several predictions of one model, one after the other."""
+    """Concatenate several predictions of one model."""
     return Predictions(
         np.concatenate([part.value for part in parts]),
         np.concatenate([part.logit for part in parts]),
@@ -52,7 +52,7 @@ def _joined(parts: Sequence[Floats | None]) -> Floats | None:
 
 @torch.no_grad()
 def predict(network: TamiyoGNN, store: GraphStore, labels: Labels, batch_graphs: int) -> Predictions:
-    """Return the network's answers for those labels (which are sorted by graph), in evaluation mode."""
+    """Return the network's predictions for `labels` (sorted by graph), in evaluation mode."""
     network.eval()
     graphs = labels.graphs().tolist()
     found: list[list[torch.Tensor]] = []

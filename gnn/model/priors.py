@@ -1,4 +1,4 @@
-"""Where training starts: the last layers' biases at what the training hosts say of each kernel, whatever the state."""
+"""Set where training starts: the last layers' biases are at each kernel's figures over the training hosts, for any state."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from gnn.model.network import TamiyoGNN
 from gnn.model.targets import Floats, Labels
 from schemas.configuration import NUM_KERNELS, RISK_CLASSES
 
-SHRINKAGE = 8.0  # labels of the overall mean that each kernel's own mean is drawn towards
+SHRINKAGE = 8.0  # weight, in labels, of the overall mean in each kernel's own mean
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class KernelPriors:
 
 
 def kernel_priors(labels: Labels) -> KernelPriors:
-    """Return priors from training labels; a kernel that was never measured takes the overall figures."""
+    """Compute priors from training labels; a kernel that was never measured has the overall figures."""
     known = np.isfinite(labels.uplift)
     u, w, k = labels.uplift[known], labels.weight[known], labels.kernel[known]
     overall = float(np.average(u, weights=w)) if len(u) else 0.0
@@ -41,9 +41,9 @@ def kernel_priors(labels: Labels) -> KernelPriors:
 
 
 def start_from(network: TamiyoGNN, priors: KernelPriors, tau: float, choice_tau: float) -> None:
-    """Set the kernels' biases so that the untrained network answers about as the best constant would.
+    """Set the kernels' biases so that the untrained network answers about like the best constant.
 
-    Values are learned in units of `tau`, logits in those of `choice_tau`.
+    Values are learned in units of `tau`, logits in units of `choice_tau`.
     """
     head = network.pair_head
     with torch.no_grad():

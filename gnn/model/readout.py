@@ -1,4 +1,4 @@
-"""Readouts: what the heads see of the node states, and how answers of a graph's seeds become the graph's answer."""
+"""Read out node states for the heads, and combine the outputs of a graph's seeds into outputs of the graph."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ MASKED_LOGIT = -1e4  # exact in every precision that serves, bfloat16 included, 
 
 
 def graph_readout(state: States, batch: GraphBatch) -> Tensor:
-    """[mean of the layer nodes | the context node] of each graph: [G, 2 * out]."""
+    """Return [mean of the layer nodes | the context node] of each graph: [G, 2 * out]."""
     layers = segment_mean(state["layer"], batch.node_batch("layer"), batch.num_graphs)
     context = segment_mean(state["context"], batch.node_batch("context"), batch.num_graphs)
     return torch.cat([layers, context], dim=1)
@@ -25,17 +25,17 @@ def seed_readout(state: States, batch: GraphBatch) -> Tensor:
 
 
 def masked(logits: Tensor, mask: Tensor | None) -> Tensor:
-    """`logits` with `MASKED_LOGIT` where `mask` (bool, same shape) is false."""
+    """Return `logits` with `MASKED_LOGIT` wherever `mask` (bool, same shape) is false."""
     return logits if mask is None else logits.masked_fill(~mask, MASKED_LOGIT)
 
 
 def pair_log_weights(scores: Tensor, logits: Tensor) -> Tensor:
-    """Joint log weight of each (seed, kernel): score + logit, `MASKED_LOGIT` where the kernel is masked. [S, K]."""
+    """Return the joint log weight of each (seed, kernel), [S, K]: score + logit, `MASKED_LOGIT` if the kernel is masked."""
     return torch.where(logits <= MASKED_LOGIT, logits, scores.unsqueeze(1) + logits)
 
 
 def graph_logsumexp(weights: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Log-sum-exp over each graph's seeds, kernel by kernel: [S, K] -> [count, K], `MASKED_LOGIT` where nothing is left."""
+    """Take the log-sum-exp over each graph's seeds, by kernel: [S, K] -> [count, K], `MASKED_LOGIT` if all are masked."""
     top = weights.new_full((count, weights.shape[1]), MASKED_LOGIT)
     top = top.scatter_reduce(0, segments.unsqueeze(1).expand_as(weights), weights.detach(), "amax", include_self=True)
     sums = segment_sum(torch.exp(weights - top[segments]), segments, count)
@@ -43,7 +43,9 @@ def graph_logsumexp(weights: Tensor, segments: Tensor, count: int) -> Tensor:
 
 
 def pair_probabilities(weights: Tensor, segments: Tensor, graph_logits: Tensor) -> Tensor:
-    """Return the share of each (seed, kernel) in its graph's policy: [S, K], zero if masked; sums to one per graph with a
-    choice."""
+    """Return the share of each (seed, kernel) in its graph's policy: [S, K], zero if masked.
+
+    The shares of a graph sum to one, unless all of its pairs are masked.
+    """
     total = torch.logsumexp(graph_logits, dim=1)[segments].unsqueeze(1)
     return torch.where(weights <= MASKED_LOGIT, torch.zeros_like(weights), torch.exp(weights - total))

@@ -1,4 +1,4 @@
-"""From answers of all compared models to the published figures and tables."""
+"""Compute the published figures and tables from the answers of all compared models."""
 
 import math
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ CURVE: Final = "hosts="
 
 
 class Metrics:
-    """Collects figures; a figure that is not finite becomes null, and its reason is kept."""
+    """Collects figures; a figure that is not finite becomes null, and the reason is kept."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows that are judged together: what came of them, the fold of each, and what every model said, calibrated."""
+    """Rows that are judged together: their outcomes, the fold of each, and every model's calibrated answers."""
 
     outcomes: Outcomes
     fold: Ints
@@ -68,7 +68,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Report:
-    """The manifest's blocks and the tables by name (without the examples)."""
+    """The manifest's blocks of figures, and the tables by name (without the examples)."""
 
     metrics: dict[str, Any]
     missing: dict[str, str]
@@ -101,7 +101,7 @@ def _groups(part: Part, kind: str) -> dict[str, float]:
 
 
 def _learning_curve(figures: Mapping[str, Figures]) -> dict[str, dict[str, Estimate]]:
-    """Return the figures with those of the curve's models as figures of the model: `gap_closed/hosts=<share>`."""
+    """Return the figures, with those of the curve's models renamed as the model's: `gap_closed/hosts=<share>`."""
     plain = {name: dict(each) for name, each in figures.items() if not name.startswith(CURVE)}
     for name, each in figures.items():
         if name.startswith(CURVE):

@@ -1,4 +1,4 @@
-"""Ridge regression of the uplift: coefficients that all kernels share, and each kernel's own."""
+"""Fit a ridge regression of the uplift, with coefficients that all kernels share and each kernel's own."""
 
 from typing import Final
 
@@ -16,11 +16,11 @@ FOLDS: Final = 3
 class Ridge:
     """Weighted ridge regression of the uplift on [f | kernel | kernel x f].
 
-    f are the principal components of the z-scored site vectors [n, W], at most 64: a ridge shrinks the rest to nothing anyway.
+    f are the principal components of the z-scored site vectors [n, W], at most 64: a ridge shrinks the others to about zero.
 
-    The penalty is chosen by cross-validation over training hosts (never rows). Weights are the labels' own. The normal
-    equations are an arrow: one F x F block that all kernels share, one block a kernel, and nothing between kernels. They
-    are solved by eliminating the kernels' blocks, so that the cost grows with the rows alone, and not with their cube.
+    The penalty is chosen by cross-validation over training hosts (never rows); rows have the labels' weights. The matrix of
+    the normal equations has the shape of an arrow: one F x F block that all kernels share, one block per kernel, and nothing
+    between kernels. Eliminating the kernels' blocks solves them at a cost linear in the rows.
     """
 
     def __init__(self, features: Floats, labels: Labels, hosts: NDArray[np.str_]) -> None:
@@ -37,7 +37,7 @@ class Ridge:
         self._shared, self._own = _solve(sum(moments[1:], start=moments[0]), self.penalty)
 
     def __call__(self, features: Floats, kernel: Ints) -> Floats:
-        """Predicted uplift of those rows."""
+        """Return the predicted uplift of those rows: [P]."""
         if not len(kernel):
             return np.zeros(0)
         rows = self._design(features)
@@ -45,13 +45,13 @@ class Ridge:
         return value
 
     def _design(self, features: Floats) -> Floats:
-        """Return the components scaled by 1 / sqrt(W), then a one."""
+        """Return the principal components scaled by 1 / sqrt(W), and a column of ones."""
         width = max(1, features.shape[1])
         return np.column_stack([features @ self._basis / np.sqrt(width), np.ones(len(features))])
 
 
 def _components(features: Floats) -> Floats:
-    """Return the directions in which rows vary most: [W, at most 64]."""
+    """Return the directions in which the rows vary most: [W, at most 64]."""
     _, directions = np.linalg.eigh(features.T @ features)
     found: Floats = directions[:, ::-1][:, :COMPONENTS]
     return found
@@ -64,7 +64,7 @@ def host_folds(hosts: NDArray[np.str_]) -> Ints:
 
 
 def _moments(rows: Floats, kernel: Ints, weight: Floats, target: Floats) -> Floats:
-    """Weighted second moments of [features, 1, target] by kernel: [NUM_KERNELS, F + 2, F + 2]."""
+    """Return the weighted second moments of [features, 1, target] by kernel: [NUM_KERNELS, F + 2, F + 2]."""
     whole = np.column_stack([rows, target])
     found = np.zeros((NUM_KERNELS, whole.shape[1], whole.shape[1]))
     for k in np.unique(kernel):
@@ -74,7 +74,7 @@ def _moments(rows: Floats, kernel: Ints, weight: Floats, target: Floats) -> Floa
 
 
 def _solve(moments: Floats, penalty: float) -> tuple[Floats, Floats]:
-    """Coefficients that all kernels share [F] and each kernel's own [NUM_KERNELS, F + 1]."""
+    """Return the coefficients that all kernels share [F], and each kernel's own [NUM_KERNELS, F + 1]."""
     square, aim = moments[:, :-1, :-1], moments[:, :-1, -1:]
     cross = square[:, :, :-1]
     ridge = penalty * np.eye(square.shape[1])
@@ -86,8 +86,7 @@ def _solve(moments: Floats, penalty: float) -> tuple[Floats, Floats]:
 
 
 def _choose(moments: list[Floats]) -> float:
-    """Return the penalty with the least weighted error on the hosts of each fold in turn; the middle one where there is one
-    host."""
+    """Return the penalty with the least weighted error over the folds, each left out in turn; the middle one for one host."""
     if len(moments) < 2:
         return PENALTIES[len(PENALTIES) // 2]
     whole = sum(moments[1:], start=moments[0])
@@ -96,7 +95,7 @@ def _choose(moments: list[Floats]) -> float:
 
 
 def _loss(moments: Floats, shared: Floats, own: Floats) -> float:
-    """Weighted squared error of those coefficients on the rows of those moments: r' M r with r = (coefficients, -1)."""
+    """Return the weighted squared error of coefficients on the rows of `moments`: r' M r with r = (coefficients, -1)."""
     joint = own.copy()
     joint[:, :-1] += shared
     residual = np.column_stack([joint, np.full(len(own), -1.0)])

@@ -1,4 +1,4 @@
-"""The trainings of one experiment: the recipe without each fold in turn, then the published weights; resumable."""
+"""Run the trainings of one experiment: one without each fold in turn, then the published weights; resumable."""
 
 import hashlib
 import shutil
@@ -34,7 +34,7 @@ NOTHING: Final = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class CataloguePriors:
-    """Priors of `log_z` features: the published ones, and `on`, which fits them on the hosts of that name."""
+    """Priors of `log_z` features: the published ones, and `on`, which fits them on the named hosts."""
 
     published: Priors
     on: Callable[[Collection[str]], Priors]
@@ -44,7 +44,7 @@ class CataloguePriors:
 class Problem:
     """The labelled graphs of one experiment at one horizon; `labels` are sorted by graph.
 
-    `host` and `fold` are those of each label; `fold` is -1 for the data set that is kept out. Graphs are not scaled yet.
+    `host` and `fold` are those of each label; `fold` is -1 for the held-out data set. The graphs are not scaled yet.
     """
 
     store: GraphStore
@@ -57,12 +57,12 @@ class Problem:
 
     @cached_property
     def published(self) -> Ints:
-        """Rows that the published weights are trained on."""
+        """The rows that the published weights are trained on."""
         return np.flatnonzero((self.fold >= 0) & self._open)
 
     @cached_property
     def parts(self) -> dict[str, Ints]:
-        """Rows that are judged: `out_of_fold` by the folds' networks, `bucket_7` and `held_out` by the published one."""
+        """The rows to judge: `out_of_fold` with the folds' networks, `bucket_7` and `held_out` with the published one."""
         rows = {"out_of_fold": self.fold >= 0, "bucket_7": (self.fold >= 0) & ~self._open, HELD_OUT: self.fold < 0}
         return {name: np.flatnonzero(kept) for name, kept in rows.items()}
 
@@ -73,7 +73,7 @@ class Problem:
 
     @cached_property
     def graphs_digest(self) -> str:
-        """Digest of every graph that has a label."""
+        """The digest of all graphs that have a label."""
         digest, graphs = hashlib.sha256(), self.labels.graphs().tolist()
         for start in range(0, len(graphs), _READ_AT_ONCE):
             batch = self.store.batch(graphs[start : start + _READ_AT_ONCE])
@@ -84,7 +84,7 @@ class Problem:
 
 
 def pose(store: GraphStore, examples: pa.Table, config: TrainingConfig) -> Problem:
-    """Place the examples of the configured horizon in the graphs."""
+    """Locate the examples of the configured horizon in the graphs."""
     at = np.flatnonzero(examples["horizon"].to_numpy() == config.horizon)
     labels, unplaced = locate(store, examples.take(at))
     labels = Labels(**(vars(labels) | {"example": at[labels.example]}))
@@ -97,9 +97,9 @@ def pose(store: GraphStore, examples: pa.Table, config: TrainingConfig) -> Probl
 
 @dataclass(frozen=True)
 class Round:
-    """One training: its name, the rows that it learns from, the priors fitted on their hosts, the shape of its network.
+    """One training: its name, the rows that it learns from, the priors fitted on their hosts, its network's configuration.
 
-    `judges` are the rows of its fold, for whose figures it is trained; the published round has none.
+    `judges` are the rows of its fold, which its network is used to judge; the published round has none.
     """
 
     name: str
@@ -116,7 +116,10 @@ class Round:
 def fold_rounds(
     problem: Problem, model: ModelConfig, priors: CataloguePriors, *, what: str = "", share: float = 1.0
 ) -> list[Round]:
-    """Return one round a fold that has hosts, on a share of those of the other folds; `what` sets their names apart."""
+    """Return one round per fold that has hosts, trained on a `share` of the other folds' hosts.
+
+    `what` is appended to their names, to tell them apart from other rounds.
+    """
     found = []
     for number in np.unique(problem.fold[problem.fold >= 0]).tolist():
         rows = _of_share(problem, np.flatnonzero((problem.fold >= 0) & (problem.fold != number)), share)
@@ -131,7 +134,7 @@ def published_round(problem: Problem, model: ModelConfig, priors: CataloguePrior
 
 
 def _of_share(problem: Problem, rows: Ints, share: float) -> Ints:
-    """Return the rows of that share of their hosts, in the order of their digests."""
+    """Return the rows of a `share` of their hosts, which are chosen in order of their digests."""
     if share == 1.0:
         return rows
     hosts = sorted(np.unique(problem.host[rows]).tolist(), key=host_digest)
@@ -140,7 +143,7 @@ def _of_share(problem: Problem, rows: Ints, share: float) -> Ints:
 
 @dataclass(frozen=True)
 class Fits:
-    """Fits rounds, each on from its checkpoint if there is one: with nothing left to do if it was finished."""
+    """Fits rounds; each goes on from its checkpoint if there is one, and does nothing more if it was finished."""
 
     problem: Problem
     config: TrainingConfig
@@ -149,7 +152,7 @@ class Fits:
     kernels: Tensor | None = None  # descriptors of the kernels, see `gnn.model.kernel_vectors`
 
     def __call__(self, one: Round, progress: Progress | None = None) -> Fitted:
-        """Build the network of a round."""
+        """Fit the network of a round."""
         told = progress or self.progress
         path = self.checkpoints / f"{one.name}.pt" if self.checkpoints is not None else None
         kept = Checkpoints(path, self._fingerprint(one), self.config.checkpoint_seconds)
@@ -171,9 +174,9 @@ class Fits:
 
     @contextmanager
     def beside(self, rounds: Sequence[Round], processes: int) -> Iterator[Callable[[], None]]:
-        """Fit `rounds` in another process too, the last one first, while the body runs; yields a call that does the rest.
+        """Fit `rounds` in another process, the last one first, while the body runs; yield a function that does the rest.
 
-        Without another process, or a place for checkpoints, nothing is done ahead: each round is fitted when it is asked for.
+        Without another process or a directory for checkpoints, nothing is fitted ahead: each round is fitted when it is used.
         """
         if self.checkpoints is None or processes < 2 or len(rounds) < 2 or not len(self.problem.labels):
             yield _nothing
@@ -181,7 +184,7 @@ class Fits:
         claims = self.checkpoints / "claims"
         shutil.rmtree(claims, ignore_errors=True)
         claims.mkdir(parents=True)
-        _ = self.problem.graphs_digest  # made once, here, and not again in the other process
+        _ = self.problem.graphs_digest  # computed once here, so that the other process need not
         quiet = replace(self, progress=None)
         with alongside(_work, quiet, rounds[::-1], claims, wanted=True) as wait:
             yield partial(_share_work, self, rounds, claims, wait)

@@ -1,7 +1,7 @@
-"""Site vectors: what the features say of one seed, of the layers that it monitors and of its graph, as one flat row.
+"""Compute site vectors: the features of one seed, of the layers that it monitors and of its graph, as one flat row.
 
-The heads read them beside the seed's state after the rounds, and the baselines read nothing else: the same function of a
-scaled batch serves training, evaluation and serving.
+The heads read them beside the seed's state after the rounds; the baselines read nothing else. Training, evaluation and
+serving all compute them from a scaled batch with the same function.
 """
 
 from typing import Final
@@ -15,23 +15,23 @@ from gnn.model.targets import Floats, Labels
 from schemas.features import CONTEXT, LAYER, SEED
 
 CLIP: Final = 4.0  # standard deviations
-LEAST_SPREAD: Final = 1e-3  # a channel that varied less on training hosts is left out
-INDICATORS: Final = 24  # ids at or above share the last one
+LEAST_SPREAD: Final = 1e-3  # a channel with a smaller standard deviation on training hosts gets gain zero
+INDICATORS: Final = 24  # ids from the last one up share it
 MONITORED_IDS: Final = ("layer_type", "activation_type")
 COUNTED: Final = ("layer", "seed", "parameter")  # node types whose number in the graph is a channel
 _MONITORS: Final = ("seed", "monitors", "layer")
 
 
 def site_width() -> int:
-    """Channels of a site vector; follows from the feature declaration."""
+    """Return the number of channels of a site vector, which follows from the feature declaration."""
     return SEED.width + LAYER.width + INDICATORS * len(MONITORED_IDS) + CONTEXT.width + len(COUNTED)
 
 
 def site_vectors(batch: GraphBatch) -> Tensor:
-    """Return one row a seed of the scaled batch: float32 [S, `site_width()`], as sign(x) log1p(|x|).
+    """Return one row per seed of the scaled batch: float32 [S, `site_width()`], as sign(x) log1p(|x|).
 
-    In order: the seed; the mean of the layers that it monitors, and the types of the first of them as indicators; the context
-    and the node counts of its graph. Channels are values and masks in declared order; what does not exist is zero.
+    A row holds, in order: the seed; the mean of the layers that it monitors; the types of the first of these layers as
+    indicators; the context and the node counts of its graph. Channels are values and masks in declared order, zero if absent.
     """
     count, graph_of, rows = batch.num_graphs, batch.node_batch("seed"), batch.num_nodes("seed")
     seeds, layers = batch.edge_index[_MONITORS]
@@ -48,7 +48,7 @@ def site_vectors(batch: GraphBatch) -> Tensor:
 
 
 def squash(values: Tensor) -> Tensor:
-    """sign(x) log1p(|x|): linear near zero, logarithmic far out."""
+    """Return sign(x) log1p(|x|), which is linear near zero and logarithmic far from it."""
     return torch.copysign(torch.log1p(values.abs()), values)
 
 
@@ -58,7 +58,7 @@ def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:
 
 
 def segment_mean(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Means of the rows of `values` [N, W] by segment number [N]: [count, W], zero if a segment is empty."""
+    """Return the mean of the rows of `values` [N, W] by segment number [N]: [count, W], zero if a segment is empty."""
     sizes = torch.bincount(segments, minlength=count).clamp(min=1)
     return segment_sum(values, segments, count) / sizes.to(values.dtype).unsqueeze(1)
 
@@ -66,7 +66,7 @@ def segment_mean(values: Tensor, segments: Tensor, count: int) -> Tensor:
 class SiteScale(nn.Module):
     """Z-scores of site vectors, clipped at 4; `center` and `gain` (float32 [W]) are fitted on training hosts.
 
-    A channel that did not vary there has gain zero: what training never saw move can't move an answer.
+    A channel that did not vary there has gain zero, so it can't change an output.
     """
 
     center: Tensor
@@ -78,13 +78,13 @@ class SiteScale(nn.Module):
         self.register_buffer("gain", torch.ones(site_width()))
 
     def forward(self, sites: Tensor) -> Tensor:
-        """`sites` float32 [S, W] -> [S, W] within ±4."""
+        """Scale `sites` (float32 [S, W]): [S, W] within ±4."""
         scaled: Tensor = ((sites - self.center) * self.gain).clamp(-CLIP, CLIP)
         return scaled
 
     @torch.no_grad()
     def fit(self, sites: Tensor) -> None:
-        """Set `center` and `gain` from the site vectors of training hosts; without any they stay as they are."""
+        """Set `center` and `gain` from the site vectors of training hosts; if there are none, they stay as they are."""
         if not len(sites):
             return
         rows = sites.double()
@@ -94,7 +94,7 @@ class SiteScale(nn.Module):
 
 
 def flat_features(store: GraphStore, labels: Labels, batch_graphs: int) -> Floats:
-    """Return one site vector a label: float64 [P, W]."""
+    """Return one site vector per label: float64 [P, W]."""
     graphs = labels.graphs().tolist()
     rows: dict[int, Floats] = {}
     for start in range(0, len(graphs), batch_graphs):
@@ -107,11 +107,11 @@ def flat_features(store: GraphStore, labels: Labels, batch_graphs: int) -> Float
 
 
 def _types(batch: GraphBatch, layers: Tensor) -> Tensor:
-    """Return one-hot types of the layer rows [S]: float32 [S, INDICATORS a feature], zero if a row is -1."""
+    """Return the one-hot types of the layer rows [S]: float32 [S, INDICATORS per feature], zero if a row is -1."""
     names = [feature.name for feature in LAYER.categorical]
     parts = []
     for feature in MONITORED_IDS:
         ids = batch.ids["layer"][:, names.index(feature)].clamp(max=INDICATORS - 1)
-        padded = torch.cat([ids, ids.new_zeros(1)])  # row -1 is the added one
+        padded = torch.cat([ids, ids.new_zeros(1)])  # index -1 selects the appended zero
         parts.append(torch.nn.functional.one_hot(padded[layers], INDICATORS) * (layers >= 0).unsqueeze(1))
     return torch.cat(parts, 1).float()

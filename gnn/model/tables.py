@@ -1,4 +1,4 @@
-"""The tables `training.predictions`, `training.evaluation` and `training.calibration`."""
+"""Build the tables `training.predictions`, `training.evaluation` and `training.calibration`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def empty_tables() -> dict[str, pa.Table]:
 
 
 def prediction_rows(name: str, split: Sequence[str], examples: pa.Table, labels: Labels, answers: Answers) -> pa.Table:
-    """Return rows of one model; what it does not state is NULL. Risks are after temperature scaling."""
+    """Return the prediction rows of one model, NULL for what it does not predict; risks are after temperature scaling."""
     keys = examples.select(list(KEYS)).take(labels.example)
     count = len(labels)
     risks: Floats = np.full((count, len(RISK_CLASSES)), np.nan) if answers.risk_after is None else answers.risk_after
@@ -37,7 +37,7 @@ def prediction_rows(name: str, split: Sequence[str], examples: pa.Table, labels:
 def evaluation_rows(
     part: str, figures: Mapping[str, Figures], lead: Estimate | None, groups: Mapping[str, Mapping[str, float]]
 ) -> pa.Table:
-    """Return rows (model, split, metric, value, low, high): figures of all models, the model's lead and its gap by group."""
+    """Return rows (model, split, metric, value, low, high): all models' figures, the model's lead, its gap closed by group."""
     rows = [(name, metric, found.interval) for name, each in figures.items() for metric, found in each.items()]
     if lead is not None:
         rows.append(("model", "gap_closed_minus_best_baseline", lead.interval))
@@ -54,7 +54,7 @@ def evaluation_rows(
 
 
 def calibration_rows(part: str, labels: Labels, answers: Answers) -> pa.Table:
-    """Reliability of the risk head before and after temperature scaling, 15 bins each."""
+    """Return the reliability of the risk head before and after temperature scaling, in 15 bins each."""
     seen = labels.risk >= 0
     if answers.risk_before is None or answers.risk_after is None or not seen.any():
         return CALIBRATION.empty_table()

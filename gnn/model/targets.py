@@ -1,4 +1,4 @@
-"""Labels in the order of the graphs: which example belongs to which seed row and kernel column of which graph."""
+"""Locate labels in graphs: which example belongs to which seed row and kernel column of which graph."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Labels:
-    """P labels sorted by graph: rows of `training.examples`, and where they stand.
+    """P labels sorted by graph: rows of `training.examples`, and their graph, seed and kernel.
 
-    `uplift` is NaN if it was not measured, `risk` -1 where unknown; `weight` has mean one. `methods` [P, 4] is the
-    uplift by blending method, NaN if that was not measured.
+    `uplift` is NaN if it was not measured, `risk` is -1 if unknown, `weight` has mean one. `methods` [P, 4] is the uplift by
+    blending method, NaN if a method was not measured.
     """
 
     example: Ints
@@ -48,7 +48,7 @@ class Labels:
 
 
 def locate(store: GraphIndex, examples: pa.Table) -> tuple[Labels, int]:
-    """Labels of `examples` in `store`, and how many examples name a packet or seed that no graph has."""
+    """Return the labels of `examples` in `store`, and the number of examples whose packet or seed is in no graph."""
     rows = examples.select(["training_run_id", "packet_id", "seed_id"]).to_pylist()
     graphs, seeds = np.full(len(rows), -1), np.full(len(rows), -1)
     known: dict[int, dict[str, int]] = {}
@@ -91,7 +91,7 @@ def _methods(rows: Sequence[Sequence[Mapping[str, Any]] | None]) -> Floats:
 
 @dataclass(frozen=True)
 class Pairs:
-    """P labels of a batch: `graph` and `seed` number its graphs and seeds, the rest is as in `Labels`."""
+    """P labels of a batch: `graph` and `seed` are numbers within the batch; the rest is as in `Labels`."""
 
     graph: Tensor
     seed: Tensor
@@ -102,14 +102,14 @@ class Pairs:
     methods: Tensor
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the same on `device`."""
+        """Return the same labels (and batch, if any) on `device`."""
         moved: dict[str, Any] = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor | GraphBatch)}
         return replace(self, **moved)
 
 
 @dataclass(frozen=True)
 class LabelledBatch(Pairs):
-    """A batch of graphs with its labels; `example` are their rows of `training.examples`."""
+    """A batch of graphs with its labels; `example` are the labels' rows of `training.examples`."""
 
     batch: GraphBatch
     example: Ints

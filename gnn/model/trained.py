@@ -1,4 +1,4 @@
-"""What training hands to the bundle: the network with everything that a reader needs to trust or refuse it."""
+"""Declare the result of training, which a bundle is written from: the network with what readers need to trust or refuse it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +23,9 @@ class HeadStatus:
 class TrainedModel:
     """A network and its report.
 
-    `kernels` are those that were measured on training hosts (the others stay masked); `site_kernels` the same by the
-    `layer_type` id of the monitored layer. `tables` are `training.examples`, `.predictions`, `.evaluation`,
-    `.calibration` by name. `metrics` and `metrics_missing` are blocks of the manifest.
+    `kernels` are those measured on training hosts (the others stay masked); `site_kernels` are the same by `layer_type` id
+    of the monitored layer. `tables` holds `training.examples`, `.predictions`, `.evaluation` and `.calibration` by name.
+    `metrics` and `metrics_missing` are blocks of the manifest.
     """
 
     network: TamiyoGNN
@@ -43,5 +43,5 @@ class TrainedModel:
 
     @property
     def untrained(self) -> list[str]:
-        """Required heads without a usable label, with the reason: `value: ...`."""
+        """The required heads without a usable label, with the reason: `value: ...`."""
         return [f"{name}: {head.reason}" for name, head in self.heads.items() if not head.trained and name in REQUIRED_HEADS]

@@ -1,7 +1,7 @@
-"""Fitting one network: seeded, one thread, the same weights every time, and resumable after any kill.
+"""Fit one network: seeded, with the same weights every time, and resumable after any kill.
 
-The rounds learn together with the heads for some epochs; then their averaged weights are kept and what the heads read of each
-graph is computed once, so that the many epochs that small heads need cost little.
+The rounds learn together with the heads for some epochs. Then their averaged weights are frozen and the heads' inputs are
+computed once per graph, so that the many epochs that the small heads need are cheap.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ _READ_GRAPHS = 256  # graphs whose readouts are computed at once
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network in evaluation mode on the CPU, its loss scale, the epochs that it was trained for and the curve."""
+    """A trained network in evaluation mode on the CPU, its loss scale, the number of epochs, and the loss curve."""
 
     network: TamiyoGNN
     scale: LossScale
@@ -43,7 +43,7 @@ class Fitted:
 
 @dataclass
 class _Run:
-    """Everything that a checkpoint must hold for the rest to be the same as without a stop."""
+    """Everything that a checkpoint must hold so that a resumed training gives the same result."""
 
     network: TamiyoGNN
     optimizer: torch.optim.AdamW
@@ -69,12 +69,12 @@ class _Run:
 
     @cached_property
     def learning(self) -> list[nn.Parameter]:
-        """What still learns."""
+        """The parameters that are still trained."""
         return [p for p in self.network.parameters() if p.requires_grad]
 
     @cached_property
     def averages(self) -> list[Tensor]:
-        """The averaged weights of what still learns, in that order."""
+        """The averaged weights of the parameters in `learning`, in that order."""
         return [self.average[name] for name, p in self.network.named_parameters() if p.requires_grad]
 
     @torch.no_grad()
@@ -84,7 +84,7 @@ class _Run:
 
     @torch.no_grad()
     def take_average(self, modules: list[nn.Module]) -> None:
-        """Put the averaged weights in the place of those modules' own, and stop their learning."""
+        """Replace those modules' weights with the averaged ones, and stop training them."""
         frozen = {id(p) for module in modules for p in module.parameters()}
         for name, parameter in self.network.named_parameters():
             if id(parameter) in frozen:
@@ -97,7 +97,7 @@ class _Run:
 
 @contextmanager
 def reproducible(threads: int) -> Iterator[None]:
-    """Run with that many threads and deterministic kernels, then give the process its own settings back."""
+    """Run the body with that many threads and deterministic kernels, then restore the process's settings."""
     before, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -119,9 +119,9 @@ def fit(
     progress: Progress | None = None,
     kernels: Tensor | None = None,
 ) -> Fitted:
-    """Train on `train` for all epochs; `validation` hosts are judged once, at the end, and change nothing.
+    """Train on `train` for all epochs; losses on `validation` are computed once, at the end, and change nothing.
 
-    `kernels` float32 [32, 24] are the kernels' descriptors (`gnn.model.kernel_vectors`); those that need no record if None.
+    `kernels` float32 [32, 24] are the kernels' descriptors (`gnn.model.kernel_vectors`); None takes those without records.
     """
     train, validation = clipped(train, config), clipped(validation, config)
     with reproducible(config.threads):
@@ -144,14 +144,14 @@ def fit(
 
 
 def clipped(labels: Labels, config: TrainingConfig) -> Labels:
-    """Labels whose uplift is clipped; a graft that diverged counts as the lowest."""
+    """Return labels with clipped uplifts; a graft that diverged gets the lowest one."""
     bound = config.reward_clip
     uplift = np.where(np.isnan(labels.uplift) & (labels.risk == _WORST), -bound, labels.uplift.clip(-bound, bound))
     return replace(labels, uplift=uplift)
 
 
 def planned_epochs(graphs: int, config: TrainingConfig) -> int:
-    """Epochs within the configured bound on optimizer steps, at least one."""
+    """Return the number of epochs within the configured limit on optimizer steps, at least one."""
     return max(1, min(config.epochs, config.steps // _batches_of(graphs, config)))
 
 
@@ -170,7 +170,7 @@ def _start(network: TamiyoGNN, config: TrainingConfig) -> _Run:
 
 @dataclass(frozen=True)
 class _Course:
-    """What is learned from, and for how long."""
+    """The training data and the schedule of one training."""
 
     store: GraphStore
     labels: Labels
@@ -180,18 +180,18 @@ class _Course:
 
     @property
     def rounds_epochs(self) -> int:
-        """Epochs in which the rounds learn."""
+        """The number of epochs in which the rounds are trained."""
         return min(self.config.rounds_epochs, self.epochs)
 
     def order(self, epoch: int) -> Iterator[Ints]:
-        """Yield places among the graphs, batch by batch. Every epoch has its own seed, so a resumed run draws the same."""
+        """Yield places among the graphs, batch by batch; each epoch has its own seed, so a resumed run draws the same."""
         torch.manual_seed(self.config.seed * 100_003 + epoch)
         order, size = torch.randperm(len(self.labels.graphs())).numpy(), self.config.batch_graphs
         for start in range(0, len(order), size):
             yield order[start : start + size]
 
     def rate(self, step: int) -> float:
-        """Learning rate of that step: half a cosine from the configured rate to zero."""
+        """Return the learning rate of a step: half a cosine from the configured rate to zero."""
         total = self.epochs * _batches_of(len(self.labels.graphs()), self.config)
         return self.config.learning_rate * 0.5 * (1.0 + float(np.cos(np.pi * step / total)))
 
@@ -227,7 +227,7 @@ def _step(run: _Run, course: _Course, number: int, places: Ints, kept: "_Kept | 
 
 
 def _read_anew(course: _Course, network: TamiyoGNN, places: Ints) -> tuple[Read, Pairs]:
-    """Return what the heads read of the graphs at `places`, some of their ids dropped, and their labels."""
+    """Return the heads' inputs for the graphs at `places`, with some ids dropped, and their labels."""
     batch = collate(course.store, course.labels, course.labels.graphs()[places].tolist())
     pairs = replace(batch, batch=drop_ids(batch.batch, course.config)).to(course.config.device)
     return network.read(pairs.batch), pairs
@@ -235,9 +235,9 @@ def _read_anew(course: _Course, network: TamiyoGNN, places: Ints) -> tuple[Read,
 
 @dataclass(frozen=True)
 class _Kept:
-    """What the heads read of the training graphs, in their order, after the rounds have stopped learning.
+    """The heads' inputs for all training graphs, in their order, computed when training of the rounds has ended.
 
-    `labels` are numbered by graphs and seeds of the whole; `first_label` and `first_seed` int64 [G + 1] are offsets.
+    `labels` number graphs and seeds among all; `first_label` and `first_seed` int64 [G + 1] are each graph's offsets.
     """
 
     read: Read
@@ -248,7 +248,7 @@ class _Kept:
     @classmethod
     @torch.no_grad()
     def of(cls, network: TamiyoGNN, store: GraphStore, labels: Labels, config: TrainingConfig) -> "_Kept":
-        """Read all graphs of `labels` in evaluation mode."""
+        """Compute the heads' inputs for all graphs of `labels`, in evaluation mode."""
         network.eval()
         graphs, parts, seeds = labels.graphs(), [], [np.zeros(1, dtype=np.int64)]
         pairs: list[Pairs] = []
@@ -264,7 +264,7 @@ class _Kept:
         return cls(read, whole.to(config.device), first, np.concatenate(seeds))
 
     def batch(self, places: Ints) -> tuple[Read, Pairs]:
-        """Return the graphs at `places`, with all their seeds and labels numbered anew."""
+        """Return the inputs and labels of the graphs at `places`, with graphs and seeds renumbered."""
         rows, _ = _spans(self.first_label, places)
         seeds, starts = _spans(self.first_seed, places)
         graph = np.repeat(np.arange(len(places)), self.first_label[places + 1] - self.first_label[places])
@@ -278,7 +278,7 @@ class _Kept:
 
 
 def _spans(first: Ints, places: Ints) -> tuple[Ints, Ints]:
-    """Return numbers `first[p]`..`first[p + 1]` of each place, one after the other, and where each begins among them."""
+    """Return `first[p]`..`first[p + 1]` - 1 of each place p, one after the other, and where each place begins among them."""
     sizes = first[places + 1] - first[places]
     starts = np.cumsum(sizes) - sizes
     return np.arange(int(sizes.sum())) + np.repeat(first[places] - starts, sizes), starts
@@ -286,7 +286,7 @@ def _spans(first: Ints, places: Ints) -> tuple[Ints, Ints]:
 
 @torch.no_grad()
 def _judge(network: TamiyoGNN, store: GraphStore, labels: Labels, config: TrainingConfig, scale: LossScale) -> dict[str, float]:
-    """Losses on other hosts, per member, weighted by labels."""
+    """Return the losses on other hosts, per member, as a mean weighted by labels."""
     network.eval()
     sums: dict[str, float] = {}
     graphs = labels.graphs()
@@ -302,9 +302,9 @@ def _judge(network: TamiyoGNN, store: GraphStore, labels: Labels, config: Traini
 
 
 def drop_ids(batch: GraphBatch, config: TrainingConfig) -> GraphBatch:
-    """Replace some ids of nodes and edges by missing or unknown, so that both rows of every table are trained.
+    """Replace some ids of nodes and edges with missing or unknown, so that both these rows of every table are trained.
 
-    Identities (seed, blueprint) are replaced more often: hosts to come have ids that training never saw.
+    Identities (seed, blueprint) are replaced more often, because future hosts have ids that training never saw.
     """
     ids, edge_ids = dict(batch.ids), dict(batch.edge_ids)
     for group in GROUPS:

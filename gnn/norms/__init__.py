@@ -1,1 +1,1 @@
-"""Normalize: EWMA states of step metrics, and priors fitted on the catalogue."""
+"""Compute norms: EWMA states of step metrics, and priors fitted on the catalogue."""

@@ -20,7 +20,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class EwmaState:
-    """State of one metric of one run: mean, variance, and how many observations made it."""
+    """State of one metric of one run: mean, variance, and number of observations so far."""
 
     mean: float
     var: float
@@ -44,8 +44,8 @@ class EwmaTrace:
 
 
 def _filtered(inputs: Floats, start: Floats, alpha: float) -> Floats:
-    """y[m, i] = inputs[m, i] + (1 - alpha) y[m, i - 1] with y[m, -1] = start[m]."""
-    from scipy.signal import lfilter  # 0.7 s to import, and whoever reads published norms filters nothing
+    """Return y[m, i] = inputs[m, i] + (1 - alpha) y[m, i - 1] with y[m, -1] = start[m], float64 [metrics, n]."""
+    from scipy.signal import lfilter  # imported late: it takes 0.7 s, and readers of published norms don't need it
 
     decay = 1.0 - alpha
     found = lfilter([1.0], [1.0, -decay], inputs, axis=1, zi=decay * start[:, None])[0]
@@ -53,17 +53,17 @@ def _filtered(inputs: Floats, start: Floats, alpha: float) -> Floats:
 
 
 def run_states(values: Floats, state: EwmaState, alpha: float = ALPHA) -> EwmaTrace:
-    """Return states before each packet of one run, in the packets' order.
+    """Return the states of one metric before each packet of one run, in the packets' order.
 
-    `values` float64 [n] of one metric; what is missing or not finite leaves the state untouched. `state` is the one
-    before the first of them: `EwmaState.start(metric)`, or the final one of an earlier call.
+    `values` float64 [n]: the metric at each packet; a value that is not finite (missing) leaves the state unchanged. `state` is
+    the state before the first packet: `EwmaState.start(metric)`, or the final state of an earlier call.
     """
     seen = np.isfinite(values)
     return _traces(values[None, seen], seen, [state], alpha)[0]
 
 
 def all_states(values: Floats, states: Sequence[EwmaState], alpha: float = ALPHA) -> list[EwmaTrace]:
-    """`run_states` of several metrics of one run: `values` float64 [metrics, n]; the same bits, in fewer calls."""
+    """Return `run_states` of several metrics of one run, bit for bit, in fewer calls; `values` is float64 [metrics, n]."""
     seen = np.isfinite(values)
     if seen.all():
         return _traces(values, seen[0], states, alpha)
@@ -71,8 +71,10 @@ def all_states(values: Floats, states: Sequence[EwmaState], alpha: float = ALPHA
 
 
 def _traces(observed: Floats, seen: Bools, states: Sequence[EwmaState], alpha: float) -> list[EwmaTrace]:
-    """Return traces of metrics that were all observed at the same packets, `seen` bool [n]; `observed` float64 [metrics,
-    seen]."""
+    """Return the traces of metrics that were all observed at the same packets.
+
+    `seen` bool [n] marks these packets, `observed` float64 [metrics, packets seen] holds the values there.
+    """
     start = np.array([[state.mean, state.var] for state in states])
     means, variances = start[:, :1], start[:, 1:]
     if observed.shape[1]:

@@ -1,4 +1,4 @@
-"""Draw registries and norms for the metadata of their assets: PNG bytes, the same for the same data."""
+"""Draw registries and norms for the metadata of their assets, as PNG; equal data gives equal bytes."""
 
 import io
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,7 @@ _RUNS_SHOWN: Final = 200
 
 
 def growth(name: str, record: RegistryRecord) -> bytes:
-    """Return the size of a registry by version, with the line of its capacity where that is near."""
+    """Return the PNG of a registry's size by version, with a line at its capacity if that is near."""
     from matplotlib.figure import Figure
 
     sizes = np.cumsum([len(version.added) for version in record.versions])
@@ -34,9 +34,10 @@ def growth(name: str, record: RegistryRecord) -> bytes:
 
 
 def bands(rows: pa.Table) -> bytes:
-    """Return mean and one standard deviation of each EWMA metric after each run's last packet (`norms.ewma`), beside the prior.
+    """Return the PNG of each EWMA metric's mean ± one standard deviation after each run's last packet, beside the prior.
 
-    The newest runs by their last observation; runs without one of a metric are left out of its panel.
+    `rows` are of `norms.ewma`. It shows the newest runs by their last observation; a metric's panel leaves out runs without
+    an observation of it.
     """
     from matplotlib.figure import Figure
 

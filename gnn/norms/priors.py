@@ -39,14 +39,14 @@ def _values(table: pa.Table, column: str, hosts: Collection[str] | None) -> Floa
 
 
 def fit_prior(metric: str, values: Floats) -> PriorNorm:
-    """Return the prior of one metric from catalogue values (float64, NaN = missing), whatever their order."""
+    """Fit the prior of one metric to catalogue values (float64, NaN if missing); their order does not matter."""
     default = DEFAULT_PRIORS[metric]
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.log1p(values) if default.transform == "log1p" else values
     scaled = np.sort(scaled[np.isfinite(scaled)])
     if len(np.unique(scaled)) < 2:
         return default
-    # a sorted sum keeps the result the same bytes for every order of the catalogue
+    # summed in sorted order, so that the result is bit for bit the same for every order of the catalogue
     mean, var = float(np.mean(scaled)), float(np.var(scaled))
     if np.sqrt(var) < 0.1 * np.sqrt(default.var):
         return default
@@ -54,10 +54,10 @@ def fit_prior(metric: str, values: Floats) -> PriorNorm:
 
 
 def fit_priors(sources: Mapping[str, pa.Table], hosts: Collection[str] | None) -> dict[str, PriorNorm]:
-    """Return priors of parameter_count, learning_rate, momentum and gradient_variance from `urza.parameter` and
-    `urza.blueprint`.
+    """Fit the priors of parameter_count, learning_rate, momentum and gradient_variance to the Urza catalogue.
 
-    `hosts`: blueprint ids of the training hosts once there is a split; None takes the whole catalogue.
+    `sources` holds `urza.parameter` and `urza.blueprint`. `hosts` are the blueprint ids of the training hosts if there is a
+    split; None takes the whole catalogue.
     """
     fitted = {}
     for metric, (table, column, *_) in _METRICS.items():

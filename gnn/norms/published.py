@@ -1,7 +1,7 @@
-"""Publish and read `gnn_norms.json`: flat, strict, with every version kept beside it.
+"""Publish and read `gnn_norms.json`: flat, strict JSON, with every version kept beside it.
 
-For each EWMA metric it holds the state after the newest observation over all runs (ties: the lowest run id), for each
-catalogue number the fitted prior. It is for readers outside: no run of ours ever starts from its states.
+For each EWMA metric it holds the state after the newest observation over all runs (ties: the lowest run id), and for each
+catalogue number the fitted prior. The states are for outside readers: no run of ours ever starts from them.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Norms:
-    """Fitted priors by catalogue number, newest EWMA states by metric; `version` 0 is not published yet."""
+    """Fitted priors by catalogue number, and the newest EWMA states by metric; `version` 0 means not published yet."""
 
     priors: Mapping[str, PriorNorm]
     metrics: Mapping[str, MetricNorm]
@@ -46,7 +46,10 @@ class Norms:
 
     @classmethod
     def of(cls, priors: Mapping[str, PriorNorm], newest: Mapping[str, Observation]) -> "Norms":
-        """Return norms from fitted priors and the newest observation of each metric; one without any stands at its prior."""
+        """Return norms from fitted priors and the newest observation of each metric.
+
+        A metric without an observation is at its prior, and a catalogue number without a fit has the default prior.
+        """
         return cls(
             {name: priors.get(name, DEFAULT_PRIORS[name]) for name in PRIOR_METRICS},
             {name: _metric(name, newest.get(name)) for name in EWMA_METRICS},
@@ -54,18 +57,18 @@ class Norms:
 
     @classmethod
     def default(cls) -> "Norms":
-        """Return norms before anything was measured or fitted."""
+        """Return the norms before anything was measured or fitted."""
         return cls.of({}, {})
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of the content, whatever the version: canonical JSON, keys sorted, no spaces."""
+        """The SHA-256 (hex) of the content without the version, as canonical JSON: keys sorted, no spaces."""
         content = {key: value for key, value in self.to_object().items() if key != "version"}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def to_object(self) -> dict[str, object]:
-        """Return the published object; NormsError if a number is not finite."""
+        """Return the published JSON object. Raises NormsError if a number is not finite."""
         try:
             entries = {name: entry.model_dump() for name, entry in (*self.metrics.items(), *self.priors.items())}
         except ValidationError as damage:
@@ -96,12 +99,15 @@ def _metric(name: str, newest: Observation | None) -> MetricNorm:
 
 
 def from_json(path: Path) -> Norms:
-    """Read a norms file; NormsError names the file and the place of whatever is damaged, missing or not finite."""
+    """Read a norms file.
+
+    Raises NormsError, which names the file and the place of what is damaged, missing or not finite.
+    """
     return _norms(read_object(path, NormsError), path)
 
 
 def from_bytes(data: bytes, path: Path) -> Norms:
-    """Read the content of a norms file that was read already; `path` is what NormsError names."""
+    """Parse the bytes of a norms file. Raises NormsError, which names the file as `path`."""
     return _norms(parse_object(data, path, NormsError), path)
 
 
@@ -121,13 +127,13 @@ _ADVICE = "`tamiyo doctor` puts the newest kept version back"
 
 
 def load(home: Path) -> Norms | None:
-    """Return the published norms of a home; None if there are none yet, or only an older system's."""
+    """Return the published norms of a home; None if there are none yet, or only those of an older system."""
     path = home / NORMS
     return from_json(path) if path.exists() and not is_older(home) else None
 
 
 def is_older(home: Path) -> bool:
-    """Return whether the norms of a home are an older system's: a mean and a var per metric, no scalars, no version."""
+    """Return whether the norms of a home come from an older system: a mean and var per metric, no scalars, no version."""
     if any((home / VERSIONS).glob("[0-9]*.json")):
         return False
     try:
@@ -142,14 +148,14 @@ def is_older(home: Path) -> bool:
 
 
 def version_file(home: Path, version: int) -> Path:
-    """Where a version is kept."""
+    """Return the path where a version is kept."""
     return home / VERSIONS / f"{version}.json"
 
 
 def publish(home: Path, norms: Norms) -> Norms:
-    """Publish `norms` as the next version, kept first and current then; what is current already stays as it is.
+    """Publish `norms` as the next version: first its kept copy, then the current file. Equal norms are not published again.
 
-    An older system's file is kept beside the versions: its states are nothing that a run of ours starts from.
+    A file of an older system is kept beside the versions; no run of ours starts from its states.
     """
     ensure_dir(home)
     with lock(home / LOCK):
@@ -169,7 +175,7 @@ def publish(home: Path, norms: Norms) -> Norms:
 
 
 def newest_observations(rows: pa.Table) -> dict[str, Observation]:
-    """Per metric, the state after its newest observation over all runs; of equal times the lowest run id's."""
+    """Return for each metric the state after its newest observation over all runs; of equal times, the lowest run id's."""
     found: dict[str, Observation] = {}
     for row in sorted(rows.to_pylist(), key=lambda r: r["training_run_id"]):
         time = row["timestamp_ns"]

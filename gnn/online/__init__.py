@@ -1,6 +1,6 @@
-"""Decide online: one bundle, a packet in, a decision out; no I/O in a decision.
+"""Decide online: one bundle, a packet in, a decision out; a decision does no I/O.
 
-Names are imported when they are first used, so that what needs a part of this package does not load torch.
+Names are imported when they are first used, so that a user of one part of this package need not load torch.
 """
 
 from importlib import import_module

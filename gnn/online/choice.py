@@ -1,4 +1,4 @@
-"""Choose from the network's answers: which kernel at which seed by which method, or what else, and why."""
+"""Choose from the network's answers: which kernel at which seed by which method, or what to do instead, and why."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from schemas.kernels import KERNELS
 
 @dataclass(frozen=True)
 class Choice:
-    """What was decided. `route` says what is done, `reason` and `priority` why.
+    """What was decided: `route` is what is done, `reason` why, `priority` how urgent it is.
 
-    `seed` is the row of the seed, `kernel` the blueprint and `blending` the method that the policy preferred, also if a
+    `seed` is the row of the seed, `kernel` the blueprint and `blending` the method that the policy preferred, even if a
     constraint then refused them; None if there was nothing to choose from. `value` is the expected uplift in nats with its
-    calibrated interval; `risk` the calibrated class probabilities.
+    calibrated interval; `risk` holds the calibrated class probabilities.
     """
 
     reason: str
@@ -38,21 +38,21 @@ class Choice:
 
     @property
     def harm(self) -> float:
-        """Probability of high or critical harm."""
+        """The probability of high or critical harm."""
         return sum(self.risk[HARMFUL:])
 
     @classmethod
     def ruled(cls, found: Ruling) -> "Choice":
-        """Return the choice if a constraint leaves nothing to choose from."""
+        """Return the choice for a constraint that leaves nothing to choose from."""
         return cls(found.reason, found.route, found.priority)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the network says of S seeds, in float64: `value` and its half `width` [S, K], `risk` [S, K, 5], `worth` [S, K].
+    """The network's answers for S seeds, in float64: `value` and its interval's half `width` [S, K], `risk` [S, K, 5].
 
-    `worth` is the utility in nats by the bundle's decision rule, above what a pair must have to be taken. `blending` [M] are
-    the logits of the methods, None if that head was not trained.
+    `worth` [S, K] is the utility in nats by the bundle's decision rule, minus the least utility that a pair needs to be taken.
+    `blending` [M] holds the logits of the methods, None if that head was not trained.
     """
 
     value: Floats
@@ -63,7 +63,7 @@ class Answers:
 
     @classmethod
     def of(cls, outputs: Outputs, calibration: CalibrationPart, *, blending: bool) -> "Answers":
-        """Calibrate the outputs of a batch of one graph; `blending` tells whether its head was trained."""
+        """Calibrate the outputs of a batch of one graph; `blending` is whether the blending head was trained."""
         risk = torch.softmax(outputs.seed_risk_logits.double() / calibration.risk_temperature, 2).numpy()
         value = outputs.seed_value.double().numpy()
         logits = (outputs.seed_scores.unsqueeze(1) + outputs.seed_policy_logits).double().numpy()
@@ -78,15 +78,14 @@ class Answers:
 
     @property
     def harm(self) -> Floats:
-        """Probability of high or critical harm: float64 [S, K]."""
+        """The probability of high or critical harm: float64 [S, K]."""
         return np.asarray(self.risk[:, :, HARMFUL:].sum(axis=2))
 
 
 def choose(answers: Answers, left: Bools, facts: Facts, constraints: Sequence[Constraint] = CONSTRAINTS) -> Choice:
-    """Return the candidate with the highest utility among `left` (bool [S, K, M], not empty), and what the constraints say of
-    it.
+    """Return the candidate with the highest utility in `left` (bool [S, K, M], not all false), and the constraints' ruling.
 
-    Of the methods that are left for it, the one with the highest logit, or the first if the head was not trained.
+    Of the methods left for it, it has the one with the highest logit, or the first if the blending head was not trained.
     """
     worth = np.where(left.any(axis=2), answers.worth, -np.inf)
     seed, kernel = (int(place) for place in np.unravel_index(int(worth.argmax()), worth.shape))

@@ -25,13 +25,13 @@ _TYPES: Final = {
 
 @dataclass(frozen=True)
 class Sheets:
-    """The sheets that a decision looked at: the host's, and the preferred kernel's if there is one."""
+    """The safety sheets that a decision used: the host's, and the preferred kernel's if there is one."""
 
     host: Sheet
     kernel: Sheet | None
 
     def shown(self, route: Route) -> Sheet:
-        """Return the sheet to annotate: that of the grafted kernel, else the more hazardous of both, the host's if equal."""
+        """Return the sheet to annotate: the grafted kernel's, else the more hazardous of the two, the host's if equal."""
         if self.kernel is None:
             return self.host
         if route is Route.GRAFT or (route is not Route.NO_OP and _severity(self.kernel) > _severity(self.host)):
@@ -40,12 +40,12 @@ class Sheets:
 
     @property
     def risk(self) -> float | None:
-        """The highest risk score that they have."""
+        """The highest risk score of the sheets, None if none has one."""
         risks = [sheet.risk for sheet in (self.host, self.kernel) if sheet is not None and sheet.risk is not None]
         return max(risks, default=None)
 
     def says(self, band: str) -> bool:
-        """Return whether one of them has that hazard band."""
+        """Return whether one of the sheets has that hazard band."""
         return band in (self.host.hazard_band, self.kernel.hazard_band if self.kernel is not None else "")
 
 
@@ -55,9 +55,9 @@ def _severity(sheet: Sheet) -> tuple[bool, bool, bool]:
 
 
 def command_of(choice: Choice, facts: Facts, annotations: dict[str, str], now_ns: int) -> pb.AdaptationCommand:
-    """GERMINATE the chosen kernel at the chosen seed, lower the host's learning rate, or PAUSE.
+    """Build the command: GERMINATE the chosen kernel at the chosen seed, lower the host's learning rate, or PAUSE.
 
-    A no-op looks like a PAUSE; it is not published.
+    A no-op gets a PAUSE, which is not published.
     """
     command = blank_command(_TYPES[choice.route], annotations, facts.config, now_ns)
     if choice.seed is None or choice.kernel is None:
@@ -70,7 +70,7 @@ def command_of(choice: Choice, facts: Facts, annotations: dict[str, str], now_ns
         alpha = float(facts.alpha[choice.seed])
         operation.parameters["alpha"] = alpha if alpha == alpha else 0.0
         operation.parameters["blending_method_index"] = float(BLENDING_METHODS.index(choice.blending or BLENDING_METHODS[0]))
-        # no outcome tells of other schedules yet: the whole of it
+        # the full schedule: no other schedules have been measured yet
         operation.parameters["blending_schedule_start"] = 0.0
         operation.parameters["blending_schedule_end"] = 1.0
     elif choice.route is Route.ADJUST:
@@ -100,14 +100,14 @@ def blank_command(
 
 
 def answers(packet: pb.SystemStatePacket) -> dict[str, str]:
-    """Return the annotations that say which packet of which run a command answers: it names no host otherwise."""
+    """Return the annotations that name the packet and run that a command answers; the command has no other reference."""
     return {"training_run_id": packet.training_run_id, "packet_id": packet.packet_id}
 
 
 def annotations_of(
     choice: Choice, sheet: Sheet, coverage: GraphCoverage, bundle: Bundle, snapshot: Snapshot, now_ns: int
 ) -> dict[str, str]:
-    """Return all annotations; `sheet` is the one to show."""
+    """Return all annotations of a command; `sheet` is the safety sheet to show."""
     found = coverage.annotations() | {
         "feature_manifest": bundle.manifest_digest,
         "policy_version": MODEL_NAME,

@@ -1,8 +1,8 @@
-"""Try torch.compile at load, keep the outcome per build and device, and answer eagerly without it.
+"""Try torch.compile at load, keep the outcome per build and device, and run eagerly if it fails.
 
-Every graph is called together with a small companion graph, so that no dimension is ever 0 or 1, for which the compiler would
-specialise: the shapes that are tried at load then cover all that come. Compiled code is called so that it may not compile
-again; if it would have to, or fails, the answer is eager.
+Every graph runs together with a small companion graph, so that no dimension is ever 0 or 1, for which the compiler would
+specialise: the shapes tried at load then cover all later ones. Compiled code is called in a mode that forbids compilation; if
+it would have to compile again, or fails, the network runs eagerly.
 """
 
 import json
@@ -36,13 +36,13 @@ _LOG = logging.getLogger(__name__)
 COMPILE_STATUS = "compile_status.json"
 Status = Literal["COMPILED", "EAGER_FALLBACK", "EAGER"]
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]+")
-_COMPILER = threading.Lock()  # torch's compiler and its stance belong to the process: one caller at a time
-_COMPANIONS: Final = (2, 3)  # nodes of each type of the companion graphs that are tried
+_COMPILER = threading.Lock()  # torch's compiler and its stance are process-wide: one caller at a time
+_COMPANIONS: Final = (2, 3)  # nodes per type of the companion graphs that are tried
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a network runs now: `error` is why it does not run compiled, `warm_ms` what the attempt at load took."""
+    """How a network runs now: `error` is why it is not compiled, `warm_ms` how long the attempt at load took."""
 
     status: Status
     error: str | None = None
@@ -50,7 +50,7 @@ class Outcome:
 
 
 class Compiled:
-    """The network of one bundle, called compiled where that works. Safe between threads."""
+    """The network of one bundle, compiled if that works; thread-safe."""
 
     def __init__(
         self,
@@ -61,9 +61,10 @@ class Compiled:
         home: Path | None,
         told: Callable[[Outcome], None],
     ) -> None:
-        """Try to compile. `told` hears of each outcome once: of this one if it is new for `home`, of a later failure.
+        """Try to compile, if `config` asks for it.
 
-        EAGER: not asked. `home` None keeps no outcomes, and each is new.
+        `told` is called with the outcome of the attempt if it is new for `home`, and with a later failure. If `home` is None,
+        outcomes are not kept, and each is new.
         """
         self._eager, self._home, self._told = network, home, told
         self._key = (bundle.build_id, f"{device.type}/{config.precision}/{config.compile_backend}")
@@ -79,12 +80,12 @@ class Compiled:
             self._settle(Outcome("COMPILED" if error is None else "EAGER_FALLBACK", error, warm_ms))
 
     def __call__(self, batch: GraphBatch, mask: Tensor) -> Outputs:
-        """Return outputs of a batch of one graph with `mask` bool [S, 32]; nothing compiles in here."""
+        """Return the outputs for a batch of one graph with `mask` bool [S, 32]; this never compiles."""
         module = self._module
         if module is None:
             return self._answer(self._eager, batch, mask)
         if not _COMPILER.acquire(blocking=False):
-            # another bundle is compiling beside, or another thread calls: the eager answer is the faster one
+            # another bundle is being compiled, or another thread is calling: running eagerly is faster than waiting
             return self._answer(self._eager, batch, mask)
         try:
             with torch.compiler.set_stance("fail_on_recompile"):
@@ -96,7 +97,7 @@ class Compiled:
         return self._answer(self._eager, batch, mask)
 
     def _attempt(self, bundle: Bundle, config: ServingConfig, device: torch.device) -> str | None:
-        """Compile on the golden graphs beside companions of several sizes; why that failed, or None."""
+        """Compile on the golden graphs with companions of several sizes; return why that failed, or None."""
         graphs = []
         for number in (0, 1):
             prefix = f"input.{number}."
@@ -104,7 +105,7 @@ class Compiled:
             graphs.append(scale(batch_from(inputs, 1), bundle.norms.priors).to(device))
         calls = [(graph, companion(nodes).to(device)) for nodes in _COMPANIONS for graph in (*graphs, self._companion)]
         try:
-            # sizes that are equal by chance must not be taken for one size
+            # sizes that are equal by chance must not be treated as the same size
             with _COMPILER, torch.inference_mode(), cast(Any, shapes).patch(use_duck_shape=False):
                 module = cast(Callable[..., Outputs], torch.compile(self._eager, dynamic=True, backend=config.compile_backend))
                 for graph, beside in calls:
@@ -129,7 +130,7 @@ class Compiled:
                 raise ValueError(f"output {name}: expected the eager answer within {limit}, found a difference of {worst:.3g}")
 
     def _together(self, module: Callable[..., Outputs], beside: GraphBatch, batch: GraphBatch, mask: Tensor) -> Outputs:
-        """Return outputs of `batch`, computed in one batch with the companion."""
+        """Return the outputs for `batch`, computed in one batch with the companion `beside`."""
         sizes = {"G": 1, "S": batch.num_nodes("seed"), "B": batch.num_nodes("blueprint")}
         outputs = self._answer(module, joined(batch, beside), torch.cat([mask, _every_kernel(beside)]))
         return Outputs(**{name: tensor[: sizes[str(OUTPUT_SHAPES[name][0])]] for name, tensor in outputs.tensors().items()})
@@ -140,7 +141,7 @@ class Compiled:
             return module(batch, mask)
 
     def _fall_back(self, error: Exception) -> None:
-        """Serve eager from now on, and say so once."""
+        """Run eagerly from now on, and report it once."""
         self.fallbacks += 1
         self._module = None
         self._settle(Outcome("EAGER_FALLBACK", _text(error), self.outcome.warm_ms), later=True)
@@ -148,7 +149,7 @@ class Compiled:
     def _settle(self, outcome: Outcome, *, later: bool = False) -> None:
         self.fallbacks += outcome.error is not None and not later
         self.outcome = outcome
-        # a decision does no I/O: what fails inside one is written by a thread of its own
+        # a decision does no I/O, so a failure inside one is recorded by a separate thread
         if later:
             threading.Thread(target=self._tell, args=(outcome,), name="tamiyo-compile-status").start()
         else:
@@ -177,7 +178,7 @@ def companion(nodes: int) -> GraphBatch:
 
 
 def joined(first: GraphBatch, second: GraphBatch) -> GraphBatch:
-    """Return both batches of one graph as one of two."""
+    """Join two batches of one graph each into a batch of two graphs."""
 
     def rows(name: str) -> dict[Any, Tensor]:
         ours, theirs = getattr(first, name), getattr(second, name)
@@ -214,7 +215,7 @@ def _text(error: Exception) -> str:
 
 
 def _record(home: Path | None, key: tuple[str, str], outcome: Outcome) -> bool:
-    """Write the outcome down; whether it is to be told: the first one of its key, and each failure that is not the last one."""
+    """Record the outcome, and return whether to report it: the first of its key, and each failure unlike the one before."""
     if home is None:
         return True
     build_id, how = key
@@ -231,9 +232,9 @@ def _record(home: Path | None, key: tuple[str, str], outcome: Outcome) -> bool:
 
 
 def compile_status(home: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return outcomes by build id, then by `<device>/<precision>/<backend>`; empty if the file is absent or damaged.
+    """Return the outcomes by build id, then by `<device>/<precision>/<backend>`; empty if the file is absent or damaged.
 
-    It is derived, and written again.
+    A damaged file does no harm, because the outcomes are recorded again.
     """
     try:
         found = json.loads((home / COMPILE_STATUS).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Configure serving: device, precision, compilation, thresholds of a decision, limits of the process around it."""
+"""Configure serving: device, precision, compilation, thresholds of a decision, limits of the serving process."""
 
 import os
 import tomllib
@@ -87,7 +87,10 @@ def _from_file(home: Path | None) -> dict[str, Any]:
 
 
 def torch_device(config: ServingConfig) -> torch.device:
-    """Return the device to serve on; ServingError if CUDA is asked for and there is none. Sets the TF32 mode on CUDA."""
+    """Return the device to serve on, and set the TF32 mode if it is CUDA.
+
+    Raises ServingError if CUDA is configured and there is none.
+    """
     present = torch.cuda.is_available()
     if config.device == "cuda" and not present:
         raise ServingError("device: expected CUDA as configured, found none; configure device `cpu` or `auto`")

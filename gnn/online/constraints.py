@@ -1,7 +1,7 @@
-"""Declare every constraint on a decision in one table: what it looks at, what happens, its reason and priority.
+"""Declare every constraint on a decision in one table: what it checks, what happens then, its reason and priority.
 
-`docs/serving.md` shows these rows, and a test removes each and expects another decision. The order counts: of several rows
-that apply the first one speaks. A hit is a boolean that broadcasts to [S, K, M]: seeds, kernels, blending methods.
+`docs/serving.md` shows these rows, and a test removes each and expects another decision. The order counts: if several rows
+apply, the first one decides. A hit is a boolean that broadcasts to [S, K, M]: seeds, kernels, blending methods.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ class Route(StrEnum):
 
 
 class Scope(StrEnum):
-    """When a row is asked: of the `graph`; of a `candidate`, which it takes out; of the `chosen` one; of an `adjustment`."""
+    """What a row applies to: the `graph`, each `candidate` (which it removes), the `chosen` one, or an `adjustment`."""
 
     GRAPH = "graph"
     CANDIDATE = "candidate"
@@ -44,7 +44,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Constraint:
-    """One row. `route` says what is done if it applies; of a candidate's row: if it leaves no candidate."""
+    """One row of the table. `route` is what is done if it applies; for scope `candidate`, if no candidate is left."""
 
     name: str
     reason: str
@@ -68,12 +68,15 @@ def _of_kernels(hits: Sequence[bool] | Bools) -> Bools:
 
 
 def _of_sheets(facts: Facts, hit: Callable[[Sheet], bool]) -> Bools:
-    """Where the host's sheet or the kernel's says so."""
+    """Mark the candidates for which `hit` is true of the host's sheet or the kernel's."""
     return _of_graph(hit(facts.host)) | _of_kernels([hit(sheet) for sheet in facts.kernels])
 
 
 def _methods(facts: Facts, *, known: bool) -> Bools:
-    """Return methods that a seed may not use: of seeds whose capabilities are known by these, of the others by the bundle."""
+    """Mark the methods that a seed may not use, for seeds whose capabilities are `known`, or for those whose are not.
+
+    Known capabilities name the allowed methods; for other seeds the bundle does.
+    """
     rows = np.zeros((len(facts.blending), 1, len(BLENDING_METHODS)), dtype=np.bool_)
     for seed, words in enumerate(facts.blending):
         if (words is not None) == known:
@@ -176,7 +179,7 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
 
 @dataclass(frozen=True)
 class Ruling:
-    """What the rows say: `row` is the one that spoke, None for the policy's own choice."""
+    """The outcome of all rows: `row` is the one that decided, None for the policy's own choice."""
 
     route: Route
     row: Constraint | None = None
@@ -193,7 +196,7 @@ class Ruling:
 
 
 def candidates(facts: Facts, constraints: Sequence[Constraint] = CONSTRAINTS) -> tuple[Bools, Ruling | None]:
-    """bool [S, K, M]: what is left to choose from; a ruling if the graph or its candidates leave nothing."""
+    """Return the candidates that are left, bool [S, K, M], and a ruling if a row of the graph applies or none is left."""
     for row in constraints:
         if row.scope is Scope.GRAPH and bool(row.applies(facts).any()):
             return np.zeros(facts.shape, dtype=np.bool_), Ruling(row.route, row)
@@ -207,7 +210,7 @@ def candidates(facts: Facts, constraints: Sequence[Constraint] = CONSTRAINTS) ->
 
 
 def ruling(facts: Facts, seed: int, kernel: int, method: int, constraints: Sequence[Constraint] = CONSTRAINTS) -> Ruling:
-    """Return what is done with the chosen seed, kernel and method."""
+    """Return the ruling on the chosen seed, kernel and method."""
 
     def first(scope: Scope) -> Constraint | None:
         rows = (row for row in constraints if row.scope is scope)

@@ -1,4 +1,4 @@
-"""Compute the coverage of the graph that is decided on, and find its blueprints without a safety sheet."""
+"""Compute the coverage of the graph of a decision, and find its blueprints without a safety sheet."""
 
 import json
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ MAP_BYTES: Final = 1024
 
 @dataclass(frozen=True)
 class GraphCoverage:
-    """Figures of one graph, and how many of its blueprints have no sheet or a partial one."""
+    """Coverage figures of one graph, and how many of its blueprints have no sheet or a partial one."""
 
     figures: CoverageFigures
     bsds_missing: int
@@ -37,7 +37,7 @@ class GraphCoverage:
         )
 
     def annotations(self) -> dict[str, str]:
-        """`feature_coverage`, `coverage_map`, `coverage_types`, and `coverage_map_truncated` if the map is not whole."""
+        """Return `feature_coverage`, `coverage_map`, `coverage_types`, and `coverage_map_truncated` if the map was cut."""
         found = {
             "feature_coverage": f"{self.figures.mean:.6f}",
             "coverage_map": _rounded(self.figures.keys.items()),
@@ -63,7 +63,7 @@ def graph_coverage(features: FeatureSet, snapshot: Snapshot) -> GraphCoverage:
 
 
 def _lowest(ratios: dict[str, float]) -> str:
-    """Return the keys with the lowest ratios, by name among equals, as many as fit."""
+    """Return as JSON the keys with the lowest ratios, as many as fit; equal ratios are in order of name."""
     kept: list[tuple[str, float]] = []
     size = len("{}")
     for name, ratio in sorted(ratios.items(), key=lambda pair: (pair[1], pair[0])):

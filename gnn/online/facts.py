@@ -1,4 +1,4 @@
-"""Collect what the constraints of one decision look at: seeds, capabilities, sheets and coverage, as plain arrays."""
+"""Collect the facts that the constraints of one decision check: seeds, capabilities, sheets and coverage, as plain arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ Words = frozenset[str] | None
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """What a bundle measured: kernels bool [32], by layer type id bool [types, 32]; blending methods, optimizer families."""
+    """What a bundle's training measured: kernels bool [32], also by layer type id bool [types, 32], methods and families."""
 
     measured: Bools
     by_type: Bools
@@ -36,9 +36,9 @@ class BundleFacts:
 
     @classmethod
     def of(cls, bundle: Bundle) -> "BundleFacts":
-        """Read them from the manifest and the registries.
+        """Read the facts from the manifest and the registries.
 
-        Without a trained blending head the bundle has no measured choice of a method: the first, `linear`, is what it may use.
+        Without a trained blending head no choice of methods was measured, so only the first one, `linear`, may be used.
         """
         policy, types = bundle.manifest.policy, bundle.registries["layer_type"]
         measured = np.array([kernel in policy.measured for kernel in KERNELS])
@@ -58,11 +58,11 @@ class BundleFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """One graph with S seeds and K kernels, before the network is asked; after it, `worth` and `harm` are float64 [S, K].
+    """The facts of one graph with S seeds and K kernels; `worth` and `harm`, float64 [S, K], are set after the network ran.
 
     `blending` and `families` hold, for each seed, the lower-case words that its capabilities allow, None if unknown.
-    `risk_tolerance` float64 [S] is NaN if unknown. `optimizer` is the host's optimizer family, `learning_rate` what it
-    runs at, None if nobody said.
+    `risk_tolerance` float64 [S] is NaN if unknown. `optimizer` is the host's optimizer family and `learning_rate` its current
+    learning rate, None if unknown.
     """
 
     seed_ids: tuple[str, ...]
@@ -88,17 +88,17 @@ class Facts:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(S, K, M): seeds, kernels, blending methods."""
+        """The shape (S, K, M): seeds, kernels, blending methods."""
         return len(self.seed_ids), len(KERNELS), len(BLENDING_METHODS)
 
     @property
     def optimizer_families(self) -> tuple[str, ...]:
-        """The family that an adjustment would name, by seed: the host's, else the first that the seed allows, else measured."""
+        """The family that an adjustment would name, by seed: the host's, else the first allowed one, else a measured one."""
         first = self.measured_families[0] if self.measured_families else ""
         return tuple(self.optimizer or (min(words) if words else first) for words in self.families)
 
     def answered(self, worth: NDArray[np.float64], harm: NDArray[np.float64]) -> "Facts":
-        """Return the facts with the utility in nats and calibrated probability of harm, float64 [S, K] each."""
+        """Return the facts with the utility in nats and the calibrated probability of harm, float64 [S, K] each."""
         return replace(self, worth=worth, harm=harm)
 
 
@@ -136,15 +136,15 @@ def facts_of(
 
 
 def _at_site(built: Built, bundle: BundleFacts) -> Bools:
-    """bool [S, K]: kernels that were measured at sites like each seed's.
+    """Return the kernels that were measured at sites like each seed's: bool [S, K].
 
-    A site of a layer type that was never measured may take any measured kernel; a seed that monitors nothing, none.
+    A site whose layer type was never measured may take any measured kernel; a seed that monitors no layer may take none.
     """
     batch = built.batch
     seeds, layers = batch.edge_index[("seed", "monitors", "layer")].numpy()
     allowed = np.zeros((batch.num_nodes("seed"), len(KERNELS)), dtype=np.bool_)
     types = batch.ids["layer"][:, _LAYER_TYPE].numpy()
-    # the first monitored layer is the site; written last, so it wins
+    # the first monitored layer is the site: it is written last, so it stays
     allowed[seeds[::-1]] = bundle.by_type[types[layers]][::-1]
     return allowed
 

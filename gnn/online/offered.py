@@ -1,4 +1,4 @@
-"""Offer the outputs of trained heads alone; an untrained one is missing, with its reason."""
+"""Offer only the outputs of trained heads; the others are missing, each with a reason."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from gnn.model.outputs import Outputs
 
 
 class OfferedOutputs:
-    """The outputs of one graph, on the CPU, as attributes; one that nothing trained raises AttributeError with the reason."""
+    """The outputs of one graph, on the CPU, as attributes; an untrained one raises AttributeError with the reason."""
 
     def __init__(self, outputs: Outputs, declared: Mapping[str, OutputSpec]) -> None:
         """Keep the outputs of trained heads; `declared` are the `outputs` of the manifest."""

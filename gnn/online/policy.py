@@ -1,4 +1,4 @@
-"""Answer a packet with outputs and a command, by the builder and bundle that offline uses; no I/O (`TamiyoPolicy`)."""
+"""Answer a packet with outputs and a command, without I/O, by the same builder and bundle as offline (`TamiyoPolicy`)."""
 
 import threading
 import time
@@ -36,9 +36,9 @@ RECENT: Final = 8  # live graphs that a new bundle has to answer before it serve
 
 @dataclass(frozen=True)
 class Decision:
-    """What the policy answers: the offered outputs (on the CPU), the choice in words, the command, and what to tell of it.
+    """The policy's answer: the offered outputs (on the CPU), the choice, the command, and its coverage and telemetry.
 
-    `command` is sent unless the choice's route is `no_op`. `stages_ms` is what building, the network and choosing took.
+    `command` is sent unless the choice's route is `no_op`. `stages_ms` are the times of building, network and choosing.
     """
 
     outputs: OfferedOutputs
@@ -57,7 +57,7 @@ class Decision:
 
 @dataclass
 class _Engine:
-    """One bundle ready to decide; `builder` keeps the states of the runs and is used under the policy's lock alone."""
+    """One bundle ready to decide; `builder` keeps the states of the runs, and is only used under the policy's lock."""
 
     bundle: Bundle
     facts: BundleFacts
@@ -67,7 +67,7 @@ class _Engine:
     recent: deque[GraphBatch] = field(default_factory=lambda: deque(maxlen=RECENT), repr=False)
 
     def build(self, data: bytes, snapshot: Snapshot, *, pin: bool) -> Built:
-        """Return the graph of one packet; ServingError for a completion marker."""
+        """Return the graph of one packet. Raises ServingError for a completion marker."""
         if self.builder is None:
             self.builder = GraphBuilder(snapshot.metadata, self.bundle.registries, pin=pin)
             if self.saved:
@@ -85,7 +85,7 @@ class _Engine:
 
 
 class TamiyoPolicy:
-    """The bundle that serves; keeps the state of the runs that it has seen. Several threads may call it."""
+    """The serving policy: decides with one bundle, and keeps the states of the runs that it has seen. It is thread-safe."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class TamiyoPolicy:
         home: Path | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Use `load`; `clock` gives nanoseconds since 1970 UTC."""
+        """Serve a bundle that passed preflight (`load` runs it); `clock` returns nanoseconds since 1970 UTC."""
         self.config = config or ServingConfig()
         self.device = torch_device(self.config)
         self._home, self._clock = home, clock
@@ -114,9 +114,10 @@ class TamiyoPolicy:
         home: Path | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> "TamiyoPolicy":
-        """Read the bundle at `path` (or what `current` names) and preflight it; BundleRejected lists every mismatch.
+        """Read the bundle at `path` (a directory, or a link such as `current`) and preflight it.
 
-        `home` is where `compile_status.json` is kept; None keeps none.
+        `home` is where `compile_status.json` is kept; it is not kept if None.
+        Raises BundleRejected, which lists every mismatch.
         """
         report = preflight(Path(path))
         if report.bundle is None or not report.clean:
@@ -130,19 +131,20 @@ class TamiyoPolicy:
 
     @property
     def compiling(self) -> Outcome:
-        """How its network runs."""
+        """How the network of the serving bundle runs."""
         return self._engine.network.outcome
 
     @property
     def fallbacks(self) -> int:
-        """Failures of torch.compile of the serving bundle in this process."""
+        """The number of torch.compile failures of the serving bundle in this process."""
         return self._engine.network.fallbacks
 
     def swap(self, path: Path | str) -> str:
         """Serve the bundle at `path` from the next decision on, and return its build id.
 
-        It is preflighted, also against the serving bundle and recent live graphs, and warmed while the old one goes on.
-        The runs keep their states if both have the same features. BundleRejected lists every mismatch; the old one then stays.
+        It is preflighted, also against the serving bundle and recent live graphs, and warmed up while the old one serves on.
+        The runs keep their states if both have the same features. Raises BundleRejected, which lists every mismatch; the old
+        bundle then stays.
         """
         with self._swaps:
             with self._lock:
@@ -161,9 +163,9 @@ class TamiyoPolicy:
             return fresh.bundle.build_id
 
     def decide(self, packet: bytes | pb.SystemStatePacket, metadata: Snapshot) -> Decision:
-        """Decide on one packet with an immutable metadata snapshot (`Snapshot.of(policy.bundle, tables)`), and tell of it.
+        """Decide on one packet with a metadata snapshot (`Snapshot.of(policy.bundle, tables)`), and queue its telemetry.
 
-        ContractError if the packet breaks its contract, ServingError if it is no training state.
+        Raises ContractError if the packet breaks its contract, ServingError if it is not a training state.
         """
         decision = self.evaluate(packet, metadata)
         self._queue.put(decision.telemetry)
@@ -171,7 +173,7 @@ class TamiyoPolicy:
 
     @torch.inference_mode()
     def evaluate(self, packet: bytes | pb.SystemStatePacket, metadata: Snapshot) -> Decision:
-        """As `decide`, with nothing told: for a caller that may come too late with it."""
+        """Decide as `decide` does, but queue no telemetry: for a caller that may have to discard a late decision."""
         started = time.perf_counter()
         self._require_served(metadata)
         data = packet if isinstance(packet, bytes) else packet.SerializeToString()
@@ -204,11 +206,11 @@ class TamiyoPolicy:
         return Decision(offered, choice, command, coverage, told, engine.bundle.build_id, stages)
 
     def tell(self, packet: pb.TelemetryPacket) -> None:
-        """Add a packet to what `drain_telemetry` hands out."""
+        """Queue a telemetry packet for `drain_telemetry`."""
         self._queue.put(packet)
 
     def drain_telemetry(self) -> list[pb.TelemetryPacket]:
-        """Return the telemetry of the decisions since the last call: each packet once, at most `telemetry_limit` of them."""
+        """Return the telemetry queued since the last call: each packet once, at most `telemetry_limit` of them."""
         return self._queue.drain()
 
     def save(self) -> bytes:
@@ -217,7 +219,7 @@ class TamiyoPolicy:
             return self._engine.save()
 
     def restore(self, saved: bytes) -> None:
-        """Go on from saved states; FeatureError if they are damaged."""
+        """Go on from saved states. Raises FeatureError if they are damaged."""
         with self._lock:
             self._engine.saved = saved
             if self._engine.builder is not None and saved:
@@ -237,7 +239,7 @@ class TamiyoPolicy:
         return _Engine(bundle, BundleFacts.of(bundle), network)
 
     def _require_served(self, snapshot: Snapshot) -> None:
-        """ServingError for a snapshot of a bundle that never served here: it was taken for another policy."""
+        """Raise ServingError for a snapshot of a bundle that never served here: it was taken for another policy."""
         if snapshot.build_id not in self._served:
             raise ServingError(
                 f"metadata: expected a snapshot of build {self.bundle.build_id}, found one of {snapshot.build_id}; "
@@ -245,7 +247,7 @@ class TamiyoPolicy:
             )
 
     def _answer(self, engine: _Engine, built: Built, mask: Tensor) -> Outputs:
-        """Return the outputs in float32 on the CPU; host tensors are pinned and copied without blocking where CUDA is used."""
+        """Return the outputs in float32 on the CPU; on CUDA, host tensors are pinned and copied without blocking."""
         batch = scale(built.batch, engine.bundle.norms.priors).to(self.device, non_blocking=True)
         outputs = engine.network(batch, mask.to(self.device, non_blocking=True))
         return Outputs(**{name: tensor.float().cpu() for name, tensor in outputs.tensors().items()})
@@ -263,7 +265,7 @@ def _same_features(first: Bundle, second: Bundle) -> bool:
 
 
 def _of_an_older_registry(mismatch: Mismatch) -> bool:
-    """Return whether it is a key that the new bundle's registry lacks: of an older bundle, to which somebody rolled back."""
+    """Return whether it is a key that the new bundle's registry lacks: that is no fault if an older bundle serves again."""
     return mismatch.where.startswith("registry ") and ", key " in mismatch.where and mismatch.found == "None"
 
 

@@ -27,13 +27,13 @@ from schemas.contracts import TABLES
 from schemas.kernels import KERNELS
 from schemas.splits import host_digest
 
-SHRINKAGE = 8.0  # labels of the overall mean that each kernel's mean is drawn towards
+SHRINKAGE = 8.0  # weight, in labels, of the overall mean in each kernel's mean
 _PACKETS = (*(name for name, own in TABLES.items() if name.startswith("tolaria.") and own.scope), "kasmina.seed_state")
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a bundle's answers are worth on hosts that it never saw: figures by model and name.
+    """The figures of a bundle's answers on hosts that it never saw, by model and figure name.
 
     `pairs` and `hosts` count measured outcomes at the bundle's horizon, `excluded` the hosts that it was trained on.
     """
@@ -47,7 +47,10 @@ class Judged:
 
 
 def judge(bundle: Bundle, tables: Mapping[str, pa.Table], examples: pa.Table) -> Judged:
-    """Replay the packets of `tables` (contract tables by name) that `examples` (their `training.examples`) were measured in."""
+    """Replay the packets in which `examples` were measured, and judge the bundle's answers by these outcomes.
+
+    `tables` are contract tables by name, `examples` their `training.examples`.
+    """
     config = bundle.manifest.training_config
     seen = set(bundle.manifest.training["host_digests"])
     hosts = np.array(examples["host"].to_pylist(), dtype=str)
@@ -72,7 +75,7 @@ def judge(bundle: Bundle, tables: Mapping[str, pa.Table], examples: pa.Table) ->
 
 @dataclass
 class Replayed:
-    """Answers of a bundle by packet; `index_of` and `element_ids` find packets and seeds as in a graph store."""
+    """Answers of a bundle by packet; `index_of` and `element_ids` find packets and seeds as a graph store does."""
 
     numbers: dict[tuple[str, str], int] = field(default_factory=dict)
     seeds: list[list[str]] = field(default_factory=list)
@@ -82,11 +85,11 @@ class Replayed:
         return len(self.seeds)
 
     def index_of(self, run: str, packet: str) -> int:
-        """Return the number of that packet; KeyError if it was not replayed."""
+        """Return the number of that packet. Raises KeyError if it was not replayed."""
         return self.numbers[run, packet]
 
     def element_ids(self, node_type: str, index: int) -> list[str]:
-        """Return ids of its seeds, in row order."""
+        """Return the ids of that packet's seeds, in row order; `node_type` must be `seed`."""
         if node_type != "seed":
             raise KeyError(node_type)
         return self.seeds[index]
@@ -94,7 +97,7 @@ class Replayed:
 
 @torch.inference_mode()
 def replay(bundle: Bundle, tables: Mapping[str, pa.Table], runs: Sequence[str]) -> Replayed:
-    """Answer every packet of those training runs."""
+    """Answer every packet of the training runs `runs`."""
     snapshot = Snapshot.of(bundle, tables)
     found = Replayed()
     network = bundle.network.eval()
@@ -129,7 +132,7 @@ def _keep(found: Replayed, keys: pa.Table, names: list[str], batch: GraphBatch, 
 
 
 def _answers(bundle: Bundle, replayed: Replayed, labels: Labels) -> Answers:
-    """Return calibrated answers; a kernel that the bundle never measured is never chosen."""
+    """Return the calibrated answers for `labels`; a kernel that the bundle never measured is never chosen."""
     places = list(zip(labels.graph.tolist(), labels.seed.tolist(), labels.kernel.tolist(), strict=True))
 
     def column(name: str, width: tuple[int, ...] = ()) -> Floats:
@@ -143,7 +146,7 @@ def _answers(bundle: Bundle, replayed: Replayed, labels: Labels) -> Answers:
 
 
 def _constant(outcomes: Outcomes) -> Answers:
-    """Return the mean reward of each kernel on all other hosts, drawn to their overall mean."""
+    """Answer with the mean reward of each kernel on all other hosts, shrunken to their overall mean."""
     host, kernel = np.unique(outcomes.hosts, return_inverse=True)[1], outcomes.labels.kernel
     reward = np.nan_to_num(outcomes.reward)
     count = np.zeros((int(host.max(initial=-1)) + 1, NUM_KERNELS))

@@ -1,4 +1,4 @@
-"""Keep immutable snapshots of what Urza, Urabrask, Tezzeret and Weatherlight sent, refreshed in the background."""
+"""Keep immutable snapshots of the data from Urza, Urabrask, Tezzeret and Weatherlight, refreshed in the background."""
 
 import logging
 import threading
@@ -22,9 +22,9 @@ _PATIENCE_S = 2.0
 
 @dataclass(frozen=True)
 class Sheet:
-    """The newest BSDS of one blueprint at a time; fields that it lacks (all, without a sheet) are `missing`.
+    """The newest safety sheet (BSDS) of one blueprint at some time; fields that it lacks are `missing`, all without a sheet.
 
-    `known`: there is a sheet; `partial`: there is one and it lacks fields (`gnn.coverage.sheets`).
+    `known`: there is a sheet. `partial`: there is one, but it lacks fields (`gnn.coverage.sheets`).
     """
 
     hazard_band: str = MISSING
@@ -38,7 +38,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One immutable snapshot of contract tables; `build_id` says for which bundle, `taken_at_ns` when it was read."""
+    """One immutable snapshot of contract tables for the bundle `build_id`, read at `taken_at_ns` [ns since 1970 UTC]."""
 
     metadata: Metadata
     build_id: str
@@ -46,7 +46,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, bundle: Bundle, tables: Mapping[str, pa.Table], taken_at_ns: int | None = None) -> "Snapshot":
-        """Compile contract tables by name (the urza, urabrask, tezzeret, weatherlight and telemetry ones are read)."""
+        """Compile contract tables by name; those of urza, urabrask, tezzeret, weatherlight and telemetry are read."""
         return cls(Metadata(tables), bundle.build_id, time.time_ns() if taken_at_ns is None else taken_at_ns)
 
     def sheet(self, blueprint_id: str | None, at_ns: int) -> Sheet:
@@ -94,9 +94,9 @@ def _word(rows: Rows, column: str, row: int) -> str:
 
 
 class SnapshotCache:
-    """Keeps the newest snapshot; `read` does its I/O in a thread of its own, never in a decision.
+    """Keeps the newest snapshot; `read` does its I/O in a separate thread, never in a decision.
 
-    A refresh that fails is logged and the last snapshot stays: its age, which every command carries, then grows.
+    If a refresh fails, it is logged and the last snapshot stays; its age, which every command carries, then grows.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class SnapshotCache:
         every_s: float = 5.0,
         told: Callable[[Exception | None], None] = lambda fault: None,
     ) -> None:
-        """`read` returns contract tables by name; the first snapshot is taken here, and an error in it is raised.
+        """Take the first snapshot; an error in it is raised. `read` returns contract tables by name.
 
-        `told` hears of every later refresh: the error that it failed with, or None. Tables that `read` returns again as the
-        same object make no new snapshot, only a newer time of it.
+        `told` is called after every later refresh, with the error that it failed with or None. If `read` returns the same
+        object again, the snapshot stays, with a newer time.
         """
         self._bundle, self._read, self._every_s, self._told = bundle, read, every_s, told
         self._tables: Mapping[str, pa.Table] | None = None
@@ -129,7 +129,7 @@ class SnapshotCache:
         return self._current
 
     def close(self) -> None:
-        """Stop refreshing, and wait a little for a read that is under way."""
+        """Stop refreshing, and wait a short time for a read in progress."""
         self._stop.set()
         self._thread.join(_PATIENCE_S)
 

@@ -1,4 +1,4 @@
-"""Queue telemetry of decisions, bounded; each packet is handed out once."""
+"""Build the telemetry of decisions, and queue it within a limit; each packet is returned once."""
 
 import threading
 import uuid
@@ -16,13 +16,13 @@ from gnn.online.coverage import GraphCoverage
 from schemas.configuration import MODEL_NAME
 from schemas.leyline import leyline_pb2 as pb
 
-# names that the readers of this telemetry have for our families
+# names that the readers of this telemetry use for our families
 _FAMILIES: Final = {"node.context": "node.global"}
 _LEVELS: Final = {CRITICAL: pb.TELEMETRY_LEVEL_CRITICAL, HIGH: pb.TELEMETRY_LEVEL_ERROR}
 
 
 class TelemetryQueue:
-    """At most `limit` packets; when it is full the oldest is dropped and counted. Safe between threads."""
+    """A queue of at most `limit` packets; if it is full, the oldest is dropped and counted. It is thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self._packets: deque[pb.TelemetryPacket] = deque(maxlen=limit)
@@ -36,7 +36,7 @@ class TelemetryQueue:
             self._packets.append(packet)
 
     def drain(self) -> list[pb.TelemetryPacket]:
-        """Return all packets so far, oldest first, each once; the first carries how many were dropped before it, if any."""
+        """Return all queued packets, oldest first, and empty the queue; the first packet carries the number dropped, if any."""
         with self._lock:
             found, dropped = list(self._packets), self._dropped
             self._packets.clear()
@@ -47,7 +47,7 @@ class TelemetryQueue:
 
 
 def new_packet(at_ns: int) -> pb.TelemetryPacket:
-    """Return an empty packet of source tamiyo at that time."""
+    """Return an empty packet with source tamiyo and that time."""
     packet = pb.TelemetryPacket(packet_id=f"tamiyo-{uuid.uuid4()}", source_subsystem="tamiyo", level=pb.TELEMETRY_LEVEL_INFO)
     packet.timestamp.FromNanoseconds(at_ns)
     return packet
@@ -63,7 +63,7 @@ def decision_packet(
     step: int,
     at_ns: int,
 ) -> pb.TelemetryPacket:
-    """Make the packet of one decision: its coverage, hazards, latency, how the network runs, and why it was decided so."""
+    """Build the packet of one decision: its coverage, hazards, latency, how the network runs, and the reason."""
     packet = new_packet(at_ns)
     priority = _coverage(packet, coverage, config)
     _hazards(packet, sheets, choice)
@@ -81,7 +81,7 @@ def decision_packet(
 
 
 def indicate(packet: pb.TelemetryPacket, *, reason: str, priority: str, step: int, config: ServingConfig) -> None:
-    """Say in the packet's indicators what was decided, and raise its level to that of the priority."""
+    """Set the packet's indicators for the decision, and raise its level to that of the priority."""
     packet.level = max(packet.level, _LEVELS.get(priority, pb.TELEMETRY_LEVEL_INFO))
     health = packet.system_health
     health.status = pb.HEALTH_STATUS_DEGRADED if _rank(priority) else pb.HEALTH_STATUS_HEALTHY
@@ -102,7 +102,7 @@ def _rank(priority: str) -> int:
 
 
 def _coverage(packet: pb.TelemetryPacket, coverage: GraphCoverage, config: ServingConfig) -> str:
-    """Add the signals of coverage; the priority that they have."""
+    """Add the coverage signals, and return their priority: CRITICAL if coverage is that low, else NORMAL."""
     priority = NORMAL
     for signal in coverage.signals(config):
         if signal.level is None:
@@ -118,7 +118,7 @@ def _coverage(packet: pb.TelemetryPacket, coverage: GraphCoverage, config: Servi
 
 
 def _hazards(packet: pb.TelemetryPacket, sheets: Sheets, choice: Choice) -> None:
-    """Add what the sheets say: the risk, and a signal and an event for each hazard."""
+    """Add the risk in the sheets, and a signal and an event for each hazard."""
     risk = sheets.risk
     if risk is not None:
         packet.metrics.add(name="tamiyo.blueprint.risk", value=risk, unit="ratio")
@@ -136,7 +136,7 @@ def _hazards(packet: pb.TelemetryPacket, sheets: Sheets, choice: Choice) -> None
 
 
 def compile_packet(outcome: Outcome, build_id: str, at_ns: int) -> pb.TelemetryPacket:
-    """Return the one report of how a bundle's network compiled."""
+    """Return the report of how a bundle's network compiled."""
     packet = new_packet(at_ns)
     failed = outcome.error is not None
     packet.level = pb.TELEMETRY_LEVEL_WARNING if failed else pb.TELEMETRY_LEVEL_INFO

@@ -1,1 +1,1 @@
-"""Keep vocabularies: category -> index, append-only."""
+"""Keep registries: append-only vocabularies that map a category to an index."""

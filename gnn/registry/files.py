@@ -1,8 +1,8 @@
 """Read registry files strictly, and publish a whole set of them in one step.
 
 `current` is a link to the newest of `generations/<n>/`, which holds `index.json` and every `<name>_registry.json`; the
-files of the same names beside `current` are links through it. So one rename moves all of them at once, and a reader of
-any of them, at any moment, sees one published set. `versions/<name>/<version>.json` keeps every version.
+files of the same names beside `current` are links through it. So one rename switches all of them at once, and a reader
+always sees one published set. `versions/<name>/<version>.json` keeps every version.
 """
 
 import os
@@ -19,7 +19,7 @@ from schemas.artifacts import REGISTRIES, RegistryIndex, RegistryRecord, Registr
 from schemas.errors import RegistryError
 
 INDEX = "index.json"
-SPARE_INDEX = "index.spare.json"  # who was retired by an operator is known nowhere else
+SPARE_INDEX = "index.spare.json"  # keys retired by an operator are recorded nowhere else
 CURRENT = "current"
 GENERATIONS = "generations"
 VERSIONS = "versions"
@@ -28,12 +28,12 @@ KEPT_GENERATIONS = 3
 
 
 def flat_bytes(entries: Mapping[str, int]) -> bytes:
-    """Return the flat file of `entries`: one JSON object, keys sorted."""
+    """Return the bytes of the flat file of `entries`: one JSON object, keys sorted."""
     return dump_object({key: entries[key] for key in sorted(entries)})
 
 
 def read_flat(path: Path, spec: RegistrySpec) -> dict[str, int]:
-    """Return the entries in a flat file; RegistryError names the file and what breaks the rules in it."""
+    """Return the entries in a flat file. Raises RegistryError, which names the file and what breaks the rules in it."""
     return _entries(read_object(path, RegistryError), path, spec)
 
 
@@ -56,7 +56,7 @@ _ADVICE = "`tamiyo doctor` puts the newest kept version back"
 
 
 def read_index(path: Path) -> dict[str, RegistryRecord]:
-    """Return the records of `index.json`; RegistryError names the file and the place of the damage."""
+    """Return the records of `index.json`. Raises RegistryError, which names the file and the place of the damage."""
     return _records(read_object(path, RegistryError), path)
 
 
@@ -70,7 +70,7 @@ def _records(parsed: Mapping[str, object], path: Path) -> dict[str, RegistryReco
 
 
 def check_flat(path: Path, spec: RegistrySpec, entries: Mapping[str, int], record: RegistryRecord) -> None:
-    """Compare a flat file with its record in `index.json`; RegistryError says what differs."""
+    """Compare a flat file with its record in `index.json`. Raises RegistryError, which says what differs."""
     if record.capacity != spec.capacity:
         raise RegistryError(f"{path}: expected capacity {spec.capacity}, found {record.capacity} in {INDEX}; {_ADVICE}")
     if registry_digest(entries) == record.digest and len(entries) == record.size:
@@ -90,10 +90,10 @@ def resolve(directory: Path) -> Path:
 
 
 def read_set(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
-    """Return entries and records of the published set, checked against each other; both empty if nothing is published.
+    """Return the entries and records of the published set, checked against each other; both empty if nothing is published.
 
-    Files without an `index.json` (an older system's) have entries and no record. A reader that writers overtake by that many
-    generations that its own is removed reads the newer one.
+    Files without an `index.json` (an older system's) have entries but no record. If writers remove the generation while it
+    is read, the newer one is read instead.
     """
     while True:
         root = resolve(directory)
@@ -105,9 +105,9 @@ def read_set(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, Regi
 
 
 def parse_set(files: Mapping[str, bytes], directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
-    """Return entries and records of a whole set whose files were read already, by name; `directory` is where they stood.
+    """Return the entries and records of a whole set from the bytes of its files, by name; `directory` is where they were.
 
-    RegistryError names a damaged file, and a registry that the index lacks or adds.
+    Raises RegistryError, which names a damaged file, or the registries that the index lacks or adds.
     """
     records = _records(parse_object(files[INDEX], directory / INDEX, RegistryError), directory / INDEX)
     odd = sorted(records.keys() ^ REGISTRIES.keys())
@@ -142,7 +142,7 @@ def _read_generation(directory: Path, root: Path) -> tuple[dict[str, dict[str, i
 
 
 def _check_outer(directory: Path, spec: RegistrySpec, record: RegistryRecord) -> None:
-    """Check the file that outside readers open, where it is not the link that we made."""
+    """Check the file that outside readers open, if it is not the link that we made."""
     outer = directory / spec.file
     if (directory / CURRENT).is_symlink() and not outer.is_symlink():
         check_flat(outer, spec, read_flat(outer, spec), record)
@@ -151,7 +151,7 @@ def _check_outer(directory: Path, spec: RegistrySpec, record: RegistryRecord) ->
 def publish_set(
     directory: Path, entries: Mapping[str, Mapping[str, int]], records: Mapping[str, RegistryRecord], changed: set[str]
 ) -> None:
-    """Publish one whole set; the caller holds the lock. `changed`: registries with a new version."""
+    """Publish one whole set; the caller must hold the lock. `changed` are the registries with a new version."""
     for name in sorted(changed):
         kept = directory / VERSIONS / name / f"{records[name].version}.json"
         publish_file(kept, flat_bytes(entries[name]), workplace=directory)
@@ -168,7 +168,7 @@ def publish_set(
         write_durable(temporary / name, index)
     publish_dir(temporary, generations / str(number))
     if (directory / CURRENT).is_dir() and not (directory / CURRENT).is_symlink():
-        shutil.rmtree(directory / CURRENT)  # a copy that followed the links: the outer files say the same
+        shutil.rmtree(directory / CURRENT)  # a copy that followed the links: the outer files hold the same
     _link_outer(directory, records, before=True)
     switch_link(directory / CURRENT, f"{GENERATIONS}/{number}")
     _link_outer(directory, records, before=False)
@@ -176,13 +176,13 @@ def publish_set(
 
 
 def _place(path: Path, old: Path, entries: Mapping[str, int], *, reuse: bool) -> None:
-    """Put one flat file into a new generation: a hard link to the unchanged one, else a new file."""
+    """Put one flat file into a new generation: a hard link to the old file if it is unchanged, else a new file."""
     if reuse:
         try:
             os.link(old / path.name, path)
             return
         except OSError:
-            # a file system without hard links: a copy says the same
+            # the file system has no hard links: a copy is written instead
             pass
     write_durable(path, flat_bytes(entries))
 
@@ -190,8 +190,8 @@ def _place(path: Path, old: Path, entries: Mapping[str, int], *, reuse: bool) ->
 def _link_outer(directory: Path, records: Mapping[str, RegistryRecord], *, before: bool) -> None:
     """Make the outer names links through `current`.
 
-    Absent names are linked before the switch, when they lead nowhere yet, so that all appear with it; an adopted file is
-    replaced after it, when both say the same.
+    Absent names are linked before the switch, while the links still lead nowhere, so that all files appear with it. An
+    adopted file is replaced after the switch, when both hold the same.
     """
     for name in [*(REGISTRIES[n].file for n in sorted(records)), INDEX]:
         outer = directory / name
@@ -200,7 +200,7 @@ def _link_outer(directory: Path, records: Mapping[str, RegistryRecord], *, befor
 
 
 def _drop_old(generations: Path, number: int) -> None:
-    """Remove generations that no reader can still be in the middle of."""
+    """Remove generations so old that no reader should still be reading them."""
     old = [p for p in generations.iterdir() if p.name.isdigit() and int(p.name) <= number - KEPT_GENERATIONS]
     for path in old:
         shutil.rmtree(path)

@@ -1,6 +1,6 @@
-"""Collect the categories that upstream names now: what a refresh of the registries appends or retires.
+"""Collect the categories that upstream systems name now; a refresh of the registries appends or retires keys by them.
 
-Placeholders (`guard_tensor` layers and their activations) give no key. Enum registries take none: they are closed.
+Placeholders (`guard_tensor` layers and their activations) give no keys. Enum registries take none, because they are closed.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# registry -> the (table, column) pairs that name its keys; a list column names many
+# registry -> the (table, column) pairs that name its keys; a row of a list column names several
 SOURCES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "seed": (("kasmina.seed_state", "seed_id"),),
     "blueprint": (
@@ -39,18 +39,18 @@ PLACEHOLDER: Final = "is_placeholder"
 
 
 def source_tables() -> tuple[str, ...]:
-    """Return names of the contract tables that `observed_keys` reads, sorted."""
+    """Return the names of the contract tables that `observed_keys` reads, sorted."""
     return tuple(sorted({table for sources in SOURCES.values() for table, _ in sources}))
 
 
 def source_columns(table: str) -> tuple[str, ...]:
-    """Return columns of contract table `table` that name keys, sorted; where it has placeholders, their flag too."""
+    """Return the columns of contract table `table` that name keys, sorted, with the placeholder flag if it has one."""
     named = {column for sources in SOURCES.values() for name, column in sources if name == table}
     return tuple(sorted(named | ({PLACEHOLDER} if table in ("urza.layer", "urza.activation") else set())))
 
 
 def observed_keys(tables: Mapping[str, pa.Table]) -> dict[str, set[str]]:
-    """Return registry -> keys in the given contract tables; a missing table names none, and missing values are no keys."""
+    """Return registry -> keys in the given contract tables; an absent table gives no keys, and missing values are not keys."""
     found: dict[str, set[str]] = {}
     for registry, sources in SOURCES.items():
         keys: set[str] = set()
@@ -62,7 +62,7 @@ def observed_keys(tables: Mapping[str, pa.Table]) -> dict[str, set[str]]:
 
 
 def _values(rows: pa.Table, column: str) -> set[str]:
-    """Return distinct non-empty strings of a string or list column, rows of placeholders left out."""
+    """Return the distinct non-empty strings of a string or list column, without the rows of placeholders."""
     if PLACEHOLDER in rows.column_names:
         rows = rows.filter(pc.invert(pc.fill_null(rows.column(PLACEHOLDER), False)))
     values = rows.column(column)

@@ -1,7 +1,8 @@
 """Copy registries and norms for the existing system, which writes into the files that it loads.
 
-It adds `unknown` and the ids that it meets, through links too; a hole in the indices makes it hand out an index twice; and it
-takes a bounded number of seeds and blueprints. So it gets files of its own, without links, or the reason why not.
+That system adds `unknown` and the ids that it meets to its files, even through links. A hole in the indices makes it assign an
+index twice, and it takes only a limited number of seeds and blueprints. So it gets files of its own, without links; if it could
+not use them, the export is refused with the reason.
 """
 
 import json
@@ -23,8 +24,8 @@ MOST: Final[Mapping[str, int]] = {"seed": 1022, "blueprint": 1022}
 def export_peer(registries: Path, norms: Path, place: Path) -> list[Path]:
     """Write `<name>_registry.json` for each of `NAMES` and `gnn_norms.json` into `place`; return their paths.
 
-    RegistryError lists everything that the existing system could not take, and a `place` that is not an empty directory.
-    Nothing is written then.
+    Raises RegistryError if `place` is not an empty or new directory, or with a list of everything that the existing system
+    can't take; nothing is written then.
     """
     if place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
         raise RegistryError(
@@ -48,7 +49,7 @@ def export_peer(registries: Path, norms: Path, place: Path) -> list[Path]:
 
 
 def peer_entries(registries: Registries, name: str) -> dict[str, int]:
-    """Return the entries of a registry for the peer, with `unknown` at the next index if it would add that itself."""
+    """Return the entries of a registry for the peer, with `unknown` at the next index if the peer would add it itself."""
     entries = dict(registries[name].entries)
     if name in WITH_UNKNOWN and UNKNOWN not in entries:
         entries[UNKNOWN] = max(entries.values(), default=0) + 1
@@ -56,7 +57,7 @@ def peer_entries(registries: Registries, name: str) -> dict[str, int]:
 
 
 def faults_of(name: str, entries: Mapping[str, int]) -> list[str]:
-    """Return what the peer can't take of a registry."""
+    """Return the reasons why the peer can't take a registry; empty if it can."""
     holes = sorted(set(range(1, max(entries.values(), default=0) + 1)) - set(entries.values()))
     faults = []
     if holes:

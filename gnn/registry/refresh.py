@@ -16,12 +16,12 @@ from lake.durable.publish import lock, sweep
 from schemas.artifacts import MISSING, REGISTRIES, RegistryRecord, RegistrySpec, VersionRecord, registry_digest
 from schemas.errors import RegistryError
 
-_READS = 5  # a set may be replaced while it is read; another try then finds the new one
+_READS = 5  # tries: a set may be replaced while it is read, and the next try then reads the new one
 
 
 @dataclass(frozen=True)
 class Registry:
-    """One registry of one version. `retired` keys keep their index; `version` 0 is nothing published yet."""
+    """One registry at one version. `retired` keys keep their index; `version` 0 means nothing is published yet."""
 
     spec: RegistrySpec
     entries: Mapping[str, int]
@@ -31,25 +31,25 @@ class Registry:
 
     @property
     def name(self) -> str:
-        """Name, e.g. `layer_type`."""
+        """The registry's name, e.g. `layer_type`."""
         return self.spec.name
 
     @property
     def capacity(self) -> int:
-        """Fixed number of rows of an embedding table: missing, entries, unknown."""
+        """The fixed number of rows of an embedding table: missing, entries, unknown."""
         return self.spec.capacity
 
     @property
     def unknown(self) -> int:
-        """Index of a key that is present but not in this version."""
+        """The index of a key that is not in this version."""
         return self.spec.unknown
 
     def index(self, key: str | None) -> int:
-        """Return the index of one key: 0 for None and the empty string, capacity-1 for a key that is not here."""
+        """Return the index of one key: 0 for None and the empty string, capacity-1 for an unknown key."""
         return self.entries.get(self.spec.normal(key), self.unknown) if key else MISSING
 
     def encode(self, keys: Sequence[str | None] | pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
-        """Return indices (int64 [n]) of n keys: 0 missing, capacity-1 unknown."""
+        """Return the indices (int64 [n]) of n keys: 0 for a missing key, capacity-1 for an unknown one."""
         if isinstance(keys, pa.ChunkedArray):
             keys = keys.combine_chunks()
         if isinstance(keys, pa.Array):
@@ -59,7 +59,7 @@ class Registry:
         return np.fromiter((self.index(key) for key in keys), dtype=np.int64, count=len(keys))
 
     def flat(self) -> bytes:
-        """Return the flat file of this version."""
+        """Return the bytes of this version's flat file."""
         return flat_bytes(self.entries)
 
 
@@ -67,7 +67,7 @@ class Registries(Mapping[str, Registry]):
     """All registries of one published set, by name."""
 
     def __init__(self, registries: Mapping[str, Registry]) -> None:
-        """Hold `registries`; a declared one that is not among them is there as version 0, without entries."""
+        """Hold `registries`; a declared registry that is not among them is added as version 0, without entries."""
         empty = {name: Registry(spec, MappingProxyType({}), 0, registry_digest({})) for name, spec in REGISTRIES.items()}
         self._registries = empty | dict(registries)
 
@@ -87,7 +87,7 @@ class Registries(Mapping[str, Registry]):
 
 @dataclass(frozen=True)
 class Change:
-    """What a refresh did to one registry. `problem` is set where it keeps its last version: conflicts, or full."""
+    """What a refresh did to one registry. `problem` is set if it keeps its last version: it has conflicts, or is full."""
 
     name: str
     version: int
@@ -128,17 +128,17 @@ class RefreshReport(Mapping[str, Change]):
 
     @property
     def problems(self) -> dict[str, str]:
-        """Registry name -> why it keeps its last version."""
+        """Why a registry keeps its last version, by registry name."""
         return {name: change.problem for name, change in self.changes.items() if change.problem is not None}
 
 
 def load(directory: Path) -> Registries:
-    """Return the published set in `directory` (or in a copy of it); RegistryError names a damaged file."""
+    """Return the published set in `directory` (or in a copy of it). Raises RegistryError, which names a damaged file."""
     for attempt in range(_READS):
         try:
             entries, records = read_set(directory)
         except RegistryError as error:
-            # `current` may have moved on and its old target gone: only then another try can succeed
+            # `current` may have moved on and its old target be gone: only then can another try succeed
             if attempt == _READS - 1 or not isinstance(error.__cause__, FileNotFoundError):
                 raise
         else:
@@ -147,12 +147,15 @@ def load(directory: Path) -> Registries:
 
 
 def load_bytes(files: Mapping[str, bytes], directory: Path) -> Registries:
-    """Return the whole set in `files` (name -> bytes), which stood in `directory`; RegistryError names a damaged one."""
+    """Return the whole set in `files` (name -> bytes), which came from `directory`.
+
+    Raises RegistryError, which names a damaged file.
+    """
     return _registries(*parse_set(files, directory))
 
 
 def load_records(directory: Path) -> dict[str, RegistryRecord]:
-    """Return the records of `index.json` in `directory`, with each version's digest and additions; none before a refresh."""
+    """Return the records of `index.json` in `directory`, with each version's digest and additions; {} before a refresh."""
     return read_set(directory)[1]
 
 
@@ -167,10 +170,10 @@ def _registries(entries: Mapping[str, Mapping[str, int]], records: Mapping[str, 
 
 
 def refresh(directory: Path, observed: Mapping[str, Collection[str]], simic: pa.Table | None = None) -> RefreshReport:
-    """Append what is new, under a lock, and publish the set in one step; nothing is written where nothing changed.
+    """Append new keys under a lock, and publish the set in one step; nothing is written if nothing changed.
 
-    `observed`: the keys that upstream sends now, per registry (one without an entry retires nothing). `simic`: rows of
-    simic.registry_snapshot. A registry in conflict or full keeps its last version, and the others go on.
+    `observed`: the keys that upstream sends now, by registry; in a registry that it lacks, no key is retired. `simic`: rows of
+    simic.registry_snapshot. A registry that has conflicts or is full keeps its last version; the others are updated.
     """
     with lock(directory / LOCK):
         _clean(directory)
@@ -197,7 +200,10 @@ def refresh(directory: Path, observed: Mapping[str, Collection[str]], simic: pa.
 
 
 def retire(directory: Path, name: str, key: str) -> None:
-    """Mark `key` of registry `name` as retired by an operator: listed, never freed; RegistryError if it is unknown."""
+    """Mark `key` of registry `name` as retired by an operator: it stays listed, and its index is never freed.
+
+    Raises RegistryError if the registry or the key is unknown.
+    """
     spec = REGISTRIES.get(name)
     if spec is None:
         raise RegistryError(f"registry {name!r}: expected one of {', '.join(REGISTRIES)}")
@@ -214,7 +220,7 @@ def retire(directory: Path, name: str, key: str) -> None:
 
 
 def newest_snapshot(simic: pa.Table | None) -> dict[str, list[tuple[str, int]]]:
-    """Per registry, the (key, index) pairs of the newest Simic snapshot in rows of simic.registry_snapshot."""
+    """Return for each registry the (key, index) pairs of the newest Simic snapshot in rows of simic.registry_snapshot."""
     if simic is None or simic.num_rows == 0:
         return {}
     newest: dict[str, int] = {}
@@ -238,7 +244,7 @@ def _clean(directory: Path) -> None:
 
 
 def _adopt_files(entries: Mapping[str, Mapping[str, int]], records: Mapping[str, RegistryRecord]) -> dict[str, RegistryRecord]:
-    """Return records of version 1 for files of an older system; empty if there are none, or where a set is published."""
+    """Return records of version 1 for files of an older system; empty if there are none, or if a set is published."""
     if records:
         return {}
     return {name: _first(REGISTRIES[name], own) for name, own in entries.items()}
@@ -265,7 +271,7 @@ def _record(
     simic: Sequence[tuple[str, int]],
     observed: Collection[str] | None,
 ) -> RegistryRecord:
-    """Return the record after a refresh: the old one, grown by a version where entries were added."""
+    """Return the record after a refresh: the old one, with one more version if entries were added."""
     base = old if old is not None else _first(spec, outcome.entries)
     digest = registry_digest(outcome.entries)
     if digest != base.digest:

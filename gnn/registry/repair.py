@@ -1,7 +1,8 @@
 """Find damage in a registry directory, and restore the last good set from what is kept twice.
 
-Every version is kept as a file, and `index.json` says what each one added: either can be rebuilt from the other, and the
-flat files from both. Nothing is guessed: what is rebuilt has the digest that the index names, or the file itself gives.
+Every version is kept as a file, and `index.json` lists what each one added: either can be rebuilt from the other, and the
+flat files from both. Nothing is guessed: a rebuilt file must have the digest in the index, and a rebuilt index takes its
+digests from the kept files.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ from schemas.errors import RegistryError
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is wrong with a file, and what was done about it (None: nothing)."""
+    """One fault of a file, and what was done about it (None if nothing)."""
 
     path: Path
     problem: str
@@ -38,7 +39,7 @@ class Damage:
 
 
 def examine(directory: Path, *, repair: bool = False) -> list[Damage]:
-    """Check every file of a registry directory: the current set, every kept version, every link; repair on demand."""
+    """Check every file of a registry directory: the current set, every kept version, every link; fix them if `repair`."""
     if not directory.is_dir():
         return []
     with lock(directory / LOCK):
@@ -53,7 +54,7 @@ def examine(directory: Path, *, repair: bool = False) -> list[Damage]:
 
 
 def _set(directory: Path, *, repair: bool) -> Iterator[Damage]:
-    """Damage of the current set as a whole."""
+    """Yield the damage of the current set as a whole."""
     try:
         read_set(directory)
     except RegistryError as error:
@@ -70,8 +71,7 @@ def _set(directory: Path, *, repair: bool) -> Iterator[Damage]:
 
 
 def _rebuilt(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, RegistryRecord]]:
-    """Return entries and records of the current index where it can be read, else of an older one and the versions kept
-    since."""
+    """Return entries and records by the current index if it can be read, else by an older one and the versions kept since."""
     current = _current_index(directory)
     if current is None:
         known = _older_index(directory)
@@ -85,7 +85,7 @@ def _rebuilt(directory: Path) -> tuple[dict[str, dict[str, int]], dict[str, Regi
 
 
 def _current_index(directory: Path) -> dict[str, RegistryRecord] | None:
-    """Return records of the current set from its index or the spare one; None if neither can be read."""
+    """Return the records of the current set from its index or the spare one; None if neither can be read."""
     for name in (INDEX, SPARE_INDEX):
         try:
             return read_index(resolve(directory) / name)
@@ -95,7 +95,7 @@ def _current_index(directory: Path) -> dict[str, RegistryRecord] | None:
 
 
 def _older_index(directory: Path) -> Mapping[str, RegistryRecord]:
-    """Return records of the newest readable index among older generations; none if none is."""
+    """Return the records of the newest readable index among older generations; {} if none can be read."""
     folder = directory / GENERATIONS
     numbers = sorted((int(p.name) for p in folder.iterdir() if p.name.isdigit()), reverse=True) if folder.is_dir() else []
     for number in numbers:
@@ -107,7 +107,7 @@ def _older_index(directory: Path) -> Mapping[str, RegistryRecord]:
 
 
 def cumulative(record: RegistryRecord, version: int) -> dict[str, int]:
-    """Return entries of one version, from what each version added; RegistryError if they have not the digest of it."""
+    """Return the entries of one version from what each version added. Raises RegistryError if their digest differs."""
     entries: dict[str, int] = {}
     for step in record.versions[:version]:
         entries |= step.added
@@ -118,7 +118,10 @@ def cumulative(record: RegistryRecord, version: int) -> dict[str, int]:
 
 
 def _history(directory: Path, name: str) -> list[dict[str, int]]:
-    """Return entries of versions 1, 2, ... as kept, up to the first that is missing; RegistryError names a damaged one."""
+    """Return the kept entries of versions 1, 2, ..., up to the first that is missing.
+
+    Raises RegistryError, which names a damaged one.
+    """
     found: list[dict[str, int]] = []
     while (path := directory / VERSIONS / name / f"{len(found) + 1}.json").exists():
         entries = read_flat(path, REGISTRIES[name])
@@ -129,7 +132,7 @@ def _history(directory: Path, name: str) -> list[dict[str, int]]:
 
 
 def _record(name: str, history: list[dict[str, int]], known: RegistryRecord | None) -> RegistryRecord:
-    """Return a record from all kept versions; who is retired is taken from the last index that could be read."""
+    """Return a record from all kept versions, with the retired keys of the last index that could be read."""
     before: dict[str, int] = {}
     versions = []
     for number, entries in enumerate(history, start=1):
@@ -149,7 +152,7 @@ def _record(name: str, history: list[dict[str, int]], known: RegistryRecord | No
 
 
 def _versions(directory: Path, *, repair: bool) -> Iterator[Damage]:
-    """Damage of kept versions, each compared with the digest that the index has of it."""
+    """Yield the damage of kept versions, each compared with its digest in the index."""
     _, records = read_set(directory)
     for name, record in records.items():
         for version in record.versions:
@@ -169,7 +172,7 @@ def _versions(directory: Path, *, repair: bool) -> Iterator[Damage]:
 
 
 def _links(directory: Path, *, repair: bool) -> Iterator[Damage]:
-    """Outer names that do not lead through `current`."""
+    """Yield the outer names that do not lead through `current`."""
     if not (directory / CURRENT).is_symlink():
         return
     for file in [*(spec.file for spec in REGISTRIES.values()), INDEX]:

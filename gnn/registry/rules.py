@@ -1,7 +1,7 @@
 """Decide how a registry grows: pure rules, without files.
 
-First refresh: the seeds, then the newest Simic snapshot at Simic's indices, then new keys sorted. Later ones: Simic,
-then new keys sorted. A new key takes the lowest index never used. Indices are never changed, freed or reused.
+The first refresh adds the seeds, then the newest Simic snapshot at Simic's indices, then new keys, sorted. Later ones add
+Simic's keys, then new keys, sorted. A new key takes the lowest index never used. Indices are never changed, freed or reused.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,10 +12,10 @@ from schemas.artifacts import RegistrySpec
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a refresh makes of one registry.
+    """The outcome of a refresh of one registry.
 
-    `entries` is what to publish. `conflicts` names every disagreement with Simic, `full` says that no index is free;
-    either one keeps the entries as they were.
+    `entries` is what to publish. `conflicts` names every disagreement with Simic; `full` is a message if no index is free.
+    In either case the entries stay as they were.
     """
 
     entries: dict[str, int]
@@ -31,7 +31,7 @@ class Outcome:
 def next_entries(
     spec: RegistrySpec, old: Mapping[str, int] | None, simic: Sequence[tuple[str, int]], observed: Collection[str]
 ) -> Outcome:
-    """Return the entries after one refresh of `old` (None before the first) with a Simic snapshot and upstream keys."""
+    """Return the outcome of one refresh of `old` (None before the first) with a Simic snapshot and upstream keys."""
     entries, late_seeds = _seeded(spec, old or {})
     keep = dict(old) if old is not None else dict(entries)
     conflicts = _adopt(spec, entries, simic)
@@ -53,7 +53,7 @@ def next_entries(
 
 
 def _seeded(spec: RegistrySpec, old: Mapping[str, int]) -> tuple[dict[str, int], list[str]]:
-    """`old` with the seeds at their own indices, and the seeds whose index an adopted file gave to another key."""
+    """Return `old` with the seeds at their own indices, and the seeds whose index an adopted file gave to another key."""
     entries = dict(old)
     used = set(entries.values())
     late = []
@@ -68,7 +68,7 @@ def _seeded(spec: RegistrySpec, old: Mapping[str, int]) -> tuple[dict[str, int],
 
 
 def _adopt(spec: RegistrySpec, entries: dict[str, int], simic: Sequence[tuple[str, int]]) -> list[str]:
-    """Add Simic's keys to `entries` at Simic's indices; the list of all conflicts, empty if there is none."""
+    """Add Simic's keys to `entries` at Simic's indices, and return all conflicts."""
     keys = {index: key for key, index in entries.items()}
     conflicts = []
     for raw, index in sorted(simic, key=lambda pair: (pair[1], pair[0])):
@@ -90,7 +90,7 @@ def _adopt(spec: RegistrySpec, entries: dict[str, int], simic: Sequence[tuple[st
 
 
 def _free(spec: RegistrySpec, entries: Mapping[str, int], count: int) -> Iterator[int]:
-    """Up to `count` of the lowest indices never used."""
+    """Yield up to `count` of the lowest indices never used."""
     used = set(entries.values())
     for index in range(1, spec.last + 1):
         if count == 0:
@@ -101,7 +101,7 @@ def _free(spec: RegistrySpec, entries: Mapping[str, int], count: int) -> Iterato
 
 
 def holes(entries: Mapping[str, int]) -> list[int]:
-    """Return unused indices below the highest used one, ascending."""
+    """Return the unused indices below the highest used one, ascending."""
     used = set(entries.values())
     return [index for index in range(1, max(used, default=0)) if index not in used]
 
@@ -109,7 +109,7 @@ def holes(entries: Mapping[str, int]) -> list[int]:
 def retired_keys(
     spec: RegistrySpec, entries: Mapping[str, int], simic: Sequence[tuple[str, int]], observed: Collection[str] | None
 ) -> set[str] | None:
-    """Return entries that no upstream names any more; None if nothing is known about upstream, and nothing for an enum."""
+    """Return the entries that no upstream names any more; None if nothing is known about upstream, empty for an enum."""
     if observed is None:
         return None
     if spec.closed:
