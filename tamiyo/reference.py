@@ -38,6 +38,10 @@ VARIABLES: Final[Sequence[tuple[str, str, str]]] = (
     ("ESPER_LEYLINE_SECRET", "unset", "Key that signs and verifies messages on Oona; unset, messages are not signed."),
     (f"{PREFIX}<NAME>", f"`{SERVING_FILE}`", "Any field of the [serving configuration](#serving), in capitals."),
     ("OMP_NUM_THREADS", "1", "Threads of torch and NumPy in `make` and `tamiyo run`."),
+    ("TAMIYO_POSTGRES", "unset", "For a [cluster](../operations/cluster.md): PostgreSQL of Dagster's instance and of locks."),
+    ("TAMIYO_BROKER", "unset", "For a cluster: the Redis whose queues its workers read."),
+    ("TAMIYO_WORKERS", "unset", "For a cluster: processes of all workers together, as many runs as are started at once."),
+    ("TAMIYO_SHARED", "unset", "For a cluster: directory that all machines share, with Dagster's artifacts and logs."),
     ("PORT, RATE", f"{PORT}, 10", "For `make serve`: port of its pages, messages a second of its traffic."),
 )
 
