@@ -5,18 +5,19 @@ A user's machine that lacks one skips those tests and says why; CI, where `CI` i
 
 import os
 import shutil
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import pytest
 
 Found = TypeVar("Found")
+IN_CI: Final = os.environ.get("CI") == "true"  # tests that take minutes take their long form, or run at all, in CI alone
 
 
 def required(found: Found | None, reason: str) -> Found:
     """Return `found`; if it is None, skip the test for `reason`, or fail it in CI."""
     if found is not None:
         return found
-    if os.environ.get("CI") == "true":
+    if IN_CI:
         pytest.fail(reason)
     pytest.skip(reason)
 

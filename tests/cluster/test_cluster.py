@@ -32,7 +32,7 @@ from schemas.derived.tables import DERIVED
 from tamiyo_assets.assets.coverage import COVERAGE_TABLES, refresh_coverage
 from tamiyo_assets.assets.features import FEATURE_TABLES, FeatureBuild
 from tamiyo_assets.assets.graphs import GraphBuild
-from tests.components import program, required
+from tests.components import IN_CI, program, required
 from tests.postgres import open_to_others, require_postgres
 
 Found = TypeVar("Found")
@@ -64,6 +64,9 @@ class Cluster:
                 return value
             time.sleep(0.2)
         pytest.fail(f"waited in vain for {what}; the logs are in {self.place / 'logs'}")
+
+
+pytestmark = pytest.mark.skipif(not IN_CI, reason="five minutes on two cores: CI runs it, and so does CI=true here")
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def data_file(home: Home) -> Path:
 TABLE_DAMAGES: dict[str, Callable[[Home], None]] = {
     "a data file is cut": lambda home: cut(data_file(home)),
     "a data file is gone": lambda home: data_file(home).unlink(),
-    "a commit is torn": lambda home: cut(sorted((data_file(home).parent / "_delta_log").glob("*.json"))[-1]),
+    "a commit is torn": lambda home: cut(sorted((home.tables.path("tolaria.system_state") / "_delta_log").glob("*.json"))[-1]),
     "rows are gone": lambda home: (
         home.tables.write("tolaria.system_state", TABLES["tolaria.system_state"].empty()),
         None,

@@ -51,6 +51,7 @@ def close_the_loop(place: Path, *arguments: str, repository: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.soak
 @pytest.mark.pipeline
 def test_the_loop_closes(sample: Path, tmp_path: Path, repository: Path) -> None:
     program("redis-server", purpose="the loop")
