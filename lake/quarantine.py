@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
 from lake.alerts.book import Evaluation, Problem, iso
 from lake.durable.journal import Journal
 from lake.durable.publish import publish_file
@@ -24,6 +26,17 @@ QUIET_FOR: Final = timedelta(hours=1)  # an alert ends after this time without a
 _DAMAGED: Final = "oona.json is damaged"
 
 
+class _Newest(BaseModel):
+    """How many messages were refused for one reason, and the newest of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    at: AwareDatetime
+    total: int = Field(ge=1)
+    stream: str
+    entry: str
+    found: str
+
+
 def keep(home: Path, records: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Append refused messages (`stream`, `entry`, `reason`, `found`, what was sent) and count them; durable on return.
 
@@ -36,10 +49,11 @@ def keep(home: Path, records: Sequence[Mapping[str, Any]], now: datetime) -> Non
     except StorageError:
         counts = {}  # the messages themselves are kept; only the counts begin anew
     for record in records:
-        before = counts.get(record["reason"])
+        before, reason = counts.get(record["reason"]), record["reason"]
         told = {name: record[name] for name in ("stream", "entry", "found")}
-        counts[record["reason"]] = {"at": at, "total": (before["total"] if before else 0) + 1, **told}
-    publish_file(home / COUNTS, (json.dumps(counts, sort_keys=True) + "\n").encode("ascii"))
+        counts[reason] = _Newest(at=now, total=(before.total if before else 0) + 1, **told)
+    written = {reason: newest.model_dump(mode="json") for reason, newest in counts.items()}
+    publish_file(home / COUNTS, (json.dumps(written, sort_keys=True) + "\n").encode("ascii"))
 
 
 def look(home: Path, now: datetime) -> Evaluation:
@@ -47,24 +61,25 @@ def look(home: Path, now: datetime) -> Evaluation:
     problems = []
     try:
         for reason, newest in sorted(_newest(home).items()):
-            if now - datetime.fromisoformat(newest["at"]) < QUIET_FOR:
-                last = f"the newest, {newest['entry']} of {newest['stream']}: {newest['found']}"
-                problems.append(Problem(reason, f"{newest['total']} messages so far; {last}. They are in {home / FOLDER}."))
+            if now - newest.at < QUIET_FOR:
+                last = f"the newest, {newest.entry} of {newest.stream}: {newest.found}"
+                problems.append(Problem(reason, f"{newest.total} messages so far; {last}. They are in {home / FOLDER}."))
     except StorageError as damage:
         problems = [Problem(_DAMAGED, str(damage))]
     return Evaluation(ASSET, CHECK, now, tuple(problems), "ERROR", standing=True)
 
 
-def _newest(home: Path) -> dict[str, Any]:
+def _newest(home: Path) -> dict[str, "_Newest"]:
     """Return the count and newest message of each reason; {} if nothing was ever refused. Raises StorageError if damaged."""
     path = home / COUNTS
     if not path.exists():
         return {}
     found = read_object(path, StorageError)
-    for reason, newest in found.items():
-        try:
-            datetime.fromisoformat(newest["at"]).astimezone(UTC)  # type: ignore[index]
-            _ = newest["total"] + 1, newest["stream"], newest["entry"], newest["found"]  # type: ignore[index]
-        except (KeyError, TypeError, ValueError) as damage:
-            raise StorageError(f"{path}: {reason}: expected at, total, stream, entry and found, found {damage!r}") from None
-    return found
+    try:
+        return {reason: _Newest.model_validate(newest) for reason, newest in found.items()}
+    except ValidationError as damage:
+        first = damage.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise StorageError(
+            f"{path}: expected at, total, stream, entry and found of each reason, found {place}: {first['msg']}"
+        ) from None

@@ -18,8 +18,8 @@ from tempfile import TemporaryFile
 from typing import Any, Final
 
 from lake.durable.publish import publish_file
-from schemas.errors import StorageError, TamiyoError
-from tamiyo.live.processes import Children, children, free_port, stop_by_signal
+from schemas.errors import StorageError
+from tamiyo.live.processes import Children, children, free_port, status_of
 from tamiyo.terminal import write_line
 
 DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
@@ -47,7 +47,7 @@ def cluster(place: Path, exports: Path | None) -> None:
     place = place.absolute()
     redis = shutil.which("redis-server")
     if redis is None:
-        raise StorageError("make cluster: expected redis-server on PATH, found none; install Redis")
+        raise StorageError("expected redis-server on PATH, found none; install Redis")
     place.mkdir(parents=True, exist_ok=True)
     (place / "shared").mkdir(exist_ok=True)
     server, url, user = postgres(place)
@@ -86,9 +86,7 @@ def cluster(place: Path, exports: Path | None) -> None:
 
 def _start(started: Children, service: _Service, logs: Path, environment: Mapping[str, str]) -> None:
     if service.starts == _STARTS:
-        raise StorageError(
-            f"make cluster: expected {service.name} to go on, found {_STARTS} ends; see {logs / service.name}.log"
-        )
+        raise StorageError(f"expected {service.name} to go on, found {_STARTS} ends; see {logs / service.name}.log")
     service.starts += 1
     with TemporaryFile() as given, (logs / f"{service.name}.log").open("ab") as log:
         given.write(service.given)
@@ -159,7 +157,7 @@ def postgres(place: Path) -> tuple[tuple[str, ...], str, dict[str, Any]]:
         )  # fmt: skip
         if made.returncode != 0:
             shutil.rmtree(folder)
-            raise StorageError(f"make cluster: expected initdb to make {folder}, found: {made.stderr.strip()}")
+            raise StorageError(f"expected initdb to make {folder}, found: {made.stderr.strip()}")
     port = free_port()
     options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
     command = (_program("postgres"), "-D", str(folder), *(f"--{name}={value}" for name, value in options.items()))
@@ -171,7 +169,7 @@ def _program(name: str) -> str:
     debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     found = shutil.which(name) or (str(debian[-1]) if debian else None)
     if found is None:
-        raise StorageError(f"make cluster: expected {name} on PATH, found none; install PostgreSQL")
+        raise StorageError(f"expected {name} on PATH, found none; install PostgreSQL")
     return found
 
 
@@ -185,9 +183,7 @@ def _unprivileged() -> dict[str, Any]:
         except KeyError:
             continue
         return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
-    raise StorageError(
-        "make cluster: expected a user postgres or nobody for PostgreSQL, found none; run it as a user, not root"
-    )
+    raise StorageError("expected a user postgres or nobody for PostgreSQL, found none; run it as a user, not root")
 
 
 def await_database(url: str) -> None:
@@ -211,20 +207,13 @@ def _instance(place: Path, environment: Mapping[str, str]) -> None:
     publish_file(home / "dagster.yaml", (DEPLOY / "dagster.yaml").read_bytes())
     command = [*_RUN, "tamiyo_assets.instance", str(home)]
     if subprocess.run(command, env=os.environ | dict(environment), check=False).returncode != 0:
-        raise StorageError(f"make cluster: expected the instance in {home} to open, found an error; see above")
+        raise StorageError(f"expected the instance in {home} to open, found an error; see above")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the cluster; return exit status 130 after Ctrl-C or SIGTERM, 1 if a process did not stay up."""
-    stop_by_signal()
-    try:
-        cluster(Path(arguments[0]), Path(arguments[1]) if len(arguments) > 1 else None)
-    except KeyboardInterrupt:
-        write_line("stopped: nothing is left running")
-        return 130
-    except TamiyoError as error:
-        sys.stderr.write(f"{error}\n")
-    return 1
+    exports = Path(arguments[1]) if len(arguments) > 1 else None
+    return status_of(lambda: cluster(Path(arguments[0]), exports), "make cluster")
 
 
 if __name__ == "__main__":

@@ -207,8 +207,10 @@ def _nothing_seen(model: nn.Module, *, compiled: bool) -> str:
 
 def _optimizers(given: object) -> list[torch.optim.Optimizer]:
     """Return the optimizers given to `watch`, one or several. Raises RecordingError if one has no parameter groups."""
-    several = isinstance(given, (Sequence, Iterator, set, frozenset)) and not hasattr(given, "param_groups")
-    optimizers: list[Any] = list(given) if several else [given]  # type: ignore[call-overload]
+    optimizers: list[Any] = [given]
+    several = False
+    if isinstance(given, (Sequence, Iterator, set, frozenset)) and not hasattr(given, "param_groups"):
+        optimizers, several = list(given), True
     for optimizer in optimizers:
         if not hasattr(optimizer, "param_groups"):
             kind = f"{type(given).__name__} of {type(optimizer).__name__}" if several else type(optimizer).__name__

@@ -27,10 +27,10 @@ from gnn.bundle.read import resolve_once
 from lake.settings import SAMPLE
 from lake.store.table_store import TableStore
 from schemas.configuration import TrainingConfig
-from schemas.errors import ServingError, TamiyoError
+from schemas.errors import ServingError
 from tamiyo.live import bus
 from tamiyo.live.gains import ISSUER, gains
-from tamiyo.live.processes import TAMIYO, Children, children, finish, free_port, start_redis, stop_by_signal
+from tamiyo.live.processes import TAMIYO, Children, children, finish, free_port, start_redis, status_of
 from tamiyo.terminal import write_line
 
 _PATIENCE_S: Final = 600.0
@@ -194,20 +194,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rate", type=float, default=10.0, help="packets a second")
     parser.add_argument("--seed", type=int, default=4711, help="seed of the first generation's hosts; the second has the next")
     asked = parser.parse_args(arguments)
-    stop_by_signal()
     os.environ.setdefault(bus.SECRET, secrets.token_hex(16))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     asked.place.mkdir(parents=True, exist_ok=True)
-    try:
+
+    def close() -> None:
         with children() as started:
             Loop(asked.place.absolute(), asked.exports, asked.hosts, asked.rate, asked.seed, started).run()
-    except KeyboardInterrupt:
-        write_line("stopped: nothing is left running")
-        return 130
-    except TamiyoError as error:
-        sys.stderr.write(f"make loop: {error}\n")
-        return 1
-    return 0
+
+    return status_of(close, "make loop")
 
 
 if __name__ == "__main__":

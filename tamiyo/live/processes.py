@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import BinaryIO, Final
 
-from schemas.errors import ServingError
+from schemas.errors import ServingError, TamiyoError
+from tamiyo.terminal import write_line
 
 TAMIYO: Final = (sys.executable, "-m", "tamiyo")
 _GRACE_S: Final = 15.0
@@ -106,10 +107,22 @@ def _reachable(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise ServingError(f"expected redis-server to start on port {port}, found status {process.returncode}")
 
 
-def stop_by_signal() -> None:
-    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt, so that what was started ends too."""
+def status_of(work: Callable[[], None], name: str) -> int:
+    """Do `work`; return exit status 0 after it, 130 after Ctrl-C or SIGTERM, 1 after an error, which is printed behind `name`.
+
+    Both signals raise KeyboardInterrupt, so that what `work` started ends too.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    try:
+        work()
+    except KeyboardInterrupt:
+        write_line("stopped: nothing is left running")
+        return 130
+    except TamiyoError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return 1
+    return 0
 
 
 def _stop(signum: int, _: FrameType | None) -> None:

@@ -12,8 +12,8 @@ from typing import Final
 
 from gnn.bundle.promote import CURRENT
 from lake.settings import SAMPLE
-from schemas.errors import ServingError, TamiyoError
-from tamiyo.live.processes import TAMIYO, children, finish, start_redis, stop_by_signal
+from schemas.errors import ServingError
+from tamiyo.live.processes import TAMIYO, children, finish, start_redis, status_of
 from tamiyo.terminal import write_line
 
 _RATE: Final = "10"
@@ -44,15 +44,8 @@ def trial(place: Path, exports: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the trial; return exit status 130 after Ctrl-C or SIGTERM, 1 if something ended by itself."""
-    stop_by_signal()
-    try:
-        trial(Path(arguments[0]), Path(arguments[1]) if len(arguments) > 1 else SAMPLE)
-    except KeyboardInterrupt:
-        write_line("stopped: nothing is left running")
-        return 130
-    except TamiyoError as error:
-        sys.stderr.write(f"make serve: {error}\n")
-    return 1
+    exports = Path(arguments[1]) if len(arguments) > 1 else SAMPLE
+    return status_of(lambda: trial(Path(arguments[0]), exports), "make serve")
 
 
 if __name__ == "__main__":

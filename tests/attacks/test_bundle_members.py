@@ -1,7 +1,6 @@
 """Members of a bundle made to break their reader: each is refused with its name, whatever its digests say."""
 
 import json
-import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -27,18 +26,7 @@ from gnn.bundle.read import bundle_of
 from gnn.online import TamiyoPolicy
 from schemas.artifacts import registry_digest
 from schemas.errors import BundleRejected
-from tests.attacks.bundles import Victim, refused, sealed, small_bundle, with_member, write_members
-
-
-@pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
-    return Victim.of(small_bundle(tmp_path_factory.mktemp("victim")))
-
-
-@pytest.fixture
-def bundle(victim: Victim, tmp_path: Path) -> Path:
-    """A copy to break."""
-    return Path(shutil.copytree(victim.path, tmp_path / "bundles" / victim.path.name))
+from tests.attacks.bundles import Victim, refused, sealed, with_member, write_members
 
 
 def tensors_of(victim: Victim) -> dict[str, torch.Tensor]:

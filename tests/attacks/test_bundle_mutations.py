@@ -18,16 +18,11 @@ from gnn.bundle.read import Bundle, bundle_of, read_bundle
 from gnn.bundle.report import BuildReport
 from gnn.online.facts import BundleFacts
 from schemas.errors import BundleRejected
-from tests.attacks.bundles import Members, Victim, forged, small_bundle, write_members
+from tests.attacks.bundles import Members, Victim, forged, write_members
 from tests.components import IN_CI
 
 FEW, CI, SOAK = 1_000, 10_000, 200_000
 SECONDS = 30.0  # far above what one takes on a busy machine
-
-
-@pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
-    return Victim.of(small_bundle(tmp_path_factory.mktemp("victim")))
 
 
 @dataclass

@@ -39,23 +39,12 @@ from gnn.bundle.members import (
 from gnn.bundle.read import bundle_of
 from gnn.online import TamiyoPolicy
 from schemas.errors import BundleRejected
-from tests.attacks.bundles import Victim, refused, sealed, small_bundle, with_member, write_members
+from tests.attacks.bundles import Victim, refused, sealed, with_member, write_members
 
 FORBIDDEN = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "pandas"}
 LOADS = {"torch.load", "torch.jit.load", "torch.hub.load", "np.load", "numpy.load"}
 OWN_CHECKPOINT = Path("gnn/model/checkpoint.py")  # of an interrupted training; no part of a bundle
 CALLS = {"eval", "exec", "compile", "__import__"}
-
-
-@pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
-    return Victim.of(small_bundle(tmp_path_factory.mktemp("victim")))
-
-
-@pytest.fixture
-def bundle(victim: Victim, tmp_path: Path) -> Path:
-    """A copy to break."""
-    return Path(shutil.copytree(victim.path, tmp_path / "bundles" / victim.path.name))
 
 
 class Ran(Exception):
