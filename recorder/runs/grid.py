@@ -59,7 +59,7 @@ class State:
     def _trajectories(self, treatments: Sequence[Treatment], replicate: int) -> list[Trajectory]:
         """Run one replicate of the treatments, with its control if there is none yet; the identity's is the control's own."""
         real = [each for each in treatments if each.kernel.blueprint_id != DORMANT_KERNEL]
-        waiting: list[Treatment | None] = real if replicate in self.controls else [None, *real]
+        waiting: list[Treatment | None] = [*real] if replicate in self.controls else [None, *real]
         paths: list[Trajectory] = []
         for first in range(0, len(waiting), STACK):
             part = waiting[first : first + STACK]

@@ -1,5 +1,6 @@
 """Carry out a recording plan (`record`) in two phases, with whole files and a journal, so that a killed recording can go on."""
 
+import ctypes
 import gc
 import json
 import signal
@@ -27,6 +28,7 @@ from recorder.speech.vocabulary import SNAPSHOTS, snapshot
 
 __all__ = ["Progress", "Record", "RecordPlan", "record"]
 
+_MALLOC_OPTIONS: Final = MappingProxyType({-3: 2**30, -1: 2**30, -2: 2**26})  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
 _MIXED: Final = MappingProxyType(
     {
         "tolaria/system_state": "ndjson.zst",
@@ -209,12 +211,21 @@ def _with_workers(session: _Session, risks: dict[str, float], pool: ProcessPoolE
 
 
 def prepare() -> None:
-    """Set what every recording process needs: one thread, and attention in eval mode computed as in training.
+    """Set what every recording process needs: one thread, memory that is kept, and attention in eval mode as in training.
 
     Attention's own fast path is slower on small heads.
     """
     torch.set_num_threads(1)
     torch.backends.mha.set_fastpath_enabled(False)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what is freed: stacked tensors would go back to the system and come again, page by page."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for option, value in _MALLOC_OPTIONS.items():
+            library.mallopt(option, value)
 
 
 @contextmanager

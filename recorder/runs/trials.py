@@ -116,10 +116,11 @@ def look(
         for graft in grafts:
             modes.enter_context(seed_mode(graft, training=False))
         losses = mean_losses(model, data, sizes, copies=len(paths))
-    for path, (validation, *test) in zip(paths, losses, strict=True):
+    for path, means in zip(paths, losses, strict=True):
         if not path.ended:
-            path.validation[step] = validation
-            path.test |= {step: loss for loss in test}
+            path.validation[step] = means[0]
+            if whole:
+                path.test[step] = means[1]
 
 
 def compare(control: Trajectory, treated: Trajectory, *, base_loss: float, horizon: int, replicate: int) -> Outcome:

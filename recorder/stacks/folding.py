@@ -10,9 +10,9 @@ _IMAGE_DIMENSIONS = 4
 
 def unfold(folded: Tensor, count: int) -> tuple[Tensor, ...]:
     """Return each copy's part, a view: [B, C], [B, T, C] or [B, C, H, W]."""
-    if folded.ndim == _IMAGE_DIMENSIONS:
-        return folded.unflatten(1, (count, -1)).unbind(1)
-    return folded.unflatten(0, (count, -1)).unbind(0)
+    dimension = 1 if folded.ndim == _IMAGE_DIMENSIONS else 0
+    parts: tuple[Tensor, ...] = torch.unflatten(folded, dimension, (count, -1)).unbind(dimension)
+    return parts
 
 
 def fold(parts: Sequence[Tensor]) -> Tensor:

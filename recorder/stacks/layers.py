@@ -22,40 +22,34 @@ class Stacked(nn.Module):
         for name, buffer in layer.named_buffers(recurse=False):
             self.register_buffer(name, repeat(buffer, count))
 
-    def own(self, name: str) -> Tensor | None:
-        """Return a parameter or buffer [copies, ...], None if the layer has none of that name."""
-        value: Tensor | None = getattr(self, name, None)
-        return value
-
-    def flat(self, name: str) -> Tensor | None:
-        """Return a parameter or buffer with the copies folded into its first dimension."""
-        value = self.own(name)
-        return None if value is None else value.flatten(0, 1)
-
 
 def repeat(value: Tensor, count: int) -> Tensor:
     """Return `count` copies of a tensor, [count, ...]."""
     return value.expand(count, *value.shape).clone(memory_format=torch.contiguous_format)
 
 
-def affine(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def affine(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return x W^T + b of every copy: [copies * B, ..., C] with weights [copies, D, C] to [copies * B, ..., D]."""
-    count = len(weight)
-    rows = inputs.reshape(count, -1, inputs.shape[-1])
-    product = torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
-    return product.view(*inputs.shape[:-1], weight.shape[1])
+    rows = inputs.reshape(len(weight), -1, inputs.shape[-1])
+    return torch.baddbmm(bias[:, None], rows, weight.mT).view(*inputs.shape[:-1], weight.shape[1])
 
 
 class Linear(Stacked):
     """nn.Linear."""
 
+    weight: Tensor
+    bias: Tensor
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return each copy's affine map, [copies * B, ..., D]."""
-        return affine(inputs, self.weight, self.own("bias"))
+        return affine(inputs, self.weight, self.bias)
 
 
 class Embedding(Stacked):
     """nn.Embedding of tokens that all copies share: [B, T] to [copies * B, T, C]."""
+
+    weight: Tensor
+    start: Tensor
 
     def __init__(self, layer: nn.Embedding, count: int) -> None:
         super().__init__(layer, count)
@@ -69,6 +63,9 @@ class Embedding(Stacked):
 class Conv2d(Stacked):
     """nn.Conv2d, as one group of channels a copy. An image that is not folded yet is shared by all copies."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, layer: nn.Conv2d, count: int) -> None:
         super().__init__(layer, count)
         self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
@@ -80,7 +77,7 @@ class Conv2d(Stacked):
         return F.conv2d(
             images.contiguous(memory_format=torch.channels_last),
             self.weight.flatten(0, 1),
-            self.flat("bias"),
+            self.bias.flatten(0, 1),
             self.stride,
             self.padding,
             self.dilation,
@@ -91,9 +88,14 @@ class Conv2d(Stacked):
 class BatchNorm(Stacked):
     """nn.BatchNorm1d of vectors, nn.BatchNorm2d of images."""
 
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, count: int) -> None:
         super().__init__(layer, count)
-        self.momentum, self.eps = layer.momentum, layer.eps
+        self.momentum, self.eps = layer.momentum or 0.0, layer.eps
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the input normalized over each copy's batch; its running statistics follow."""
@@ -103,14 +105,15 @@ class BatchNorm(Stacked):
         return self._normalized(channels.flatten(1)).view(channels.shape).transpose(0, 1).reshape(inputs.shape)
 
     def _normalized(self, inputs: Tensor) -> Tensor:
-        mean, variance = self.flat("running_mean"), self.flat("running_var")
-        return F.batch_norm(
-            inputs, mean, variance, self.flat("weight"), self.flat("bias"), self.training, self.momentum, self.eps
-        )
+        mean, variance, weight, bias = (v.flatten(0, 1) for v in (self.running_mean, self.running_var, self.weight, self.bias))
+        return F.batch_norm(inputs, mean, variance, weight, bias, self.training, self.momentum, self.eps)
 
 
 class LayerNorm(Stacked):
     """nn.LayerNorm over the last dimension."""
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, layer: nn.LayerNorm, count: int) -> None:
         super().__init__(layer, count)
@@ -125,13 +128,16 @@ class LayerNorm(Stacked):
 class GroupNorm(Stacked):
     """nn.GroupNorm of images."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, layer: nn.GroupNorm, count: int) -> None:
         super().__init__(layer, count)
         self.groups, self.eps = layer.num_groups * count, layer.eps
 
     def forward(self, images: Tensor) -> Tensor:
         """Return each copy's images, normalized."""
-        return F.group_norm(images, self.groups, self.flat("weight"), self.flat("bias"), self.eps)
+        return F.group_norm(images, self.groups, self.weight.flatten(0, 1), self.bias.flatten(0, 1), self.eps)
 
 
 class Dropout(Stacked):
@@ -147,7 +153,8 @@ class Dropout(Stacked):
             return inputs
         part = unfold(inputs, self.count)[0]
         if inputs.ndim < 4:  # in the order of memory, as torch draws
-            return (inputs.unflatten(0, (self.count, -1)) * kept(torch.empty_like(part), self.share)).flatten(0, 1)
+            mask = kept(torch.empty_like(part), self.share)
+            return torch.mul(inputs.unflatten(0, (self.count, -1)), mask).flatten(0, 1)
         mask = kept(part.new_empty((*part.shape[:2], 1, 1) if self.channels else part.shape), self.share)
         return inputs * mask.repeat(1, self.count, 1, 1)
 
@@ -162,18 +169,18 @@ class Flatten(Stacked):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return each copy's vectors."""
-        return images.unflatten(1, (self.count, -1)).transpose(0, 1).flatten(2).flatten(0, 1)
+        return torch.unflatten(images, 1, (self.count, -1)).transpose(0, 1).flatten(2).flatten(0, 1)
 
 
-class OneByOne(Stacked):
+class OneByOne(nn.Module):
     """Any other module: copies run one after the other, each on its part, all from the same random state."""
 
     def __init__(self, layer: nn.Module, count: int) -> None:
-        super().__init__(layer, count)
-        self.inner = [layer]  # in a list: its own parameters are no part of the stack
+        super().__init__()
+        self.count, self.inner = count, [layer]  # in a list: its own parameters are no part of the stack
         self.names = [name for name, _ in layer.named_parameters()]
         self.values = nn.ParameterList(repeat(value.detach(), count) for value in layer.parameters())
-        self.buffers_of = {name: repeat(value, count) for name, value in layer.named_buffers()}
+        self.fixed = {name: repeat(value, count) for name, value in layer.named_buffers()}
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs of all copies, folded."""
@@ -181,7 +188,6 @@ class OneByOne(Stacked):
         state, outputs = torch.get_rng_state(), []
         for number, part in enumerate(unfold(inputs, self.count)):
             torch.set_rng_state(state)
-            values = {name: value[number] for name, value in zip(self.names, self.values, strict=True)}
-            values |= {name: value[number] for name, value in self.buffers_of.items()}
-            outputs.append(functional_call(self.inner[0], values, (part,)))
+            own = dict(zip(self.names, self.values, strict=True)) | self.fixed
+            outputs.append(functional_call(self.inner[0], {name: value[number] for name, value in own.items()}, (part,)))
         return fold(outputs)

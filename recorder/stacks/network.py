@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from recorder.hosts.parts import FlatInput, Grafted, SequenceInput
@@ -32,22 +33,26 @@ class Vectors(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return each copy's vectors."""
-        return inputs.flatten(1).repeat(self.count, 1) if self.embedding is None else self.embedding(inputs).flatten(1)
+        vectors: Tensor = (
+            inputs.repeat(self.count, *(1,) * (inputs.ndim - 1)) if self.embedding is None else self.embedding(inputs)
+        )
+        return vectors.flatten(1)
 
 
 class Sequences(Stacked):
     """SequenceInput: an example that all copies share, as one sequence a copy, [copies * B, T, C]."""
 
+    position: Tensor
+
     def __init__(self, enter: SequenceInput, count: int) -> None:
         super().__init__(enter, count)
-        self.lift = (Embedding if enter.tokens else Linear)(enter.lift, count)
+        self.lift = _stacked(enter.lift, count)
         self.tokens = enter.tokens
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return each copy's sequences."""
         rows = inputs if self.tokens else inputs.permute(0, 2, 1, 3).flatten(2).repeat(self.count, 1, 1)
-        lifted = self.lift(rows)
-        return (lifted.unflatten(0, (self.count, -1)) + self.position[:, None]).flatten(0, 1)
+        return torch.add(self.lift(rows).unflatten(0, (self.count, -1)), self.position[:, None]).flatten(0, 1)
 
 
 Counterpart = Callable[[Any, int], nn.Module]
@@ -56,6 +61,7 @@ COUNTERPARTS: Final[Mapping[type[nn.Module], Counterpart]] = MappingProxyType(
         FlatInput: Vectors,
         SequenceInput: Sequences,
         nn.Linear: Linear,
+        nn.Embedding: Embedding,
         nn.Conv2d: Conv2d,
         nn.BatchNorm1d: BatchNorm,
         nn.BatchNorm2d: BatchNorm,
@@ -67,7 +73,7 @@ COUNTERPARTS: Final[Mapping[type[nn.Module], Counterpart]] = MappingProxyType(
         nn.GRU: GRU,
         nn.LSTM: LSTM,
         nn.MultiheadAttention: Attention,
-        nn.TransformerEncoderLayer: lambda layer, count: EncoderLayer({name: _stacked(part, count) for name, part in layer.named_children()}, layer.norm_first),
+        nn.TransformerEncoderLayer: lambda layer, count: EncoderLayer(layer, lambda part: _stacked(part, count)),
         Grafted: lambda grafted, count: Grafted(_stacked(grafted.block, count), OneByOne(grafted.seed, count)),
     }
 )

@@ -1,54 +1,48 @@
-"""Define stacked recurrent layers, one layer deep: all copies take a time step together."""
+"""Define stacked recurrent layers, one layer deep."""
 
 import torch
 from torch import Tensor
 
+from recorder.stacks.folding import unfold
 from recorder.stacks.layers import Stacked, affine
 
 
-class _Recurrent(Stacked):
-    """What both kinds share: the inputs' share of the gates, for all times at once, and the loop over time."""
+class GRU(Stacked):
+    """nn.GRU; all copies take a time step together."""
+
+    weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+    bias_ih_l0: Tensor
+    bias_hh_l0: Tensor
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, None]:
         """Return the hidden states of every position, [copies * B, T, C] (and None for the last state)."""
         gates = affine(inputs, self.weight_ih_l0, self.bias_ih_l0)
-        steps = gates.view(self.count, -1, *gates.shape[1:]).unbind(2)
-        states = self.run(steps, self.weight_hh_l0.mT, self.bias_hh_l0[:, None])
-        return torch.stack(states).permute(1, 2, 0, 3).flatten(0, 1), None
-
-    def run(self, steps: tuple[Tensor, ...], weight: Tensor, bias: Tensor) -> list[Tensor]:
-        """Return the hidden state [copies, B, C] after each step; `steps` are the inputs' shares of the gates."""
-        raise NotImplementedError
-
-
-class GRU(_Recurrent):
-    """nn.GRU."""
-
-    def run(self, steps: tuple[Tensor, ...], weight: Tensor, bias: Tensor) -> list[Tensor]:
-        width = weight.shape[1]
-        hidden, states = steps[0].new_zeros(*steps[0].shape[:2], width), []
-        for step in steps:
-            inner, outer = torch.baddbmm(bias, hidden, weight), step
-            inner_gates, inner_new = inner.split((2 * width, width), dim=-1)
+        weight, bias = self.weight_hh_l0.mT, self.bias_hh_l0[:, None]
+        width, states = weight.shape[1], []
+        hidden = inputs.new_zeros(self.count, len(inputs) // self.count, width)
+        for outer in gates.unflatten(0, (self.count, -1)).unbind(2):
+            inner_gates, inner_new = torch.baddbmm(bias, hidden, weight).split((2 * width, width), dim=-1)
             outer_gates, outer_new = outer.split((2 * width, width), dim=-1)
             reset, update = torch.sigmoid(inner_gates + outer_gates).chunk(2, dim=-1)
             new = torch.tanh(torch.addcmul(outer_new, reset, inner_new))
             hidden = torch.lerp(new, hidden, update)
             states.append(hidden)
-        return states
+        return _by_time(states, 0), None
 
 
-class LSTM(_Recurrent):
-    """nn.LSTM."""
+class LSTM(Stacked):
+    """nn.LSTM; one copy after the other: torch has all time steps in one operation, and parts put together are no quicker."""
 
-    def run(self, steps: tuple[Tensor, ...], weight: Tensor, bias: Tensor) -> list[Tensor]:
-        width = weight.shape[1]
-        hidden = steps[0].new_zeros(*steps[0].shape[:2], width)
-        cell, states = hidden, []
-        for step in steps:
-            gates = torch.baddbmm(bias, hidden, weight) + step
-            take, keep, new, give = gates.split(width, dim=-1)
-            cell = torch.addcmul(torch.sigmoid(keep) * cell, torch.sigmoid(take), torch.tanh(new))
-            hidden = torch.sigmoid(give) * torch.tanh(cell)
-            states.append(hidden)
-        return states
+    def forward(self, inputs: Tensor) -> tuple[Tensor, None]:
+        """Return the hidden states of every position, [copies * B, T, C] (and None for the last state)."""
+        outputs = []
+        for part, *weights in zip(unfold(inputs, self.count), *map(torch.unbind, self.parameters()), strict=True):
+            start = part.new_zeros(1, len(part), part.shape[-1])
+            outputs.append(torch.lstm(part, (start, start), weights, True, 1, 0.0, self.training, False, True)[0])
+        return _by_time([output.transpose(0, 1) for output in outputs], 1), None
+
+
+def _by_time(parts: list[Tensor], dimension: int) -> Tensor:
+    """Stack states to [T, copies, B, C], and return them as [copies * B, T, C]: time first in memory, as torch has its own."""
+    return torch.stack(parts, dimension).permute(1, 2, 0, 3).flatten(0, 1)
