@@ -172,7 +172,8 @@ def _indices(session: _Session) -> Iterator[int]:
         index += 1
 
 
-def _one_host(plan: RecordPlan, index: int, risks: dict[str, float]) -> Records:
+def record_one(plan: RecordPlan, index: int, risks: dict[str, float]) -> Records:
+    """Return the records of host `index`, by folder, as every recording process does."""
     records = record_host(plan, plan.host(index), risks, Clock())
     _settle()
     return records
@@ -192,7 +193,7 @@ def _in_process(session: _Session, risks: dict[str, float]) -> None:
     for index in _indices(session):
         if not session.has_time(0):
             return
-        session.finished(index, _one_host(session.plan, index, risks))
+        session.finished(index, record_one(session.plan, index, risks))
 
 
 def _with_workers(session: _Session, risks: dict[str, float], pool: ProcessPoolExecutor) -> None:
@@ -203,7 +204,7 @@ def _with_workers(session: _Session, risks: dict[str, float], pool: ProcessPoolE
             index = next(waiting, None)
             if index is None:
                 break
-            running[pool.submit(_one_host, session.plan, index, risks)] = index
+            running[pool.submit(record_one, session.plan, index, risks)] = index
         if not running:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
