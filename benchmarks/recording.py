@@ -1,7 +1,7 @@
-"""Measure how many hosts a CPU minute `tamiyo record` reaches with its default grid: `python -m benchmarks.recording [--hosts N]`.
+"""Measure how many hosts a CPU minute a recording reaches with the default grid: `python -m benchmarks.recording [--hosts N]`.
 
-It records hosts in this process, as a worker does, and prints CPU time by architecture and the share of the trials. The first
-phase, which a recording goes through once, is left out, and so is the first host of a process, which brings torch's compiler in.
+It records hosts in this process, as a worker does, and prints CPU time by architecture and the share of the trials. Left out are
+the first phase, which a recording goes through once, and the first host of a process, which brings torch's compiler in.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from typing import Any
 
 from recorder.exports import Records
 from recorder.runs import hostrun
+from recorder.runs.grid import try_everything
 from recorder.runs.plan import RecordPlan
 from recorder.runs.record import files_of, prepare, record_one
 
@@ -40,7 +41,7 @@ def main() -> None:
     plan = RecordPlan(exports=Path("unused"), seed=arguments.seed, hosts=arguments.hosts)
     record_one(plan, WARM, {})
     trials: list[float] = []
-    hostrun.try_everything = timed(hostrun.try_everything, trials)
+    vars(hostrun)["try_everything"] = timed(try_everything, trials)
     costs: dict[str, list[float]] = defaultdict(list)
     whole: list[float] = []
 
