@@ -1,6 +1,6 @@
 """Measure how many hosts a CPU minute a recording reaches with the default grid: `python -m benchmarks.recording [--hosts N]`.
 
-It records hosts in this process, as a worker does, and prints CPU time by architecture and the share of the trials. Left out are
+It records hosts in this process, as a worker does, and prints CPU time by architecture and the share of trials. It leaves out
 the first phase, which a recording goes through once, and the first host of a process, which brings torch's compiler in.
 """
 
