@@ -41,6 +41,7 @@ from tamiyo_assets.assets.reports import (
 )
 from tamiyo_assets.assets.upstream import RETIRED
 from tamiyo_assets.champion import challenge_serving
+from tamiyo_assets.training_process import TRAININGS, train_apart
 
 if TYPE_CHECKING:
     from gnn.bundle.report import BuildReport
@@ -49,6 +50,7 @@ _OWNER = ["team:tamiyo"]
 EXAMPLES = key_of("training.examples")
 BUNDLE = dg.AssetKey(["bundle", "tamiyo_gnn_v1"])
 RESULTS = ("training.predictions", "training.evaluation", "training.calibration")
+CHECKPOINTS: Final = "checkpoints"
 _SECONDS_BETWEEN_LINES: Final = 10.0
 DESCRIBING: Final = ("urza.blueprint", "urza.layer", "urabrask.bsds")  # what describes the kernels
 _OUTCOMES: Final = ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state")
@@ -211,24 +213,31 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     shards = current_shards(settings.home)
     dataset = GraphDataset.open(settings.home, shards)
     found = build_examples(_outcomes(tables), settings.training)
-    trained = train(
-        dataset,
-        found.table,
-        settings.training,
-        settings.home / "checkpoints" / build_id,
-        _progress(context),
-        unusable=found.unusable,
-        processes=cores(),
-        priors=CataloguePriors(norms.priors, partial(fit_priors, fitted_tables(tables))),
-        kernels=kernel_descriptors(read_contracts(tables, dict.fromkeys(DESCRIBING))),
-    )
+    kernels = kernel_descriptors(read_contracts(tables, dict.fromkeys(DESCRIBING)))
+    scales = settings.home / "gnn_norms.json"
+    if settings.launch.where == "pipes":
+        trained = train_apart(
+            context, settings, inputs, dataset, found, catalogue=fitted_tables(tables), kernels=kernels, norms=scales
+        )
+    else:
+        trained = train(
+            dataset,
+            found.table,
+            settings.training,
+            settings.home / CHECKPOINTS / build_id,
+            _progress(context),
+            unusable=found.unusable,
+            processes=cores(),
+            priors=CataloguePriors(norms.priors, partial(fit_priors, fitted_tables(tables))),
+            kernels=kernels,
+        )
     for name in RESULTS:
         versions.write(name, trained.tables[name])
-    scales = settings.home / "gnn_norms.json"
     write_bundle(settings.home, trained, registries=registries, norms=scales, dataset=dataset, inputs=inputs)
     lineage.record(settings.home, tables, build_id, read, shards)
     # a published build needs no checkpoint; those of abandoned builds are removed too
-    shutil.rmtree(settings.home / "checkpoints", ignore_errors=True)
+    for folder in (CHECKPOINTS, TRAININGS):
+        shutil.rmtree(settings.home / folder, ignore_errors=True)
     return build_id
 
 
