@@ -77,6 +77,8 @@ class ResultManifest(BaseModel):
 class _Figures:
     """`figures.json`: what `TrainedModel` holds beside weights, tables and configuration; a loss that is not finite is null."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     horizon: int | None
     heads: dict[str, HeadStatus]
     kernels: tuple[str, ...]
@@ -137,9 +139,7 @@ def read_result(directory: Path, digest: str, inputs: str, config: TrainingConfi
     data = read_plain(directory, MANIFEST, _MIB)
     found = record_of(data).sha256
     if found != digest:
-        raise TrainingError(
-            f"{directory}: {MANIFEST}: expected SHA-256 {digest}, as the training said, found {found}; {_ADVICE}"
-        )
+        raise TrainingError(f"{directory}: {MANIFEST}: expected SHA-256 {digest}, which was reported, found {found}; {_ADVICE}")
     manifest = _manifest(data, directory)
     faults = [
         f"{name}: expected {expected}, found {there}"
@@ -197,9 +197,7 @@ def _figures(data: bytes, directory: Path) -> _Figures:
 def _table(data: bytes, name: str, directory: Path) -> pa.Table:
     table, expected = table_of(data, f"{directory}: {name}.arrow"), _TABLES[name]
     if table.schema != expected:
-        raise TrainingError(
-            f"{directory}: {name}.arrow: expected the columns {expected.names}, found {table.schema}; {_ADVICE}"
-        )
+        raise TrainingError(f"{directory}: {name}.arrow: expected columns {expected.names}, found {table.schema}; {_ADVICE}")
     return table
 
 
