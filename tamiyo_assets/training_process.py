@@ -27,7 +27,6 @@ from dagster_pipes import PipesDefaultMessageWriter
 from lake.settings import Settings
 from schemas.configuration import TrainingLaunch
 from schemas.errors import TrainingError
-from tamiyo_assets.assets.registries import registries_directory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,10 +64,8 @@ def train_apart(
     build: "BuildInputs",
     dataset: "GraphDataset",
     examples: "Examples",
-    *,
     catalogue: Mapping[str, pa.Table],
     kernels: "Tensor",
-    norms: Path,
 ) -> "TrainedModel":
     """Train what `build` names in a process of its own; the arguments are its inputs. Raises TrainingError if it fails."""
     from gnn.remote.inputs import write_inputs
@@ -83,8 +80,8 @@ def train_apart(
         unusable=examples.unusable,
         catalogue=catalogue,
         kernels=kernels,
-        registries=registries_directory(settings.home),
-        norms=norms,
+        registries=settings.home / "registries",
+        norms=settings.home / "gnn_norms.json",
     )
     told = run_training(context, settings.launch, directory)
     return read_result(directory / "result", told, sent, settings.training, examples.table)

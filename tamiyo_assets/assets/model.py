@@ -44,7 +44,10 @@ from tamiyo_assets.champion import challenge_serving
 from tamiyo_assets.training_process import TRAININGS, train_apart
 
 if TYPE_CHECKING:
+    from gnn.bundle import BuildInputs
     from gnn.bundle.report import BuildReport
+    from gnn.graph.dataset import GraphDataset
+    from gnn.model.trained import TrainedModel
 
 _OWNER = ["team:tamiyo"]
 EXAMPLES = key_of("training.examples")
@@ -190,12 +193,6 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     """Return the build id of the current inputs; train and publish first if there is no such build yet."""
     from gnn.bundle import BuildInputs, is_published, write_bundle
     from gnn.graph.dataset import GraphDataset, current_shards
-    from gnn.model.alongside import cores
-    from gnn.model.examples import build_examples
-    from gnn.model.experiment import train
-    from gnn.model.kernel_vectors import kernel_descriptors
-    from gnn.model.rounds import CataloguePriors
-    from gnn.norms.priors import fit_priors
 
     read = {name: version for name in (*TABLES, TABLE) if (version := tables.version(name)) is not None}
     registries, norms = registries_directory(settings.home), load_norms(settings.home) or Norms.default()
@@ -210,27 +207,9 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     if is_published(settings.home, build_id) and all(tables.exists(name) for name in RESULTS):
         context.log.info(f"build {build_id} is published already: nothing to train")
         return build_id
-    shards = current_shards(settings.home)
+    shards, scales = current_shards(settings.home), settings.home / "gnn_norms.json"
     dataset = GraphDataset.open(settings.home, shards)
-    found = build_examples(_outcomes(tables), settings.training)
-    kernels = kernel_descriptors(read_contracts(tables, dict.fromkeys(DESCRIBING)))
-    scales = settings.home / "gnn_norms.json"
-    if settings.launch.where == "pipes":
-        trained = train_apart(
-            context, settings, inputs, dataset, found, catalogue=fitted_tables(tables), kernels=kernels, norms=scales
-        )
-    else:
-        trained = train(
-            dataset,
-            found.table,
-            settings.training,
-            settings.home / CHECKPOINTS / build_id,
-            _progress(context),
-            unusable=found.unusable,
-            processes=cores(),
-            priors=CataloguePriors(norms.priors, partial(fit_priors, fitted_tables(tables))),
-            kernels=kernels,
-        )
+    trained = _trained(context, settings, tables, inputs, dataset, norms)
     for name in RESULTS:
         versions.write(name, trained.tables[name])
     write_bundle(settings.home, trained, registries=registries, norms=scales, dataset=dataset, inputs=inputs)
@@ -239,6 +218,39 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     for folder in (CHECKPOINTS, TRAININGS):
         shutil.rmtree(settings.home / folder, ignore_errors=True)
     return build_id
+
+
+def _trained(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    tables: TableStore,
+    inputs: "BuildInputs",
+    dataset: "GraphDataset",
+    norms: Norms,
+) -> "TrainedModel":
+    """Train here, or in a process of its own if that is configured; the result is the same."""
+    from gnn.model.alongside import cores
+    from gnn.model.examples import build_examples
+    from gnn.model.experiment import train
+    from gnn.model.kernel_vectors import kernel_descriptors
+    from gnn.model.rounds import CataloguePriors
+    from gnn.norms.priors import fit_priors
+
+    found, catalogue = build_examples(_outcomes(tables), settings.training), fitted_tables(tables)
+    kernels = kernel_descriptors(read_contracts(tables, dict.fromkeys(DESCRIBING)))
+    if settings.launch.where == "pipes":
+        return train_apart(context, settings, inputs, dataset, found, catalogue, kernels)
+    return train(
+        dataset,
+        found.table,
+        settings.training,
+        settings.home / CHECKPOINTS / inputs.build_id,
+        _progress(context),
+        unusable=found.unusable,
+        processes=cores(),
+        priors=CataloguePriors(norms.priors, partial(fit_priors, catalogue)),
+        kernels=kernels,
+    )
 
 
 MODEL_ASSETS = (examples, training)

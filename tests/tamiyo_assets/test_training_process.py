@@ -10,7 +10,6 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -33,8 +32,8 @@ from tamiyo_assets.assets.model import BUNDLE, EXAMPLES, RESULTS
 from tamiyo_assets.assets.normalization import EWMA, NORMS
 from tamiyo_assets.assets.reports import key_of
 from tamiyo_assets.definitions import build_definitions
-from tamiyo_assets.training_process import run_training
 from tests.tamiyo_assets.pipelines import TINY, settings
+from tests.tamiyo_assets.stand_in import launched
 
 ONE, TWO = TrainingLaunch(where="pipes"), TrainingLaunch(where="pipes", processes=2)
 PATIENCE_S = 120.0
@@ -240,21 +239,6 @@ def check_inputs(inputs: Path, home: Path) -> None:
         read_inputs(inputs)
 
 
-def launched(prefix: tuple[str, ...]) -> tuple[bool, str]:
-    """Run a command in place of a training; whether it passed, and its error."""
-
-    @dg.asset
-    def stand_in(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        return dg.MaterializeResult(
-            metadata={"told": run_training(context, ONE.model_copy(update={"prefix": prefix}), Path("x"))}
-        )
-
-    with dg.DagsterInstance.ephemeral() as instance:
-        done = dg.materialize([stand_in], instance=instance, raise_on_error=False)
-        failures = [event.step_failure_data.error for event in done.all_events if event.is_step_failure]
-    return done.success, "\n".join(error.to_string() for error in failures if error is not None)
-
-
 @pytest.mark.parametrize(
     ("command", "says"),
     [
@@ -287,7 +271,7 @@ def test_an_interrupted_run_ends_the_process(tmp_path: Path, repository: Path) -
     waiting = script(
         path, f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(600)"
     )
-    code = f"import sys; from {__name__} import launched; sys.exit(7 if not launched({waiting!r})[0] else 0)"
+    code = f"import sys; from tests.tamiyo_assets.stand_in import launched; sys.exit(7 if not launched({waiting!r})[0] else 0)"
     run = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], cwd=repository, stderr=subprocess.DEVNULL)
     until("the process", lambda: pid.exists() and pid.read_text() != "")
     child = int(pid.read_text())
@@ -328,12 +312,6 @@ def test_processes_end_soon_after_nobody_reads_them_any_more(
     assert child.wait(PATIENCE_S) == 1
     with pytest.raises(ProcessLookupError):
         os.killpg(child.pid, 0)
-
-
-def test_the_program_imports_nothing_of_dagster_but_its_pipes(repository: Path) -> None:
-    code = "import sys, gnn.remote.__main__; sys.exit(', '.join(m for m in sys.modules if m.split('.')[0] == 'dagster') or 0)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.soak
