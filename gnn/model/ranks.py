@@ -21,7 +21,7 @@ from gnn.model.rounds import Fits, Round
 from gnn.model.training import Fitted
 from schemas.configuration import ModelConfig, TrainingConfig
 
-BASELINES: Final = 1.0  # cost of the baselines, which the first process fits, in trainings
+BASELINES: Final = 2.0  # cost of all baselines, which the first process fits, in trainings; measured on the sample
 _PATIENCE: Final = timedelta(days=7)  # a process waits for the longest share of all; torchrun ends all if one dies
 
 
