@@ -20,6 +20,7 @@ from gnn.model.network import TamiyoGNN
 from gnn.model.rounds import Fits, Round
 from gnn.model.training import Fitted
 from schemas.configuration import ModelConfig, TrainingConfig
+from schemas.errors import TrainingError
 
 BASELINES: Final = 2.0  # cost of all baselines, which the first process fits, in trainings; measured on the sample
 _PATIENCE: Final = timedelta(days=7)  # a process waits for the longest share of all; torchrun ends all if one dies
@@ -39,9 +40,12 @@ class Ranks:
         """Join the processes that torchrun's variables name; without them, this is the only one.
 
         NCCL connects them if each has a GPU to train on, else gloo. Processes that train on fewer GPUs share these.
+        Raises TrainingError if there is no GPU.
         """
         rank, size = int(environment.get("RANK", 0)), int(environment.get("WORLD_SIZE", 1))
         gpus = torch.cuda.device_count() if device == "cuda" else 0
+        if device == "cuda" and not gpus:
+            raise TrainingError('device "cuda": expected a GPU on this machine, found none; see [training] device and launch')
         if gpus:
             torch.cuda.set_device(int(environment.get("LOCAL_RANK", 0)) % gpus)
         if "RANK" not in environment:
@@ -49,10 +53,8 @@ class Ranks:
             return
         own_gpu = 0 < int(environment["LOCAL_WORLD_SIZE"]) <= gpus
         distributed.init_process_group("nccl" if own_gpu else "gloo", timeout=_PATIENCE)
-        try:
-            yield cls(rank, size, torch.device("cuda" if own_gpu else "cpu"))
-        finally:
-            distributed.destroy_process_group()
+        yield cls(rank, size, torch.device("cuda" if own_gpu else "cpu"))
+        distributed.destroy_process_group()  # after an error the process ends: leaving the group could wait for the others
 
     def share(self, fits: Fits, rounds: Sequence[Round]) -> Fits:
         """Fit the rounds of this process; return `fits` with all networks, in processes other than the first with its own."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import torch
 from dagster_pipes import (
     DAGSTER_PIPES_CONTEXT_CLI_ARGUMENT,
     DAGSTER_PIPES_MESSAGES_CLI_ARGUMENT,
@@ -43,6 +44,7 @@ def run(directory: Path, environment: Mapping[str, str], say: Callable[[str], No
     inputs, checkpoints = read_inputs(directory / INPUTS), directory / CHECKPOINTS
     with Ranks.joined(environment, inputs.config.device) as ranks:
         progress = _progress(say, ranks)
+        say(f"process {ranks.rank} of {ranks.size} trains on {_device(inputs.config)} with torch {torch.__version__}")
         if ranks.rank:
             train_share(
                 ranks, inputs.dataset, inputs.examples, inputs.config, checkpoints, progress, inputs.priors, inputs.kernels
@@ -65,6 +67,10 @@ def _trained(inputs: TrainingInputs, ranks: Ranks, directory: Path, progress: Pr
         ranks=ranks,
     )
     return write_result(directory / RESULT, trained, inputs.digest, processes=ranks.size)
+
+
+def _device(config: TrainingConfig) -> str:
+    return str(torch.cuda.get_device_name()) if config.device == "cuda" else "the CPU"
 
 
 def _progress(say: Callable[[str], None], ranks: Ranks) -> Progress:

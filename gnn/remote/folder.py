@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -96,7 +96,6 @@ def table_of(data: bytes, shown: str) -> pa.Table:
     return table
 
 
-def listed_files(files: Mapping[str, bytes]) -> Iterator[tuple[str, FileRecord]]:
-    """Yield the record of each file, by name."""
-    for name, data in sorted(files.items()):
-        yield name, record_of(data)
+def records_of(files: Mapping[str, bytes]) -> dict[str, FileRecord]:
+    """Return the size and digest of each file, by name."""
+    return {name: record_of(data) for name, data in sorted(files.items())}

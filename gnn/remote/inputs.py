@@ -39,9 +39,9 @@ from gnn.norms.priors import fit_priors, fitted_columns
 from gnn.norms.published import from_bytes as norms_of
 from gnn.registry.files import resolve
 from gnn.registry.refresh import load_bytes as registries_of
-from gnn.remote.folder import faults_of, listed_files, read_plain, record_of, table_bytes, table_of
+from gnn.remote.folder import faults_of, read_plain, record_of, records_of, table_bytes, table_of
 from lake.durable.publish import beside, ensure_dir, publish_dir, sweep, write_durable
-from lake.durable.strict_json import dump_object
+from lake.durable.strict_json import dump_object, parse_object
 from schemas.configuration import TrainingConfig
 from schemas.derived.training import EXAMPLES
 from schemas.errors import NormsError, RegistryError, TrainingError
@@ -133,7 +133,7 @@ def write_inputs(
         torch=_release(torch.__version__),
         torch_geometric=torch_geometric.__version__,
         unusable=unusable,
-        files=dict(listed_files(files)) | shards,
+        files=records_of(files) | shards,
     )
     files[MANIFEST] = dump_object(manifest.model_dump(mode="json"))
     for name, data in files.items():
@@ -204,7 +204,7 @@ def read_inputs(directory: Path) -> TrainingInputs:
 
 def _manifest(data: bytes, directory: Path) -> InputsManifest:
     try:
-        manifest = InputsManifest.model_validate_json(data)
+        manifest = InputsManifest.model_validate(parse_object(data, directory / MANIFEST, TrainingError))
     except ValidationError as error:
         raise TrainingError(f"{directory / MANIFEST}: breaks its format: {error.errors()[:3]}; {_ADVICE}") from None
     here = {

@@ -34,7 +34,7 @@ from gnn.model.calibration import Calibration
 from gnn.model.network import TamiyoGNN
 from gnn.model.ranks import network_of
 from gnn.model.trained import HeadStatus, TrainedModel
-from gnn.remote.folder import faults_of, listed_files, read_plain, record_of, table_bytes, table_of
+from gnn.remote.folder import faults_of, read_plain, record_of, records_of, table_bytes, table_of
 from lake.durable.publish import beside, ensure_dir, publish_dir, sweep, write_durable
 from lake.durable.strict_json import dump_object, parse_object
 from schemas.configuration import ModelConfig, TrainingConfig
@@ -116,7 +116,7 @@ def write_result(directory: Path, trained: TrainedModel, inputs: str, *, process
         versions={"torch": torch.__version__, "torch_geometric": torch_geometric.__version__},
         device=torch.cuda.get_device_name() if trained.config.device == "cuda" else "cpu",
         processes=processes,
-        files=dict(listed_files(files)),
+        files=records_of(files),
     )
     files[MANIFEST] = dump_object(manifest.model_dump(mode="json"))
     ensure_dir(directory.parent)

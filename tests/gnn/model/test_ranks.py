@@ -1,11 +1,14 @@
 """Which process does which training: whole trainings, as evenly as they can be shared, and always the same."""
 
 import numpy as np
+import pytest
+import torch
 
 from gnn.model.ranks import Ranks, owners_of
 from gnn.model.rounds import NOTHING, Round
 from gnn.norms.priors import DEFAULT_PRIORS
 from schemas.configuration import ModelConfig
+from schemas.errors import TrainingError
 
 ROUNDS = [
     Round(name, np.arange(size), NOTHING, DEFAULT_PRIORS, ModelConfig())
@@ -31,3 +34,9 @@ def test_the_order_of_the_trainings_does_not_matter() -> None:
 def test_a_process_that_torchrun_did_not_start_is_alone() -> None:
     with Ranks.joined({}, "cpu") as ranks:
         assert (ranks.rank, ranks.size, ranks.device.type) == (0, 1, "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_machine_without_a_gpu_says_so() -> None:
+    with pytest.raises(TrainingError, match="expected a GPU on this machine, found none"), Ranks.joined({}, "cuda"):
+        pass
