@@ -2,13 +2,14 @@
 
 A direction is a relation or its reverse. Its product, weights times states, can come before the sum over edges, with one row
 per sender, or after it, with one row per receiver; the plan chooses the side with fewer rows. Directions with small tables
-are summed together in one lot, because on small batches the number of calls dominates the cost.
+are summed together in one lot, because on small batches the number of calls dominates the cost; for the same reason, all
+products come first if all fit into one lot.
 """
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, groupby, islice
 from typing import Final, TypeVar
 
 import torch
@@ -80,13 +81,16 @@ class Directions:
 class Lot:
     """Directions (`ways`) whose edges are summed together; their slots, one per receiver, are consecutive.
 
-    `rows` int64 [E] is the row of each edge in a table: if `products_first`, the products of `ways` one after the other,
-    else the states of all nodes. `offsets` int64 [slots + 1] is where the edges of each slot begin. `slots` is the number of
-    slots of each of `ways`. `edges` is the lot's slice of the plan's edges.
+    `blocks` are the same directions in order of senders: (source, slice of `leaving`). `rows` int64 [E] is the row of each
+    edge in a table: if `products_first`, the products of the directions in order of `blocks`, else the states of all nodes.
+    `offsets` int64 [slots + 1] is where the edges of each slot begin. `targets` are runs of `ways` with the same target:
+    (target, number of ways), and `slots` the number of slots of each run. `edges` is the lot's slice of the plan's edges.
     """
 
     products_first: bool
     ways: tuple[Direction, ...]
+    blocks: list[tuple[str, slice]]
+    targets: list[tuple[str, int]]
     slots: list[int]
     edges: slice
     rows: Tensor
@@ -129,9 +133,11 @@ class MessagePlan:
         """The slots of each direction that has edges."""
         found, start = {}, 0
         for lot in self.lots:
-            for way, count in zip(lot.ways, lot.slots, strict=True):
-                found[way.triple] = slice(start, start + count)
-                start += count
+            ways = iter(lot.ways)
+            for (_, count), slots in zip(lot.targets, lot.slots, strict=True):
+                for way in islice(ways, count):
+                    found[way.triple] = slice(start, start + slots // count)
+                    start += slots // count
         return found
 
 
@@ -153,7 +159,7 @@ def message_plan(
     forward = torch.cat([edge_index[triple] for triple in _RELATIONS], dim=1)
     device, at = forward.device, _starts(counts)
     lots = _lots(nodes, counts, directions, rows_of_lot or (_LOT_ROWS_ON_CUDA if forward.is_cuda else _LOT_ROWS))
-    ways = [way for lot in lots for way in lot]
+    ways = [way for _, lot in lots for way in lot]
     repeats = torch.tensor([counts[way.relation] for way in ways], dtype=torch.int64, device=device)
     constants = torch.tensor(_constants(nodes, counts, directions, lots), dtype=torch.int64, device=device).view(-1, 10).t()
     size, kept = forward.shape[1], sum(counts[way.relation] for way in ways)
@@ -194,25 +200,51 @@ def _ordered(
     return reverse_order[way.relation] + start
 
 
-def _lots(nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, limit: int) -> list[list[Direction]]:
-    """Return the directions that have edges, lot by lot."""
-    lots: list[list[Direction]] = []
+def _lots(
+    nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, limit: int
+) -> list[tuple[bool, list[Direction]]]:
+    """Return the directions that have edges, lot by lot, and whether a lot's products come first.
+
+    If the products of all directions fit into one lot, there is only this lot.
+    """
+    ways = [way for name in directions.receivers for way in directions.reached[name] if counts[way.relation]]
+    if ways and sum(nodes[way.source] for way in ways) <= limit:
+        return [(True, ways)]
+    lots: list[tuple[bool, list[Direction]]] = []
     for first in (True, False):
         rows = limit
-        for way in (way for name in directions.receivers for way in directions.reached[name]):
-            if not counts[way.relation] or products_first(nodes[way.source], nodes[way.target]) != first:
+        for way in ways:
+            if products_first(nodes[way.source], nodes[way.target]) != first:
                 continue
             own = nodes[way.source if first else way.target]
             if rows + own > limit:
-                lots.append([])
+                lots.append((first, []))
                 rows = 0
-            lots[-1].append(way)
+            lots[-1][1].append(way)
             rows += own
     return lots
 
 
+def _by_sender(ways: list[Direction]) -> list[Direction]:
+    return sorted(ways, key=lambda way: (ALL_TYPES.index(way.source), way.leaving))
+
+
+def _blocks(ways: list[Direction]) -> list[tuple[str, slice]]:
+    """Return (source, slice of `leaving`) of `ways`, as few as possible, in order of senders."""
+    found: list[tuple[str, slice]] = []
+    for way in _by_sender(ways):
+        if found and found[-1][0] == way.source and found[-1][1].stop == way.leaving:
+            found[-1] = (way.source, slice(found[-1][1].start, way.leaving + 1))
+        else:
+            found.append((way.source, slice(way.leaving, way.leaving + 1)))
+    return found
+
+
 def _constants(
-    nodes: Mapping[str, int], counts: Mapping[Triple, int], directions: Directions, lots: list[list[Direction]]
+    nodes: Mapping[str, int],
+    counts: Mapping[Triple, int],
+    directions: Directions,
+    lots: list[tuple[bool, list[Direction]]],
 ) -> list[tuple[int, ...]]:
     """Return ten constants per direction, which turn an edge's numbers into row numbers.
 
@@ -226,8 +258,8 @@ def _constants(
     described_at = _starts({triple: count * described[triple] for triple, count in counts.items()})
     found: list[tuple[int, ...]] = []
     slot = 0
-    for lot in lots:
-        product = 0
+    for first, lot in lots:
+        product_at = _starts({way.triple: nodes[way.source] for way in _by_sender(lot)})
         for way in lot:
             source, target, relation = way.source, way.target, way.relation
             factors = (leaving[source], arriving[target], described[relation])
@@ -236,24 +268,27 @@ def _constants(
                 receiver_at[target] + way.arriving,
                 described_at[relation] + way.described - edge_at[relation] * described[relation],
             )
-            first_row = product if products_first(nodes[source], nodes[target]) else node_at[source]
+            first_row = product_at[way.triple] if first else node_at[source]
             shift = 0 if way.triple == relation else size
             found.append((*factors, *summands, first_row, slot, arriving[target], shift))
             slot += nodes[target]
-            product += nodes[source]
     return found
 
 
 def _made(
-    nodes: Mapping[str, int], counts: Mapping[Triple, int], lots: list[list[Direction]], row: Tensor, begins: Tensor
+    nodes: Mapping[str, int],
+    counts: Mapping[Triple, int],
+    lots: list[tuple[bool, list[Direction]]],
+    row: Tensor,
+    begins: Tensor,
 ) -> tuple[Lot, ...]:
     found, edge, slot = [], 0, 0
-    for ways in lots:
-        slots = [nodes[way.target] for way in ways]
+    for first, ways in lots:
+        targets = [(target, len(list(run))) for target, run in groupby(way.target for way in ways)]
+        slots = [nodes[target] * count for target, count in targets]
         edges = slice(edge, edge + sum(counts[way.relation] for way in ways))
         offsets = begins[slot : slot + sum(slots) + 1] - edge
-        first = products_first(nodes[ways[0].source], nodes[ways[0].target])
-        found.append(Lot(first, tuple(ways), slots, edges, row[edges], offsets))
+        found.append(Lot(first, tuple(ways), _blocks(ways), targets, slots, edges, row[edges], offsets))
         edge, slot = edges.stop, slot + sum(slots)
     return tuple(found)
 
