@@ -8,8 +8,8 @@ products come first if all fit into one lot.
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate, groupby, islice
+from functools import cache, cached_property, lru_cache
+from itertools import accumulate, groupby
 from typing import Final, TypeVar
 
 import torch
@@ -56,6 +56,7 @@ class Directions:
     described: Mapping[Triple, int]
 
     @classmethod
+    @cache
     def reaching(cls, receivers: tuple[str, ...]) -> "Directions":
         """Assign numbers to the directions that reach those node types: all relations, then all reverses, in declared order."""
         leaving, arriving = dict.fromkeys(ALL_TYPES, 0), dict.fromkeys(ALL_TYPES, 0)
@@ -81,42 +82,56 @@ class Directions:
 class Lot:
     """Directions (`ways`) whose edges are summed together; their slots, one per receiver, are consecutive.
 
-    `blocks` are the same directions in order of senders: (source, slice of `leaving`). `rows` int64 [E] is the row of each
-    edge in a table: if `products_first`, the products of the directions in order of `blocks`, else the states of all nodes.
-    `offsets` int64 [slots + 1] is where the edges of each slot begin. `targets` are runs of `ways` with the same target:
-    (target, number of ways), and `slots` the number of slots of each run. `edges` is the lot's slice of the plan's edges.
+    `blocks` are the same directions in order of senders: (source, slice of `leaving`). If `products_first`, an edge's row is
+    one of the products of the directions in order of `blocks`, else one of the states of all nodes. `targets` are runs of
+    `ways` with the same target: (target, number of ways), and `slots` the number of slots of each run. `edges` and `bounds`
+    are the lot's slices of the plan's edges and of its `begins`.
     """
 
     products_first: bool
     ways: tuple[Direction, ...]
-    blocks: list[tuple[str, slice]]
-    targets: list[tuple[str, int]]
+    blocks: tuple[tuple[str, slice], ...]
+    targets: tuple[tuple[str, int], ...]
     slots: list[int]
     edges: slice
-    rows: Tensor
-    offsets: Tensor
+    bounds: slice
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """The order of a batch's edges by lot and direction, which follows from its numbers of nodes and edges.
+
+    `slots_of` are the slots of each direction that has edges. `constants` int64 [10, directions] are three factors and three
+    summands for `MessagePlan.scored`, the first row in the lot's table, the first slot, the number of directions that reach
+    the target, and the shift to an edge in the list of all edges followed by all reverses. `repeats` int64 [directions] is
+    the number of edges of each.
+    """
+
+    lots: tuple[Lot, ...]
+    slots_of: Mapping[Triple, slice]
+    slots: int
+    edges: int
+    constants: Tensor
+    repeats: Tensor
 
 
 @dataclass(frozen=True)
 class MessagePlan:
     """E edges in order of lot, direction and receiver; a slot is a receiver in one direction.
 
-    `slot` int64 [E] is the slot of each edge, `slots` the number of slots, `begins` int64 [slots + 1] where the edges of each
-    slot begin. `part` float32 [E] is 1 / (number of directions that reach the receiver's type); `share` float32 [E] is `part`
-    divided by the number of edges in the slot. `numbers` int64 [3, E] holds each edge's sender and receiver, numbered within
-    their node types, and the edge itself, numbered among those of all relations. `scoring` int64 [6, directions] holds the
-    factors and summands with which `scored` turns `numbers` into score rows; `repeats` is the number of edges per direction.
+    `slot` int64 [E] is the slot of each edge, `begins` int64 [slots + 1] where the edges of each slot begin, `rows` int64 [E]
+    the row of each edge in the table of its lot. `part` float32 [E] is 1 / (number of directions that reach the receiver's
+    type); `share` float32 [E] is `part` divided by the number of edges in the slot. `numbers` int64 [3, E] holds each edge's
+    sender and receiver, numbered within their node types, and the edge itself, numbered among those of all relations.
     """
 
-    lots: tuple[Lot, ...]
+    arranged: Arrangement
     slot: Tensor
-    slots: int
     begins: Tensor
+    rows: Tensor
     part: Tensor
     share: Tensor
     numbers: Tensor
-    scoring: Tensor
-    repeats: Tensor
 
     @cached_property
     def scored(self) -> Tensor:
@@ -125,20 +140,9 @@ class MessagePlan:
         A node has one row as a sender for each direction that leaves its type, and one as a receiver for each direction that
         reaches it. An edge has one row for each direction of its relation.
         """
-        each = self.scoring.repeat_interleave(self.repeats, dim=1, output_size=len(self.slot))
+        constants, repeats = self.arranged.constants[:6].to(self.slot.device), self.arranged.repeats.to(self.slot.device)
+        each = constants.repeat_interleave(repeats, dim=1, output_size=len(self.slot))
         return self.numbers * each[:3] + each[3:]
-
-    @cached_property
-    def slots_of(self) -> dict[Triple, slice]:
-        """The slots of each direction that has edges."""
-        found, start = {}, 0
-        for lot in self.lots:
-            ways = iter(lot.ways)
-            for (_, count), slots in zip(lot.targets, lot.slots, strict=True):
-                for way in islice(ways, count):
-                    found[way.triple] = slice(start, start + slots // count)
-                    start += slots // count
-        return found
 
 
 def message_plan(
@@ -157,25 +161,44 @@ def message_plan(
     """
     counts = {triple: edge_index[triple].shape[1] for triple in _RELATIONS}
     forward = torch.cat([edge_index[triple] for triple in _RELATIONS], dim=1)
-    device, at = forward.device, _starts(counts)
-    lots = _lots(nodes, counts, directions, rows_of_lot or (_LOT_ROWS_ON_CUDA if forward.is_cuda else _LOT_ROWS))
-    ways = [way for _, lot in lots for way in lot]
-    repeats = torch.tensor([counts[way.relation] for way in ways], dtype=torch.int64, device=device)
-    constants = torch.tensor(_constants(nodes, counts, directions, lots), dtype=torch.int64, device=device).view(-1, 10).t()
-    size, kept = forward.shape[1], sum(counts[way.relation] for way in ways)
-    first_row, first_slot, arriving, shift = constants[6:].repeat_interleave(repeats, dim=1, output_size=kept)
-    every = torch.arange(size, device=device)
-    edge = torch.cat([every[:0], *(_ordered(way, every, at, counts, reverse_order) for way in ways)])
+    device, limit = forward.device, rows_of_lot or (_LOT_ROWS_ON_CUDA if forward.is_cuda else _LOT_ROWS)
+    arrange = arrangement if torch.compiler.is_compiling() else _known  # to a compiler, numbers of nodes are symbols
+    arranged = arrange(tuple(nodes[name] for name in ALL_TYPES), tuple(counts.values()), directions.receivers, limit)
+    constants, repeats = arranged.constants[6:].to(device), arranged.repeats.to(device)
+    first_row, first_slot, arriving, shift = constants.repeat_interleave(repeats, dim=1, output_size=arranged.edges)
+    edge = _edges_in_order(arranged, counts, reverse_order, device)
     sender, receiver = torch.cat([forward, forward.flip(0)], dim=1)[:, edge + shift]
     numbers, slot = torch.stack([sender, receiver, edge]), receiver + first_slot
     if reverse_order is None:
         order = torch.argsort(slot, stable=True)
         numbers, slot = numbers[:, order], slot[order]
-    sizes = torch.bincount(slot, minlength=sum(nodes[way.target] for way in ways))
+    sizes = torch.bincount(slot, minlength=arranged.slots)
     begins = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
     part = arriving.to(torch.float32).reciprocal()
-    made = _made(nodes, counts, lots, numbers[0] + first_row, begins)
-    return MessagePlan(made, slot, len(sizes), begins, part, part / sizes[slot], numbers, constants[:6], repeats)
+    return MessagePlan(arranged, slot, begins, numbers[0] + first_row, part, part / sizes[slot], numbers)
+
+
+def arrangement(nodes: tuple[int, ...], counts: tuple[int, ...], receivers: tuple[str, ...], limit: int) -> Arrangement:
+    """Arrange `nodes` (in order of node types) and the edges `counts` (in order of relations) in lots of `limit` rows."""
+    directions = Directions.reaching(receivers)
+    rows, edges = dict(zip(ALL_TYPES, nodes, strict=True)), dict(zip(_RELATIONS, counts, strict=True))
+    chosen, lots, slots_of = _lots(rows, edges, directions, limit), [], {}
+    edge = slot = 0
+    for first, ways in chosen:
+        targets = tuple((target, len(list(run))) for target, run in groupby(way.target for way in ways))
+        slots, begun = [rows[target] * count for target, count in targets], (edge, slot)
+        for way in ways:
+            slots_of[way.triple] = slice(slot, slot + rows[way.target])
+            edge, slot = edge + edges[way.relation], slot + rows[way.target]
+        found = slice(begun[0], edge), slice(begun[1], slot + 1)
+        lots.append(Lot(first, tuple(ways), _blocks(ways), targets, slots, *found))
+    with torch.inference_mode(False):  # what is kept must also serve training
+        constants = torch.tensor(_constants(rows, edges, directions, chosen), dtype=torch.int64).view(-1, 10).t()
+        repeats = torch.tensor([edges[way.relation] for _, ways in chosen for way in ways], dtype=torch.int64)
+    return Arrangement(tuple(lots), slots_of, slot, edge, constants, repeats)
+
+
+_known: Final = lru_cache(maxsize=256)(arrangement)  # the packets of a host have graphs of the same sizes
 
 
 def products_first(senders: int, receivers: int) -> bool:
@@ -183,21 +206,25 @@ def products_first(senders: int, receivers: int) -> bool:
     return senders <= max(receivers, _FEW)
 
 
-def _ordered(
-    way: Direction,
-    every: Tensor,
-    at: Mapping[Triple, int],
+def _edges_in_order(
+    arranged: Arrangement,
     counts: Mapping[Triple, int],
     reverse_order: Mapping[Triple, Tensor] | None,
+    device: torch.device,
 ) -> Tensor:
-    """Return the numbers of a direction's edges among those of all relations: int64 [E].
+    """Return the numbers of all directions' edges among those of all relations: int64 [E].
 
-    They are in order of its receivers if `reverse_order` is given.
+    Those of a direction are in order of its receivers if `reverse_order` is given.
     """
-    start = at[way.relation]
-    if reverse_order is None or way.triple == way.relation:
-        return every[start : start + counts[way.relation]]
-    return reverse_order[way.relation] + start
+    every, at = torch.arange(sum(counts.values()), device=device), _starts(counts)
+    parts = [every[:0]]
+    for way in (way for lot in arranged.lots for way in lot.ways):
+        start = at[way.relation]
+        if reverse_order is None or way.triple == way.relation:
+            parts.append(every[start : start + counts[way.relation]])
+        else:
+            parts.append(reverse_order[way.relation] + start)
+    return torch.cat(parts)
 
 
 def _lots(
@@ -229,7 +256,7 @@ def _by_sender(ways: list[Direction]) -> list[Direction]:
     return sorted(ways, key=lambda way: (ALL_TYPES.index(way.source), way.leaving))
 
 
-def _blocks(ways: list[Direction]) -> list[tuple[str, slice]]:
+def _blocks(ways: list[Direction]) -> tuple[tuple[str, slice], ...]:
     """Return (source, slice of `leaving`) of `ways`, as few as possible, in order of senders."""
     found: list[tuple[str, slice]] = []
     for way in _by_sender(ways):
@@ -237,7 +264,7 @@ def _blocks(ways: list[Direction]) -> list[tuple[str, slice]]:
             found[-1] = (way.source, slice(found[-1][1].start, way.leaving + 1))
         else:
             found.append((way.source, slice(way.leaving, way.leaving + 1)))
-    return found
+    return tuple(found)
 
 
 def _constants(
@@ -246,11 +273,7 @@ def _constants(
     directions: Directions,
     lots: list[tuple[bool, list[Direction]]],
 ) -> list[tuple[int, ...]]:
-    """Return ten constants per direction, which turn an edge's numbers into row numbers.
-
-    They are three factors and three summands for `MessagePlan.scored`, the first row in the lot's table, the first slot, the
-    number of directions that reach the target, and the shift to the edge in the list of all edges followed by all reverses.
-    """
+    """Return the ten constants of each direction, see `Arrangement`."""
     leaving, arriving, described = directions.leaving, directions.arriving, directions.described
     node_at, edge_at, size = _starts(nodes), _starts(counts), sum(counts.values())
     sender_at = _starts({name: nodes[name] * leaving[name] for name in ALL_TYPES})
@@ -273,24 +296,6 @@ def _constants(
             found.append((*factors, *summands, first_row, slot, arriving[target], shift))
             slot += nodes[target]
     return found
-
-
-def _made(
-    nodes: Mapping[str, int],
-    counts: Mapping[Triple, int],
-    lots: list[tuple[bool, list[Direction]]],
-    row: Tensor,
-    begins: Tensor,
-) -> tuple[Lot, ...]:
-    found, edge, slot = [], 0, 0
-    for first, ways in lots:
-        targets = [(target, len(list(run))) for target, run in groupby(way.target for way in ways)]
-        slots = [nodes[target] * count for target, count in targets]
-        edges = slice(edge, edge + sum(counts[way.relation] for way in ways))
-        offsets = begins[slot : slot + sum(slots) + 1] - edge
-        found.append(Lot(first, tuple(ways), _blocks(ways), targets, slots, edges, row[edges], offsets))
-        edge, slot = edges.stop, slot + sum(slots)
-    return tuple(found)
 
 
 _Key = TypeVar("_Key", bound=Hashable)

@@ -45,7 +45,7 @@ class Described:
         for name, ways in directions.reached.items():
             rows, found = batch.num_nodes(name), []
             for way in ways:
-                width, slots = attributes[way.relation].shape[1], plan.slots_of.get(way.triple)
+                width, slots = attributes[way.relation].shape[1], plan.arranged.slots_of.get(way.triple)
                 found.append(table.new_zeros(rows, width) if slots is None else mean[slots, :width])
             means[name] = torch.cat(found, dim=1)
         return cls(attributes, means)
@@ -104,6 +104,15 @@ class MessageRound(nn.Module):
         return fresh + state
 
 
+@dataclass(frozen=True)
+class Bags:
+    """The edges of a lot: rows of a table [E], where each slot's edges begin [slots + 1], and their weights [E, heads]."""
+
+    rows: Tensor
+    offsets: Tensor
+    shares: Tensor
+
+
 class Messages(nn.Module):
     """The mean over directions of GraphSAGE messages: mean(senders) · W + mean(attributes) · D.
 
@@ -128,36 +137,37 @@ class Messages(nn.Module):
         plan = batch.plan(self.directions)
         for name, weight in self.describe.items():
             _accumulate(totals[name], described.means[name], weight)
-        alone = len(plan.lots) == 1 and plan.lots[0].products_first
-        sent = self._sent(plan.lots[0], states) if alone else None
+        lots = plan.arranged.lots
+        sent = self._sent(lots[0], states) if len(lots) == 1 and lots[0].products_first else None
         shares = self._shares(states, plan, described.attributes, sent)
-        for lot in plan.lots:
+        for lot in lots:
+            bags = Bags(plan.rows[lot.edges], plan.begins[lot.bounds] - lot.edges.start, shares[lot.edges])
             if lot.products_first:
-                self._spread(lot, self._sent(lot, states) if sent is None else sent, shares[lot.edges], totals)
+                self._spread(lot, self._sent(lot, states) if sent is None else sent, bags, totals)
             else:
-                self._gather(lot, states, shares[lot.edges], totals)
+                self._gather(lot, states, bags, totals)
 
     def _sent(self, lot: Lot, states: States) -> Tensor:
         """Return the products of the senders with W, block by block and direction by direction: [rows, heads * out]."""
         sent = []
         for source, places in lot.blocks:
-            weight, state = self.send[source][places], states[source]
+            state, weight = states[source], self.send[source][places]
             sent.append(torch.bmm(state.expand(len(weight), *state.shape), weight).flatten(0, 1))
         return sent[0] if len(sent) == 1 else torch.cat(sent)
 
-    def _spread(self, lot: Lot, sent: Tensor, shares: Tensor, totals: Totals) -> None:
+    def _spread(self, lot: Lot, sent: Tensor, bags: Bags, totals: Totals) -> None:
         """Add the senders' products `sent`, summed over edges and heads, to `totals`."""
-        rows = lot.rows
+        rows = bags.rows
         if self.heads > 1:
             rows = (rows.unsqueeze(1) * self.heads + torch.arange(self.heads, device=rows.device)).flatten()
-        summed = _bag(sent.view(-1, self.out), rows, lot.offsets * self.heads, shares.flatten())
+        summed = _bag(sent.view(-1, self.out), rows, bags.offsets * self.heads, bags.shares.flatten())
         for (target, ways), part in zip(lot.targets, summed.split(lot.slots), strict=True):
             totals[target].add_(part if ways == 1 else part.view(ways, -1, self.out).sum(0))
 
-    def _gather(self, lot: Lot, states: States, shares: Tensor, totals: Totals) -> None:
+    def _gather(self, lot: Lot, states: States, bags: Bags, totals: Totals) -> None:
         """Sum the senders' states over edges, multiply each receiver's sum by W, head by head, and add it to `totals`."""
-        for head, share in enumerate(shares.unbind(1)):
-            summed = _bag(states.table, lot.rows, lot.offsets, share)
+        for head, share in enumerate(bags.shares.unbind(1)):
+            summed = _bag(states.table, bags.rows, bags.offsets, share)
             columns, start = slice(head * self.out, (head + 1) * self.out), 0
             for way in lot.ways:
                 total, weight = totals[way.target], self.send[way.source][way.leaving, :, columns]
@@ -194,11 +204,11 @@ class Attention(Messages):
         if sent is None:
             ours = self._scores({name: states[name] for name in self.send}, self._folded())[senders]
         else:
-            ours = self._scores_of(sent, plan.lots[0], states)[plan.lots[0].rows]
+            ours = self._scores_of(sent, plan.arranged.lots[0], states)[plan.rows]
         theirs = self._scores({name: states[name] for name in self.receive}, self.receive)
         described = {parameter_key(triple): part for triple, part in attributes.items()}
         noticed = self._scores({key: described[key] for key in self.notice}, self.notice)
-        attention = _softmax(ours + theirs[receivers] + noticed[edges], plan.slot, plan.slots)
+        attention = _softmax(ours + theirs[receivers] + noticed[edges], plan.slot, plan.arranged.slots)
         return attention * (plan.part / self.heads).unsqueeze(1)
 
     def _scores(self, rows: Mapping[str, Tensor], vectors: Mapping[str, Tensor] | nn.ParameterDict) -> Tensor:
@@ -214,7 +224,7 @@ class Attention(Messages):
         return found
 
     def _scores_of(self, sent: Tensor, lot: Lot, states: States) -> Tensor:
-        """Return the products (sender · W) · a from the products `sent`: [rows, heads]; in small batches faster than `_folded`."""
+        """Return (sender · W) · a from the products `sent`: [rows, heads]; in small batches faster than `_folded`."""
         found, start = [], 0
         for source, places in lot.blocks:
             attend = self.attend[source][places].unsqueeze(1)
@@ -267,7 +277,9 @@ def _parameters(stacks: Mapping[str, Tensor]) -> nn.ParameterDict:
 
 def _accumulate(total: Tensor, rows: Tensor, weight: Tensor) -> None:
     """Add rows · W to `total` in place. Under autocast, which has no in-place product, `total` has a narrower dtype."""
-    total.addmm_(rows.to(total.dtype), weight.to(total.dtype))
+    if rows.dtype != total.dtype or weight.dtype != total.dtype:
+        rows, weight = rows.to(total.dtype), weight.to(total.dtype)
+    total.addmm_(rows, weight)
 
 
 def _bag(table: Tensor, rows: Tensor, offsets: Tensor, shares: Tensor) -> Tensor:
