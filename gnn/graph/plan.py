@@ -6,10 +6,10 @@ are summed together in one lot, because on small batches the number of calls dom
 products come first if all fit into one lot.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 from typing import Final, TypeVar
 
 import torch
@@ -21,6 +21,7 @@ Triple = tuple[str, str, str]
 ALL_TYPES: Final[tuple[str, ...]] = tuple(node.name for node in NODE_TYPES)
 _RELATIONS: Final[tuple[Triple, ...]] = tuple(relation.triple for relation in RELATIONS)
 _LOT_ROWS, _LOT_ROWS_ON_CUDA = 1 << 11, 1 << 17  # most rows in the table of a lot of several directions
+_JOINED: Final = 256  # up to this many senders, one product for several directions is faster than one for each
 _FEW: Final = 32  # up to this many rows, the cost of a product depends on its weights alone
 
 
@@ -82,7 +83,8 @@ class Directions:
 class Lot:
     """Directions (`ways`) whose edges are summed together; their slots, one per receiver, are consecutive.
 
-    `blocks` are the same directions in order of senders: (source, slice of `leaving`). If `products_first`, an edge's row is
+    `blocks` are the same directions in order of senders: (source, slice of `leaving`), several in a slice if the senders are
+    few and products come first. If `products_first`, an edge's row is
     one of the products of the directions in order of `blocks`, else one of the states of all nodes. `targets` are runs of
     `ways` with the same target: (target, number of ways), and `slots` the number of slots of each run. `edges` and `bounds`
     are the lot's slices of the plan's edges and of its `begins`.
@@ -101,7 +103,8 @@ class Lot:
 class Arrangement:
     """The order of a batch's edges by lot and direction, which follows from its numbers of nodes and edges.
 
-    `slots_of` are the slots of each direction that has edges. `constants` int64 [10, directions] are three factors and three
+    `slots_of` are the slots of each direction that has edges. `cuts` are the sizes of the pieces into which the directions
+    that leave each type fall, so that each block is one piece. `constants` int64 [10, directions] are three factors and three
     summands for `MessagePlan.scored`, the first row in the lot's table, the first slot, the number of directions that reach
     the target, and the shift to an edge in the list of all edges followed by all reverses. `repeats` int64 [directions] is
     the number of edges of each.
@@ -111,6 +114,7 @@ class Arrangement:
     slots_of: Mapping[Triple, slice]
     slots: int
     edges: int
+    cuts: Mapping[str, list[int]]
     constants: Tensor
     repeats: Tensor
 
@@ -191,11 +195,12 @@ def arrangement(nodes: tuple[int, ...], counts: tuple[int, ...], receivers: tupl
             slots_of[way.triple] = slice(slot, slot + rows[way.target])
             edge, slot = edge + edges[way.relation], slot + rows[way.target]
         found = slice(begun[0], edge), slice(begun[1], slot + 1)
-        lots.append(Lot(first, tuple(ways), _blocks(ways), targets, slots, *found))
+        blocks = _blocks(ways, {name for name in ALL_TYPES if first and rows[name] <= _JOINED})
+        lots.append(Lot(first, tuple(ways), blocks, targets, slots, *found))
     with torch.inference_mode(False):  # what is kept must also serve training
         constants = torch.tensor(_constants(rows, edges, directions, chosen), dtype=torch.int64).view(-1, 10).t()
         repeats = torch.tensor([edges[way.relation] for _, ways in chosen for way in ways], dtype=torch.int64)
-    return Arrangement(tuple(lots), slots_of, slot, edge, constants, repeats)
+    return Arrangement(tuple(lots), slots_of, slot, edge, _cuts(lots, directions), constants, repeats)
 
 
 _known: Final = lru_cache(maxsize=256)(arrangement)  # the packets of a host have graphs of the same sizes
@@ -256,15 +261,24 @@ def _by_sender(ways: list[Direction]) -> list[Direction]:
     return sorted(ways, key=lambda way: (ALL_TYPES.index(way.source), way.leaving))
 
 
-def _blocks(ways: list[Direction]) -> tuple[tuple[str, slice], ...]:
-    """Return (source, slice of `leaving`) of `ways`, as few as possible, in order of senders."""
+def _blocks(ways: list[Direction], joined: Collection[str]) -> tuple[tuple[str, slice], ...]:
+    """Return (source, slice of `leaving`) of `ways` in order of senders; as few as possible for the sources `joined`."""
     found: list[tuple[str, slice]] = []
     for way in _by_sender(ways):
-        if found and found[-1][0] == way.source and found[-1][1].stop == way.leaving:
+        if way.source in joined and found and found[-1][0] == way.source and found[-1][1].stop == way.leaving:
             found[-1] = (way.source, slice(found[-1][1].start, way.leaving + 1))
         else:
             found.append((way.source, slice(way.leaving, way.leaving + 1)))
     return tuple(found)
+
+
+def _cuts(lots: list[Lot], directions: Directions) -> dict[str, list[int]]:
+    found = {}
+    for name, count in directions.leaving.items():
+        places = [place for lot in lots for source, place in lot.blocks if source == name]
+        ends = sorted({0, count, *(place.start for place in places), *(place.stop for place in places)})
+        found[name] = [after - before for before, after in pairwise(ends)]
+    return found
 
 
 def _constants(

@@ -8,6 +8,7 @@ or receivers, that has fewer rows (see `gnn.graph.plan`).
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, TypeVar, cast
 
 import torch
@@ -19,6 +20,7 @@ from gnn.graph.plan import ALL_TYPES, Directions, Lot, MessagePlan, Triple
 from gnn.model.states import States
 
 Attributes = Mapping[Triple, Tensor]
+Pieces = Mapping[tuple[str, int], Tensor]  # (source, first place among the directions that leave it): [directions, in, out]
 Totals = Mapping[str, Tensor]
 _SLOPE: Final = 0.2  # negative slope of the leaky ReLU before the softmax, as in GATConv
 
@@ -137,22 +139,33 @@ class Messages(nn.Module):
         plan = batch.plan(self.directions)
         for name, weight in self.describe.items():
             _accumulate(totals[name], described.means[name], weight)
-        lots = plan.arranged.lots
-        sent = self._sent(lots[0], states) if len(lots) == 1 and lots[0].products_first else None
+        lots, pieces = plan.arranged.lots, self._pieces(plan.arranged.cuts)
+        sent = self._sent(lots[0], states, pieces) if len(lots) == 1 and lots[0].products_first else None
         shares = self._shares(states, plan, described.attributes, sent)
         for lot in lots:
             bags = Bags(plan.rows[lot.edges], plan.begins[lot.bounds] - lot.edges.start, shares[lot.edges])
             if lot.products_first:
-                self._spread(lot, self._sent(lot, states) if sent is None else sent, bags, totals)
+                self._spread(lot, self._sent(lot, states, pieces) if sent is None else sent, bags, totals)
             else:
-                self._gather(lot, states, bags, totals)
+                self._gather(lot, states, pieces, bags, totals)
 
-    def _sent(self, lot: Lot, states: States) -> Tensor:
+    def _pieces(self, cuts: Mapping[str, list[int]]) -> Pieces:
+        """Cut each stack of `send` once, because each slice of a parameter would cost a gradient of the whole stack."""
+        found: dict[tuple[str, int], Tensor] = {}
+        for name, weight in self.send.items():
+            starts = accumulate(cuts[name], initial=0)
+            found |= {(name, start): piece for start, piece in zip(starts, weight.split(cuts[name]), strict=False)}
+        return found
+
+    def _sent(self, lot: Lot, states: States, pieces: Pieces) -> Tensor:
         """Return the products of the senders with W, block by block and direction by direction: [rows, heads * out]."""
         sent = []
         for source, places in lot.blocks:
-            state, weight = states[source], self.send[source][places]
-            sent.append(torch.bmm(state.expand(len(weight), *state.shape), weight).flatten(0, 1))
+            state, weight = states[source], pieces[source, places.start]
+            if len(weight) == 1:
+                sent.append(state @ weight.squeeze(0))
+            else:
+                sent.append(torch.bmm(state.expand(len(weight), *state.shape), weight).flatten(0, 1))
         return sent[0] if len(sent) == 1 else torch.cat(sent)
 
     def _spread(self, lot: Lot, sent: Tensor, bags: Bags, totals: Totals) -> None:
@@ -164,15 +177,14 @@ class Messages(nn.Module):
         for (target, ways), part in zip(lot.targets, summed.split(lot.slots), strict=True):
             totals[target].add_(part if ways == 1 else part.view(ways, -1, self.out).sum(0))
 
-    def _gather(self, lot: Lot, states: States, bags: Bags, totals: Totals) -> None:
+    def _gather(self, lot: Lot, states: States, pieces: Pieces, bags: Bags, totals: Totals) -> None:
         """Sum the senders' states over edges, multiply each receiver's sum by W, head by head, and add it to `totals`."""
+        weights = [pieces[way.source, way.leaving][0].unflatten(1, (self.heads, self.out)).unbind(1) for way in lot.ways]
         for head, share in enumerate(bags.shares.unbind(1)):
-            summed = _bag(states.table, bags.rows, bags.offsets, share)
-            columns, start = slice(head * self.out, (head + 1) * self.out), 0
-            for way in lot.ways:
-                total, weight = totals[way.target], self.send[way.source][way.leaving, :, columns]
-                part = summed[start : start + len(total), : len(weight)]
-                _accumulate(total, part, weight)
+            summed, start = _bag(states.table, bags.rows, bags.offsets, share), 0
+            for way, weight in zip(lot.ways, weights, strict=True):
+                total = totals[way.target]
+                _accumulate(total, summed[start : start + len(total), : len(weight[head])], weight[head])
                 start += len(total)
 
     def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
@@ -218,9 +230,9 @@ class Attention(Messages):
     def _folded(self) -> dict[str, Tensor]:
         """Return W · a of the directions that leave a type: [leaving * heads, in]."""
         found = {}
-        for name, weight in self.send.items():
-            each = zip(weight.unflatten(2, (self.heads, self.out)), self.attend[name].unsqueeze(3), strict=True)
-            found[name] = torch.cat([torch.bmm(one.transpose(0, 1), attend).squeeze(2) for one, attend in each])
+        for name, weight in self.send.items():  # a · head by head, as one product with a block-diagonal matrix
+            attend, each = self.attend[name].unsqueeze(3), torch.eye(self.heads, device=weight.device).unsqueeze(1)
+            found[name] = torch.bmm(weight, (attend * each).flatten(1, 2)).transpose(1, 2).flatten(0, 1)
         return found
 
     def _scores_of(self, sent: Tensor, lot: Lot, states: States) -> Tensor:
