@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from recorder.hosts.parts import FlatInput, Grafted, SequenceInput
-from recorder.stacks.encoder import Attention, EncoderLayer
 from recorder.stacks.layers import (
     BatchNorm,
     Conv2d,
@@ -21,7 +20,7 @@ from recorder.stacks.layers import (
     OneByOne,
     Stacked,
 )
-from recorder.stacks.recurrent import GRU, LSTM
+from recorder.stacks.sequences import GRU, LSTM, Attention, EncoderLayer
 
 
 class Vectors(nn.Module):
@@ -33,9 +32,9 @@ class Vectors(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return each copy's vectors."""
-        vectors: Tensor = (
-            inputs.repeat(self.count, *(1,) * (inputs.ndim - 1)) if self.embedding is None else self.embedding(inputs)
-        )
+        if self.embedding is None:
+            return inputs.flatten(1).repeat(self.count, 1)
+        vectors: Tensor = self.embedding(inputs)
         return vectors.flatten(1)
 
 
