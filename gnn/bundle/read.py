@@ -221,11 +221,11 @@ def _filled(blank: nn.Module, weights: Mapping[str, Tensor], prefix: str, made: 
     copied = made[id(blank)] = object.__new__(type(blank))
     own = {name: value.copy() if isinstance(value, dict | list | set) else value for name, value in vars(blank).items()}
     vars(copied).update(own)
-    for name, value in blank._parameters.items():
-        if value is not None:
+    for name, parameter in blank._parameters.items():
+        if parameter is not None:
             copied._parameters[name] = nn.Parameter(weights[prefix + name], requires_grad=False)
-    for name, value in blank._buffers.items():
-        if value is not None and name not in blank._non_persistent_buffers_set:  # those are constants of the code
+    for name, buffer in blank._buffers.items():
+        if buffer is not None and name not in blank._non_persistent_buffers_set:  # those are constants of the code
             copied._buffers[name] = weights[prefix + name]
     for name, module in blank._modules.items():
         if module is not None:

@@ -8,7 +8,8 @@ relations are stored; a reverse relation is the same edges with the two rows swa
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from itertools import accumulate
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,33 @@ class GraphBatch:
             if row.numel() and (int(row.min()) < 0 or int(row.max()) >= self.num_nodes(node)):
                 faults.append(f"{name}: an end outside the {self.num_nodes(node)} nodes of {node}")
         return faults + _offset_faults(f"{name}.edge_ptr", self.edge_ptr[triple], self.num_graphs, index.shape[1])
+
+
+def joined(batches: Sequence[GraphBatch]) -> GraphBatch:
+    """Join one or more batches into one batch of all their graphs, in order; the edges are sorted again for a plan."""
+
+    def rows(parts: Sequence[dict[_Key, Tensor]]) -> dict[_Key, Tensor]:
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+    def offsets(parts: Sequence[dict[_Key, Tensor]]) -> dict[_Key, Tensor]:
+        counts = rows([{key: ptr.diff() for key, ptr in part.items()} for part in parts])
+        return {key: torch.cat([count.new_zeros(1), count.cumsum(0)]) for key, count in counts.items()}
+
+    def moved(triple: Triple) -> Tensor:
+        source, target = ([0, *accumulate(batch.num_nodes(name) for batch in batches)] for name in (triple[0], triple[2]))
+        shifts = torch.tensor([source[:-1], target[:-1]], device=batches[0].edge_index[triple].device).unsqueeze(2)
+        return torch.cat([batch.edge_index[triple] + shifts[:, place] for place, batch in enumerate(batches)], dim=1)
+
+    return GraphBatch(
+        num_graphs=sum(batch.num_graphs for batch in batches),
+        x=rows([batch.x for batch in batches]),
+        ids=rows([batch.ids for batch in batches]),
+        ptr=offsets([batch.ptr for batch in batches]),
+        edge_index={triple: moved(triple) for triple in batches[0].edge_index},
+        edge_attr=rows([batch.edge_attr for batch in batches]),
+        edge_ids=rows([batch.edge_ids for batch in batches]),
+        edge_ptr=offsets([batch.edge_ptr for batch in batches]),
+    )
 
 
 class GraphIndex(Protocol):

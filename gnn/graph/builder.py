@@ -78,6 +78,11 @@ class GraphBuilder:
         """The metadata snapshot in use."""
         return self._metadata
 
+    @property
+    def states(self) -> Mapping[str, RunState]:
+        """The runs' states so far."""
+        return self._states
+
     def refresh(self, metadata: Metadata) -> None:
         """Use another metadata snapshot from the next packet on."""
         self._metadata = metadata

@@ -17,6 +17,7 @@ from gnn.bundle.read import Bundle
 from gnn.graph.batch import GraphBatch
 from gnn.graph.builder import Built, GraphBuilder
 from gnn.graph.scale import scale
+from gnn.join.state import RunState, restore_states, save_states
 from gnn.model.outputs import Outputs
 from gnn.online.choice import Answers, Choice, choose
 from gnn.online.command import Sheets, annotations_of, answers, command_of
@@ -57,21 +58,22 @@ class Decision:
 
 @dataclass
 class _Engine:
-    """One bundle ready to decide; `builder` keeps the states of the runs, and is only used under the policy's lock."""
+    """One bundle ready to decide; `builder` keeps the states of the runs, and is only used under the policy's lock.
+
+    `first` holds the states that the builder starts from, as long as there is none.
+    """
 
     bundle: Bundle
     facts: BundleFacts
     network: Compiled
     builder: GraphBuilder | None = None
-    saved: bytes = b""
+    first: Mapping[str, RunState] = field(default_factory=dict)
     recent: deque[GraphBatch] = field(default_factory=lambda: deque(maxlen=RECENT), repr=False)
 
     def build(self, data: bytes, snapshot: Snapshot, *, pin: bool) -> Built:
         """Return the graph of one packet. Raises ServingError for a completion marker."""
         if self.builder is None:
-            self.builder = GraphBuilder(snapshot.metadata, self.bundle.registries, pin=pin)
-            if self.saved:
-                self.builder.restore(self.saved)
+            self.builder, self.first = GraphBuilder(snapshot.metadata, self.bundle.registries, self.first, pin=pin), {}
         elif self.builder.metadata is not snapshot.metadata:
             self.builder.refresh(snapshot.metadata)
         built = self.builder.build_packets([data])
@@ -80,8 +82,15 @@ class _Engine:
         self.recent.append(built.batch)
         return built
 
-    def save(self) -> bytes:
-        return self.builder.save() if self.builder is not None else self.saved
+    @property
+    def states(self) -> Mapping[str, RunState]:
+        return self.first if self.builder is None else self.builder.states
+
+    def forget(self, run: str) -> None:
+        if self.builder is not None:
+            self.builder.forget(run)
+        else:
+            self.first = {name: state for name, state in self.first.items() if name != run}
 
 
 class TamiyoPolicy:
@@ -156,7 +165,7 @@ class TamiyoPolicy:
             fresh = self._engine_of(report.bundle)
             with self._lock:
                 if _same_features(fresh.bundle, self.bundle):
-                    fresh.saved = self._engine.save()
+                    fresh.first = self._engine.states  # the old engine's, which is not used any more
                     fresh.recent = self._engine.recent
                 self._served |= {fresh.bundle.build_id}
                 self._engine = fresh
@@ -214,22 +223,23 @@ class TamiyoPolicy:
         return self._queue.drain()
 
     def save(self) -> bytes:
-        """Return the states of the runs so far, for `restore`."""
+        """Return the states of the runs so far, for `restore`; no bytes if nothing was decided or restored yet."""
         with self._lock:
-            return self._engine.save()
+            engine = self._engine
+            return save_states(engine.states) if engine.states or engine.builder is not None else b""
 
     def restore(self, saved: bytes) -> None:
         """Go on from saved states. Raises FeatureError if they are damaged."""
+        if not saved:
+            return
+        states = restore_states(saved)
         with self._lock:
-            self._engine.saved = saved
-            if self._engine.builder is not None and saved:
-                self._engine.builder.restore(saved)
+            self._engine.builder, self._engine.first = None, states
 
     def forget(self, run: str) -> None:
         """Drop the state of a run that has ended."""
         with self._lock:
-            if self._engine.builder is not None:
-                self._engine.builder.forget(run)
+            self._engine.forget(run)
 
     def _engine_of(self, bundle: Bundle) -> _Engine:
         def told(outcome: Outcome) -> None:
