@@ -6,7 +6,7 @@ relations are stored; a reverse relation is the same edges with the two rows swa
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -22,6 +22,8 @@ from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
+Plans = dict[tuple[tuple[str, ...], str], MessagePlan]
+"""Message plans by the node types that they reach and by device."""
 _Key = TypeVar("_Key")
 
 
@@ -46,6 +48,7 @@ class GraphBatch:
     is present; if a type has no rows, its tensor has the right width and 0 rows. `ptr[t]` and `edge_ptr[r]` (int64 [G + 1])
     bound the rows of each graph. Edges of a relation are ordered by graph, target and source. `reverse_order` (int64 [E] per
     relation), if given, orders them by source; the CSR plan needs it (see `csr`) and sorts the edges if it is None.
+    `shared`, if given, keeps the message plans of all batches with the same nodes and edges.
     """
 
     num_graphs: int
@@ -57,6 +60,7 @@ class GraphBatch:
     edge_ids: dict[Triple, Tensor]
     edge_ptr: dict[Triple, Tensor]
     reverse_order: dict[Triple, Tensor] | None = None
+    shared: Plans | None = field(default=None, repr=False, compare=False)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "GraphBatch":
         return replace(
@@ -102,15 +106,16 @@ class GraphBatch:
         return plan
 
     @cached_property
-    def _plans(self) -> dict[tuple[str, ...], MessagePlan]:
-        return {}
+    def _plans(self) -> Plans:
+        return {} if self.shared is None else self.shared
 
     def plan(self, directions: Directions, *, rows_of_lot: int | None = None) -> MessagePlan:
         """Return the message plan of `directions`; computed once per batch, with the `rows_of_lot` of the first call."""
-        found = self._plans.get(directions.receivers)
+        key = directions.receivers, str(self.edge_index[RELATIONS[0].triple].device)
+        found = self._plans.get(key)
         if found is None:
             nodes = {node.name: self.num_nodes(node.name) for node in NODE_TYPES}
-            found = self._plans[directions.receivers] = message_plan(
+            found = self._plans[key] = message_plan(
                 nodes, self.edge_index, directions, reverse_order=self.reverse_order, rows_of_lot=rows_of_lot
             )
         return found

@@ -25,6 +25,7 @@ from gnn.online.coverage import GraphCoverage
 from gnn.online.policy import RECENT
 from gnn.online.snapshot import Snapshot, SnapshotCache
 from schemas.configuration import BLENDING_METHODS
+from schemas.decode import decode_packets
 from schemas.errors import BundleRejected, ContractError, ServingError
 from schemas.features import COVERAGE_KEYS, FAMILIES
 from schemas.kernels import KERNELS
@@ -280,9 +281,8 @@ def test_a_later_failure_is_told_once_and_answered_eagerly(
 def test_a_graph_beside_its_companion_has_the_same_answers(bundle: Bundle, snapshot: Snapshot) -> None:
     policy = policy_of(bundle)
     for seeds in (0, 1, 3):
-        batch = scale(
-            policy._engine.build(packet(seeds=seeds).SerializeToString(), snapshot, pin=False).batch, bundle.norms.priors
-        )
+        rows = decode_packets([packet(seeds=seeds).SerializeToString()])
+        batch = scale(policy._engine.build(rows, snapshot, pin=False).batch, bundle.norms.priors)
         network = policy._engine.network
         alone = bundle.network(batch, torch.ones(seeds, 32, dtype=torch.bool)).tensors()
         for nodes in (2, 5):
