@@ -76,7 +76,9 @@ class GraphBatch:
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "GraphBatch":
-        """Return the same batch on `device`."""
+        """Return the same batch on `device`: this batch itself if it is there."""
+        if self.edge_index[RELATIONS[0].triple].device == torch.device(device):
+            return self
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "GraphBatch":

@@ -155,7 +155,7 @@ class Collector:
     def finish(self) -> Decoded:
         """Return the gathered chunk as Arrow tables."""
         return Decoded(
-            tables={name: pa.concat_tables(parts) for name, parts in self.tables.items()},
+            tables={name: parts[0] if len(parts) == 1 else pa.concat_tables(parts) for name, parts in self.tables.items()},
             rejects={name: pa.Table.from_pylist(rows, REJECT_SCHEMA) for name, rows in self.rejects.items()},
             rows_read=dict(self.rows_read),
             rejected=dict(self.rejected),
