@@ -59,6 +59,11 @@ class Sets:
         known = self.known
         return self.source.lists(self.column).arrow.take(pa.array(np.where(known, self.rows, 0), mask=~known))
 
+    def words(self) -> list[list[str] | None]:
+        """Return the lists of a few elements, None if missing; all lists of the column are converted."""
+        lists = self.source.lists(self.column).arrow.to_pylist()
+        return [lists[row] if known else None for row, known in zip(self.rows.tolist(), self.known.tolist(), strict=True)]
+
 
 @dataclass(frozen=True)
 class Mix:

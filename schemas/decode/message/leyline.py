@@ -71,7 +71,10 @@ def _taken(columns: Mapping[str, Any], rows: npt.NDArray[np.int64]) -> dict[str,
 
 def _completion(columns: dict[str, Any]) -> npt.NDArray[np.bool_]:
     """Return which rows are Tolaria's completion markers: validation accuracy is exactly 1.0 and both losses are missing."""
-    marks = truth(pc.equal(columns["source_subsystem"], "tolaria")) & truth(pc.equal(columns["validation_accuracy"], 1.0))
+    marks = np.asarray(columns["validation_accuracy"].to_numpy(zero_copy_only=False) == 1.0, np.bool_)
+    if not marks.any():
+        return marks
+    marks = marks & truth(pc.equal(columns["source_subsystem"], "tolaria"))
     return marks & truth(pc.is_null(columns["training_loss"])) & truth(pc.is_null(columns["validation_loss"]))
 
 

@@ -114,6 +114,15 @@ def list_lengths(lists: pa.Array) -> npt.NDArray[np.int64]:
     return np.where(truth(pc.is_valid(lists)), counts, 0) if lists.null_count else counts
 
 
+def flat(lists: pa.Array) -> pa.Array:
+    """Return the elements of all lists, one list after the other; a NULL has none."""
+    if lists.null_count or not len(lists):
+        return lists.flatten()
+    offsets = lists.offsets
+    first = offsets[0].as_py()
+    return lists.values.slice(first, offsets[len(lists)].as_py() - first)
+
+
 def least(values: pa.Array) -> int | None:
     """Return the smallest of int64 values; None if there is none."""
     if not len(values) or values.null_count:
@@ -163,7 +172,10 @@ def _integer(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
         largest = pc.max(raw).as_py() if raw.null_count else raw.to_numpy().max(initial=0)
         if largest is not None and largest > INT64_MAX:
             raw = _fitting(column, raw, truth(pc.greater(raw, pa.scalar(INT64_MAX, pa.uint64()))), found)
-    values = as_type(raw, pa.int64())
+    if pa.types.is_unsigned_integer(raw.type) and not raw.null_count:
+        values = pa.array(raw.to_numpy().astype(np.int64))  # all fit: those that do not are NULL by now
+    else:
+        values = as_type(raw, pa.int64())
     if column.is_time:
         earliest = least(values)
         if earliest is not None and earliest < 0:
@@ -207,7 +219,10 @@ def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.
 
 def _list(column: Column, raw: pa.Array) -> pa.Array:
     """Return the lists; an empty bare list is missing, but an empty list inside a message that was sent is known."""
-    values = as_type(raw, column.type)
+    values = raw
+    if pa.types.is_list(raw.type) and raw.type != column.type and not raw.null_count:
+        values = pa.ListArray.from_arrays(raw.offsets, raw.values)  # a cast from required elements to these costs more
+    values = as_type(values, column.type)
     if column.presence is Presence.IMPLICIT:
         values = null_where(values, list_lengths(values) == 0)
     return values
@@ -224,7 +239,7 @@ def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
         rows, keys, items = rows[order], keys.take(pa.array(order)), items.take(pa.array(order))
     item_type = column.type.item_type
     if pa.types.is_floating(item_type):
-        items = items.cast(item_type, safe=False)
+        items = as_type(items, item_type, safe=False)
         good = truth(pc.is_finite(items))
         if not good.all():
             non_finite = keys.filter(pa.array(~good))
@@ -236,7 +251,7 @@ def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     absent = lengths == 0 if column.presence is Presence.IMPLICIT else truth(pc.is_null(raw))
     starts = pa.array(offsets, mask=np.append(absent, False))
-    return pa.MapArray.from_arrays(starts, keys, items.cast(item_type)).cast(column.type)
+    return as_type(pa.MapArray.from_arrays(starts, keys, as_type(items, item_type)), column.type)
 
 
 def _map_structs(column: Column, rows: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array, found: Findings) -> pa.Array:

@@ -17,6 +17,7 @@ from schemas.decode.shape.columns import (
     as_type,
     byte_lengths,
     differences,
+    flat,
     least,
     list_lengths,
     shape_column,
@@ -161,4 +162,4 @@ def explode(lists: pa.Array, parents: npt.NDArray[np.int64]) -> tuple[pa.Array, 
     lengths = list_lengths(chosen)
     owners = np.repeat(parents, lengths)
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return chosen.flatten(), owners, np.arange(len(owners), dtype=np.int64) - starts
+    return flat(chosen), owners, np.arange(len(owners), dtype=np.int64) - starts
