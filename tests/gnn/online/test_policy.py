@@ -26,7 +26,7 @@ from gnn.online.policy import RECENT
 from gnn.online.snapshot import Snapshot, SnapshotCache
 from schemas.configuration import BLENDING_METHODS
 from schemas.decode import decode_packets
-from schemas.errors import BundleRejected, ContractError, ServingError
+from schemas.errors import BundleRejected, ContractError, FeatureError, ServingError
 from schemas.features import COVERAGE_KEYS, FAMILIES
 from schemas.kernels import KERNELS
 from schemas.leyline import leyline_pb2 as pb
@@ -456,6 +456,20 @@ def test_a_swap_is_refused_if_a_recent_live_graph_is_not_answered(
     assert policy.decide(packet(RECENT), snapshot).build_id == bundle.build_id
     fresh = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
     fresh.swap(tmp_path / "sick")  # nothing live to say so yet
+
+
+def test_a_policy_that_did_not_decide_yet_saves_the_states_it_was_given(bundle: Bundle, snapshot: Snapshot) -> None:
+    first, second = policy_of(bundle), policy_of(bundle)
+    assert second.save() == b""
+    second.restore(second.save())
+    first.decide(packet(0), snapshot)
+    second.restore(first.save())
+    assert second.save() == first.save()
+    with pytest.raises(FeatureError, match="saved run states"):
+        second.restore(b"{}")
+    assert second.save() == first.save()
+    second.forget("run-1")
+    assert second.save() == b""
 
 
 def test_live_graphs_are_kept_across_a_swap_and_few_of_them(bundle: Bundle, snapshot: Snapshot) -> None:
