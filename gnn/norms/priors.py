@@ -64,3 +64,15 @@ def fit_priors(sources: Mapping[str, pa.Table], hosts: Collection[str] | None) -
         values = _values(sources[table], column, hosts) if table in sources else np.empty(0)
         fitted[metric] = fit_prior(metric, values)
     return fitted
+
+
+def fitted_columns(sources: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """Return the tables and columns that `fit_priors` reads, of those in `sources`."""
+    wanted: dict[str, list[str]] = {}
+    for table, column, *_ in _METRICS.values():
+        wanted.setdefault(table, ["blueprint_id"]).append(column)
+    return {
+        table: sources[table].select([name for name in columns if name in sources[table].column_names])
+        for table, columns in wanted.items()
+        if table in sources
+    }
