@@ -1,7 +1,7 @@
 """Map Leyline messages in Arrow batches to contract rows, one function per message (contracts.md section 5)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -55,18 +55,26 @@ def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _
     for field, table in _ELEMENTS.items():
         elements, owners, _index = explode(batch.column(field), good)
         if len(owners):
-            derived = {key: column.take(pa.array(owners)) for key, column in packet.items()}
+            derived = _taken(packet, owners)
             decode_columns(collector, table, field_of(elements), origin.take(owners), derived)
     seeds, owners, _index = explode(batch.column("seed_states"), good)
     if len(owners):
-        derived = {key: column.take(pa.array(owners)) for key, column in packet.items()}
+        derived = _taken(packet, owners)
         derived["source"] = repeated("packet", len(owners))
         seed_columns(collector, field_of(seeds), origin.take(owners), derived)
 
 
+def _taken(columns: Mapping[str, Any], rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    places = pa.array(rows)
+    return {key: column.take(places) for key, column in columns.items()}
+
+
 def _completion(columns: dict[str, Any]) -> npt.NDArray[np.bool_]:
     """Return which rows are Tolaria's completion markers: validation accuracy is exactly 1.0 and both losses are missing."""
-    marks = truth(pc.equal(columns["source_subsystem"], "tolaria")) & truth(pc.equal(columns["validation_accuracy"], 1.0))
+    marks = np.asarray(columns["validation_accuracy"].to_numpy(zero_copy_only=False) == 1.0, np.bool_)
+    if not marks.any():
+        return marks
+    marks = marks & truth(pc.equal(columns["source_subsystem"], "tolaria"))
     return marks & truth(pc.is_null(columns["training_loss"])) & truth(pc.is_null(columns["validation_loss"]))
 
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from schemas.contracts import TABLES, Column, Presence
 from schemas.decode.shape.collector import Collector, Origin
-from schemas.decode.shape.columns import null_where, truth
+from schemas.decode.shape.columns import truth
 from schemas.decode.shape.constant import nulls
 from schemas.decode.shape.map_entries import key_codes, map_entries
 from schemas.decode.shape.rows import RawColumn, emit, shape_table
@@ -55,7 +55,9 @@ def _sent(column: Column, raw: pa.Array | None, rows: int) -> npt.NDArray[np.boo
 
 def _whole(values: pa.Array) -> pa.Array:
     """Return floats as the nearest int64; NULL if they do not fit."""
-    return pc.cast(pc.round(null_where(values, ~truth(pc.less(pc.abs(values), 2.0**62)))), pa.int64())
+    numbers = np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
+    fitting = np.abs(numbers) < 2.0**62  # false for a NULL, which is NaN here
+    return pa.array(np.rint(np.where(fitting, numbers, 0.0)).astype(np.int64), mask=~fitting)
 
 
 class MapColumn:
