@@ -1,16 +1,16 @@
 """Write and read the files of a shard of graphs; a shard is written aside, fsynced and renamed, and read if its header fits.
 
 A shard holds the graphs of some training runs in order of run id: `header.json` (format, sizes, SHA-256 of every other file),
-`floats.bin`, `ints.bin`, `counts.bin` (rows of every group per graph), `keys.arrow` (one row per graph), `names.arrow`
-(element ids, run by run) and `runs.arrow` (one row per run). Its content depends on the runs alone, not on the steps that
-built it. Nothing in it is code, and nothing is unpickled.
+the streams `values.bin`, `marks.bin` and `ints.bin` (see `gnn.graph.layout`), `counts.bin` (rows of every group per graph),
+`keys.arrow` (one row per graph), `names.arrow` (element ids, run by run) and `runs.arrow` (one row per run). Its content
+depends on the runs alone, not on the steps that built it. Nothing in it is code, and nothing is unpickled.
 """
 
 import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,8 +29,8 @@ from schemas.errors import FeatureError
 from schemas.features import GROUPS, NODE_TYPES, Kind, NodeType
 
 FORMAT: Final = "tamiyo_graphs"
-VERSION: Final = 2
-FILES: Final = ("floats.bin", "ints.bin", "counts.bin", "keys.arrow", "names.arrow", "runs.arrow")
+VERSION: Final = 3
+FILES: Final = (*(stream.file for stream in layout.STREAMS), "counts.bin", "keys.arrow", "names.arrow", "runs.arrow")
 _HEADER: Final = "header.json"
 
 
@@ -143,34 +143,35 @@ class ShardWriter:
         """Append the graphs of `features`, whose run ids must sort after all that were added before."""
         counts = np.stack([np.diff(featured.group.ptr) for featured in features.groups], axis=1)
         names = RunNames(features, self._named)
-        floats = _streamed(counts, layout.FLOAT_GROUP, layout.FLOAT_WIDTH, [f.encoded.x for f in features.groups], "<f4")
-        parts = [self._integers(features, features.groups[block.group], block, names) for block in layout.BLOCKS]
-        ints = _streamed(counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH, parts, "<i4")
+        parts: dict[layout.Stream, list[Any]] = {
+            layout.VALUES: [featured.encoded.values for featured in features.groups],
+            layout.MARKS: [_packed(featured.encoded.marks) for featured in features.groups],
+            layout.INTS: [self._integers(features, features.groups[block.group], block, names) for block in layout.BLOCKS],
+        }
         states = features.joined.states
         runs = pa.table([states.runs, states.run_ptr[:-1] + self._graphs, names.first, list(_measured(features))], schema=RUNS)
-        self._append(counts, floats, ints, features.keys(), names.words, runs)
+        streams = {stream.file: _streamed(counts, stream, own) for stream, own in parts.items()}
+        self._append(counts, streams, features.keys(), names.words, runs)
 
     def copy(self, part: "ShardPart") -> None:
         """Append runs of another shard unchanged; their run ids must sort after all that were added before."""
-        shift = self._named - part.first_name
-        ints = part.ints
+        shift, streams = self._named - part.first_name, dict(part.streams)
         if shift:
-            sizes = layout.sizes(part.counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
-            places = layout.Places(part.counts, np.cumsum(sizes) - sizes, layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
+            first, lengths = layout.INTS.first(part.counts)[:-1], layout.INTS.lengths(part.counts)
             names = [place for place, block in enumerate(layout.BLOCKS) if block.name == "names"]
-            ints = np.array(ints)
-            ints[expand(places.starts[names].ravel(), places.lengths[names].ravel())] += shift
+            ints = streams[layout.INTS.file] = np.array(streams[layout.INTS.file])
+            ints[expand(layout.INTS.starts(part.counts, first)[:, names].ravel(), lengths[:, names].ravel())] += shift
         first_graph, first_name = (part.runs.column(name).to_numpy() for name in ("first_graph", "first_name"))
         moved = [part.runs.column("training_run_id"), first_graph - part.first_graph + self._graphs, first_name + shift]
         runs = pa.table([*moved, part.runs.column("measured")], schema=RUNS)
-        self._append(part.counts, [part.floats], [ints], part.keys, part.names, runs)
+        self._append(part.counts, {file: [values] for file, values in streams.items()}, part.keys, part.names, runs)
 
     def _append(
-        self, counts: Ints, floats: Iterable[Any], ints: Iterable[Any], keys: pa.Table, names: pa.Array, runs: pa.Table
+        self, counts: Ints, streams: Mapping[str, Iterable[Any]], keys: pa.Table, names: pa.Array, runs: pa.Table
     ) -> None:
-        for name, pieces in (("floats.bin", floats), ("ints.bin", ints)):
+        for file, pieces in streams.items():
             for piece in pieces:
-                self._sinks[name].write(_raw(piece))
+                self._sinks[file].write(_raw(piece))
         self._sinks["counts.bin"].write(_raw(np.ascontiguousarray(counts, dtype="<i4")))
         self._keys.append(keys)
         self._names.append(names)
@@ -187,7 +188,8 @@ class ShardWriter:
         if isinstance(declaration, NodeType) or edges is None:
             return names.codes[declaration.family]
         if block.name == "order":
-            return _local(np.lexsort((edges.source, edges.packet)), edges.ptr, edges.ptr)
+            # node numbers count through the packets, so this is the order by packet and source
+            return _local(np.argsort(edges.source, kind="stable"), edges.ptr, edges.ptr)
         end, node_type = (edges.source, declaration.source) if block.name == "source" else (edges.target, declaration.target)
         return _local(end, features.nodes[node_type].group.ptr, edges.ptr)
 
@@ -254,21 +256,26 @@ def _local(numbers: Ints, ptr: Ints, edge_ptr: Ints) -> Ints:
     return numbers - ptr[:-1].repeat(lengths(edge_ptr))
 
 
-def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: str) -> Iterator[Any]:
+def _packed(marks: Bools) -> NDArray[np.uint8]:
+    """Return the marks of each row, eight to a byte: uint8 [N, bytes] from bool [N, 8 * bytes]."""
+    return np.packbits(marks.ravel()).reshape(len(marks), marks.shape[1] // 8)
+
+
+def _streamed(counts: Ints, stream: layout.Stream, parts: list[Any]) -> Iterator[Any]:
     """Yield the parts (arrays over all graphs) as one stream, graph by graph: one piece per run of graphs of equal shape."""
     ptr = np.zeros((len(counts) + 1, counts.shape[1]), dtype=np.int64)
     np.cumsum(counts, axis=0, out=ptr[1:])
     fresh = np.flatnonzero((counts[1:] != counts[:-1]).any(axis=1)) + 1
     for begin, end in pairwise([0, *fresh.tolist(), len(counts)] if len(counts) else [0]):
+        sizes = counts[begin, stream.group] * stream.width
         for first in range(begin, end, _TOGETHER):
             last = min(first + _TOGETHER, end)
-            values = counts[first, group] * width
-            stream = np.empty((last - first, int(values.sum())), dtype=dtype)
-            places = zip(parts, ptr[first, group].tolist(), ptr[last, group].tolist(), offsets(values).tolist(), strict=False)
-            for (part, top, bottom, place), length in zip(places, values.tolist(), strict=True):
+            piece = np.empty((last - first, int(sizes.sum())), dtype=stream.dtype)
+            bounds = (ptr[first, stream.group].tolist(), ptr[last, stream.group].tolist(), offsets(sizes).tolist())
+            for part, length, top, bottom, place in zip(parts, sizes.tolist(), *bounds, strict=False):
                 if length:
-                    stream[:, place : place + length] = part[top:bottom].reshape(last - first, length)
-            yield stream
+                    piece[:, place : place + length] = part[top:bottom].reshape(last - first, length)
+            yield piece
 
 
 def write_shard(parent: Path, features: Iterable[FeatureSet] | FeatureSet) -> Path:
@@ -320,8 +327,7 @@ class ShardPart:
     """Consecutive runs of a shard: their part of each file, and the numbers of their first graph and name."""
 
     counts: Ints
-    floats: NDArray[Any]
-    ints: NDArray[Any]
+    streams: Mapping[str, NDArray[Any]]
     keys: pa.Table
     names: pa.Array
     runs: pa.Table
@@ -335,7 +341,7 @@ def _measured(features: FeatureSet) -> NDArray[Any]:
     for featured in features.groups:
         group, encoded, ptr = featured.declaration, featured.encoded, featured.group.ptr[run_ptr]
         sums = [
-            iter(_sums(encoded.x[:, group.value_width :] != 0, ptr)),
+            iter(_sums(encoded.marks[:, [encoded.layout.mask_of[feature] for feature in group.valued]], ptr)),
             iter(_sums(encoded.ids != 0, ptr)),
         ]
         found += [next(sums[feature.kind is Kind.CATEGORICAL]) for feature in group.features]
