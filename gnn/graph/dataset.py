@@ -213,7 +213,7 @@ def _integers(pieces: _Pieces, counts: Ints, ptr: Ints) -> dict[tuple[int, str],
     lengths = layout.INTS.lengths(counts)[:, used].T
     shift = np.zeros_like(lengths)
     for row, place in enumerate(used):
-        base = layout.BLOCKS[place].shift
+        base = layout.INTS.shift[place]
         if base is not None:
             shift[row] = ptr[base, :-1]
     values = _gathered(pieces, used, lengths, layout.INTS).astype(np.int64)

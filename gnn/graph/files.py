@@ -146,7 +146,7 @@ class ShardWriter:
         parts: dict[layout.Stream, list[Any]] = {
             layout.VALUES: [featured.encoded.values for featured in features.groups],
             layout.MARKS: [_packed(featured.encoded.marks) for featured in features.groups],
-            layout.INTS: [self._integers(features, features.groups[block.group], block, names) for block in layout.BLOCKS],
+            layout.INTS: [self._integers(features.groups[block.group], block, names) for block in layout.BLOCKS],
         }
         states = features.joined.states
         runs = pa.table([states.runs, states.run_ptr[:-1] + self._graphs, names.first, list(_measured(features))], schema=RUNS)
@@ -180,8 +180,8 @@ class ShardWriter:
         self._graphs += len(counts)
         self._named += len(names)
 
-    def _integers(self, features: FeatureSet, featured: Featured, block: layout.Block, names: "RunNames") -> Ints:
-        """Return one integer block of all graphs; node and edge numbers count from 0 in each graph."""
+    def _integers(self, featured: Featured, block: layout.Block, names: "RunNames") -> Ints:
+        """Return one integer block of all graphs; node and edge numbers count through them."""
         edges, declaration = featured.group.edges, featured.declaration
         if block.name == "ids":
             return featured.encoded.ids
@@ -189,9 +189,8 @@ class ShardWriter:
             return names.codes[declaration.family]
         if block.name == "order":
             # node numbers count through the packets, so this is the order by packet and source
-            return _local(np.argsort(edges.source, kind="stable"), edges.ptr, edges.ptr)
-        end, node_type = (edges.source, declaration.source) if block.name == "source" else (edges.target, declaration.target)
-        return _local(end, features.nodes[node_type].group.ptr, edges.ptr)
+            return np.argsort(edges.source, kind="stable")
+        return edges.source if block.name == "source" else edges.target
 
     def finish(self) -> tuple[Path, Header]:
         """Publish the shard as the directory named by its digest, in one step; a sound one that already exists stays."""
@@ -251,18 +250,16 @@ def _raw(array: Any) -> bytes | memoryview:
     return array.data.cast("B") if array.size else b""
 
 
-def _local(numbers: Ints, ptr: Ints, edge_ptr: Ints) -> Ints:
-    """Return node or edge numbers that count through the block, by `ptr`, renumbered to count from 0 in each packet."""
-    return numbers - ptr[:-1].repeat(lengths(edge_ptr))
-
-
 def _packed(marks: Bools) -> NDArray[np.uint8]:
     """Return the marks of each row, eight to a byte: uint8 [N, bytes] from bool [N, 8 * bytes]."""
     return np.packbits(marks.ravel()).reshape(len(marks), marks.shape[1] // 8)
 
 
 def _streamed(counts: Ints, stream: layout.Stream, parts: list[Any]) -> Iterator[Any]:
-    """Yield the parts (arrays over all graphs) as one stream, graph by graph: one piece per run of graphs of equal shape."""
+    """Yield the parts (arrays over all graphs) as one stream, graph by graph: one piece per run of graphs of equal shape.
+
+    Node and edge numbers, which count through all graphs in `parts`, count from 0 in each graph of the stream.
+    """
     ptr = np.zeros((len(counts) + 1, counts.shape[1]), dtype=np.int64)
     np.cumsum(counts, axis=0, out=ptr[1:])
     fresh = np.flatnonzero((counts[1:] != counts[:-1]).any(axis=1)) + 1
@@ -272,9 +269,10 @@ def _streamed(counts: Ints, stream: layout.Stream, parts: list[Any]) -> Iterator
             last = min(first + _TOGETHER, end)
             piece = np.empty((last - first, int(sizes.sum())), dtype=stream.dtype)
             bounds = (ptr[first, stream.group].tolist(), ptr[last, stream.group].tolist(), offsets(sizes).tolist())
-            for part, length, top, bottom, place in zip(parts, sizes.tolist(), *bounds, strict=False):
+            for part, shift, length, top, bottom, place in zip(parts, stream.shift, sizes.tolist(), *bounds, strict=False):
                 if length:
-                    piece[:, place : place + length] = part[top:bottom].reshape(last - first, length)
+                    own = part[top:bottom].reshape(last - first, length)
+                    piece[:, place : place + length] = own if shift is None else own - ptr[first:last, shift, None]
             yield piece
 
 
@@ -340,18 +338,22 @@ def _measured(features: FeatureSet) -> NDArray[Any]:
     found, run_ptr = [], features.joined.states.run_ptr
     for featured in features.groups:
         group, encoded, ptr = featured.declaration, featured.encoded, featured.group.ptr[run_ptr]
-        sums = [
-            iter(_sums(encoded.marks[:, [encoded.layout.mask_of[feature] for feature in group.valued]], ptr)),
-            iter(_sums(encoded.ids != 0, ptr)),
-        ]
+        ids = np.zeros((len(encoded.ids), -(-encoded.ids.shape[1] // 8) * 8), dtype=np.bool_)
+        ids[:, : encoded.ids.shape[1]] = encoded.ids != 0
+        masks = _sums(encoded.marks, ptr)[[encoded.layout.mask_of[feature] for feature in group.valued]]
+        sums = [iter(masks), iter(_sums(ids, ptr))]
         found += [next(sums[feature.kind is Kind.CATEGORICAL]) for feature in group.features]
     return np.stack(found, axis=1)
 
 
 def _sums(marks: Bools, ptr: Ints) -> Ints:
-    """Count the marked elements of each run: int64 [keys, R] from bool [N, keys]."""
+    """Count the marked elements of each run: int64 [8 * n, R] from bool [N, 8 * n]."""
     total = np.zeros((marks.shape[1], len(ptr) - 1), dtype=np.int64)
     filled = np.flatnonzero(lengths(ptr))
     if len(filled) and len(total):
-        total[:, filled] = np.add.reduceat(marks, ptr[filled], axis=0, dtype=np.int64).T
+        # eight columns are summed at once, as the bytes of one number, which can't overflow within 255 rows
+        pieces = -(-lengths(ptr)[filled] // 255)
+        first = expand(np.zeros_like(pieces), pieces) * 255 + ptr[filled].repeat(pieces)
+        partial = np.add.reduceat(marks.view(np.uint64), first, axis=0).view(np.uint8)
+        total[:, filled] = np.add.reduceat(partial, offsets(pieces)[:-1], axis=0, dtype=np.int64).T
     return total

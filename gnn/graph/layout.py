@@ -49,12 +49,16 @@ BLOCKS: Final = _blocks()
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """A file of numbers: part p of a graph has `width[p]` numbers per row of the group `group[p]`; both int64 [parts]."""
+    """A file of numbers: part p of a graph has `width[p]` numbers per row of the group `group[p]`; both int64 [parts].
+
+    `shift[p]` is the group whose rows the numbers of part p number, if they do; see `Block`.
+    """
 
     file: str
     dtype: str
     group: Ints
     width: Ints
+    shift: tuple[int | None, ...]
 
     def lengths(self, counts: Ints) -> Ints:
         """Return the number of values of each part: int64 [G, parts] from `counts` [G, groups], the graphs' rows per group."""
@@ -71,12 +75,17 @@ class Stream:
 
 
 def _of_groups(file: str, dtype: str, width: list[int]) -> Stream:
-    return Stream(file, dtype, np.arange(len(GROUPS)), np.array(width, dtype=np.int64))
+    return Stream(file, dtype, np.arange(len(GROUPS)), np.array(width, dtype=np.int64), (None,) * len(GROUPS))
+
+
+def _of_blocks(file: str, dtype: str, blocks: tuple[Block, ...]) -> Stream:
+    group, width = np.array([block.group for block in blocks]), np.array([block.width for block in blocks], dtype=np.int64)
+    return Stream(file, dtype, group, width, tuple(block.shift for block in blocks))
 
 
 VALUES: Final = _of_groups("values.bin", "<f4", [LAYOUTS[group.family].value_width for group in GROUPS])
 MARKS: Final = _of_groups("marks.bin", "u1", [LAYOUTS[group.family].mark_width // 8 for group in GROUPS])
-INTS: Final = Stream("ints.bin", "<i4", np.array([b.group for b in BLOCKS]), np.array([b.width for b in BLOCKS]))
+INTS: Final = _of_blocks("ints.bin", "<i4", BLOCKS)
 STREAMS: Final = (VALUES, MARKS, INTS)
 
 
