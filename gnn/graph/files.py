@@ -305,7 +305,7 @@ class RunNames:
             if labels is None or (group.size and labels.codes.min() < 0):
                 raise FeatureError(f"{node.family}: expected an id for every element; check its key column")
             span = len(labels.words) + 1
-            keys, inverse = np.unique(states.run[group.packet] * span + labels.ranks(), return_inverse=True)
+            keys, inverse = _distinct(states.run[group.packet] * span + labels.ranks())
             counts[:, place] = np.bincount(keys // span, minlength=runs)
             found.append((keys // span, np.array(sorted(labels.words), dtype=object)[keys % span], inverse))
         first = offsets(counts.ravel())[:-1].reshape(runs, -1)
@@ -318,6 +318,14 @@ class RunNames:
             self.codes[NODE_TYPES[place].family] = (at + start)[inverse]
         self.words = pa.array(words, pa.string())
         self.first: Ints = first[:, 0] + start if runs else np.zeros(0, dtype=np.int64)
+
+
+def _distinct(numbers: Ints) -> tuple[Ints, Ints]:
+    """Return the distinct numbers, sorted, and the place of each number among them; only the distinct ones are sorted."""
+    coded = pa.array(numbers).dictionary_encode()
+    found = coded.dictionary.to_numpy()
+    order = np.argsort(found)
+    return found[order], np.argsort(order)[coded.indices.to_numpy()]
 
 
 @dataclass(frozen=True)
