@@ -18,7 +18,6 @@ from lake import builds as lineage
 from lake.durable.publish import lock
 from lake.retirement import TABLE, retired_runs, runs_digest, without
 from lake.settings import Settings
-from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
@@ -181,7 +180,7 @@ def _progress(context: dg.AssetExecutionContext) -> Progress:
 def _outcomes(tables: TableStore) -> dict[str, pa.Table]:
     """Return the contract tables that measured outcomes are read from, without retired runs."""
     retired = retired_runs(tables)
-    return {name: without(rows, retired) for name, rows in read_contracts(tables, dict.fromkeys(_OUTCOMES)).items()}
+    return {name: without(rows, retired) for name, rows in tables.read_each(dict.fromkeys(_OUTCOMES)).items()}
 
 
 def _published(context: dg.AssetExecutionContext, settings: Settings, tables: TableStore, versions: Versions) -> str:
@@ -220,7 +219,7 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
         unusable=found.unusable,
         processes=cores(),
         priors=CataloguePriors(norms.priors, partial(fit_priors, fitted_tables(tables))),
-        kernels=kernel_descriptors(read_contracts(tables, dict.fromkeys(DESCRIBING))),
+        kernels=kernel_descriptors(tables.read_each(dict.fromkeys(DESCRIBING))),
     )
     for name in RESULTS:
         versions.write(name, trained.tables[name])
