@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gnn.graph.dataset import GraphDataset
-from gnn.registry.keys import observed_keys, source_columns, source_tables
 from gnn.registry.refresh import load, refresh
+from gnn.registry.rules import observed_keys, source_columns, source_tables
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.settings import SAMPLE

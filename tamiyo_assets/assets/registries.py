@@ -9,8 +9,8 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.registry.keys import SOURCES, observed_keys, source_columns, source_tables
 from gnn.registry.refresh import Change, Registries, load, load_records, refresh
+from gnn.registry.rules import SOURCES, observed_keys, source_columns, source_tables
 from lake.settings import Settings
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions

@@ -20,8 +20,8 @@ import pytest
 from dagster._core.storage.tags import BACKFILL_ID_TAG, PARENT_RUN_ID_TAG
 
 from gnn.graph.dataset import current_shards
-from gnn.registry.keys import observed_keys, source_columns, source_tables
 from gnn.registry.refresh import load, refresh
+from gnn.registry.rules import observed_keys, source_columns, source_tables
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.store.table_store import TableStore

@@ -14,8 +14,8 @@ from deltalake import write_deltalake
 from gnn.graph.dataset import GraphDataset, current_shards
 from gnn.norms.priors import DEFAULT_PRIORS
 from gnn.norms.published import Norms, publish
-from gnn.registry.keys import observed_keys, source_columns, source_tables
 from gnn.registry.refresh import Registries, Registry, load, refresh
+from gnn.registry.rules import observed_keys, source_columns, source_tables
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.retirement import Retirements
