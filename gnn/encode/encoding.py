@@ -66,6 +66,7 @@ class Layout:
         self.columns = _as_slice(place[[starts[f] for f in self.numbers]])
         self.masks = _as_slice(place[[masks[f] for f in self.numbers]])
         self.mask_of = {f: int(place[masks[f]]) for f in group.valued}
+        self.first_mask = int(marked[: group.value_width].sum())  # the masks are the last marks, in order of `valued`
         self.wide = {f: slice(place[starts[f]], place[starts[f]] + f.width) for f in (*self.sets, *self.shares)}
         self.neutral = np.array([[f.neutral] for f in self.numbers], dtype=np.float32)
         kinds = [f.transform for f in self.numbers]

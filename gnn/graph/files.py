@@ -348,7 +348,8 @@ def _measured(features: FeatureSet) -> NDArray[Any]:
         group, encoded, ptr = featured.declaration, featured.encoded, featured.group.ptr[run_ptr]
         ids = np.zeros((len(encoded.ids), -(-encoded.ids.shape[1] // 8) * 8), dtype=np.bool_)
         ids[:, : encoded.ids.shape[1]] = encoded.ids != 0
-        masks = _sums(encoded.marks, ptr)[[encoded.layout.mask_of[feature] for feature in group.valued]]
+        skipped = encoded.layout.first_mask // 8 * 8
+        masks = _sums(encoded.marks[:, skipped:], ptr)[encoded.layout.first_mask - skipped :]
         sums = [iter(masks), iter(_sums(ids, ptr))]
         found += [next(sums[feature.kind is Kind.CATEGORICAL]) for feature in group.features]
     return np.stack(found, axis=1)
