@@ -208,11 +208,12 @@ def _encode_numbers(
 
     `relative` holds, by place, the relative features' transformed values for all elements.
     """
-    raw = np.stack([columns.numbers[feature.name][rows] for feature in layout.numbers])
-    with np.errstate(over="ignore"):  # values too large for float32 become its largest value
+    raw = np.array([columns.numbers[feature.name][rows] for feature in layout.numbers])
+    # values too large for float32 become its largest value; those outside a transform's domain are missing
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         channels = raw.astype(np.float32)
         for transform, places in layout.unary:
-            channels[places] = transforms.unary(transform, raw[places])
+            channels[places] = transforms.UNARY[transform](raw[places])
         for place, transformed in relative.items():
             channels[place] = transformed[rows]
     missing = np.isnan(raw)
