@@ -47,7 +47,7 @@ class StockMessages(nn.Module):
         also: Sequence[Direction] = (),
     ) -> None:
         super().__init__()
-        convs = {way.triple: _conv(ours, way, widths, edge_widths[way.relation]) for way in ours.directions.each}
+        convs = {way.triple: _conv(ours, way, widths, edge_widths) for way in ours.directions.each}
         for way in also:
             pair, width = (widths[way.source], widths[way.target]), edge_widths[way.relation]
             convs[way.triple] = _Described(_blank(ours, pair, width), torch.randn(ours.out, width))
@@ -64,10 +64,11 @@ class StockMessages(nn.Module):
         return found
 
 
-def _conv(ours: Messages, way: Direction, widths: Mapping[str, int], edge_width: int) -> nn.Module:
-    pair = (widths[way.source], widths[way.target])
-    weight = ours.sends()[way.triple].flatten(0, 1).detach().clone()
-    describe = ours.describes()[way.triple].detach().clone()
+def _conv(ours: Messages, way: Direction, widths: Mapping[str, int], edge_widths: Mapping[Triple, int]) -> nn.Module:
+    pair, edge_width = (widths[way.source], widths[way.target]), edge_widths[way.relation]
+    weight = ours.send[way.source][way.leaving].t().detach().clone()
+    each = [edge_widths[other.relation] for other in ours.directions.reached[way.target]]
+    describe = ours.describe[way.target].split(each)[way.arriving].t().detach().clone()
     if not isinstance(ours, Attention):
         sage = _blank(ours, pair, edge_width)
         sage.lin_l.weight = nn.Parameter(weight)

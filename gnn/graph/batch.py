@@ -81,10 +81,18 @@ class GraphBatch:
         return int(self.x[node_type].shape[0])
 
     def node_batch(self, node_type: str) -> Tensor:
-        """Return the graph number of each node of that type: int64 [N]."""
-        ptr = self.ptr[node_type]
-        graphs = torch.arange(self.num_graphs, device=ptr.device)
-        return torch.repeat_interleave(graphs, ptr.diff(), output_size=self.num_nodes(node_type))
+        """Return the graph number of each node of that type: int64 [N]; computed once per batch."""
+        found = self._node_batches.get(node_type)
+        if found is None:
+            ptr = self.ptr[node_type]
+            graphs = torch.arange(self.num_graphs, device=ptr.device)
+            found = torch.repeat_interleave(graphs, ptr.diff(), output_size=self.num_nodes(node_type))
+            self._node_batches[node_type] = found
+        return found
+
+    @cached_property
+    def _node_batches(self) -> dict[str, Tensor]:
+        return {}
 
     @cached_property
     def csr(self) -> dict[Triple, Csr]:

@@ -47,14 +47,12 @@ class InputScale(nn.Module):
         places = torch.tensor([place for place, _ in channels], dtype=torch.int64, device="cpu")
         self.register_buffer("source", places, persistent=False)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Scale `values` (float32 [N, value_width + masks]); the shape stays the same."""
-        if not self.value_width:
-            return values
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Split `values` (float32 [N, value_width + masks]) into scaled values and masks."""
         raw, masks = values.tensor_split([self.value_width], dim=1)
         of_value = masks if self.own_masks else masks[:, self.source]
         standard = squash(raw).sub_(self.center).div_(self.scale).clamp_(-CLIP, CLIP).mul_(of_value)
-        return torch.cat([standard, masks], dim=1)
+        return standard, masks
 
     @torch.no_grad()
     def fit(self, values: Tensor) -> None:
@@ -91,10 +89,8 @@ class GroupEmbedding(nn.Module):
 
     def forward(self, values: Tensor, ids: Tensor) -> Tensor:
         """Embed `values` (float32 [N, group.width]) and `ids` (int64 [N, K]): [N, width] in the parameters' dtype."""
-        parts = [self.scale(values)]
-        for column, name in enumerate(self.names):
-            parts.append(self.tables[name](ids[:, column]))
-        return torch.cat(parts, dim=1)
+        parts = [table(column) for table, column in zip(self.tables.values(), ids.unbind(1), strict=True)]
+        return torch.cat([*self.scale(values), *parts], dim=1)
 
 
 class NodeEncoder(nn.Module):

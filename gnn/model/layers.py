@@ -2,13 +2,14 @@
 
 A round computes PyG's HeteroConv(mean) over SAGEConv or GATConv, plus, in each direction, a linear map of the mean of the
 edges' attributes. Its sums are in another order, so it agrees up to rounding: means of attributes are taken once per batch,
-attention vectors are folded into the weights ((W x) · a = x · (Wᵀ a)), and each direction is multiplied on the side, senders
+attention vectors are folded into the weights ((x W) · a = x · (W a)), and each direction is multiplied on the side, senders
 or receivers, that has fewer rows (see `gnn.graph.plan`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from itertools import accumulate
+from typing import Final, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from gnn.graph.plan import ALL_TYPES, Directions, Lot, MessagePlan, Triple
 from gnn.model.states import States
 
 Attributes = Mapping[Triple, Tensor]
+Pieces = Mapping[tuple[str, int], Tensor]  # (source, first place among the directions that leave it): [directions, in, out]
 Totals = Mapping[str, Tensor]
 _SLOPE: Final = 0.2  # negative slope of the leaky ReLU before the softmax, as in GATConv
 
@@ -45,7 +47,7 @@ class Described:
         for name, ways in directions.reached.items():
             rows, found = batch.num_nodes(name), []
             for way in ways:
-                width, slots = attributes[way.relation].shape[1], plan.slots_of.get(way.triple)
+                width, slots = attributes[way.relation].shape[1], plan.arranged.slots_of.get(way.triple)
                 found.append(table.new_zeros(rows, width) if slots is None else mean[slots, :width])
             means[name] = torch.cat(found, dim=1)
         return cls(attributes, means)
@@ -104,11 +106,20 @@ class MessageRound(nn.Module):
         return fresh + state
 
 
-class Messages(nn.Module):
-    """The mean over directions of GraphSAGE messages: W mean(senders) + D mean(attributes).
+@dataclass(frozen=True)
+class Bags:
+    """The edges of a lot: rows of a table [E], where each slot's edges begin [slots + 1], and their weights [E, heads]."""
 
-    `send` {node type: [leaving * heads * out, in]} stacks the W of all directions that leave a type; `describe` {relation:
-    [described * out, edge width]} stacks the D of all directions of a relation; both in the order of `Directions`.
+    rows: Tensor
+    offsets: Tensor
+    shares: Tensor
+
+
+class Messages(nn.Module):
+    """The mean over directions of GraphSAGE messages: mean(senders) · W + mean(attributes) · D.
+
+    `send` {node type: [leaving, in, heads * out]} stacks the W of the directions that leave a type, in order of `leaving`;
+    `describe` {node type: [sum of edge widths, out]} the D of the directions that reach a type, in order of `arriving`.
     """
 
     def __init__(self, shape: RoundShape, heads: int = 1) -> None:
@@ -116,71 +127,76 @@ class Messages(nn.Module):
         self.heads, self.out, self.directions = heads, shape.out, Directions.reaching(shape.receivers)
         leaving = {name: count for name, count in self.directions.leaving.items() if count}
         described = {triple: count for triple, count in self.directions.described.items() if count}
-        self.send = _weights({name: (n * heads, shape.out, shape.widths[name]) for name, n in leaving.items()})
-        self.describe = _weights({parameter_key(r): (n, shape.out, shape.edge_widths[r]) for r, n in described.items()})
+        send = _xavier({name: (n * heads, shape.out, shape.widths[name]) for name, n in leaving.items()})
+        each = _xavier({relation: (n, shape.out, shape.edge_widths[relation]) for relation, n in described.items()})
+        stacked = {name: stack.view(leaving[name], -1, stack.shape[2]).transpose(1, 2) for name, stack in send.items()}
+        reached = self.directions.reached
+        joined = {t: torch.cat([each[way.relation][way.described] for way in ways], 1).t() for t, ways in reached.items()}
+        self.send, self.describe = _parameters(stacked), _parameters(joined)
 
     def forward(self, states: States, batch: GraphBatch, described: Described, totals: Totals) -> None:
         """Add the messages to `totals` {node type: [N, out]} of the receivers."""
-        plan, weights = batch.plan(self.directions), self.sends()
-        describes = self.describes()
-        for name, ways in self.directions.reached.items():
-            weight = torch.cat([describes[way.triple] for way in ways], dim=1)
+        plan = batch.plan(self.directions)
+        for name, weight in self.describe.items():
             _accumulate(totals[name], described.means[name], weight)
-        alone = len(plan.lots) == 1 and plan.lots[0].products_first
-        sent = self._sent(plan.lots[0], states, weights) if alone else None
+        lots, pieces = plan.arranged.lots, self._pieces(plan.arranged.cuts)
+        sent = self._sent(lots[0], states, pieces) if len(lots) == 1 and lots[0].products_first else None
         shares = self._shares(states, plan, described.attributes, sent)
-        for lot in plan.lots:
+        for lot in lots:
+            bags = Bags(plan.rows[lot.edges], plan.begins[lot.bounds] - lot.edges.start, shares[lot.edges])
             if lot.products_first:
-                self._spread(lot, self._sent(lot, states, weights) if sent is None else sent, shares[lot.edges], totals)
+                self._spread(lot, self._sent(lot, states, pieces) if sent is None else sent, bags, totals)
             else:
-                self._gather(lot, states, weights, shares[lot.edges], totals)
+                self._gather(lot, states, pieces, bags, totals)
 
-    def _sent(self, lot: Lot, states: States, weights: "Matrices") -> Tensor:
-        """Return the products of each direction's senders with W, one after the other: [rows, heads * out]."""
-        sent = [functional.linear(states[way.source], weights[way.triple].flatten(0, 1)) for way in lot.ways]
+    def _pieces(self, cuts: Mapping[str, list[int]]) -> Pieces:
+        """Cut each stack of `send` once, because each slice of a parameter would cost a gradient of the whole stack."""
+        found: dict[tuple[str, int], Tensor] = {}
+        for name, weight in self.send.items():
+            starts = accumulate(cuts[name], initial=0)
+            found |= {(name, start): piece for start, piece in zip(starts, weight.split(cuts[name]), strict=False)}
+        return found
+
+    def _sent(self, lot: Lot, states: States, pieces: Pieces) -> Tensor:
+        """Return the products of the senders with W, block by block and direction by direction: [rows, heads * out]."""
+        sent = []
+        for source, places in lot.blocks:
+            state, weight = states[source], pieces[source, places.start]
+            if len(weight) == 1:
+                sent.append(state @ weight.squeeze(0))
+            else:
+                sent.append(torch.bmm(state.expand(len(weight), *state.shape), weight).flatten(0, 1))
         return sent[0] if len(sent) == 1 else torch.cat(sent)
 
-    def _spread(self, lot: Lot, sent: Tensor, shares: Tensor, totals: Totals) -> None:
+    def _spread(self, lot: Lot, sent: Tensor, bags: Bags, totals: Totals) -> None:
         """Add the senders' products `sent`, summed over edges and heads, to `totals`."""
-        rows = lot.rows
+        rows = bags.rows
         if self.heads > 1:
             rows = (rows.unsqueeze(1) * self.heads + torch.arange(self.heads, device=rows.device)).flatten()
-        summed = _bag(sent.view(-1, self.out), rows, lot.offsets * self.heads, shares.flatten())
-        for way, part in zip(lot.ways, summed.split(lot.slots), strict=True):
-            totals[way.target].add_(part)
+        summed = _bag(sent.view(-1, self.out), rows, bags.offsets * self.heads, bags.shares.flatten())
+        for (target, ways), part in zip(lot.targets, summed.split(lot.slots), strict=True):
+            totals[target].add_(part if ways == 1 else part.view(ways, -1, self.out).sum(0))
 
-    def _gather(self, lot: Lot, states: States, weights: "Matrices", shares: Tensor, totals: Totals) -> None:
+    def _gather(self, lot: Lot, states: States, pieces: Pieces, bags: Bags, totals: Totals) -> None:
         """Sum the senders' states over edges, multiply each receiver's sum by W, head by head, and add it to `totals`."""
-        for head, share in enumerate(shares.unbind(1)):
-            summed = _bag(states.table, lot.rows, lot.offsets, share)
-            for way, part in zip(lot.ways, summed.split(lot.slots), strict=True):
-                weight = weights[way.triple][head]
-                _accumulate(totals[way.target], part[:, : weight.shape[1]], weight)
+        weights = [pieces[way.source, way.leaving][0].unflatten(1, (self.heads, self.out)).unbind(1) for way in lot.ways]
+        for head, share in enumerate(bags.shares.unbind(1)):
+            summed, start = _bag(states.table, bags.rows, bags.offsets, share), 0
+            for way, weight in zip(lot.ways, weights, strict=True):
+                total = totals[way.target]
+                _accumulate(total, summed[start : start + len(total), : len(weight[head])], weight[head])
+                start += len(total)
 
     def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
         """Return the weight of each edge and head, [E, heads]; `sent` are the products of the plan's lot if it has only one."""
         return plan.share.unsqueeze(1)
 
-    def sends(self) -> "Matrices":
-        """Return W of each direction, [heads, out, in]."""
-        leaving = self.directions.leaving
-        each = {t: w.view(leaving[t], self.heads, self.out, w.shape[1]).unbind(0) for t, w in self.send.items()}
-        return {way.triple: each[way.source][way.leaving] for way in self.directions.each}
-
-    def describes(self) -> "Matrices":
-        """Return D of each direction, [out, edge width]."""
-        each = {key: weight.view(-1, self.out, weight.shape[1]).unbind(0) for key, weight in self.describe.items()}
-        return {way.triple: each[parameter_key(way.relation)][way.described] for way in self.directions.each}
-
-
-Matrices = dict[Triple, Tensor]
-
 
 class Attention(Messages):
-    """The mean over directions of GAT messages, heads averaged: sum of attention times W sender, plus D mean(attributes).
+    """The mean over directions of GAT messages, heads averaged: sum of attention times sender · W, plus mean(attributes) · D.
 
-    The logit of an edge is leaky(a · W sender + b · receiver + c · attributes). PyG's GATConv has products of a matrix and a
-    vector in place of `b` and `c`; since (W x) · a = x · (Wᵀ a), one vector is equivalent. `attend` {node type: [leaving,
+    The logit of an edge is leaky(a · (sender · W) + b · receiver + c · attributes). PyG's GATConv has products of a matrix and
+    a vector in place of `b` and `c`; since (x W) · a = x · (W a), one vector is equivalent. `attend` {node type: [leaving,
     heads, out]} holds a, `receive` {node type: [arriving * heads, in]} b, `notice` {relation: [described * heads, edge
     width]} c.
     """
@@ -188,21 +204,23 @@ class Attention(Messages):
     def __init__(self, shape: RoundShape, heads: int) -> None:
         super().__init__(shape, heads)
         ways, widths = self.directions, shape.widths
-        self.attend = _weights({name: (ways.leaving[name], heads, shape.out) for name in self.send}, flat=False)
+        self.attend = _parameters(_xavier({name: (ways.leaving[name], heads, shape.out) for name in self.send}))
         arriving = {name: count for name, count in ways.arriving.items() if count}
-        self.receive = _weights({name: (count, heads, widths[name]) for name, count in arriving.items()})
-        self.notice = _weights({parameter_key(t): (n, heads, shape.edge_widths[t]) for t, n in ways.described.items() if n})
+        receive = _xavier({name: (count, heads, widths[name]) for name, count in arriving.items()})
+        notice = _xavier({parameter_key(t): (n, heads, shape.edge_widths[t]) for t, n in ways.described.items() if n})
+        self.receive = _parameters({name: stack.flatten(0, 1) for name, stack in receive.items()})
+        self.notice = _parameters({name: stack.flatten(0, 1) for name, stack in notice.items()})
 
     def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
         senders, receivers, edges = plan.scored
         if sent is None:
             ours = self._scores({name: states[name] for name in self.send}, self._folded())[senders]
         else:
-            ours = self._scores_of(sent, plan.lots[0], states)[plan.lots[0].rows]
+            ours = self._scores_of(sent, plan.arranged.lots[0], states)[plan.rows]
         theirs = self._scores({name: states[name] for name in self.receive}, self.receive)
         described = {parameter_key(triple): part for triple, part in attributes.items()}
         noticed = self._scores({key: described[key] for key in self.notice}, self.notice)
-        attention = _softmax(ours + theirs[receivers] + noticed[edges], plan.slot, plan.slots)
+        attention = _softmax(ours + theirs[receivers] + noticed[edges], plan.slot, plan.arranged.slots)
         return attention * (plan.part / self.heads).unsqueeze(1)
 
     def _scores(self, rows: Mapping[str, Tensor], vectors: Mapping[str, Tensor] | nn.ParameterDict) -> Tensor:
@@ -210,17 +228,23 @@ class Attention(Messages):
         return torch.cat([functional.linear(part, vectors[key]).view(-1, self.heads) for key, part in rows.items()])
 
     def _folded(self) -> dict[str, Tensor]:
-        """Return a · W of the directions that leave a type: [leaving * heads, in]."""
-        weights = {name: weight.view(-1, self.out, weight.shape[1]) for name, weight in self.send.items()}
-        return {t: torch.bmm(self.attend[t].view(-1, 1, self.out), weight).squeeze(1) for t, weight in weights.items()}
+        """Return W · a of the directions that leave a type: [leaving * heads, in]."""
+        found = {}
+        for name, weight in self.send.items():  # a · head by head, as one product with a block-diagonal matrix
+            attend, each = self.attend[name].unsqueeze(3), torch.eye(self.heads, device=weight.device).unsqueeze(1)
+            found[name] = torch.bmm(weight, (attend * each).flatten(1, 2)).transpose(1, 2).flatten(0, 1)
+        return found
 
     def _scores_of(self, sent: Tensor, lot: Lot, states: States) -> Tensor:
-        """Return the products a · W sender from the products `sent`: [rows, heads]; in small batches faster than `_folded`."""
-        each = {name: attend.unbind(0) for name, attend in self.attend.items()}
-        attend = torch.stack([each[way.source][way.leaving] for way in lot.ways])
-        rows = torch.tensor([len(states[way.source]) for way in lot.ways], device=sent.device)
-        attend = attend.repeat_interleave(rows, dim=0, output_size=len(sent))
-        return (sent.view(-1, self.heads, self.out) * attend).sum(2)
+        """Return (sender · W) · a from the products `sent`: [rows, heads]; in small batches faster than `_folded`."""
+        found, start = [], 0
+        for source, places in lot.blocks:
+            attend = self.attend[source][places].unsqueeze(1)
+            rows = len(attend) * len(states[source])
+            block = sent[start : start + rows].view(len(attend), -1, self.heads, self.out)
+            found.append((block * attend).sum(3).flatten(0, 1))
+            start += rows
+        return torch.cat(found)
 
 
 def sage_round(shape: RoundShape) -> MessageRound:
@@ -243,20 +267,31 @@ def parameter_key(triple: Triple) -> str:
     return "__".join(triple)
 
 
-def _weights(shapes: Mapping[str, tuple[int, int, int]], *, flat: bool = True) -> nn.ParameterDict:
-    """Return stacks of Xavier-uniform matrices {name: [count * out, in]}, or [count, out, in] if not `flat`."""
-    found = nn.ParameterDict()
-    for name, (count, rows, columns) in shapes.items():
-        stack = torch.empty(count, rows, columns)
-        for matrix in stack:
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+def _xavier(shapes: Mapping[_Key, tuple[int, int, int]]) -> dict[_Key, Tensor]:
+    """Return stacks of Xavier-uniform matrices {key: [count, rows, columns]}."""
+    found = {}
+    for key, shape in shapes.items():
+        found[key] = torch.empty(shape)
+        for matrix in found[key]:
             nn.init.xavier_uniform_(matrix)
-        found[name] = nn.Parameter(stack.flatten(0, 1) if flat else stack)
+    return found
+
+
+def _parameters(stacks: Mapping[str, Tensor]) -> nn.ParameterDict:
+    found = nn.ParameterDict()
+    for name, stack in stacks.items():  # one by one, because ParameterDict would sort a mapping's keys
+        found[name] = nn.Parameter(stack.contiguous())
     return found
 
 
 def _accumulate(total: Tensor, rows: Tensor, weight: Tensor) -> None:
-    """Add rows · Wᵀ to `total` in place. Under autocast, which has no in-place product, `total` has a narrower dtype."""
-    total.addmm_(rows.to(total.dtype), weight.to(total.dtype).t())
+    """Add rows · W to `total` in place. Under autocast, which has no in-place product, `total` has a narrower dtype."""
+    if rows.dtype != total.dtype or weight.dtype != total.dtype:
+        rows, weight = rows.to(total.dtype), weight.to(total.dtype)
+    total.addmm_(rows, weight)
 
 
 def _bag(table: Tensor, rows: Tensor, offsets: Tensor, shares: Tensor) -> Tensor:

@@ -92,12 +92,9 @@ def test_the_message_plan_is_the_same_with_and_without_the_stored_order(dataset:
     for receivers in (ALL_TYPES, ("layer", "seed")):
         stored, sorted_anew = (each.plan(Directions.reaching(receivers)) for each in (batch, computed))
         assert len(stored.slot) > 0
-        for name in ("slot", "begins", "part", "share", "numbers", "scored"):
+        for name in ("slot", "begins", "rows", "part", "share", "numbers", "scored"):
             assert torch.equal(getattr(stored, name), getattr(sorted_anew, name)), name
-        for lot, other in zip(stored.lots, sorted_anew.lots, strict=True):
-            assert lot.ways == other.ways
-            assert torch.equal(lot.rows, other.rows)
-            assert torch.equal(lot.offsets, other.offsets)
+        assert stored.arranged.lots == sorted_anew.arranged.lots
 
 
 def test_element_ids_and_index(dataset: GraphDataset) -> None:
