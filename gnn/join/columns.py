@@ -47,8 +47,8 @@ class Sets:
         """Which elements have a list that was sent: bool [N]."""
         return self.source.lists(self.column).known[self.rows]
 
-    def multi_hot(self, registry: Vocabulary, out: Singles) -> None:
-        """Set the channels of each element's entries in `out` (float32 [N, width], all zero before)."""
+    def multi_hot(self, registry: Vocabulary, out: Bools) -> None:
+        """Mark the channels of each element's entries in `out` (bool [N, width], all False before)."""
         if self.own:
             self.source.lists(self.column).multi_hot(registry, out)
         else:
