@@ -18,7 +18,6 @@ from lake import builds as lineage
 from lake.durable.publish import lock
 from lake.retirement import TABLE, retired_runs, runs_digest, without
 from lake.settings import Settings
-from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
@@ -186,7 +185,7 @@ def _progress(context: dg.AssetExecutionContext) -> Progress:
 def _outcomes(tables: TableStore) -> dict[str, pa.Table]:
     """Return the contract tables that measured outcomes are read from, without retired runs."""
     retired = retired_runs(tables)
-    return {name: without(rows, retired) for name, rows in read_contracts(tables, dict.fromkeys(_OUTCOMES)).items()}
+    return {name: without(rows, retired) for name, rows in tables.read_each(dict.fromkeys(_OUTCOMES)).items()}
 
 
 def _published(context: dg.AssetExecutionContext, settings: Settings, tables: TableStore, versions: Versions) -> str:
@@ -237,7 +236,7 @@ def _trained(
     from gnn.norms.priors import fit_priors
 
     found, catalogue = build_examples(_outcomes(tables), settings.training), fitted_tables(tables)
-    kernels = kernel_descriptors(read_contracts(tables, dict.fromkeys(DESCRIBING)))
+    kernels = kernel_descriptors(tables.read_each(dict.fromkeys(DESCRIBING)))
     if settings.launch.where == "pipes":
         return train_apart(context, settings, inputs, dataset, found, catalogue, kernels)
     return train(

@@ -21,11 +21,10 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG, PARENT_RUN_ID_TAG
 
 from gnn.graph.dataset import current_shards
 from gnn.norms.published import Norms, publish
-from gnn.registry.keys import observed_keys, source_columns, source_tables
 from gnn.registry.refresh import load, refresh
+from gnn.registry.rules import observed_keys, source_columns, source_tables
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from lake.writes import WRITES
@@ -128,7 +127,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
     home = tmp_path_factory.mktemp("alone")
     tables = TableStore(home, DERIVED)
     Ingest(home, Exports(sample), tables).refresh()
-    contracts = read_contracts(tables, {name: source_columns(name) for name in source_tables()})
+    contracts = tables.read_each({name: source_columns(name) for name in source_tables()})
     refresh(home / "registries", observed_keys(contracts), tables.read("simic.registry_snapshot"))
     made(home)
     return home

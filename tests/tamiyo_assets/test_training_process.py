@@ -15,12 +15,11 @@ import dagster as dg
 import pytest
 from dagster_pipes import PipesDefaultContextLoader, PipesDefaultMessageWriter, encode_param
 
-from gnn.registry.keys import observed_keys, source_columns, source_tables
 from gnn.registry.refresh import load, refresh
+from gnn.registry.rules import observed_keys, source_columns, source_tables
 from gnn.remote.inputs import read_inputs
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.configuration import TrainingConfig, TrainingLaunch
@@ -44,7 +43,7 @@ def build_graphs(home: Path, exports: Path) -> None:
     """Make everything that a training reads from contract tables, but without Dagster."""
     tables = TableStore(home, DERIVED)
     Ingest(home, Exports(exports), tables).refresh()
-    contracts = read_contracts(tables, {name: source_columns(name) for name in source_tables()})
+    contracts = tables.read_each({name: source_columns(name) for name in source_tables()})
     refresh(home / "registries", observed_keys(contracts), tables.read("simic.registry_snapshot"))
     list(FeatureBuild(tables, Versions(home, tables)).refresh())
     list(GraphBuild(home, tables, load(home / "registries")).refresh())
