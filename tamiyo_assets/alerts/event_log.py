@@ -157,13 +157,17 @@ def _problems(asset: str, check: str, description: str, said: Mapping[str, Any])
     for name in names:
         own = runs.get(name) if isinstance(runs, Mapping) else runs if len(names) == 1 else None
         named, more = _runs(own)
-        yield Problem(name, _part(description, name), _system_of(asset, name, said.get("system")), named, more)
+        text = _part(description, name)
+        if not text:  # a description that lists problems leaves out those past its limit
+            listed = any(_part(description, other) for other in names)
+            text = f"{name}: one of {len(names)} problems that this check found" if listed else description
+        yield Problem(name, text, _system_of(asset, name, said.get("system")), named, more)
 
 
 def _part(description: str, problem: str) -> str:
-    """Return the parts of a description, between semicolons, that name the problem; all of it if none does."""
+    """Return the parts of a description, between semicolons, that name the problem."""
     named = re.compile(rf"(?<![\w.]){re.escape(problem)}(?![\w.]*\w)")
-    return "; ".join(part for part in description.split("; ") if named.search(part)) or description
+    return "; ".join(part for part in description.split("; ") if named.search(part))
 
 
 def _runs(named: object) -> tuple[tuple[str, ...], int]:

@@ -401,7 +401,7 @@ def test_a_problem_has_its_part_of_what_its_check_says() -> None:
     assert evaluated(text, problems=["layer.loss", "seed.alpha", "other", "layer.loss"], system="oona", runs="a, b") == {
         "layer.loss": ("layer.loss 0.500 in a", "tolaria", (), 0),
         "seed.alpha": ("seed.alpha 0.3 since monday", "kasmina", (), 0),
-        "other": (text, "oona", (), 0),
+        "other": ("other: one of 3 problems that this check found", "oona", (), 0),
     }
     assert evaluated("bad", problems=["x"], runs="a, b, c and 9 more") == {"x": ("bad", "", ("a", "b", "c"), 9)}
     assert evaluated("bad", runs=["a and b"], asset="urza/blueprint") == {"check": ("bad", "urza", ("a and b",), 0)}
