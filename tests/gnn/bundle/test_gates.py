@@ -112,8 +112,9 @@ def test_a_gate_without_its_figure_fails_and_says_why(
 
 def test_untrained_heads_are_named_with_their_reasons(manifest: Manifest) -> None:
     first, second = REQUIRED_HEADS[:2]
-    lost = {name: manifest.heads[name].model_copy(update={"trained": False, "reason": f"no {name}"}) for name in (first, second)}
-    changed = manifest.model_copy(update={"heads": {**manifest.heads, **lost}})
+    heads, lost = manifest.heads, {"trained": False}
+    lacking = {name: heads[name].model_copy(update=lost | {"reason": f"no {name}"}) for name in (first, second)}
+    changed = manifest.model_copy(update={"heads": {**heads, **lacking}})
     assert gates(changed)[0] == Gate("required_heads", False, f"untrained: {first} (no {first}), {second} (no {second})")
 
 

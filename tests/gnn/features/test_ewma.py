@@ -83,3 +83,10 @@ def test_alpha_weighs_the_newest_value() -> None:
     assert several.final == trace.final
     (gappy,) = all_states(np.array([[math.nan, 2.0]]), [EwmaState(1.0, 4.0)], alpha=0.25)
     assert gappy.final == trace.final
+
+
+def test_values_too_large_to_square_overflow_without_an_error() -> None:
+    with np.errstate(all="raise"):
+        trace = run_states(np.array([1e200]), EwmaState.start("loss"))
+    assert trace.final.var == math.inf
+    assert math.isfinite(trace.final.mean)

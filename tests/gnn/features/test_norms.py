@@ -135,8 +135,8 @@ def observed(*rows: tuple[str, str, int | None, float, float, int]) -> pa.Table:
 
 def test_the_newest_observation_of_each_metric_counts_and_of_equal_times_the_lowest_run() -> None:
     rows = [
-        ("b", "loss", 7, 0.5, 0.25, 3), ("c", "loss", 7, 0.1, 0.2, 1), ("a", "loss", 6, 0.3, 0.4, 9), ("d", "loss", None, 1.0, 1.0, 4),
-        ("b", "gradient_norm", 0, 2.0, 1.0, 5), ("a", "samples_per_s", None, 1.0, 1.0, 0),
+        ("b", "loss", 7, 0.5, 0.25, 3), ("c", "loss", 7, 0.1, 0.2, 1), ("a", "loss", 6, 0.3, 0.4, 9),
+        ("d", "loss", None, 1.0, 1.0, 4), ("b", "gradient_norm", 0, 2.0, 1.0, 5), ("a", "samples_per_s", None, 1.0, 1.0, 0),
     ]  # fmt: skip
     expected = {
         "loss": Observation(EwmaState(0.5, 0.25, 3), "b", 7),
@@ -169,8 +169,10 @@ def test_bytes_are_read_as_the_file_is_and_damage_is_told_with_its_place(tmp_pat
     published = publish(tmp_path, Norms.of({}, SEEN))
     data = (tmp_path / NORMS).read_bytes()
     assert from_bytes(data, tmp_path / "x.json") == from_json(tmp_path / NORMS) == published
+    with pytest.raises(NormsError, match=r"^x\.json"):
+        from_bytes(b"{", Path("x.json"))
     for old, new, told in (
-        (b'"count": 7', b'"count": "7"', "x.json: at loss.count: .*, found '7'; `tamiyo doctor` puts the newest kept version back"),
+        (b'"count": 7', b'"count": "7"', "x.json: at loss.count: .*, found '7'; `tamiyo doctor` puts the newest kept"),
         (b'"alpha": 0.1', b'"alpha": 0.2', "x.json: expected alpha 0.1 and epsilon 1e-06, found 0.2 and 1e-06"),
         (b'"epsilon": 1e-06', b'"epsilon": 0.5', "x.json: expected alpha 0.1 and epsilon 1e-06, found 0.1 and 0.5"),
     ):

@@ -85,12 +85,12 @@ def test_an_optional_key_is_unsent_if_no_run_measured_it() -> None:
 
 def test_a_shortfall_names_the_systems_to_ask_and_its_first_packet() -> None:
     rows = gap_rows(
-        ("r1", LOSS, "urza", 2, 70), ("r2", LOSS, "tolaria", 5, 90), ("r2", LOSS, "urza", 2, 80), ("r3", LOSS, "simic", 99, 1),
+        ("r1", LOSS, "urza", 2, 70), ("r2", LOSS, "tolaria", 5, 90), ("r2", LOSS, "urza", 4, 80), ("r3", LOSS, "simic", 99, 1),
         ("r1", LOSS, "tezzeret", 0, 2), ("r1", TYPE, "kasmina", 1, 60), ("r1", LOSS, "aaa", 4, 75),
     )  # fmt: skip
-    found = explained([Shortfall(LOSS, 0.5, ("r1", "r2")), Shortfall("node.layer", 0.6, ("r1",)), Shortfall("x", 0, ("r1",))], rows)
-    assert found == [
-        Shortfall(LOSS, 0.5, ("r1", "r2"), ("tolaria", "aaa", "urza"), 70),
+    low = [Shortfall(LOSS, 0.5, ("r1", "r2")), Shortfall("node.layer", 0.6, ("r1",)), Shortfall("x", 0, ("r1",))]
+    assert explained(low, rows) == [
+        Shortfall(LOSS, 0.5, ("r1", "r2"), ("urza", "tolaria", "aaa"), 70),
         Shortfall("node.layer", 0.6, ("r1",), ("aaa", "urza", "kasmina"), 60),
         Shortfall("x", 0, ("r1",), (), None),
     ]
@@ -109,6 +109,12 @@ def test_history_sums_the_runs_of_one_rebuild() -> None:
         {**same, "key": LOSS, "measured": 3, "elements": 8, "ratio": 0.375},
         {**same, "key": TYPE, "measured": 0, "elements": 0, "ratio": None},
     ]
+
+
+def test_history_of_keys_without_elements_has_the_declared_types() -> None:
+    rows = history_rows(by_key(("r1", TYPE, 0, 0)), "rebuild-1", 42)
+    assert rows.schema.equals(HISTORY)
+    assert history_rows(by_key(), "rebuild-1", 42).schema.equals(HISTORY)
 
 
 def history(*rows: tuple[str, int, str, float | None]) -> pa.Table:
