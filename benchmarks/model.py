@@ -94,7 +94,10 @@ def error(ours: Outputs, theirs: Outputs) -> float:
 
 
 def fresh(batch: GraphBatch) -> GraphBatch:
-    """The same batch without what it has computed, so that each forward pays for its plan."""
+    """The same batch without what it has computed: each forward pays for its plan, but not for the order of directions.
+
+    That order follows from numbers of nodes and edges, which are the same for the packets of a host, so it is kept.
+    """
     return replace(batch)
 
 

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gnn.graph.dataset import GraphDataset
-from gnn.registry.keys import observed_keys, source_columns, source_tables
 from gnn.registry.refresh import load, refresh
+from gnn.registry.rules import observed_keys, source_columns, source_tables
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.settings import SAMPLE
-from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.derived.tables import DERIVED
@@ -57,7 +56,7 @@ def main(exports: Path, home: Path) -> None:
     stage(
         "registries",
         lambda: refresh(
-            home / "registries", observed_keys(read_contracts(tables, contracts)), tables.read("simic.registry_snapshot")
+            home / "registries", observed_keys(tables.read_each(contracts)), tables.read("simic.registry_snapshot")
         ),
     )
     stage("digests of contract tables", lambda: Versions(home, tables).of(STATES))

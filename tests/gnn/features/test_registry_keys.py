@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from gnn.registry.keys import SOURCES, observed_keys, source_columns, source_tables
+from gnn.registry.rules import SOURCES, observed_keys, source_columns, source_tables
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
 
@@ -29,6 +29,11 @@ def test_placeholders_give_no_key() -> None:
     found = observed_keys({"urza.layer": layers})
     assert found["layer_type"] == {"Linear"}
     assert found["activation_type"] == {"none"}
+
+
+def test_a_layer_that_does_not_say_is_no_placeholder() -> None:
+    layers = table("urza.layer", {"blueprint_id": "p", "type": "Linear", "is_placeholder": None})
+    assert observed_keys({"urza.layer": layers})["layer_type"] == {"Linear"}
 
 
 def test_lists_name_many_keys_and_missing_values_none() -> None:
