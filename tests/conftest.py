@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.components import required
@@ -12,6 +13,10 @@ from tests.exports import part_of
 from tests.webhook import Webhook
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# no seconds are asserted: the first example may import scipy, and other work may hold the cores
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

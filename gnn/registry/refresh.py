@@ -55,7 +55,7 @@ class Registry:
         if isinstance(keys, pa.Array):
             coded = pc.dictionary_encode(keys, null_encoding="encode")
             table = np.array([self.index(key) for key in coded.dictionary.to_pylist()] or [MISSING], dtype=np.int64)
-            return table[np.asarray(coded.indices, dtype=np.int64)] if len(keys) else np.zeros(0, dtype=np.int64)
+            return table[np.asarray(coded.indices, dtype=np.int64)]
         return np.fromiter((self.index(key) for key in keys), dtype=np.int64, count=len(keys))
 
     def flat(self) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lake.settings import require_place
+from lake.settings import Settings, require_home, require_place
 from lake.store.failures import disk_full
 from schemas.errors import StorageError
 
@@ -18,8 +18,10 @@ def test_a_path_that_databases_read_otherwise_is_refused_in_one_sentence(name: s
     assert "\n" not in str(caught.value)
 
 
-def test_other_paths_are_taken() -> None:
-    require_place(Path("/home/100% #1 it's {y} *z ünï :a=b&c;d"))
+@pytest.mark.parametrize("name", ["100% #1 it's {y} *z ünï :a=b&c;d", "d" * 60])
+def test_other_paths_are_taken(tmp_path: Path, name: str) -> None:
+    require_home(Settings(exports=tmp_path, home=tmp_path / name, dagster_home=tmp_path))
+    assert (tmp_path / name).is_dir()
 
 
 def chained(inner: Exception) -> Exception:

@@ -12,6 +12,7 @@ from schemas.contracts import FOLDERS, TABLES
 from schemas.derived.tables import DECLARED
 from tamiyo_assets.assets.reports import key_of, table_of
 from tamiyo_assets.definitions import build_definitions, defs
+from tamiyo_assets.jobs import JOBS
 from tamiyo_assets.sensors import OTHERS
 from tests.tamiyo_assets.pipelines import settings
 from tests.tamiyo_assets.snapshot import SNAPSHOT, text
@@ -42,7 +43,9 @@ def test_sensors_and_schedules_have_their_names_and_run_by_default() -> None:
 
 
 def test_every_definition_loads_as_the_webserver_loads_it() -> None:
-    defs.get_repository_def().load_all_definitions()
+    repository = defs.get_repository_def()
+    repository.load_all_definitions()  # raises what the webserver would show
+    assert {job.name for job in JOBS} <= {job.name for job in repository.get_all_jobs()}
 
 
 def test_only_preflight_blocks(definitions: dg.Definitions) -> None:

@@ -1,11 +1,13 @@
 """Coverage counts what the masks say, conserves elements, and every gap names its system."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnn.coverage.counts import by_family
+from gnn.coverage.counts import by_family, per_packet
 from gnn.encode.build import FeatureSet, build_features
 from gnn.join.tables import feature_tables
 from schemas.derived.features import feature_schema
@@ -129,7 +131,7 @@ def test_dangling_references_are_gaps_with_their_ids() -> None:
     found = gaps(build(world))
     layer = rows_of(found, key="node.layer")[0]
     assert (layer["system"], layer["missing"], layer["elements"]) == ("urza", 1, 5)
-    assert layer["reason"].endswith("ghost")
+    assert layer["reason"] == "dangling: names what the graph lacks: ghost"
     assert layer["since_timestamp_ns"] == ghost["timestamp_ns"]
     assert "fc1 -> lost" in rows_of(found, key="edges.layer_connects")[0]["reason"]
 
@@ -141,3 +143,11 @@ def test_kinds_of_columns() -> None:
     assert seed["isolation_exemptions"] == []
     assert (seed["grafting_strategies"], seed["grafting_strategies__mask"]) == (None, 0)
     assert {feature.kind for group in GROUPS for feature in group.features} == set(Kind)
+
+
+@pytest.mark.parametrize("ptr", [[0, 6], [0, 0], [1, 4], [0, 2, 2, 6], [2, 3, 5], [0]])
+def test_marks_are_counted_between_the_bounds_of_each_packet(ptr: list[int]) -> None:
+    marks = np.array([[1, 1, 0, 1, 0, 1], [0, 0, 0, 1, 1, 1], [0] * 6, [1] * 6], dtype=np.bool_)
+    found = per_packet(marks, np.array(ptr))
+    assert found.dtype == np.int64
+    assert found.tolist() == [[sum(row[a:b]) for a, b in pairwise(ptr)] for row in marks.tolist()]

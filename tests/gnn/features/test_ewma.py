@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gnn.norms.ewma import EwmaState, run_states
+from gnn.norms.ewma import EwmaState, all_states, run_states
 
 VALUES = arrays(
     np.float64,
@@ -58,3 +58,35 @@ def test_starts_at_the_prior_and_uses_the_state_before() -> None:
     assert (trace.mean[0], trace.var[0], trace.count[0]) == (0.8, 0.3**2, 0)
     np.testing.assert_allclose(trace.final.mean, 0.9)
     np.testing.assert_allclose(trace.final.var, 0.9 * (0.09 + 0.1))
+
+
+METRICS = ("loss", "gradient_norm", "samples_per_s")
+
+
+@given(arrays(np.float64, (3, 12), elements=st.one_of(st.floats(-1e6, 1e6), st.just(math.nan))), st.booleans())
+def test_several_metrics_at_once_give_the_bits_of_each_alone(values: np.ndarray, measured: bool) -> None:
+    values = np.nan_to_num(values) if measured else values
+    states = [EwmaState(0.5 * place, 1.0 + place, place) for place in range(3)]
+    for alone, row, state in zip(all_states(values, states), values, states, strict=True):
+        single = run_states(row, state)
+        assert np.array_equal(alone.mean, single.mean)
+        assert np.array_equal(alone.var, single.var)
+        assert np.array_equal(alone.count, single.count)
+        assert alone.final == single.final
+    assert [trace.final.count for trace in all_states(np.zeros((3, 2)), states)] == [2, 3, 4]
+
+
+def test_alpha_weighs_the_newest_value() -> None:
+    trace = run_states(np.array([2.0]), EwmaState(1.0, 4.0), alpha=0.25)
+    assert (trace.final.mean, trace.final.var) == (1.25, 0.75 * (4.0 + 0.25))
+    (several,) = all_states(np.array([[2.0]]), [EwmaState(1.0, 4.0)], alpha=0.25)
+    assert several.final == trace.final
+    (gappy,) = all_states(np.array([[math.nan, 2.0]]), [EwmaState(1.0, 4.0)], alpha=0.25)
+    assert gappy.final == trace.final
+
+
+def test_values_too_large_to_square_overflow_without_an_error() -> None:
+    with np.errstate(all="raise"):
+        trace = run_states(np.array([1e200]), EwmaState.start("loss"))
+    assert trace.final.var == math.inf
+    assert math.isfinite(trace.final.mean)

@@ -43,6 +43,26 @@ def test_defaults_without_two_distinct_values_or_with_a_tiny_deviation() -> None
     assert fit_priors({}, None) == dict(DEFAULT_PRIORS)
 
 
+def test_the_deviation_decides_from_a_tenth_of_the_default_on() -> None:
+    # momentum: the default's standard deviation is 0.05, so a fitted one counts from 0.005 on
+    just = fit_prior("momentum", np.array([0.5, 0.5 + 2 * 0.00501]))
+    assert (just.transform, just.var) == ("identity", np.var([0.5, 0.5 + 2 * 0.00501]))
+    assert fit_prior("momentum", np.array([0.5, 0.5 + 2 * 0.00499])) == DEFAULT_PRIORS["momentum"]
+
+
+def test_what_is_missing_or_outside_the_logarithm_is_left_out() -> None:
+    fitted = fit_prior("gradient_variance", np.array([0.1, math.nan, -1.0, -5.0, math.inf, 0.5]))
+    assert fitted == fit_prior("gradient_variance", np.array([0.1, 0.5]))
+    assert fitted.transform == "log1p"
+    assert fit_prior("momentum", np.array([0.5, 0.9])).mean == 0.7
+
+
+def test_a_catalogue_of_no_training_host_gives_the_defaults() -> None:
+    tables = catalogue({"a": 0.1, "b": 0.5}, [("a", 10), ("b", 1000)])
+    assert fit_priors(tables, set()) == dict(DEFAULT_PRIORS)
+    assert fit_priors(tables, {"a", "gone"}) == dict(DEFAULT_PRIORS)
+
+
 def test_defaults_are_those_of_the_design() -> None:
     found = {metric: (prior.mean, math.sqrt(prior.var), prior.transform) for metric, prior in DEFAULT_PRIORS.items()}
     assert found["momentum"] == (0.9, 0.05, "identity")

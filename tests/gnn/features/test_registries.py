@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -82,7 +83,9 @@ def test_encoding_an_arrow_column_equals_encoding_a_list(home: Path) -> None:
     assert family.encode(keys).tolist() == [1, 0, 6, 255, 3, 0]
     for column in (pa.array(keys), pa.chunked_array([keys[:2], [], keys[2:]], pa.string())):
         assert family.encode(column).tolist() == family.encode(keys).tolist()
-    assert family.encode(pa.array([], pa.string())).tolist() == []
+    assert family.encode(pa.array([], pa.string())).tolist() == family.encode([]).tolist() == []
+    for given in (keys, pa.array(keys), [], pa.array([], pa.string()), pa.chunked_array([], pa.string())):
+        assert family.encode(given).dtype == np.int64
     assert family.encode(pa.array([None, None], pa.string())).tolist() == [0, 0]
 
 

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from gnn.registry.rules import SOURCES, observed_keys, source_columns, source_tables
+from gnn.registry.rules import PLACEHOLDER, SOURCES, observed_keys, source_columns, source_tables
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
 
@@ -18,6 +18,11 @@ def test_every_source_is_a_declared_column_of_an_open_registry() -> None:
             assert column in TABLES[name].column
             assert name in source_tables()
             assert column in source_columns(name)
+            assert list(source_columns(name)) == sorted(set(source_columns(name)))
+    flagged = {name for name in source_tables() if PLACEHOLDER in source_columns(name)}
+    assert (
+        flagged == {name for name in source_tables() if PLACEHOLDER in TABLES[name].column} == {"urza.layer", "urza.activation"}
+    )
 
 
 def test_placeholders_give_no_key() -> None:
@@ -29,6 +34,11 @@ def test_placeholders_give_no_key() -> None:
     found = observed_keys({"urza.layer": layers})
     assert found["layer_type"] == {"Linear"}
     assert found["activation_type"] == {"none"}
+
+
+def test_a_layer_that_does_not_say_is_no_placeholder() -> None:
+    layers = table("urza.layer", {"blueprint_id": "p", "type": "Linear", "is_placeholder": None})
+    assert observed_keys({"urza.layer": layers})["layer_type"] == {"Linear"}
 
 
 def test_lists_name_many_keys_and_missing_values_none() -> None:

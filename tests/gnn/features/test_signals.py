@@ -175,3 +175,22 @@ def test_unknown_blueprints_and_no_sheets_are_missing() -> None:
     index = Sheets(sheets(FIELDS), {"host": 0})
     labels = Labels(np.array([0, 1, -1]), ("host", "other"))
     assert sheet_gaps(index, labels, np.array([START] * 3)) == SheetGaps(("other",), ())
+
+
+def test_signals_have_their_names_units_and_order() -> None:
+    figures = CoverageFigures({}, {"node.seed": 0.5, "node.layer": 0.25}, 0.75, 0.2)
+    assert coverage_signals(figures, 3, 4) == [
+        Signal("tamiyo.gnn.feature_coverage", 0.75),
+        Signal("tamiyo.gnn.feature_coverage.node.layer", 0.25),
+        Signal("tamiyo.gnn.feature_coverage.node.seed", 0.5),
+        Signal("tamiyo.gnn.bsds_missing", 3.0, "blueprints"),
+        Signal("tamiyo.gnn.bsds_partial", 4.0, "blueprints"),
+        Signal("degraded_inputs", 0.2, "ratio", "WARNING", {"threshold": "0.3"}),
+    ]
+    assert coverage_signals(figures, 0, 0, warning_under=0.2)[-1].name == "tamiyo.gnn.bsds_partial"
+    assert coverage_signals(figures, 0, 0, critical_at=0.2)[-1].level == "CRITICAL"
+    rows = rows_of(coverage_signals(figures, 3, 4)).to_pylist()
+    assert [(row["kind"], row["unit"]) for row in rows][2:] == [
+        ("metric", "ratio"), ("metric", "blueprints"), ("metric", "blueprints"), ("event", "ratio")
+    ]  # fmt: skip
+    assert rows[-1]["attributes"] == [("threshold", "0.3")]

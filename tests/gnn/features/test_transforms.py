@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnn.encode.transforms import UNARY, ewma, graph_max
+from gnn.encode.transforms import UNARY, ewma, graph_max, ln_chance
 from schemas.features import Transform
 
 FORMULAS = {
@@ -49,3 +49,39 @@ def test_graph_max_is_per_graph_and_survives_empty_and_zero_graphs() -> None:
     values = np.array([2.0, -4.0, math.nan, 0.0, 0.0, math.nan])
     found = graph_max(values, np.array([0, 0, 3, 5, 6, 6]))
     np.testing.assert_array_equal(found, [0.5, -1.0, math.nan, 0.0, 0.0, math.nan])
+
+
+def test_no_edges_at_all_have_no_maximum() -> None:
+    assert graph_max(np.empty(0), np.array([0, 0, 0])).shape == (0,)
+    np.testing.assert_array_equal(graph_max(np.array([5.0]), np.array([0, 1])), [1.0])
+
+
+def test_ln_chance_is_0_for_a_guess_and_clamped() -> None:
+    found = ln_chance(np.array([math.log(10), math.log(10) * math.e, 1e-9, 1e9]), np.full(4, 10.0))
+    np.testing.assert_allclose(found, [0.0, 1.0, -8.0, 4.0], atol=1e-12)
+
+
+def test_without_classes_ln_chance_is_the_logarithm() -> None:
+    values = np.full(5, math.e)
+    found = ln_chance(values, np.array([math.nan, 1.0, 0.5, 0.0, 2.0]))
+    np.testing.assert_allclose(found, [1.0, 1.0, 1.0, 1.0, 1.0 - math.log(math.log(2.0))])
+    assert np.isnan(ln_chance(np.array([math.nan, -1.0]), np.array([10.0, 10.0]))).all()
+    assert ln_chance(np.array([0.0]), np.array([10.0]))[0] == -8.0
+
+
+def test_negative_values_keep_their_sign_or_end_at_the_lower_bound() -> None:
+    def of(transform: Transform, value: float) -> float:
+        return float(UNARY[transform](np.array([value]))[0])
+
+    assert of(Transform.SIGNED_LOG1P, -1.0) == -math.log1p(1.0)
+    assert [of(t, -9.0) for t in (Transform.CLAMP01, Transform.CLAMP4, Transform.PERCENT)] == [0.0, 0.0, 0.0]
+    assert [of(t, -9.0) for t in (Transform.CLAMP_ABS1, Transform.CLAMP_ABS3)] == [-1.0, -3.0]
+    assert [of(t, -0.5) for t in (Transform.CLAMP_ABS1, Transform.CLAMP_ABS3)] == [-0.5, -0.5]
+
+
+def test_values_out_of_bounds_raise_no_error_of_arithmetic() -> None:
+    with np.errstate(all="raise"):
+        assert np.isnan(ewma(np.array([math.inf]), np.array([math.inf]), np.array([1.0]))).all()
+        assert ewma(np.array([1e308]), np.array([-1e308]), np.array([1.0]))[0] == math.inf
+        assert np.isnan(ln_chance(np.array([-1.0]), np.array([-2.0]))).all()
+        assert ln_chance(np.array([0.0]), np.array([0.0]))[0] == -8.0
