@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from lake.durable.file_digest import file_digest
 from lake.durable.publish import publish_file
 from lake.store.table_store import ABSENT, TableStore
-from schemas.contracts import TABLES
-from schemas.digest import can_hash, hashed_runs, ordered_digest, table_digest
+from schemas.contracts import TABLES, Table
+from schemas.digest import can_hash, hashed_runs, ordered_digest, part_digests, table_digest
 
 RUN = "training_run_id"
 VERSIONS = "operations.versions"
@@ -193,7 +193,7 @@ def _runs(name: str, rows: pa.Table) -> dict[str, tuple[str, int]]:
     """Return the digest and number of rows of each training run."""
     if name not in TABLES and can_hash(rows.schema):
         return hashed_runs(rows, RUN)
-    return {run: (_digest(name, part), part.num_rows) for run, part in by_run(rows).items()}
+    return part_digests(_key(name, rows), rows, RUN)
 
 
 def _of_runs(runs: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
@@ -209,27 +209,13 @@ def _belongs_to_runs(name: str, rows: pa.Table) -> bool:
 
 
 def _digest(name: str, rows: pa.Table) -> str:
-    declared = TABLES.get(name)
-    return table_digest(declared if declared else _ordering(rows), rows)
+    return table_digest(_key(name, rows), rows)
+
+
+def _key(name: str, rows: pa.Table) -> Table | tuple[str, ...]:
+    return TABLES.get(name) or _ordering(rows)
 
 
 def _ordering(rows: pa.Table) -> tuple[str, ...]:
     """Return the columns by which a derived table's rows are sorted: names and numbers, never nested columns."""
     return tuple(f.name for f in rows.schema if pa.types.is_string(f.type) or pa.types.is_integer(f.type))
-
-
-def by_run(rows: pa.Table) -> dict[str, pa.Table]:
-    """Return the rows of each training run, in order of run id."""
-    if not rows.num_rows:
-        return {}
-    ordered = rows.take(pc.sort_indices(rows, sort_keys=[(RUN, "ascending")]))
-    column = ordered.column(RUN).combine_chunks()
-    encoded = column.dictionary_encode()
-    starts = [0, *(i + 1 for i in _changes(encoded.indices))]
-    ends = [*starts[1:], len(column)]
-    return {column[a].as_py(): ordered.slice(a, b - a) for a, b in zip(starts, ends, strict=True)}
-
-
-def _changes(indices: pa.Array) -> list[int]:
-    values = indices.to_numpy(zero_copy_only=False)
-    return [int(i) for i in (values[1:] != values[:-1]).nonzero()[0]]

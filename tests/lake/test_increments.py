@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -17,6 +18,7 @@ from lake.store.versions import Versions
 from lake.upkeep import SMALL_FILES, maintain
 from schemas.buckets import bucket_of
 from schemas.contracts import FOLDERS, TABLES
+from schemas.digest import part_digests
 from schemas.errors import StorageError
 from tests.lake.test_ingest import Site, packet
 
@@ -163,8 +165,13 @@ def test_only_the_runs_that_a_commit_touched_are_digested(store: TableStore, mon
     before = versions.of(STATES)
     store.write(STATES, states("b", 1), runs=["b"])
     digested: list[str] = []
-    by_run = versions_module.by_run
-    monkeypatch.setattr(versions_module, "by_run", lambda rows: [digested.extend(found := by_run(rows)), found][1])
+
+    def spied(*given: Any) -> dict[str, tuple[str, int]]:
+        found = part_digests(*given)
+        digested.extend(found)
+        return found
+
+    monkeypatch.setattr(versions_module, "part_digests", spied)
     after = versions.of(STATES)
     assert digested == ["b"]
     assert {run for run in after.runs if after.runs[run] != before.runs[run]} == {"b"}
