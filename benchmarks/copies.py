@@ -37,7 +37,9 @@ OTHER: Final = "simic/registry_snapshot"
 COPIES_A_FILE: Final = 8
 _DAY_NS: Final = 86_400 * 10**9
 _RUN: Final = re.compile(rb"run-s\d+-\d+")
-_NAMED: Final = re.compile(rb"-s(\d+)-(?=\d)")  # the part of a run's or host's name that tells recordings apart
+# the part of the name of a run, or of a run or host, that tells recordings apart
+_OF_RUN: Final = re.compile(rb"(?<=run)-s(\d+)-(?=\d)")
+_OF_ANY: Final = re.compile(rb"-s(\d+)-(?=\d)")
 _DATE: Final = re.compile(rb"\d{4}-\d\d-\d\d(?=T)")
 _TIME_NS: Final = re.compile(rb'(?<="timestamp_ns":")\d+')
 
@@ -81,13 +83,13 @@ def source(root: Path, packets: int) -> Source:
     return Source(root, {folder: lines for folder, (lines, _) in kept.items()}, kept[STATES][1])
 
 
-def copy(lines: bytes, number: int) -> bytes:
+def copy(lines: bytes, number: int, *, own_hosts: bool = False) -> bytes:
     """Return the lines under the names of copy `number`, that many days later. Lengths of names stay, as binary files need."""
 
     def renamed(named: re.Match[bytes]) -> bytes:
         return b"-" + _name(number, len(named.group(1)) + 1) + b"-"
 
-    moved = _DATE.sub(lambda day: _later(day.group(), number), _NAMED.sub(renamed, lines))
+    moved = _DATE.sub(lambda day: _later(day.group(), number), (_OF_ANY if own_hosts else _OF_RUN).sub(renamed, lines))
     return _TIME_NS.sub(lambda time: b"%d" % (int(time.group()) + number * _DAY_NS), moved)
 
 
@@ -114,7 +116,10 @@ def make(place: Path, roots: Sequence[Path], runs: int, packets: int, *, own_hos
         for first in range(0, copies, COPIES_A_FILE):
             numbers = range(first, min(first + COPIES_A_FILE, copies))
             for folder, lines in one.lines.items():
-                _write(place / folder / f"copies-{number}-{first:04d}.ndjson.zst", (copy(lines, at) for at in numbers))
+                _write(
+                    place / folder / f"copies-{number}-{first:04d}.ndjson.zst",
+                    (copy(lines, at, own_hosts=own_hosts) for at in numbers),
+                )
         for folder in HOSTS:
             _hosts(one.root / folder, place / folder, number, copies if own_hosts else 0)
     shutil.copytree(sources[0].root / OTHER, place / OTHER, dirs_exist_ok=True)
@@ -131,7 +136,9 @@ def _hosts(found: Path, place: Path, number: int, copies: int) -> None:
             continue
         data = unpacked(path)
         suffix = ".ndjson" if ".ndjson" in path.name else path.suffix
-        target.with_name(target.name.split(".")[0] + suffix).write_bytes(b"".join(copy(data, at) for at in range(copies)))
+        target.with_name(target.name.split(".")[0] + suffix).write_bytes(
+            b"".join(copy(data, at, own_hosts=True) for at in range(copies))
+        )
 
 
 def _write(path: Path, parts: Iterable[bytes]) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from lake.durable.publish import ensure_dir, lock
 from lake.store.commit_log import commit_file, newest_version, transactions_in
 from lake.store.failures import named
-from lake.store.pruning import SCOPE, files_of, is_bucketed, predicate_of, runs_in
+from lake.store.pruning import MOST_NAMED, SCOPE, files_of, is_bucketed, predicate_of, runs_in, stretches_of
 from lake.store.storage_format import configuration, file_bytes, layout, with_buckets
 from lake.store.validation import checked
 from schemas.buckets import BUCKET_COLUMN, BUCKETED
@@ -263,6 +264,8 @@ class TableStore:
             )
             common: dict[str, Any] = {"count": count, "properties": properties}
             table = self.open(name)
+            if table is not None and not append and len(set(runs or ())) > MOST_NAMED:
+                rows = self._with_others(name, table, rows, runs or ())
             if _is_bucketed(name, rows.schema, table):
                 rows = with_buckets(rows)
             if table is None:
@@ -280,6 +283,23 @@ class TableStore:
             return self._commit(
                 path, table, rows, mode="overwrite", schema_mode="merge", predicate=predicate_of(table, runs), **common
             )
+
+    def _with_others(
+        self, name: str, table: "DeltaTable", rows: pa.Table | pa.RecordBatchReader, runs: Sequence[str]
+    ) -> pa.RecordBatchReader:
+        """Return the rows, then the stored rows of other runs in the stretches of `runs`: all that these will hold."""
+        import pyarrow.dataset as ds
+
+        stored, files = _stored_schema(table), files_of(table, None)
+        schema = pa.schema([*rows.schema, *(one for one in stored if one.name not in rows.schema.names)])
+        parts = [rows.to_batches() if isinstance(rows, pa.Table) else rows]
+        for stretch in stretches_of(table, runs):
+            paths = [str(self.path(name) / file) for file in stretch.files(files)]
+            within = (pc.field(SCOPE) >= stretch.runs[0]) & (pc.field(SCOPE) <= stretch.runs[-1])
+            others = within & ~pc.field(SCOPE).isin(list(stretch.runs))
+            parts.append(ds.dataset(paths, schema=stored, format="parquet").to_batches(filter=others))
+        batches = (_conform(pa.Table.from_batches([batch]), schema).to_batches() for batch in chain.from_iterable(parts))
+        return pa.RecordBatchReader.from_batches(schema, chain.from_iterable(batches))
 
     def _commit(
         self,

@@ -10,7 +10,7 @@ from dagster import ResourceParam
 
 from gnn.coverage.ratios import coverage_figures, ratios
 from lake.settings import Settings
-from lake.store.increments import ALL_BUCKETS, Increments, batches_of
+from lake.store.increments import ALL_BUCKETS, Increments, batches_of, by_bucket
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.derived.features import DANGLING_TABLE, PACKET
@@ -95,7 +95,7 @@ def refresh_coverage(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS)
             tables.write(name, DERIVED[name].empty_table(), runs=gone)
         known = {run: made for run, made in known.items() if run in now}
         increments.save(known, gone)
-    stale = sorted(run for run, inputs in now.items() if run not in known or known[run]["inputs"] != inputs)
+    stale = by_bucket(run for run, inputs in now.items() if run not in known or known[run]["inputs"] != inputs)
     done = 0
     for batch in batches_of(stale, {run: features[run]["rows"] for run in stale}, BATCH_ROWS):
         for name, rows in _counted(tables, batch).items():

@@ -13,6 +13,7 @@ import lake.store.storage_format as layout_module
 import lake.store.versions as versions_module
 from lake.exports.pending import targets_of
 from lake.store.commit_log import newest_version
+from lake.store.increments import batches_of, by_bucket
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from lake.upkeep import SMALL_FILES, maintain
@@ -224,3 +225,12 @@ def test_the_log_of_a_table_holds_statistics_of_the_training_run_alone(store: Ta
     kept = {name: sorted(c for c in found.schema.names if c.startswith(("min.", "max."))) for name, found in names.items()}
     assert kept == {STATES: ["max.training_run_id", "min.training_run_id"], "telemetry.metric": []}
     assert names[STATES].column("num_records").to_pylist() == [2]
+
+
+def test_batches_of_runs_by_bucket_touch_few_buckets() -> None:
+    runs = [f"run-{number}" for number in range(200)]
+    ordered = by_bucket(runs)
+    assert sorted(ordered) == sorted(runs)
+    buckets = [[bucket_of(run) for run in batch] for batch in batches_of(ordered, dict.fromkeys(runs, 1), 20)]
+    assert [bucket for batch in buckets for bucket in batch] == sorted(bucket_of(run) for run in runs)
+    assert max(len(set(batch)) for batch in buckets) <= 4
