@@ -16,6 +16,7 @@ from schemas.contracts import Table
 
 PROVENANCE: Final = frozenset({"export_digest", "position", "arrival"})
 _MISSING: Final = "~"
+_TEXT_ROWS: Final = 32_768  # rows whose text is in memory at once
 
 
 def content(rows: pa.Table) -> pa.Table:
@@ -28,12 +29,13 @@ def row_digests(rows: pa.Table) -> list[str]:
 
     The text has one line per column, sorted by name. Floats are written as their bits, text as its length and bytes.
     """
-    if rows.num_rows == 0:
-        return []
     chosen = content(rows)
-    columns = [_text(_array(chosen.column(name))) for name in chosen.column_names]
-    lines = pc.binary_join_element_wise(*columns, "\n")
-    return [hashlib.sha256(line.encode("utf-8")).hexdigest() for line in lines.to_pylist()]
+    found: list[str] = []
+    for start in range(0, rows.num_rows, _TEXT_ROWS):
+        part = chosen.slice(start, _TEXT_ROWS)
+        lines = pc.binary_join_element_wise(*(_text(_array(part.column(name))) for name in part.column_names), "\n")
+        found += [hashlib.sha256(line.encode("utf-8")).hexdigest() for line in lines.to_pylist()]
+    return found
 
 
 def table_digest(table: Table | Sequence[str], rows: pa.Table) -> str:

@@ -22,6 +22,7 @@ from schemas.digest import can_hash, hashed_runs, ordered_digest, part_digests, 
 
 RUN = "training_run_id"
 VERSIONS = "operations.versions"
+_PUBLISHED = pa.schema([(name, pa.string()) for name in ("table", "training_run", "digest")])
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Versions:
         """Digest `tables`, and remember the digests under `home`."""
         self._directory = home / "digests"
         self._tables = tables
-        self._published: dict[str, dict[str, str]] | None = None
+        self._published: pa.Table | None = None
 
     def of(self, name: str) -> TableVersion:
         """Return the current version of a table.
@@ -68,20 +69,18 @@ class Versions:
         runs = {run: RunVersion(digest, rows) for run, (digest, rows) in known["runs"].items()}
         return TableVersion(name, known["digest"], known["rows"], runs)
 
-    def published(self) -> Mapping[str, Mapping[str, str]]:
-        """Return table -> training run -> digest, as in `operations.versions` at the first call."""
+    def published(self, name: str) -> dict[str, str]:
+        """Return training run -> digest of a table's shares, as in `operations.versions` at the first call."""
         if self._published is None:
             columns = ["table", "training_run", "digest"]
-            rows = self._tables.read(VERSIONS, columns=columns).to_pylist() if self._tables.exists(VERSIONS) else []
-            self._published = {}
-            for row in rows:
-                self._published.setdefault(row["table"], {})[row["training_run"]] = row["digest"]
-        return self._published
+            rows = self._tables.read(VERSIONS, columns=columns) if self._tables.exists(VERSIONS) else _PUBLISHED.empty_table()
+            self._published = rows.filter(pc.is_valid(rows.column("training_run")))
+        rows = self._published.filter(pc.equal(self._published.column("table"), name))
+        return dict(zip(rows.column("training_run").to_pylist(), rows.column("digest").to_pylist(), strict=True))
 
     def changed_runs(self, version: TableVersion) -> list[str]:
         """Return the training runs whose share of the table differs from the last published one, gone runs included; sorted."""
-        before = {run: digest for run, digest in self.published().get(version.name, {}).items() if run is not None}
-        now = {run: part.digest for run, part in version.runs.items()}
+        before, now = self.published(version.name), {run: part.digest for run, part in version.runs.items()}
         return sorted(run for run in {*before, *now} if before.get(run) != now.get(run))
 
     def at(self, versions: Mapping[str, int]) -> dict[str, str]:

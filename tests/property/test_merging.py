@@ -150,6 +150,14 @@ def test_digests_of_parts_are_those_of_their_rows_alone(rows: list[dict[str, Any
     assert list(part_digests(SEEDS, kept, "training_run_id")) == names
 
 
+def test_digests_of_rows_do_not_depend_on_how_many_are_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [SEED | {"metrics": [("a", float(number))], "monitored_layers": ["l"] * (number % 3)} for number in range(8)]
+    whole = row_digests(table("kasmina.seed_state", rows))
+    assert len(set(whole)) == 8
+    monkeypatch.setattr("schemas.digest._TEXT_ROWS", 3)
+    assert row_digests(table("kasmina.seed_state", rows)) == whole
+
+
 def test_digests_see_content_and_not_where_it_came_from() -> None:
     rows = [SEED | {"metrics": [("a", 1.0)]}, SEED | {"seed_id": "t", "alpha": 0.0}]
     base = table("kasmina.seed_state", rows)
