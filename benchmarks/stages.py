@@ -18,12 +18,11 @@ from typing import Final
 
 from benchmarks.ingest import resident_peak
 from gnn.graph.dataset import GraphDataset
-from gnn.registry.keys import observed_keys, source_columns, source_tables
 from gnn.registry.refresh import load, refresh
+from gnn.registry.rules import observed_keys, source_columns, source_tables
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.settings import SAMPLE
-from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.contracts import TABLES
@@ -46,7 +45,7 @@ def ingested(exports: Path, home: Path, tables: TableStore) -> None:
 def registered(_: Path, home: Path, tables: TableStore) -> None:
     """Append the observed keys to the registries, and say which registry is full."""
     contracts = {name: source_columns(name) for name in source_tables()}
-    observed = observed_keys(read_contracts(tables, contracts))
+    observed = observed_keys(tables.read_each(contracts))
     report = refresh(home / "registries", observed, tables.read("simic.registry_snapshot"))
     for problem in report.problems.values():
         print(problem, file=sys.stderr)

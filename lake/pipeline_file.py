@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from schemas.configuration import TrainingConfig
+from schemas.configuration import TrainingConfig, TrainingLaunch
 from schemas.errors import ContractError
 
 PIPELINE_FILE: Final = "pipeline.toml"
@@ -50,6 +50,17 @@ class CheckThresholds(_Section):
     drift: Annotated[float, Field(ge=0.0)]
 
 
+class TrainingSection(TrainingConfig):
+    """Fields of the training configuration, and where a training runs."""
+
+    launch: TrainingLaunch
+
+    @property
+    def config(self) -> TrainingConfig:
+        """The fields that are part of the build id."""
+        return TrainingConfig(**{name: getattr(self, name) for name in TrainingConfig.model_fields})
+
+
 class PipelineFile(_Section):
     """The parsed file: durations, thresholds of checks and gates, fields of the training configuration."""
 
@@ -58,7 +69,7 @@ class PipelineFile(_Section):
     max_age: Duration
     checks: CheckThresholds
     gates: dict[str, float]
-    training: TrainingConfig
+    training: TrainingSection
 
 
 def read_pipeline_file(home: Path) -> PipelineFile:

@@ -17,7 +17,7 @@ from lake.durable.publish import publish_file
 from lake.durable.strict_json import read_object
 from lake.exports.ledger import Ledger
 from lake.pipeline_file import read_pipeline_file
-from schemas.configuration import TrainingConfig
+from schemas.configuration import TrainingConfig, TrainingLaunch
 from schemas.decode import Limits
 from schemas.errors import ContractError, StorageError, TamiyoError
 
@@ -28,6 +28,7 @@ DEFAULT_EXPORTS = Path("var/exports")
 DEFAULT_DAGSTER_HOME = Path("var/dagster")
 ORIGIN = "origin.json"
 FRESHNESS: Final = timedelta(hours=36)
+LAUNCH: Final = "TAMIYO_TRAINING_LAUNCH"
 _LONGEST: Final = 400  # bytes of a home's path; databases take at most 512, and their files lie some folders deeper
 _READ_OTHERWISE: Final = re.compile(r"[\[\]?\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 
@@ -60,6 +61,7 @@ class Settings(BaseModel):
     freshness: timedelta = FRESHNESS
     limits: Limits = Limits()
     training: TrainingConfig = TrainingConfig()
+    launch: TrainingLaunch = TrainingLaunch()
     gates: dict[str, float] = Field(default_factory=dict)
 
 
@@ -97,7 +99,8 @@ def resolve(*, exports: Path | None = None, home: Path | None = None, environmen
         max_age=file.max_age,
         freshness=freshness_window(env),
         limits=_limits(env.get("TAMIYO_LIMITS") or "{}"),
-        training=file.training,
+        training=file.training.config,
+        launch=_launch(env.get(LAUNCH) or "{}", file.training.launch),
         gates=file.gates,
     )
 
@@ -134,10 +137,21 @@ def _limits(text: str) -> Limits:
     try:
         return Limits.model_validate_json(text)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or text[:80]!r}: {one['msg']}" for one in error.errors())
-        raise ContractError(
-            f"TAMIYO_LIMITS: expected a JSON object of {', '.join(Limits.model_fields)}, found {wrong}"
-        ) from None
+        raise _no_object("TAMIYO_LIMITS", Limits, text, error) from None
+
+
+def _launch(text: str, default: TrainingLaunch) -> TrainingLaunch:
+    """Return `default` with the fields that the JSON object in `text` names."""
+    try:
+        named = TrainingLaunch.model_validate_json(text)
+    except ValidationError as error:
+        raise _no_object(LAUNCH, TrainingLaunch, text, error) from None
+    return default.model_copy(update={name: getattr(named, name) for name in named.model_fields_set})
+
+
+def _no_object(variable: str, model: type[BaseModel], text: str, error: ValidationError) -> ContractError:
+    wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or text[:80]!r}: {one['msg']}" for one in error.errors())
+    return ContractError(f"{variable}: expected a JSON object of {', '.join(model.model_fields)}, found {wrong}")
 
 
 def require_home(settings: Settings) -> None:

@@ -101,3 +101,18 @@ class TrainingConfig(_Frozen):
     learning_curve: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = ()
     weights: LossWeights = LossWeights()
     model: ModelConfig = ModelConfig()
+
+
+class TrainingLaunch(_Frozen):
+    """Where a training runs. It is not part of the build id: it changes no weight.
+
+    `where` is `in_process` for the process of the Dagster run, or `pipes` for a process of its own, started through Dagster
+    Pipes: `PREFIX... PYTHON -m gnn.remote DIRECTORY`, with torchrun if there are several `processes`. Trainings are shared
+    among processes whole, so the weights are the same. `prefix` is a command that starts another one elsewhere, such as
+    `["ssh", "gpu-host"]`. `python` is the interpreter there; unset, that of the run.
+    """
+
+    where: Literal["in_process", "pipes"] = "in_process"
+    processes: int = Field(default=1, ge=1, le=64)
+    prefix: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    python: str | None = Field(default=None, min_length=1)

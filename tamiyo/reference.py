@@ -10,8 +10,8 @@ import typer
 from pydantic import BaseModel
 
 from gnn.online.config import PREFIX, SERVING_FILE, ServingConfig
-from lake.settings import FRESHNESS
-from schemas.configuration import LossWeights, ModelConfig, TrainingConfig
+from lake.settings import FRESHNESS, LAUNCH
+from schemas.configuration import LossWeights, ModelConfig, TrainingConfig, TrainingLaunch
 from schemas.decode import Limits
 from tamiyo.cli import app
 from tamiyo.live.trial import PORT
@@ -34,6 +34,7 @@ VARIABLES: Final[Sequence[tuple[str, str, str]]] = (
         "Hours for which a system may send nothing new before its feed is stale. Read when the code location loads.",
     ),
     ("TAMIYO_LIMITS", "`{}`", "JSON object of limits on what is read, see [below](#limits-on-exports)."),
+    (LAUNCH, "`{}`", "JSON object of the fields of [`[training.launch]`](#where-a-training-runs) that differ on this machine."),
     ("TAMIYO_REDIS", "`redis://127.0.0.1:6379`", "The Redis that carries Oona, for `tamiyo serve`. `--redis` wins."),
     ("ESPER_LEYLINE_SECRET", "unset", "Key that signs and verifies messages on Oona; unset, messages are not signed."),
     (f"{PREFIX}<NAME>", f"`{SERVING_FILE}`", "Any field of the [serving configuration](#serving), in capitals."),
@@ -69,6 +70,8 @@ def configuration() -> str:
     parts += [inspect.cleandoc(TrainingConfig.__doc__ or ""), "", *_fields(TrainingConfig)]
     for title, model in (("[training.model]", ModelConfig), ("[training.weights]", LossWeights)):
         parts += ["", f"`{title}`: {inspect.cleandoc(model.__doc__ or '')}", "", *_fields(model)]
+    parts += ["", "## Where a training runs", "", "`[training.launch]` in the same file; `TAMIYO_TRAINING_LAUNCH` wins.", ""]
+    parts += [inspect.cleandoc(TrainingLaunch.__doc__ or ""), "", *_fields(TrainingLaunch)]
     parts += ["", "## Serving", "", f"`$TAMIYO_HOME/{SERVING_FILE}`, `{PREFIX}<NAME>`, or arguments of `tamiyo serve`.", ""]
     parts += [*_fields(ServingConfig), "", "## Limits on exports", ""]
     parts += ["Fields of `TAMIYO_LIMITS`, such as `TAMIYO_LIMITS='{\"string_bytes\": 4194304}'`. A record beyond a limit is"]

@@ -26,6 +26,8 @@ FOREIGN = {
     "recorder": {"dagster"},
 }
 
+REPORTING = "gnn/remote/__main__.py"  # the one program that a run of Dagster starts elsewhere
+
 # package -> imports of one of its modules by another that are not counted when circles are looked for
 CIRCLES: dict[str, frozenset[tuple[str, str]]] = {package: frozenset() for package in ALLOWED}
 
@@ -93,6 +95,12 @@ def test_imports_follow_the_arrows(package: str, repository: Path) -> None:
         if bad:
             wrong[path.relative_to(repository).as_posix()] = bad
     assert wrong == {}
+
+
+def test_only_the_program_that_trains_elsewhere_speaks_dagsters_pipes(repository: Path) -> None:
+    below = [path for package in FOREIGN for path in (repository / package).rglob("*.py")]
+    found = {path.relative_to(repository).as_posix() for path in below if any("dagster_pipes" in m for m in imported(path))}
+    assert found == {REPORTING}
 
 
 @pytest.mark.parametrize("package", CIRCLES)

@@ -48,7 +48,7 @@ def write_golden(network: TamiyoGNN, graphs: list[GraphBatch], kernels: Tensor, 
 def answer(network: TamiyoGNN, batch: GraphBatch, kernels: Tensor, priors: Priors) -> dict[str, Tensor]:
     """Return the network's outputs for an unscaled batch in which every seed is allowed the same `kernels` (bool [32])."""
     mask = kernels.unsqueeze(0).expand(batch.num_nodes("seed"), -1)
-    outputs: Outputs = network.eval()(scale(batch, priors), mask)
+    outputs: Outputs = (network.eval() if network.training else network)(scale(batch, priors), mask)
     return outputs.tensors()
 
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gnn.bundle.golden import answer, differences
 from gnn.bundle.layout import HEADS, batch_specs, batch_tensors, dtype_name, node_specs, output_specs, relation_specs
 from gnn.bundle.manifest import FeatureSpec, GroupSpec, Manifest, OutputSpec, RelationSpec, TensorSpec
 from gnn.bundle.read import Bundle, read_bundle
-from gnn.graph.batch import GraphBatch
+from gnn.graph.batch import GraphBatch, joined
 from schemas.artifacts import REGISTRIES
 from schemas.errors import BundleRejected, FeatureError
 from schemas.kernels import KERNELS
@@ -68,8 +69,7 @@ def preflight(
     found = [*_against_code(bundle.manifest), *_golden(bundle)]
     if serving is not None:
         found += _against_serving(bundle, serving)
-    for live in (batch,) if isinstance(batch, GraphBatch) else batch or ():
-        found += _against_batch(bundle.manifest, live) or _unanswered(bundle, live)
+    found += _against_live(bundle, [batch] if isinstance(batch, GraphBatch) else list(batch or ()))
     return PreflightReport(path, bundle, tuple(dict.fromkeys(found)))
 
 
@@ -172,6 +172,24 @@ def _against_serving(bundle: Bundle, serving: Bundle) -> list[Mismatch]:
     return found
 
 
+def _against_live(bundle: Bundle, graphs: list[GraphBatch]) -> list[Mismatch]:
+    """Compare live graphs with the bundle's layout, and have its network answer those that fit, all of them in one batch.
+
+    If that fails, each graph is answered alone, so that what is reported is a fault of some graph by itself.
+    """
+    misfits = [_against_batch(bundle.manifest, graph) for graph in graphs]
+    fitting = [graph for graph, faults in zip(graphs, misfits, strict=True) if not faults and _is_measured(graph)]
+    found = [fault for faults in misfits for fault in faults]
+    if len(fitting) > 1 and not _unanswered(bundle, joined(fitting)):
+        return found
+    return found + [fault for graph in fitting for fault in _unanswered(bundle, graph)]
+
+
+def _is_measured(batch: GraphBatch) -> bool:
+    """Return whether all inputs are finite; an answer to others is no fault of the bundle."""
+    return all(np.isfinite(values.numpy()).all() for values in (*batch.x.values(), *batch.edge_attr.values()))
+
+
 def _against_batch(manifest: Manifest, batch: GraphBatch) -> list[Mismatch]:
     tensors = batch_tensors(batch)
     found = []
@@ -188,10 +206,8 @@ def _against_batch(manifest: Manifest, batch: GraphBatch) -> list[Mismatch]:
 def _unanswered(bundle: Bundle, batch: GraphBatch) -> list[Mismatch]:
     """Return the faults of the bundle's network on live graphs: graphs that it refuses, and outputs that are not finite.
 
-    The layout of the graphs must fit. A batch with inputs that are not finite is skipped: that is no fault of the bundle.
+    The layout of the graphs must fit, and their inputs must be finite.
     """
-    if not all(bool(values.isfinite().all()) for values in (*batch.x.values(), *batch.edge_attr.values())):
-        return []
     kernels = torch.ones(len(KERNELS), dtype=torch.bool)
     try:
         outputs = answer(bundle.network, batch, kernels, bundle.norms.priors)
@@ -200,5 +216,5 @@ def _unanswered(bundle: Bundle, batch: GraphBatch) -> list[Mismatch]:
     return [
         Mismatch(f"live output {name}", "finite numbers", f"{int((~tensor.isfinite()).sum())} that are not")
         for name, tensor in outputs.items()
-        if not bool(tensor.isfinite().all())
+        if not np.isfinite(tensor.numpy()).all()
     ]

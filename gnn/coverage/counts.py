@@ -39,9 +39,13 @@ class Marks:
     @classmethod
     def of(cls, group: Group) -> "Marks":
         """Return the marks of a joined group."""
-        features, empty = group.declaration.features, np.zeros((0, group.size), dtype=np.bool_)
-        measured = np.stack([group.columns.measured(f) for f in features]) if features else empty
-        applicable = np.stack([group.columns.applicable(f) for f in features]) if features else empty
+        features, columns = group.declaration.features, group.columns
+        measured = np.empty((len(features), group.size), dtype=np.bool_)
+        applicable = np.ones((len(features), group.size), dtype=np.bool_)
+        for place, feature in enumerate(features):
+            measured[place] = columns.measured(feature)
+            if feature.name in columns.inapplicable:
+                applicable[place] = columns.applicable(feature)
         return cls(group.declaration, group.ptr, group.placeholder, measured, applicable)
 
 
@@ -81,6 +85,8 @@ def _read(packets: PacketIndex, group: NodeType | Relation, table: pa.Table) -> 
 
 def per_packet(marks: Bools, ptr: Ints) -> Ints:
     """Count the marked elements of each packet: int64 [..., P] from bool [..., N]."""
+    if len(ptr) == 2:
+        return np.asarray(np.count_nonzero(marks[..., ptr[0] : ptr[1]], axis=-1), dtype=np.int64)[..., np.newaxis]
     total = np.zeros((*marks.shape[:-1], marks.shape[-1] + 1), dtype=np.int64)
     np.cumsum(marks, axis=-1, dtype=np.int64, out=total[..., 1:])
     return np.asarray(total[..., ptr[1:]] - total[..., ptr[:-1]], dtype=np.int64)

@@ -36,6 +36,7 @@ def _at_seeds(group: NodeType | Relation) -> bool:
 
 
 _KEYS: Final = tuple(_Key(g.key(feature), feature.mandatory, _at_seeds(g)) for g in GROUPS for feature in g.features)
+_FAMILIES: Final = {group.family: tuple(group.key(feature) for feature in group.features) for group in GROUPS}
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,13 @@ class CoverageFigures:
     @classmethod
     def of(cls, counts: KeyCounts) -> "CoverageFigures":
         """Compute the figures from counts."""
-        keys = {key.name: counts[key.name][0] / counts[key.name][1] for key in _KEYS if counts.get(key.name, (0, 0))[1]}
-        seeds = any(SEED.key(feature) in keys for feature in SEED.features)
+        pairs = {key.name: counts.get(key.name, (0, 0)) for key in _KEYS}
+        keys = {name: measured / elements for name, (measured, elements) in pairs.items() if elements}
+        seeds = any(key in keys for key in _FAMILIES[SEED.family])
         counted = [(keys.get(key.name, 0.0), key.mandatory) for key in _KEYS if seeds or not key.of_seeds]
         return cls(
             keys=keys,
-            families=_families(counts),
+            families=_families(pairs),
             mean=_mean([ratio for ratio, _ in counted]),
             mandatory_mean=_mean([ratio for ratio, mandatory in counted if mandatory]),
         )
@@ -131,11 +133,10 @@ def rows_of(signals: Iterable[Signal]) -> pa.Table:
 def _families(counts: KeyCounts) -> dict[str, float]:
     """Return the ratio of each family that has elements, weighted by counts."""
     found = {}
-    for group in GROUPS:
-        pairs = [counts.get(group.key(feature), (0, 0)) for feature in group.features]
-        elements = sum(pair[1] for pair in pairs)
+    for family, keys in _FAMILIES.items():
+        elements = sum([counts[key][1] for key in keys])
         if elements:
-            found[group.family] = sum(pair[0] for pair in pairs) / elements
+            found[family] = sum([counts[key][0] for key in keys]) / elements
     return found
 
 

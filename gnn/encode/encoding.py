@@ -1,17 +1,21 @@
 """Encode raw columns as the tensors' channels: transforms, neutral values, masks, registry ids.
 
-Values are computed in float64 and cast to float32 once.
+Values are computed in float64 and cast to float32 once. Most channels are marks, 0 or 1; they are kept as booleans, which
+take an eighth of the memory, until a tensor is made.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gnn.encode import transforms
 from gnn.join.columns import Columns
-from gnn.join.rows import Floats, Ints, Singles, Vocabulary, ids_of
+from gnn.join.rows import Bools, Floats, Ints, Singles, Vocabulary, ids_of
 from gnn.norms.ewma import EwmaTrace
 from schemas.features import GROUPS, Feature, FeatureGroup, Kind, Transform
 
@@ -31,16 +35,12 @@ class Scale:
     ptr: Ints
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Encoded elements: `x` float32 [N, width] holds channels and masks, `ids` int64 [N, categorical] registry ids."""
-
-    x: Singles
-    ids: Ints
-
-
 class Layout:
-    """The columns of `x` that hold each feature of a group; computed once per group."""
+    """The columns of `x` that hold each feature of a group; computed once per group.
+
+    `x` is made from two arrays: `values` float32 [N, `value_width`], and `marks` bool [N, `mark_width`], which hold the
+    multi-hot channels and the masks, with columns of False at the end up to a whole number of bytes. Both are in order of `x`.
+    """
 
     def __init__(self, group: FeatureGroup) -> None:
         """Compute the layout of `group`."""
@@ -55,9 +55,19 @@ class Layout:
         self.width = group.width
         starts = dict(zip(group.valued, np.cumsum([0, *(f.channels for f in group.valued)]).tolist(), strict=False))
         masks = {feature: group.value_width + place for place, feature in enumerate(group.valued)}
-        self.columns = np.array([starts[f] for f in self.numbers], dtype=np.int64)
-        self.masks = np.array([masks[f] for f in self.numbers], dtype=np.int64)
-        self.wide = {f: (slice(starts[f], starts[f] + f.width), masks[f]) for f in (*self.sets, *self.shares)}
+        marked = np.zeros(group.width, dtype=np.bool_)
+        marked[group.value_width :] = True
+        for feature in self.sets:
+            marked[starts[feature] : starts[feature] + feature.width] = True
+        place = np.where(marked, np.cumsum(marked), np.cumsum(~marked)) - 1  # of each column of `x` in `values` or `marks`
+        self.value_width = int((~marked).sum())
+        self.mark_width = (int(marked.sum()) + 7) // 8 * 8
+        self._pieces = _pieces(marked, place)
+        self.columns = _as_slice(place[[starts[f] for f in self.numbers]])
+        self.masks = _as_slice(place[[masks[f] for f in self.numbers]])
+        self.mask_of = {f: int(place[masks[f]]) for f in group.valued}
+        self.first_mask = int(marked[: group.value_width].sum())  # the masks are the last marks, in order of `valued`
+        self.wide = {f: slice(place[starts[f]], place[starts[f]] + f.width) for f in (*self.sets, *self.shares)}
         self.neutral = np.array([[f.neutral] for f in self.numbers], dtype=np.float32)
         kinds = [f.transform for f in self.numbers]
         self.unary = [
@@ -66,6 +76,44 @@ class Layout:
             if transform is not Transform.IDENTITY and transform in kinds
         ]
         self.relative = [(i, f) for i, f in enumerate(self.numbers) if f.transform not in transforms.UNARY]
+
+    def channels(self, values: Singles, marks: Bools | NDArray[np.uint8]) -> Singles:
+        """Return `x`, float32 [N, width]."""
+        x = np.empty((len(values), self.width), dtype=np.float32)
+        for is_marks, columns, own in self._pieces:
+            x[:, columns] = (marks if is_marks else values)[:, own]
+        return x
+
+
+def _as_slice(columns: Ints) -> Ints | slice:
+    """Return the columns as a slice if they follow each other, since NumPy writes to one much faster."""
+    follow = len(columns) > 0 and bool((np.diff(columns) == 1).all())
+    return slice(int(columns[0]), int(columns[-1]) + 1) if follow else columns
+
+
+def _pieces(marked: Bools, place: Ints) -> list[tuple[bool, slice, slice]]:
+    """Return stretches of columns of `x`: whether they are marks, the columns, and those in `marks` or `values`."""
+    found = []
+    for is_marks, columns in groupby(range(len(marked)), key=lambda column: bool(marked[column])):
+        first, *others = columns
+        size = 1 + len(others)
+        found.append((is_marks, slice(first, first + size), slice(int(place[first]), int(place[first]) + size)))
+    return found
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded elements: `values` and `marks`, as in `layout`, and `ids` int64 [N, categorical], registry ids."""
+
+    layout: Layout
+    values: Singles
+    marks: Bools
+    ids: Ints
+
+    @cached_property
+    def x(self) -> Singles:
+        """Channels and masks: float32 [N, width]."""
+        return self.layout.channels(self.values, self.marks)
 
 
 class Vocabularies:
@@ -87,8 +135,9 @@ class Vocabularies:
             if len(self._of_hosts) >= self._KEPT:
                 self._of_hosts.clear()
             found = self._of_hosts[id(group)] = (group, make())
-        # tensors share memory with their arrays, so a copy protects the cached arrays
-        return Encoded(found[1].x.copy(), found[1].ids.copy())
+        # tensors share memory with their arrays, so a copy of the ids and another `x` protect the cached arrays
+        made = found[1]
+        return Encoded(made.layout, made.values, made.marks, made.ids.copy())
 
     def registry(self, feature: Feature) -> Vocabulary:
         """Return the registry of a categorical, multi-hot or share feature."""
@@ -130,41 +179,46 @@ def encode(layout: Layout, columns: Columns, vocabularies: Vocabularies, scale: 
     `log_z` features become log1p(x) (momentum: x) here; `gnn.graph.scale` makes z-scores of them later.
     """
     size = columns.size
-    x = np.zeros((size, layout.width), dtype=np.float32)
+    values = np.empty((size, layout.value_width), dtype=np.float32)
+    marks = np.zeros((size, layout.mark_width), dtype=np.bool_)
     if layout.numbers:
         relative = {row: _relative(f, columns.numbers[f.name], columns, scale) for row, f in layout.relative} if size else {}
         for first in range(0, size, _TOGETHER):
-            _encode_numbers(x, slice(first, first + _TOGETHER), layout, columns, relative)
+            rows = slice(first, first + _TOGETHER)
+            _encode_numbers(values[rows], marks[rows], rows, layout, columns, relative)
     for feature in layout.sets:
-        (channel, mask), sets = layout.wide[feature], columns.sets[feature.name]
-        sets.multi_hot(vocabularies.registry(feature), x[:, channel])
-        x[:, mask] = sets.known
+        sets = columns.sets[feature.name]
+        sets.multi_hot(vocabularies.registry(feature), marks[:, layout.wide[feature]])
+        marks[:, layout.mask_of[feature]] = sets.known
     for feature in layout.shares:
-        (channel, mask), mix = layout.wide[feature], columns.shares[feature.name]
-        x[:, channel] = mix.shares(vocabularies.ids(feature, mix.items.words), feature.width)
-        x[:, mask] = mix.known
+        mix = columns.shares[feature.name]
+        values[:, layout.wide[feature]] = mix.shares(vocabularies.ids(feature, mix.items.words), feature.width)
+        marks[:, layout.mask_of[feature]] = mix.known
     ids = np.zeros((size, len(layout.categorical)), dtype=np.int64)
     for place, feature in enumerate(layout.categorical):
         labels = columns.labels[feature.name]
         ids[:, place] = vocabularies.ids(feature, labels.words)[labels.codes]
-    return Encoded(x, ids)
+    return Encoded(layout, values, marks, ids)
 
 
-def _encode_numbers(x: Singles, rows: slice, layout: Layout, columns: Columns, relative: Mapping[int, Floats]) -> None:
-    """Fill the channels and masks of number features for the elements in `rows`.
+def _encode_numbers(
+    values: Singles, marks: Bools, rows: slice, layout: Layout, columns: Columns, relative: Mapping[int, Floats]
+) -> None:
+    """Fill `values` and masks of number features for the elements in `rows`.
 
     `relative` holds, by place, the relative features' transformed values for all elements.
     """
-    raw = np.stack([columns.numbers[feature.name][rows] for feature in layout.numbers])
-    with np.errstate(over="ignore"):  # values too large for float32 become its largest value
+    raw = np.array([columns.numbers[feature.name][rows] for feature in layout.numbers])
+    # values too large for float32 become its largest value; those outside a transform's domain are missing
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         channels = raw.astype(np.float32)
         for transform, places in layout.unary:
-            channels[places] = transforms.unary(transform, raw[places])
-        for place, values in relative.items():
-            channels[place] = values[rows]
+            channels[places] = transforms.UNARY[transform](raw[places])
+        for place, transformed in relative.items():
+            channels[place] = transformed[rows]
     missing = np.isnan(raw)
     np.minimum(channels, _LARGEST, out=channels)
     np.maximum(channels, -_LARGEST, out=channels)
     np.copyto(channels, layout.neutral, where=missing)
-    x[rows, layout.columns] = channels.T
-    x[rows, layout.masks] = ~missing.T
+    values[:, layout.columns] = channels.T
+    marks[:, layout.masks] = ~missing.T

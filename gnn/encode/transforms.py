@@ -1,7 +1,8 @@
 """Transform raw values to channels, float64 to float64 and elementwise; NaN stays NaN.
 
 A value outside a transform's domain (log1p of -1 or less, a division by zero) gives a result that is not finite. The encoder
-treats it as missing, so no NaN or infinity ever reaches a tensor.
+treats it as missing, so no NaN or infinity ever reaches a tensor. The caller of a function in `UNARY` ignores the errors
+of floating-point arithmetic that such a value raises.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,12 +39,6 @@ UNARY: Final[Mapping[Transform, Callable[[Floats], Floats]]] = {
     Transform.CLAMP_ABS1: lambda values: np.minimum(np.maximum(values, -1.0), 1.0),
     Transform.CLAMP_ABS3: lambda values: np.minimum(np.maximum(values, -3.0), 3.0),
 }
-
-
-def unary(transform: Transform, values: Floats) -> Floats:
-    """Apply a transform that depends on the value alone to an array of any shape."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return UNARY[transform](np.ascontiguousarray(values))
 
 
 def ewma(values: Floats, mean: Floats, var: Floats) -> Floats:

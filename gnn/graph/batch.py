@@ -6,9 +6,10 @@ relations are stored; a reverse relation is the same edges with the two rows swa
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from itertools import accumulate
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,10 @@ from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+
+Plans = dict[tuple[tuple[str, ...], str], MessagePlan]
+"""Message plans by the node types that they reach and by device."""
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class GraphBatch:
     is present; if a type has no rows, its tensor has the right width and 0 rows. `ptr[t]` and `edge_ptr[r]` (int64 [G + 1])
     bound the rows of each graph. Edges of a relation are ordered by graph, target and source. `reverse_order` (int64 [E] per
     relation), if given, orders them by source; the CSR plan needs it (see `csr`) and sorts the edges if it is None.
+    `shared`, if given, keeps the message plans of all batches with the same nodes and edges.
     """
 
     num_graphs: int
@@ -54,6 +60,7 @@ class GraphBatch:
     edge_ids: dict[Triple, Tensor]
     edge_ptr: dict[Triple, Tensor]
     reverse_order: dict[Triple, Tensor] | None = None
+    shared: Plans | None = field(default=None, repr=False, compare=False)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "GraphBatch":
         return replace(
@@ -69,7 +76,9 @@ class GraphBatch:
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "GraphBatch":
-        """Return the same batch on `device`."""
+        """Return the same batch on `device`: this batch itself if it is there."""
+        if self.edge_index[RELATIONS[0].triple].device == torch.device(device):
+            return self
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "GraphBatch":
@@ -107,15 +116,16 @@ class GraphBatch:
         return plan
 
     @cached_property
-    def _plans(self) -> dict[tuple[str, ...], MessagePlan]:
-        return {}
+    def _plans(self) -> Plans:
+        return {} if self.shared is None else self.shared
 
     def plan(self, directions: Directions, *, rows_of_lot: int | None = None) -> MessagePlan:
         """Return the message plan of `directions`; computed once per batch, with the `rows_of_lot` of the first call."""
-        found = self._plans.get(directions.receivers)
+        key = directions.receivers, str(self.edge_index[RELATIONS[0].triple].device)
+        found = self._plans.get(key)
         if found is None:
             nodes = {node.name: self.num_nodes(node.name) for node in NODE_TYPES}
-            found = self._plans[directions.receivers] = message_plan(
+            found = self._plans[key] = message_plan(
                 nodes, self.edge_index, directions, reverse_order=self.reverse_order, rows_of_lot=rows_of_lot
             )
         return found
@@ -164,6 +174,33 @@ class GraphBatch:
             if row.numel() and (int(row.min()) < 0 or int(row.max()) >= self.num_nodes(node)):
                 faults.append(f"{name}: an end outside the {self.num_nodes(node)} nodes of {node}")
         return faults + _offset_faults(f"{name}.edge_ptr", self.edge_ptr[triple], self.num_graphs, index.shape[1])
+
+
+def joined(batches: Sequence[GraphBatch]) -> GraphBatch:
+    """Join one or more batches into one batch of all their graphs, in order; the edges are sorted again for a plan."""
+
+    def rows(parts: Sequence[dict[_Key, Tensor]]) -> dict[_Key, Tensor]:
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+    def offsets(parts: Sequence[dict[_Key, Tensor]]) -> dict[_Key, Tensor]:
+        counts = rows([{key: ptr.diff() for key, ptr in part.items()} for part in parts])
+        return {key: torch.cat([count.new_zeros(1), count.cumsum(0)]) for key, count in counts.items()}
+
+    def moved(triple: Triple) -> Tensor:
+        source, target = ([0, *accumulate(batch.num_nodes(name) for batch in batches)] for name in (triple[0], triple[2]))
+        shifts = torch.tensor([source[:-1], target[:-1]], device=batches[0].edge_index[triple].device).unsqueeze(2)
+        return torch.cat([batch.edge_index[triple] + shifts[:, place] for place, batch in enumerate(batches)], dim=1)
+
+    return GraphBatch(
+        num_graphs=sum(batch.num_graphs for batch in batches),
+        x=rows([batch.x for batch in batches]),
+        ids=rows([batch.ids for batch in batches]),
+        ptr=offsets([batch.ptr for batch in batches]),
+        edge_index={triple: moved(triple) for triple in batches[0].edge_index},
+        edge_attr=rows([batch.edge_attr for batch in batches]),
+        edge_ids=rows([batch.edge_ids for batch in batches]),
+        edge_ptr=offsets([batch.edge_ptr for batch in batches]),
+    )
 
 
 class GraphIndex(Protocol):

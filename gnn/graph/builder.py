@@ -6,8 +6,10 @@ The builder holds only the runs' states, which can be saved and restored at any 
 metadata snapshot, which may be exchanged between two packets. It does no I/O.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +18,7 @@ import torch
 
 from gnn.encode.build import FeatureSet, encode_all
 from gnn.encode.encoding import Vocabularies
-from gnn.graph.batch import GraphBatch, Triple
+from gnn.graph.batch import GraphBatch, Plans, Triple
 from gnn.join.join import join
 from gnn.join.metadata import Metadata
 from gnn.join.rows import Vocabulary
@@ -48,6 +50,26 @@ def to_batch(features: FeatureSet) -> GraphBatch:
     )
 
 
+class PlanCache:
+    """Keeps the message plans of graphs by their structure, which is the same in most packets of one host."""
+
+    _KEPT: Final = 128
+
+    def __init__(self) -> None:
+        """Keep nothing yet."""
+        self._kept: OrderedDict[tuple[Any, ...], Plans] = OrderedDict()
+
+    def of(self, batch: GraphBatch) -> Plans:
+        """Return the plans to share with all batches on the CPU that have the nodes and edges of `batch`."""
+        edges = (batch.edge_index[relation.triple].numpy() for relation in RELATIONS)
+        key = (*(len(batch.x[node.name]) for node in NODE_TYPES), *(ends.tobytes() for ends in edges))
+        found = self._kept.setdefault(key, {})
+        self._kept.move_to_end(key)
+        if len(self._kept) > self._KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+
 @dataclass(frozen=True)
 class Built:
     """The graphs of one call: their tensors, and the features that they were made from (coverage, ids, dangling references)."""
@@ -72,11 +94,17 @@ class GraphBuilder:
         self._vocabularies = Vocabularies(registries)
         self._states: dict[str, RunState] = dict(states or {})
         self._pin = pin
+        self._plans = PlanCache()
 
     @property
     def metadata(self) -> Metadata:
         """The metadata snapshot in use."""
         return self._metadata
+
+    @property
+    def states(self) -> Mapping[str, RunState]:
+        """The runs' states so far."""
+        return self._states
 
     def refresh(self, metadata: Metadata) -> None:
         """Use another metadata snapshot from the next packet on."""
@@ -111,6 +139,8 @@ class GraphBuilder:
         joined, self._states = join(self._metadata, sources, self._states)
         features = encode_all(joined, self._vocabularies)
         batch = to_batch(features)
+        if batch.num_graphs == 1:
+            batch = replace(batch, shared=self._plans.of(batch))
         return Built(batch.pin_memory() if self._pin else batch, features)
 
     def build_packets(self, packets: Sequence[bytes]) -> Built:

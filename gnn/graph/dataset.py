@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from gnn.encode.encoding import LAYOUTS
 from gnn.graph import layout
 from gnn.graph.batch import GraphBatch, Triple
 from gnn.graph.files import Header, ShardPart, read_header
@@ -36,11 +37,9 @@ class Shard:
         """Map the files in `directory`; call `Shard.open` instead, which checks them."""
         self.directory = directory
         self.header = header
-        self.floats = _mapped(directory / "floats.bin", "<f4")
-        self.ints = _mapped(directory / "ints.bin", "<i4")
         self.counts: Ints = np.asarray(_mapped(directory / "counts.bin", "<i4"), dtype=np.int64).reshape(-1, len(GROUPS))
-        self.float_first = offsets(layout.sizes(self.counts, layout.FLOAT_GROUP, layout.FLOAT_WIDTH))
-        self.int_first = offsets(layout.sizes(self.counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH))
+        self.streams = {stream.file: _mapped(directory / stream.file, stream.dtype) for stream in layout.STREAMS}
+        self.first = {stream.file: stream.first(self.counts) for stream in layout.STREAMS}
         self.keys: pa.Table = _arrow(directory / "keys.arrow")
         self.runs: pa.Table = _arrow(directory / "runs.arrow")
 
@@ -64,20 +63,19 @@ class Shard:
         found: list[str] = self.runs.column("training_run_id").to_pylist()
         return found
 
-    def part(self, first: int, last: int) -> ShardPart:
-        """Return the graphs of runs `first`..`last` - 1 (numbers in `run_ids`)."""
+    def part(self, first_run: int, last_run: int) -> ShardPart:
+        """Return the graphs of runs `first_run`..`last_run` - 1 (numbers in `run_ids`)."""
         graphs = [*self.runs.column("first_graph").to_pylist(), len(self)]
         names = [*self.runs.column("first_name").to_pylist(), len(self.names)]
-        begin, end = graphs[first], graphs[last]
+        begin, end = graphs[first_run], graphs[last_run]
         return ShardPart(
             counts=self.counts[begin:end],
-            floats=self.floats[self.float_first[begin] : self.float_first[end]],
-            ints=self.ints[self.int_first[begin] : self.int_first[end]],
+            streams={file: self.streams[file][first[begin] : first[end]] for file, first in self.first.items()},
             keys=self.keys.slice(begin, end - begin),
-            names=self.names[names[first] : names[last]],
-            runs=self.runs.slice(first, last - first),
+            names=self.names[names[first_run] : names[last_run]],
+            runs=self.runs.slice(first_run, last_run - first_run),
             first_graph=begin,
-            first_name=names[first],
+            first_name=names[first_run],
         )
 
     def measured(self) -> Ints:
@@ -139,9 +137,8 @@ class GraphDataset:
         shard, own = self.shards[number], slice(index - int(self._first[number]), index - int(self._first[number]) + 1)
         group = _TYPES[node_type]
         block = next(place for place, b in enumerate(layout.BLOCKS) if b.group == group and b.name == "names")
-        places = layout.Places(shard.counts[own], shard.int_first[own], layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
-        start, length = int(places.starts[block, 0]), int(places.lengths[block, 0])
-        codes = np.asarray(shard.ints[start : start + length], dtype=np.int64)
+        start = int(layout.INTS.starts(shard.counts[own], shard.first[layout.INTS.file][own])[0, block])
+        codes = shard.streams[layout.INTS.file][start : start + int(shard.counts[own, group][0])].astype(np.int64)
         return [str(name) for name in shard.names.take(pa.array(codes)).to_pylist()]
 
     def batch(self, indices: Sequence[int] | Ints) -> GraphBatch:
@@ -161,7 +158,7 @@ class GraphDataset:
         ptr = np.zeros((len(GROUPS), len(chosen) + 1), dtype=np.int64)
         np.cumsum(counts.T, axis=1, out=ptr[:, 1:])
         pieces = [(shard, own, local[own]) for shard, own in owned]
-        return _assembled(_floats(pieces, counts, ptr), _integers(pieces, counts, ptr), ptr)
+        return _assembled(_channels(pieces, counts, ptr), _integers(pieces, counts, ptr), ptr)
 
 
 _Pieces = list[tuple[Shard, Ints, Ints]]  # a shard, places in the batch, and graph numbers in the shard
@@ -182,41 +179,44 @@ def current_shards(home: Path) -> dict[str, str]:
     return {bucket: str(digest) for bucket, digest in found.items()}
 
 
-def _gathered(pieces: _Pieces, parts: list[int], lengths: Ints, stream: str) -> NDArray[Any]:
+def _gathered(pieces: _Pieces, parts: list[int], lengths: Ints, stream: layout.Stream) -> NDArray[Any]:
     """Return the values of `parts` of a stream, part by part, graph by graph; `lengths` int64 [parts, G] are their sizes."""
-    kinds = (layout.FLOAT_GROUP, layout.FLOAT_WIDTH) if stream == "floats" else (layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
     starts = np.cumsum(lengths.ravel()).reshape(lengths.shape) - lengths
-    found = np.empty(int(lengths.sum()), dtype="<f4" if stream == "floats" else "<i4")
+    found = np.empty(int(lengths.sum()), dtype=stream.dtype)
     for shard, own, local in pieces:
-        first = shard.float_first if stream == "floats" else shard.int_first
-        values = shard.floats if stream == "floats" else shard.ints
-        places = layout.Places(shard.counts[local], first[local], *kinds)
-        picked = values[expand(places.starts[parts].ravel(), places.lengths[parts].ravel())]
+        at = stream.starts(shard.counts[local], shard.first[stream.file][local])[:, parts].T
+        picked = shard.streams[stream.file][expand(at.ravel(), lengths[:, own].ravel())]
         if len(pieces) == 1:
             return picked
         found[expand(starts[:, own].ravel(), lengths[:, own].ravel())] = picked
     return found
 
 
-def _floats(pieces: _Pieces, counts: Ints, ptr: Ints) -> list[torch.Tensor]:
-    lengths = (counts[:, layout.FLOAT_GROUP] * layout.FLOAT_WIDTH).T
-    values = torch.from_numpy(_gathered(pieces, list(range(len(GROUPS))), lengths, "floats"))
-    bounds = offsets(lengths.sum(axis=1))
-    return [
-        values[bounds[place] : bounds[place + 1]].view(int(ptr[place, -1]), group.width) for place, group in enumerate(GROUPS)
-    ]
+def _channels(pieces: _Pieces, counts: Ints, ptr: Ints) -> list[torch.Tensor]:
+    """Return `x` or `edge_attr` of each group: float32 [N, width]."""
+    everything, found = list(range(len(GROUPS))), []
+    lengths = [stream.lengths(counts).T for stream in (layout.VALUES, layout.MARKS)]
+    values = _gathered(pieces, everything, lengths[0], layout.VALUES)
+    marks = np.unpackbits(_gathered(pieces, everything, lengths[1], layout.MARKS))
+    at, marks_at = (offsets(each.sum(axis=1)).tolist() for each in lengths)
+    for place, group in enumerate(GROUPS):
+        own, size = LAYOUTS[group.family], int(ptr[place, -1])
+        numbers = values[at[place] : at[place + 1]].reshape(size, own.value_width)
+        bits = marks[8 * marks_at[place] : 8 * marks_at[place + 1]].reshape(size, own.mark_width)
+        found.append(torch.from_numpy(own.channels(numbers, bits)))
+    return found
 
 
 def _integers(pieces: _Pieces, counts: Ints, ptr: Ints) -> dict[tuple[int, str], torch.Tensor]:
     """Return every integer block except the names, with each graph's first number in the batch added."""
     used = [place for place, block in enumerate(layout.BLOCKS) if block.name != "names"]
-    lengths = (counts[:, layout.BLOCK_GROUP[used]] * layout.BLOCK_WIDTH[used]).T
+    lengths = layout.INTS.lengths(counts)[:, used].T
     shift = np.zeros_like(lengths)
     for row, place in enumerate(used):
-        base = layout.BLOCKS[place].shift
+        base = layout.INTS.shift[place]
         if base is not None:
             shift[row] = ptr[base, :-1]
-    values = _gathered(pieces, used, lengths, "ints").astype(np.int64)
+    values = _gathered(pieces, used, lengths, layout.INTS).astype(np.int64)
     values += np.repeat(shift.ravel(), lengths.ravel())
     whole, bounds = torch.from_numpy(values), offsets(lengths.sum(axis=1))
     found = {}

@@ -1,16 +1,16 @@
 """Write and read the files of a shard of graphs; a shard is written aside, fsynced and renamed, and read if its header fits.
 
 A shard holds the graphs of some training runs in order of run id: `header.json` (format, sizes, SHA-256 of every other file),
-`floats.bin`, `ints.bin`, `counts.bin` (rows of every group per graph), `keys.arrow` (one row per graph), `names.arrow`
-(element ids, run by run) and `runs.arrow` (one row per run). Its content depends on the runs alone, not on the steps that
-built it. Nothing in it is code, and nothing is unpickled.
+the streams `values.bin`, `marks.bin` and `ints.bin` (see `gnn.graph.layout`), `counts.bin` (rows of every group per graph),
+`keys.arrow` (one row per graph), `names.arrow` (element ids, run by run) and `runs.arrow` (one row per run). Its content
+depends on the runs alone, not on the steps that built it. Nothing in it is code, and nothing is unpickled.
 """
 
 import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,8 +29,8 @@ from schemas.errors import FeatureError
 from schemas.features import GROUPS, NODE_TYPES, Kind, NodeType
 
 FORMAT: Final = "tamiyo_graphs"
-VERSION: Final = 2
-FILES: Final = ("floats.bin", "ints.bin", "counts.bin", "keys.arrow", "names.arrow", "runs.arrow")
+VERSION: Final = 3
+FILES: Final = (*(stream.file for stream in layout.STREAMS), "counts.bin", "keys.arrow", "names.arrow", "runs.arrow")
 _HEADER: Final = "header.json"
 
 
@@ -143,34 +143,35 @@ class ShardWriter:
         """Append the graphs of `features`, whose run ids must sort after all that were added before."""
         counts = np.stack([np.diff(featured.group.ptr) for featured in features.groups], axis=1)
         names = RunNames(features, self._named)
-        floats = _streamed(counts, layout.FLOAT_GROUP, layout.FLOAT_WIDTH, [f.encoded.x for f in features.groups], "<f4")
-        parts = [self._integers(features, features.groups[block.group], block, names) for block in layout.BLOCKS]
-        ints = _streamed(counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH, parts, "<i4")
+        parts: dict[layout.Stream, list[Any]] = {
+            layout.VALUES: [featured.encoded.values for featured in features.groups],
+            layout.MARKS: [_packed(featured.encoded.marks) for featured in features.groups],
+            layout.INTS: [self._integers(features.groups[block.group], block, names) for block in layout.BLOCKS],
+        }
         states = features.joined.states
         runs = pa.table([states.runs, states.run_ptr[:-1] + self._graphs, names.first, list(_measured(features))], schema=RUNS)
-        self._append(counts, floats, ints, features.keys(), names.words, runs)
+        streams = {stream.file: _streamed(counts, stream, own) for stream, own in parts.items()}
+        self._append(counts, streams, features.keys(), names.words, runs)
 
     def copy(self, part: "ShardPart") -> None:
         """Append runs of another shard unchanged; their run ids must sort after all that were added before."""
-        shift = self._named - part.first_name
-        ints = part.ints
+        shift, streams = self._named - part.first_name, dict(part.streams)
         if shift:
-            sizes = layout.sizes(part.counts, layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
-            places = layout.Places(part.counts, np.cumsum(sizes) - sizes, layout.BLOCK_GROUP, layout.BLOCK_WIDTH)
+            first, lengths = layout.INTS.first(part.counts)[:-1], layout.INTS.lengths(part.counts)
             names = [place for place, block in enumerate(layout.BLOCKS) if block.name == "names"]
-            ints = np.array(ints)
-            ints[expand(places.starts[names].ravel(), places.lengths[names].ravel())] += shift
+            ints = streams[layout.INTS.file] = np.array(streams[layout.INTS.file])
+            ints[expand(layout.INTS.starts(part.counts, first)[:, names].ravel(), lengths[:, names].ravel())] += shift
         first_graph, first_name = (part.runs.column(name).to_numpy() for name in ("first_graph", "first_name"))
         moved = [part.runs.column("training_run_id"), first_graph - part.first_graph + self._graphs, first_name + shift]
         runs = pa.table([*moved, part.runs.column("measured")], schema=RUNS)
-        self._append(part.counts, [part.floats], [ints], part.keys, part.names, runs)
+        self._append(part.counts, {file: [values] for file, values in streams.items()}, part.keys, part.names, runs)
 
     def _append(
-        self, counts: Ints, floats: Iterable[Any], ints: Iterable[Any], keys: pa.Table, names: pa.Array, runs: pa.Table
+        self, counts: Ints, streams: Mapping[str, Iterable[Any]], keys: pa.Table, names: pa.Array, runs: pa.Table
     ) -> None:
-        for name, pieces in (("floats.bin", floats), ("ints.bin", ints)):
+        for file, pieces in streams.items():
             for piece in pieces:
-                self._sinks[name].write(_raw(piece))
+                self._sinks[file].write(_raw(piece))
         self._sinks["counts.bin"].write(_raw(np.ascontiguousarray(counts, dtype="<i4")))
         self._keys.append(keys)
         self._names.append(names)
@@ -179,17 +180,17 @@ class ShardWriter:
         self._graphs += len(counts)
         self._named += len(names)
 
-    def _integers(self, features: FeatureSet, featured: Featured, block: layout.Block, names: "RunNames") -> Ints:
-        """Return one integer block of all graphs; node and edge numbers count from 0 in each graph."""
+    def _integers(self, featured: Featured, block: layout.Block, names: "RunNames") -> Ints:
+        """Return one integer block of all graphs; node and edge numbers count through them."""
         edges, declaration = featured.group.edges, featured.declaration
         if block.name == "ids":
             return featured.encoded.ids
         if isinstance(declaration, NodeType) or edges is None:
             return names.codes[declaration.family]
         if block.name == "order":
-            return _local(np.lexsort((edges.source, edges.packet)), edges.ptr, edges.ptr)
-        end, node_type = (edges.source, declaration.source) if block.name == "source" else (edges.target, declaration.target)
-        return _local(end, features.nodes[node_type].group.ptr, edges.ptr)
+            # node numbers count through the packets, so this is the order by packet and source
+            return np.argsort(edges.source, kind="stable")
+        return edges.source if block.name == "source" else edges.target
 
     def finish(self) -> tuple[Path, Header]:
         """Publish the shard as the directory named by its digest, in one step; a sound one that already exists stays."""
@@ -249,26 +250,30 @@ def _raw(array: Any) -> bytes | memoryview:
     return array.data.cast("B") if array.size else b""
 
 
-def _local(numbers: Ints, ptr: Ints, edge_ptr: Ints) -> Ints:
-    """Return node or edge numbers that count through the block, by `ptr`, renumbered to count from 0 in each packet."""
-    return numbers - ptr[:-1].repeat(lengths(edge_ptr))
+def _packed(marks: Bools) -> NDArray[np.uint8]:
+    """Return the marks of each row, eight to a byte: uint8 [N, bytes] from bool [N, 8 * bytes]."""
+    return np.packbits(marks.ravel()).reshape(len(marks), marks.shape[1] // 8)
 
 
-def _streamed(counts: Ints, group: Ints, width: Ints, parts: list[Any], dtype: str) -> Iterator[Any]:
-    """Yield the parts (arrays over all graphs) as one stream, graph by graph: one piece per run of graphs of equal shape."""
+def _streamed(counts: Ints, stream: layout.Stream, parts: list[Any]) -> Iterator[Any]:
+    """Yield the parts (arrays over all graphs) as one stream, graph by graph: one piece per run of graphs of equal shape.
+
+    Node and edge numbers, which count through all graphs in `parts`, count from 0 in each graph of the stream.
+    """
     ptr = np.zeros((len(counts) + 1, counts.shape[1]), dtype=np.int64)
     np.cumsum(counts, axis=0, out=ptr[1:])
     fresh = np.flatnonzero((counts[1:] != counts[:-1]).any(axis=1)) + 1
     for begin, end in pairwise([0, *fresh.tolist(), len(counts)] if len(counts) else [0]):
+        sizes = counts[begin, stream.group] * stream.width
         for first in range(begin, end, _TOGETHER):
             last = min(first + _TOGETHER, end)
-            values = counts[first, group] * width
-            stream = np.empty((last - first, int(values.sum())), dtype=dtype)
-            places = zip(parts, ptr[first, group].tolist(), ptr[last, group].tolist(), offsets(values).tolist(), strict=False)
-            for (part, top, bottom, place), length in zip(places, values.tolist(), strict=True):
+            piece = np.empty((last - first, int(sizes.sum())), dtype=stream.dtype)
+            bounds = (ptr[first, stream.group].tolist(), ptr[last, stream.group].tolist(), offsets(sizes).tolist())
+            for part, shift, length, top, bottom, place in zip(parts, stream.shift, sizes.tolist(), *bounds, strict=False):
                 if length:
-                    stream[:, place : place + length] = part[top:bottom].reshape(last - first, length)
-            yield stream
+                    own = part[top:bottom].reshape(last - first, length)
+                    piece[:, place : place + length] = own if shift is None else own - ptr[first:last, shift, None]
+            yield piece
 
 
 def write_shard(parent: Path, features: Iterable[FeatureSet] | FeatureSet) -> Path:
@@ -300,7 +305,7 @@ class RunNames:
             if labels is None or (group.size and labels.codes.min() < 0):
                 raise FeatureError(f"{node.family}: expected an id for every element; check its key column")
             span = len(labels.words) + 1
-            keys, inverse = np.unique(states.run[group.packet] * span + labels.ranks(), return_inverse=True)
+            keys, inverse = _distinct(states.run[group.packet] * span + labels.ranks())
             counts[:, place] = np.bincount(keys // span, minlength=runs)
             found.append((keys // span, np.array(sorted(labels.words), dtype=object)[keys % span], inverse))
         first = offsets(counts.ravel())[:-1].reshape(runs, -1)
@@ -315,13 +320,20 @@ class RunNames:
         self.first: Ints = first[:, 0] + start if runs else np.zeros(0, dtype=np.int64)
 
 
+def _distinct(numbers: Ints) -> tuple[Ints, Ints]:
+    """Return the distinct numbers, sorted, and the place of each number among them; only the distinct ones are sorted."""
+    coded = pa.array(numbers).dictionary_encode()
+    found = coded.dictionary.to_numpy()
+    order = np.argsort(found)
+    return found[order], np.argsort(order)[coded.indices.to_numpy()]
+
+
 @dataclass(frozen=True)
 class ShardPart:
     """Consecutive runs of a shard: their part of each file, and the numbers of their first graph and name."""
 
     counts: Ints
-    floats: NDArray[Any]
-    ints: NDArray[Any]
+    streams: Mapping[str, NDArray[Any]]
     keys: pa.Table
     names: pa.Array
     runs: pa.Table
@@ -334,18 +346,23 @@ def _measured(features: FeatureSet) -> NDArray[Any]:
     found, run_ptr = [], features.joined.states.run_ptr
     for featured in features.groups:
         group, encoded, ptr = featured.declaration, featured.encoded, featured.group.ptr[run_ptr]
-        sums = [
-            iter(_sums(encoded.x[:, group.value_width :] != 0, ptr)),
-            iter(_sums(encoded.ids != 0, ptr)),
-        ]
+        ids = np.zeros((len(encoded.ids), -(-encoded.ids.shape[1] // 8) * 8), dtype=np.bool_)
+        ids[:, : encoded.ids.shape[1]] = encoded.ids != 0
+        skipped = encoded.layout.first_mask // 8 * 8
+        masks = _sums(encoded.marks[:, skipped:], ptr)[encoded.layout.first_mask - skipped :]
+        sums = [iter(masks), iter(_sums(ids, ptr))]
         found += [next(sums[feature.kind is Kind.CATEGORICAL]) for feature in group.features]
     return np.stack(found, axis=1)
 
 
 def _sums(marks: Bools, ptr: Ints) -> Ints:
-    """Count the marked elements of each run: int64 [keys, R] from bool [N, keys]."""
+    """Count the marked elements of each run: int64 [8 * n, R] from bool [N, 8 * n]."""
     total = np.zeros((marks.shape[1], len(ptr) - 1), dtype=np.int64)
     filled = np.flatnonzero(lengths(ptr))
     if len(filled) and len(total):
-        total[:, filled] = np.add.reduceat(marks, ptr[filled], axis=0, dtype=np.int64).T
+        # eight columns are summed at once, as the bytes of one number, which can't overflow within 255 rows
+        pieces = -(-lengths(ptr)[filled] // 255)
+        first = expand(np.zeros_like(pieces), pieces) * 255 + ptr[filled].repeat(pieces)
+        partial = np.add.reduceat(marks.view(np.uint64), first, axis=0).view(np.uint8)
+        total[:, filled] = np.add.reduceat(partial, offsets(pieces)[:-1], axis=0, dtype=np.int64).T
     return total

@@ -1,7 +1,8 @@
-"""Define the layout of a graph in the dataset's two streams: floats (little-endian float32) and integers (little-endian int32).
+"""Define the layout of a graph in the dataset's three streams of numbers, each a file; a graph is contiguous in each of them.
 
-A graph is contiguous in each stream. Both hold the groups (node types, then relations) in declared order: the floats of a
-group are its `x` or `edge_attr`, row by row; its integers are the blocks of `BLOCKS`, one after the other.
+All hold the groups (node types, then relations) in declared order. Of each group, `VALUES` (little-endian float32) holds the
+values of its `x` or `edge_attr` row by row, `MARKS` the channels of it that are 0 or 1, eight to a byte, each row in whole
+bytes, and `INTS` (little-endian int32) the blocks of `BLOCKS`, one after the other.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from gnn.join.rows import Ints, expand, offsets
+from gnn.encode.encoding import LAYOUTS
+from gnn.join.rows import Ints, offsets
 from schemas.features import GROUPS, NODE_TYPES, RELATIONS
 
 
@@ -43,10 +45,48 @@ def _blocks() -> tuple[Block, ...]:
 
 
 BLOCKS: Final = _blocks()
-FLOAT_GROUP: Final = np.arange(len(GROUPS))
-FLOAT_WIDTH: Final = np.array([group.width for group in GROUPS], dtype=np.int64)
-BLOCK_GROUP: Final = np.array([block.group for block in BLOCKS], dtype=np.int64)
-BLOCK_WIDTH: Final = np.array([block.width for block in BLOCKS], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A file of numbers: part p of a graph has `width[p]` numbers per row of the group `group[p]`; both int64 [parts].
+
+    `shift[p]` is the group whose rows the numbers of part p number, if they do; see `Block`.
+    """
+
+    file: str
+    dtype: str
+    group: Ints
+    width: Ints
+    shift: tuple[int | None, ...]
+
+    def lengths(self, counts: Ints) -> Ints:
+        """Return the number of values of each part: int64 [G, parts] from `counts` [G, groups], the graphs' rows per group."""
+        return np.asarray(counts[:, self.group] * self.width, dtype=np.int64)
+
+    def first(self, counts: Ints) -> Ints:
+        """Return where each graph starts in a stream of just these, and where the last one ends: int64 [G + 1]."""
+        return offsets(self.lengths(counts).sum(axis=1))
+
+    def starts(self, counts: Ints, first: Ints) -> Ints:
+        """Return where each part of each graph starts: int64 [G, parts]; graph g starts at `first[g]`, int64 [G]."""
+        lengths = self.lengths(counts)
+        return first[:, None] + np.cumsum(lengths, axis=1) - lengths
+
+
+def _of_groups(file: str, dtype: str, width: list[int]) -> Stream:
+    return Stream(file, dtype, np.arange(len(GROUPS)), np.array(width, dtype=np.int64), (None,) * len(GROUPS))
+
+
+def _of_blocks(file: str, dtype: str, blocks: tuple[Block, ...]) -> Stream:
+    group, width = np.array([block.group for block in blocks]), np.array([block.width for block in blocks], dtype=np.int64)
+    return Stream(file, dtype, group, width, tuple(block.shift for block in blocks))
+
+
+VALUES: Final = _of_groups("values.bin", "<f4", [LAYOUTS[group.family].value_width for group in GROUPS])
+MARKS: Final = _of_groups("marks.bin", "u1", [LAYOUTS[group.family].mark_width // 8 for group in GROUPS])
+INTS: Final = _of_blocks("ints.bin", "<i4", BLOCKS)
+STREAMS: Final = (VALUES, MARKS, INTS)
 
 
 def _without_prose(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -58,30 +98,3 @@ def declaration_digest() -> str:
     """Return the SHA-256 (hex) of the feature declaration that the layout follows, without its documentation."""
     whole = [asdict(group, dict_factory=_without_prose) for group in GROUPS]
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode("utf-8")).hexdigest()
-
-
-class Places:
-    """Positions of the parts of some graphs in a stream: part-major, so that a gather returns whole arrays in succession.
-
-    `starts` and `lengths` int64 [parts, G]; `counts` int64 [G, groups] are the graphs' rows per group.
-    """
-
-    def __init__(self, counts: Ints, first: Ints, group: Ints, width: Ints) -> None:
-        """Compute the positions: `first` int64 [G] is each graph's start; part p has counts[:, group[p]] * width[p] values."""
-        lengths = counts[:, group] * width
-        within = np.cumsum(lengths, axis=1) - lengths
-        self.lengths = np.ascontiguousarray(lengths.T)
-        self.starts = np.ascontiguousarray((first[:, None] + within).T)
-
-    def indices(self) -> Ints:
-        """Return the position in the stream of every value, part by part, graph by graph."""
-        return expand(self.starts.ravel(), self.lengths.ravel())
-
-    def bounds(self) -> Ints:
-        """Return where the values of each part begin in `indices`: int64 [parts + 1]."""
-        return offsets(self.lengths.sum(axis=1))
-
-
-def sizes(counts: Ints, group: Ints, width: Ints) -> Ints:
-    """Return the number of values of each graph in a stream: int64 [G]."""
-    return np.asarray((counts[:, group] * width).sum(axis=1), dtype=np.int64)

@@ -4,14 +4,13 @@ A view is a table and, for each element, the row that describes the element (-1:
 columns in order; the first one with a value counts. Values of derived features are given by name.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
-from gnn.join.packets import first_finite
 from gnn.join.rows import Bools, Floats, Ints, Labels, Rows, Singles, Vocabulary, lengths
 from schemas.errors import FeatureError
 from schemas.features import Feature, FeatureGroup, Kind
@@ -48,8 +47,8 @@ class Sets:
         """Which elements have a list that was sent: bool [N]."""
         return self.source.lists(self.column).known[self.rows]
 
-    def multi_hot(self, registry: Vocabulary, out: Singles) -> None:
-        """Set the channels of each element's entries in `out` (float32 [N, width], all zero before)."""
+    def multi_hot(self, registry: Vocabulary, out: Bools) -> None:
+        """Mark the channels of each element's entries in `out` (bool [N, width], all False before)."""
         if self.own:
             self.source.lists(self.column).multi_hot(registry, out)
         else:
@@ -59,6 +58,11 @@ class Sets:
         """Return the lists, NULL if missing."""
         known = self.known
         return self.source.lists(self.column).arrow.take(pa.array(np.where(known, self.rows, 0), mask=~known))
+
+    def words(self) -> list[list[str] | None]:
+        """Return the lists of a few elements, None if missing; all lists of the column are converted."""
+        lists = self.source.lists(self.column).arrow.to_pylist()
+        return [lists[row] if known else None for row, known in zip(self.rows.tolist(), self.known.tolist(), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -130,27 +134,37 @@ class Columns:
         return np.ones(self.size, dtype=np.bool_) if marks is None else ~marks
 
 
-def _views(feature: Feature, views: Mapping[str, View]) -> Iterator[tuple[View, str]]:
-    """Yield the view and column of each source of the feature. Raises FeatureError if its group has no view of a table."""
-    for table, column in feature.sources:
+def _read(feature: Feature, views: Mapping[str, View]) -> Values:
+    """Return the value of each element, from the first of the feature's sources that has one.
+
+    A source is read only if an element has no value in those before. Raises FeatureError if the feature's group has no view of
+    a source's table.
+    """
+    for table, _ in feature.sources:
         if table not in views:
             raise FeatureError(
                 f"feature {feature.name}: expected a source among {', '.join(sorted(views))}, found {table}; "
                 "give its group a view of that table in gnn.join.groups"
             )
-        yield views[table], column
-
-
-def _read(feature: Feature, views: Mapping[str, View]) -> Values:
-    """Return the value of each element, from the first of the feature's sources that has one."""
-    sources = list(_views(feature, views))
-    if feature.kind is Kind.CATEGORICAL:
-        return reduce(Labels.otherwise, (view.source.labels(column).take(view.rows) for view, column in sources))
+    (table, column), *others = feature.sources
+    view = views[table]
     if feature.kind is Kind.MULTI_HOT:
         # the first source only: an empty list that was sent is known, so nothing falls back to another source
-        view, column = sources[0]
         return Sets(view.source, column, view.rows)
-    return first_finite(*(view.source.numbers(column)[view.rows] for view, column in sources))
+    if feature.kind is Kind.CATEGORICAL:
+        labels = view.source.labels(column).take(view.rows)
+        for table, column in others:
+            if (labels.codes >= 0).all():
+                break
+            labels = labels.otherwise(views[table].source.labels(column).take(views[table].rows))
+        return labels
+    numbers = view.source.numbers(column)[view.rows]
+    for table, column in others:
+        known = np.isfinite(numbers)
+        if known.all():
+            break
+        numbers = np.where(known, numbers, views[table].source.numbers(column)[views[table].rows])
+    return numbers
 
 
 def _check_derived(group: FeatureGroup, derived: Derived) -> None:

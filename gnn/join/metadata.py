@@ -43,7 +43,7 @@ class Metadata:
         `placeholders`: number of guard tensors in the whole catalogue by node type, if `sources` hold only a part of it.
         """
         tables = Sources(sources)
-        # cache of what depends on a packet's host alone, by relation and record code
+        # cache of what depends on the metadata alone: what hosts have, by relation and record code; sheets, by their row
         self.known: dict[tuple[str, int], Any] = {}
         named = [table for table in tables if table.startswith("urza.")] + ["urabrask.bsds", "tezzeret.kernel"]
         self.codes_of = _blueprint_codes(tables[name].column("blueprint_id") for name in named)

@@ -90,14 +90,14 @@ class Lists:
     items: Labels
     arrow: pa.Array
 
-    def multi_hot(self, registry: Vocabulary, out: Singles) -> None:
-        """Set channel id-1 of each entry in `out`, float32 [n or n - 1, width]; unknown and large ids share the last one."""
+    def multi_hot(self, registry: Vocabulary, out: Bools) -> None:
+        """Mark channel id-1 of each entry in `out`, bool [n or n - 1, width]; unknown and large ids share the last one."""
         ids = self.items.ids(registry)
         rows = np.arange(len(self.known)).repeat(lengths(self.ptr))
         known = ids > 0
         if not known.all():
             rows, ids = rows[known], ids[known]
-        out[rows, np.minimum(ids - 1, out.shape[1] - 1)] = 1.0
+        out[rows, np.minimum(ids - 1, out.shape[1] - 1)] = True
 
 
 def offsets(counts: Ints) -> Ints:
@@ -172,7 +172,7 @@ class Rows:
         self._singles: dict[str, Floats] | None = None
         self._labels: dict[str, Labels] = {}
         self._lists: dict[str, Lists] = {}
-        self._hots: dict[tuple[str, int], Singles] = {}
+        self._hots: dict[tuple[str, int], Bools] = {}
 
     def array(self, name: str) -> pa.Array | None:
         """Return the column as one Arrow array; None if the table lacks it or it has no type."""
@@ -212,11 +212,11 @@ class Rows:
             found = self._lists[name] = self._read_lists(name)
         return found
 
-    def multi_hot(self, name: str, registry: Vocabulary, width: int) -> Singles:
-        """Return a list column as multi-hot rows: float32 [size + 1, width]; always pass the same registry for a column."""
+    def multi_hot(self, name: str, registry: Vocabulary, width: int) -> Bools:
+        """Return a list column as multi-hot rows: bool [size + 1, width]; always pass the same registry for a column."""
         found = self._hots.get((name, width))
         if found is None:
-            found = self._hots[name, width] = np.zeros((self.size + 1, width), dtype=np.float32)
+            found = self._hots[name, width] = np.zeros((self.size + 1, width), dtype=np.bool_)
             self.lists(name).multi_hot(registry, found)
         return found
 

@@ -16,7 +16,7 @@ from gnn.join.columns import Columns, Mix, Sets
 from gnn.join.edges import Edges
 from gnn.join.joined import Group, Joined, TrainingStates
 from gnn.join.nodes import Dangling, merge_dangling
-from gnn.join.rows import Bools, Ints, Rows, offsets
+from gnn.join.rows import Bools, Ints, Labels, Rows, offsets
 from gnn.norms.ewma import EwmaState, EwmaTrace
 from schemas.derived.features import DANGLING, DANGLING_TABLE, PACKET, TYPES, feature_schema
 from schemas.errors import FeatureError
@@ -210,19 +210,24 @@ class PacketIndex:
 
 
 def _columns(group: FeatureGroup, rows: Rows) -> Columns:
-    everyone = np.arange(rows.size)
     numbers, labels, sets, shares = {}, {}, {}, {}
     for feature in group.features:
         if feature.kind is Kind.CATEGORICAL:
-            labels[feature.name] = rows.labels(feature.name).take(everyone)
+            labels[feature.name] = _labels(rows, feature.name)
         elif feature.kind is Kind.MULTI_HOT:
-            sets[feature.name] = Sets(rows, feature.name, everyone, own=True)
+            sets[feature.name] = Sets(rows, feature.name, np.arange(rows.size), own=True)
         elif feature.kind is Kind.SHARE:
             lists = rows.lists(feature.name)
             shares[feature.name] = Mix(lists.items, lists.ptr[:-1])
         else:
             numbers[feature.name] = rows.numbers(feature.name)[:-1]
     return Columns(rows.size, numbers, labels, sets, shares=shares)
+
+
+def _labels(rows: Rows, name: str) -> Labels:
+    """Return the labels of a column, [N]."""
+    labels = rows.labels(name)
+    return Labels(labels.codes[:-1], labels.words)
 
 
 def _flags(rows: Rows, name: str) -> Bools:
@@ -235,8 +240,9 @@ def _ptr(packet: Ints, size: int) -> Ints:
 
 
 def _node_group(node: NodeType, size: int, rows: Rows, packet: Ints) -> Group:
-    names = rows.labels("element_id").take(np.arange(rows.size))
-    return Group(node, _columns(node, rows), packet, _ptr(packet, size), _flags(rows, "placeholder"), names)
+    return Group(
+        node, _columns(node, rows), packet, _ptr(packet, size), _flags(rows, "placeholder"), _labels(rows, "element_id")
+    )
 
 
 def _edge_group(relation: Relation, nodes: Mapping[str, Group], size: int, rows: Rows, packet: Ints) -> Group:

@@ -15,6 +15,7 @@ from gnn.model.baselines import Rows, fit_baselines
 from gnn.model.calibration import Calibration, calibrate, calibrated, cross_calibrated
 from gnn.model.evaluation import outcomes_of, rewarded_by_test
 from gnn.model.predictions import Predictions, join, predict
+from gnn.model.ranks import Ranks
 from gnn.model.report import CURVE, OFF, Part, report
 from gnn.model.rounds import NOTHING, CataloguePriors, Fits, Problem, Round, fold_rounds, pose, published_round
 from gnn.model.site import flat_features
@@ -47,6 +48,29 @@ class _Said:
             self.by_part.setdefault(part, {})[model] = each
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """The trainings of one experiment: one a fold, the published one, and those of the configured comparisons."""
+
+    folds: Sequence[Round]
+    last: Round
+    silent: Sequence[Round]
+    curve: Mapping[float, Sequence[Round]]
+
+    @classmethod
+    def of(cls, problem: Problem, config: TrainingConfig, priors: CataloguePriors) -> "_Plan":
+        """Plan the trainings of `problem`; only the published one if there is too little to judge."""
+        folds, last = fold_rounds(problem, config.model, priors), published_round(problem, config.model, priors)
+        if not folds or not all(_has_labels(problem, one) for one in (*folds, last)):
+            return cls((), last, (), {})
+        return cls(folds, last, _silent_rounds(problem, config, priors), _curve_rounds(problem, config, priors))
+
+    @property
+    def rounds(self) -> list[Round]:
+        """All trainings."""
+        return [*self.folds, self.last, *self.silent, *(one for each in self.curve.values() for one in each)]
+
+
 def train(
     dataset: GraphStore,
     examples: pa.Table,
@@ -57,16 +81,19 @@ def train(
     processes: int = 1,
     priors: CataloguePriors = UNFITTED,
     kernels: Tensor | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainedModel:
     """Train, calibrate and evaluate TamiyoGNN beside its baselines; deterministic and resumable.
 
     `dataset` holds unscaled graphs; `priors` scale them, fold by fold; `kernels` are the kernels' descriptors. `examples` is
     `training.examples`, `unusable` the number of reports that gave no label, by reason. A required head without a label stays
     untrained and is marked so; this is no error. With `processes` above 1 and a checkpoint directory, two networks are trained
-    at a time: the same weights in less time.
+    at a time: the same weights in less time. With `ranks`, of which this process is the first, the other ones train their
+    share (`train_share`) instead.
     """
     problem = pose(dataset, examples, config)
-    fitted, said, skipped = _fit_all(Fits(problem, config, checkpoint_dir, progress, kernels), priors, processes)
+    fits = Fits(problem, config, checkpoint_dir, progress, kernels)
+    fitted, said, skipped = _fit_all(fits, _Plan.of(problem, config, priors), processes, ranks)
     calibration, parts = _calibrate(problem, config, said)
     result = report(problem, parts, config, skipped)
     return TrainedModel(
@@ -85,29 +112,42 @@ def train(
     )
 
 
-def _fit_all(fits: Fits, priors: CataloguePriors, processes: int) -> tuple[Fitted, _Said, dict[str, str]]:
+def train_share(
+    ranks: Ranks,
+    dataset: GraphStore,
+    examples: pa.Table,
+    config: TrainingConfig,
+    checkpoint_dir: Path | None,
+    progress: Progress | None,
+    priors: CataloguePriors,
+    kernels: Tensor | None,
+) -> None:
+    """Fit this process's share of the networks, and hand them to the first one, which calls `train` with the same inputs."""
+    problem = pose(dataset, examples, config)
+    ranks.share(Fits(problem, config, checkpoint_dir, progress, kernels), _Plan.of(problem, config, priors).rounds)
+
+
+def _fit_all(fits: Fits, plan: _Plan, processes: int, ranks: Ranks | None) -> tuple[Fitted, _Said, dict[str, str]]:
     """Return the published network, all models' predictions, and why models are absent.
 
     There are no predictions if there is too little to judge.
     """
-    problem, config = fits.problem, fits.config
-    folds, last = fold_rounds(problem, config.model, priors), published_round(problem, config.model, priors)
-    said = _Said()
-    if not folds or not all(_has_labels(problem, one) for one in (*folds, last)):
-        return fits(last), said, {}
-    silent, curve = _silent_rounds(problem, config, priors), _curve_rounds(problem, config, priors)
-    rounds = [*folds, last, *silent, *(one for each in curve.values() for one in each)]
-    with fits.beside(rounds, processes) as finish:
-        skipped = _baselines(problem, config, [*folds, last], said)
-        finish()
+    problem, config, folds, last, said = fits.problem, fits.config, plan.folds, plan.last, _Said()
+    skipped: dict[str, str] = {}
+    with fits.beside(plan.rounds, processes if ranks is None else 1) as finish:
+        if folds:
+            skipped = _baselines(problem, config, [*folds, last], said)
+        fits = finish() if ranks is None else ranks.share(fits, plan.rounds)
     fitted = fits(last)
+    if not folds:
+        return fitted, said, {}
     said.add("model", folds, _of_folds(fits, folds), _elsewhere(fits, last, fitted))
-    if silent:
-        *own, whole = silent
+    if plan.silent:
+        *own, whole = plan.silent
         said.add("no_messages", own, _of_folds(fits, own), _elsewhere(fits, whole, fits(whole)))
     else:
         skipped["no_messages"] = OFF
-    for share, each in curve.items():
+    for share, each in plan.curve.items():
         said.add(f"{CURVE}{share}", each, _of_folds(fits, each), {})
     return fitted, said, skipped
 

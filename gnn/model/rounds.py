@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
@@ -143,16 +143,22 @@ def _of_share(problem: Problem, rows: Ints, share: float) -> Ints:
 
 @dataclass(frozen=True)
 class Fits:
-    """Fits rounds; each goes on from its checkpoint if there is one, and does nothing more if it was finished."""
+    """Fits rounds; each goes on from its checkpoint if there is one, and does nothing more if it was finished.
+
+    `fitted` holds networks that are there already, by the name of their round.
+    """
 
     problem: Problem
     config: TrainingConfig
     checkpoints: Path | None
     progress: Progress | None
     kernels: Tensor | None = None  # descriptors of the kernels, see `gnn.model.kernel_vectors`
+    fitted: Mapping[str, Fitted] = field(default_factory=dict)
 
     def __call__(self, one: Round, progress: Progress | None = None) -> Fitted:
         """Fit the network of a round."""
+        if one.name in self.fitted:
+            return self.fitted[one.name]
         told = progress or self.progress
         path = self.checkpoints / f"{one.name}.pt" if self.checkpoints is not None else None
         kept = Checkpoints(path, self._fingerprint(one), self.config.checkpoint_seconds)
@@ -173,13 +179,14 @@ class Fits:
         return digest.hexdigest()
 
     @contextmanager
-    def beside(self, rounds: Sequence[Round], processes: int) -> Iterator[Callable[[], None]]:
+    def beside(self, rounds: Sequence[Round], processes: int) -> Iterator[Callable[[], "Fits"]]:
         """Fit `rounds` in another process, the last one first, while the body runs; yield a function that does the rest.
 
-        Without another process or a directory for checkpoints, nothing is fitted ahead: each round is fitted when it is used.
+        That function returns these fits. Without another process or a directory for checkpoints, nothing is fitted ahead: each
+        round is fitted when it is used.
         """
         if self.checkpoints is None or processes < 2 or len(rounds) < 2 or not len(self.problem.labels):
-            yield _nothing
+            yield lambda: self
             return
         claims = self.checkpoints / "claims"
         shutil.rmtree(claims, ignore_errors=True)
@@ -190,13 +197,10 @@ class Fits:
             yield partial(_share_work, self, rounds, claims, wait)
 
 
-def _nothing() -> None:
-    pass
-
-
-def _share_work(fits: Fits, rounds: Sequence[Round], claims: Path, wait: Callable[[], None]) -> None:
+def _share_work(fits: Fits, rounds: Sequence[Round], claims: Path, wait: Callable[[], None]) -> Fits:
     _work(fits, rounds, claims, None)
     wait()
+    return fits
 
 
 def _work(fits: Fits, rounds: Sequence[Round], claims: Path, progress: Any) -> None:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.artifacts import PriorNorm
+from schemas.splits import data_set_of, is_published_on
 
 Floats = NDArray[np.float64]
 
@@ -64,3 +65,29 @@ def fit_priors(sources: Mapping[str, pa.Table], hosts: Collection[str] | None) -
         values = _values(sources[table], column, hosts) if table in sources else np.empty(0)
         fitted[metric] = fit_prior(metric, values)
     return fitted
+
+
+def fitted_columns(sources: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """Return the tables and columns that `fit_priors` reads, of those in `sources`."""
+    wanted: dict[str, list[str]] = {}
+    for table, column, *_ in _METRICS.values():
+        wanted.setdefault(table, ["blueprint_id"]).append(column)
+    return {
+        table: sources[table].select([name for name in columns if name in sources[table].column_names])
+        for table, columns in wanted.items()
+        if table in sources
+    }
+
+
+def training_hosts(contracts: Mapping[str, pa.Table], held_out: str | None) -> set[str] | None:
+    """Return the blueprint ids of hosts on which the published weights are trained; None if no packet names its host.
+
+    Hosts of the data set `held_out` are left out (experiments are named `<data set>/<architecture>`).
+    """
+    packets = contracts["tolaria.system_state"].select(["blueprint_id", "experiment_name"])
+    named = packets.filter(pc.not_equal(packets["blueprint_id"], "")).group_by(["blueprint_id", "experiment_name"])
+    pairs = named.aggregate([]).to_pylist()
+    if not pairs:
+        return None
+    kept_out = {row["blueprint_id"] for row in pairs if held_out and data_set_of(row["experiment_name"]) == held_out}
+    return {row["blueprint_id"] for row in pairs if is_published_on(row["blueprint_id"])} - kept_out

@@ -23,7 +23,7 @@ from torch.fx.experimental import _config as shapes
 from gnn.bundle.golden import TOLERANCE
 from gnn.bundle.layout import batch_from
 from gnn.bundle.read import Bundle
-from gnn.graph.batch import GraphBatch
+from gnn.graph.batch import GraphBatch, joined
 from gnn.graph.scale import scale
 from gnn.model.network import TamiyoGNN
 from gnn.model.outputs import OUTPUT_SHAPES, Outputs
@@ -132,7 +132,7 @@ class Compiled:
     def _together(self, module: Callable[..., Outputs], beside: GraphBatch, batch: GraphBatch, mask: Tensor) -> Outputs:
         """Return the outputs for `batch`, computed in one batch with the companion `beside`."""
         sizes = {"G": 1, "S": batch.num_nodes("seed"), "B": batch.num_nodes("blueprint")}
-        outputs = self._answer(module, joined(batch, beside), torch.cat([mask, _every_kernel(beside)]))
+        outputs = self._answer(module, joined([batch, beside]), torch.cat([mask, _every_kernel(beside)]))
         return Outputs(**{name: tensor[: sizes[str(OUTPUT_SHAPES[name][0])]] for name, tensor in outputs.tensors().items()})
 
     def _answer(self, module: Callable[..., Outputs], batch: GraphBatch, mask: Tensor) -> Outputs:
@@ -174,33 +174,6 @@ def companion(nodes: int) -> GraphBatch:
         edge_attr={r.triple: torch.zeros(nodes, r.width) for r in RELATIONS},
         edge_ids={r.triple: torch.zeros(nodes, len(r.categorical), dtype=torch.int64) for r in RELATIONS},
         edge_ptr={r.triple: ptr for r in RELATIONS},
-    )
-
-
-def joined(first: GraphBatch, second: GraphBatch) -> GraphBatch:
-    """Join two batches of one graph each into a batch of two graphs."""
-
-    def rows(name: str) -> dict[Any, Tensor]:
-        ours, theirs = getattr(first, name), getattr(second, name)
-        return {key: torch.cat([ours[key], theirs[key]]) for key in ours}
-
-    def offsets(name: str) -> dict[Any, Tensor]:
-        ours, theirs = getattr(first, name), getattr(second, name)
-        return {key: torch.cat([ours[key], theirs[key][1:] + ours[key][-1]]) for key in ours}
-
-    def moved(triple: tuple[str, str, str]) -> Tensor:
-        ends = torch.stack([first.ptr[triple[0]][-1], first.ptr[triple[2]][-1]]).unsqueeze(1)
-        return torch.cat([first.edge_index[triple], second.edge_index[triple] + ends], dim=1)
-
-    return GraphBatch(
-        num_graphs=2,
-        x=rows("x"),
-        ids=rows("ids"),
-        ptr=offsets("ptr"),
-        edge_index={triple: moved(triple) for triple in first.edge_index},
-        edge_attr=rows("edge_attr"),
-        edge_ids=rows("edge_ids"),
-        edge_ptr=offsets("edge_ptr"),
     )
 
 

@@ -1,6 +1,5 @@
 """Compute the coverage of the graph of a decision, and find its blueprints without a safety sheet."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -38,13 +37,14 @@ class GraphCoverage:
 
     def annotations(self) -> dict[str, str]:
         """Return `feature_coverage`, `coverage_map`, `coverage_types`, and `coverage_map_truncated` if the map was cut."""
+        members = {name: _member(name, ratio) for name, ratio in self.figures.keys.items()}
         found = {
             "feature_coverage": f"{self.figures.mean:.6f}",
-            "coverage_map": _rounded(self.figures.keys.items()),
-            "coverage_types": _rounded(self.figures.families.items()),
+            "coverage_map": _object(members.values()),
+            "coverage_types": _object(_member(name, ratio) for name, ratio in self.figures.families.items()),
         }
         if len(found["coverage_map"]) > MAP_BYTES:
-            found |= {"coverage_map": _lowest(self.figures.keys), "coverage_map_truncated": "true"}
+            found |= {"coverage_map": _lowest(self.figures.keys, members), "coverage_map_truncated": "true"}
         return found
 
 
@@ -62,17 +62,22 @@ def graph_coverage(features: FeatureSet, snapshot: Snapshot) -> GraphCoverage:
     return GraphCoverage(figures, len(gaps.missing), len(gaps.partial))
 
 
-def _lowest(ratios: dict[str, float]) -> str:
+def _lowest(ratios: dict[str, float], members: dict[str, str]) -> str:
     """Return as JSON the keys with the lowest ratios, as many as fit; equal ratios are in order of name."""
-    kept: list[tuple[str, float]] = []
+    kept: list[str] = []
     size = len("{}")
-    for name, ratio in sorted(ratios.items(), key=lambda pair: (pair[1], pair[0])):
-        size += len(_rounded([(name, ratio)])) - len("{}") + bool(kept)
+    for _, name in sorted((ratio, name) for name, ratio in ratios.items()):
+        size += len(members[name]) + bool(kept)
         if size > MAP_BYTES:
             break
-        kept.append((name, ratio))
-    return _rounded(kept)
+        kept.append(members[name])
+    return _object(kept)
 
 
-def _rounded(ratios: Iterable[tuple[str, float]]) -> str:
-    return json.dumps({name: round(ratio, 6) for name, ratio in ratios}, separators=(",", ":"))
+def _member(name: str, ratio: float) -> str:
+    """Return one member of a JSON object; `name` is a plain identifier and `ratio` finite, so nothing needs to be escaped."""
+    return f'"{name}":{round(ratio, 6)!r}'
+
+
+def _object(members: Iterable[str]) -> str:
+    return "{" + ",".join(members) + "}"

@@ -1,6 +1,5 @@
 """Collect the facts that the constraints of one decision check: seeds, capabilities, sheets and coverage, as plain arrays."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -150,8 +149,8 @@ def _at_site(built: Built, bundle: BundleFacts) -> Bools:
 
 
 def _words(seeds: Group, name: str) -> tuple[Words, ...]:
-    lists: Sequence[list[str] | None] = seeds.columns.sets[name].arrow().to_pylist()
-    return tuple(None if words is None else frozenset(word.lower() for word in words) for words in lists)
+    lists = seeds.columns.sets[name].words()
+    return tuple(None if words is None else frozenset([word.lower() for word in words]) for words in lists)
 
 
 def _first_word(group: Group, name: str) -> str | None:

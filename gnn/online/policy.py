@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from gnn.bundle.read import Bundle
 from gnn.graph.batch import GraphBatch
 from gnn.graph.builder import Built, GraphBuilder
 from gnn.graph.scale import scale
+from gnn.join.state import RunState, restore_states, save_states
 from gnn.model.outputs import Outputs
 from gnn.online.choice import Answers, Choice, choose
 from gnn.online.command import Sheets, annotations_of, answers, command_of
@@ -28,6 +29,7 @@ from gnn.online.facts import BundleFacts, Facts, facts_of
 from gnn.online.offered import OfferedOutputs
 from gnn.online.snapshot import Snapshot
 from gnn.online.telemetry import TelemetryQueue, compile_packet, decision_packet
+from schemas.decode import decode_packets
 from schemas.errors import BundleRejected, ServingError
 from schemas.leyline import leyline_pb2 as pb
 
@@ -57,31 +59,39 @@ class Decision:
 
 @dataclass
 class _Engine:
-    """One bundle ready to decide; `builder` keeps the states of the runs, and is only used under the policy's lock."""
+    """One bundle ready to decide; `builder` keeps the states of the runs, and is only used under the policy's lock.
+
+    `first` holds the states that the builder starts from, as long as there is none.
+    """
 
     bundle: Bundle
     facts: BundleFacts
     network: Compiled
     builder: GraphBuilder | None = None
-    saved: bytes = b""
-    recent: deque[GraphBatch] = field(default_factory=lambda: deque(maxlen=RECENT), repr=False)
+    first: Mapping[str, RunState] = field(default_factory=dict)
+    recent: tuple[GraphBatch, ...] = field(default=(), repr=False)
 
-    def build(self, data: bytes, snapshot: Snapshot, *, pin: bool) -> Built:
-        """Return the graph of one packet. Raises ServingError for a completion marker."""
+    def build(self, rows: Mapping[str, pa.Table], snapshot: Snapshot, *, pin: bool) -> Built:
+        """Return the graph of one packet, given as contract rows. Raises ServingError for a completion marker."""
         if self.builder is None:
-            self.builder = GraphBuilder(snapshot.metadata, self.bundle.registries, pin=pin)
-            if self.saved:
-                self.builder.restore(self.saved)
+            self.builder, self.first = GraphBuilder(snapshot.metadata, self.bundle.registries, self.first, pin=pin), {}
         elif self.builder.metadata is not snapshot.metadata:
             self.builder.refresh(snapshot.metadata)
-        built = self.builder.build_packets([data])
+        built = self.builder.build(rows)
         if built.batch.num_graphs != 1:
             raise ServingError("packet: expected a training state, found a completion marker; nothing is to be decided on it")
-        self.recent.append(built.batch)
+        self.recent = (*self.recent, built.batch)[-RECENT:]
         return built
 
-    def save(self) -> bytes:
-        return self.builder.save() if self.builder is not None else self.saved
+    @property
+    def states(self) -> Mapping[str, RunState]:
+        return self.first if self.builder is None else self.builder.states
+
+    def forget(self, run: str) -> None:
+        if self.builder is not None:
+            self.builder.forget(run)
+        else:
+            self.first = {name: state for name, state in self.first.items() if name != run}
 
 
 class TamiyoPolicy:
@@ -99,7 +109,8 @@ class TamiyoPolicy:
         self.config = config or ServingConfig()
         self.device = torch_device(self.config)
         self._home, self._clock = home, clock
-        self._lock = threading.Lock()
+        # decisions queue up before the lock, so that an exchange of the bundle waits for one of them, not for all
+        self._lock, self._queued = threading.Lock(), threading.Lock()
         self._swaps = threading.Lock()
         self._queue = TelemetryQueue(self.config.telemetry_limit)
         self._engine = self._engine_of(bundle)
@@ -147,16 +158,14 @@ class TamiyoPolicy:
         bundle then stays.
         """
         with self._swaps:
-            with self._lock:
-                live = tuple(self._engine.recent)
-            report = preflight(Path(path), self.bundle, live)
+            report = preflight(Path(path), self.bundle, self._engine.recent)
             faults = [m for m in report.mismatches if not _of_an_older_registry(m)]
             if report.bundle is None or faults:
                 raise BundleRejected(f"bundle {path}: " + "; ".join(map(str, faults)) + ". The serving bundle stays.")
             fresh = self._engine_of(report.bundle)
             with self._lock:
                 if _same_features(fresh.bundle, self.bundle):
-                    fresh.saved = self._engine.save()
+                    fresh.first = self._engine.states  # the old engine's, which is not used any more
                     fresh.recent = self._engine.recent
                 self._served |= {fresh.bundle.build_id}
                 self._engine = fresh
@@ -177,9 +186,10 @@ class TamiyoPolicy:
         started = time.perf_counter()
         self._require_served(metadata)
         data = packet if isinstance(packet, bytes) else packet.SerializeToString()
-        with self._lock:
+        rows = decode_packets([data])
+        with self._queued, self._lock:
             engine = self._engine
-            built = engine.build(data, metadata, pin=self.device.type == "cuda")
+            built = engine.build(rows, metadata, pin=self.device.type == "cuda")
         at_ns = int(built.features.joined.states.times[-1])
         coverage = graph_coverage(built.features, metadata)
         facts = facts_of(built, metadata, engine.facts, coverage.figures, self.config, at_ns)
@@ -214,28 +224,30 @@ class TamiyoPolicy:
         return self._queue.drain()
 
     def save(self) -> bytes:
-        """Return the states of the runs so far, for `restore`."""
+        """Return the states of the runs so far, for `restore`; no bytes if nothing was decided or restored yet."""
         with self._lock:
-            return self._engine.save()
+            engine = self._engine
+            return save_states(engine.states) if engine.states or engine.builder is not None else b""
 
     def restore(self, saved: bytes) -> None:
         """Go on from saved states. Raises FeatureError if they are damaged."""
+        if not saved:
+            return
+        states = restore_states(saved)
         with self._lock:
-            self._engine.saved = saved
-            if self._engine.builder is not None and saved:
-                self._engine.builder.restore(saved)
+            self._engine.builder, self._engine.first = None, states
 
     def forget(self, run: str) -> None:
         """Drop the state of a run that has ended."""
         with self._lock:
-            if self._engine.builder is not None:
-                self._engine.builder.forget(run)
+            self._engine.forget(run)
 
     def _engine_of(self, bundle: Bundle) -> _Engine:
         def told(outcome: Outcome) -> None:
             self._queue.put(compile_packet(outcome, bundle.build_id, self._clock()))
 
-        network = Compiled(bundle.network.to(self.device), bundle, self.config, self.device, self._home, told)
+        moved = bundle.network if self.device.type == "cpu" else bundle.network.to(self.device)
+        network = Compiled(moved, bundle, self.config, self.device, self._home, told)
         return _Engine(bundle, BundleFacts.of(bundle), network)
 
     def _require_served(self, snapshot: Snapshot) -> None:

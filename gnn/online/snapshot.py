@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,9 @@ class Sheet:
     partial: bool = False
 
 
+_NO_SHEET: Final = Sheet()
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One immutable snapshot of contract tables for the bundle `build_id`, read at `taken_at_ns` [ns since 1970 UTC]."""
@@ -60,9 +64,17 @@ class Snapshot:
         rows = index.newest(codes, np.full(len(codes), at_ns))
         missing, partial = missing_and_partial(index.rows, rows)
         return tuple(
-            Sheet() if gone else _sheet(index.rows, row, lacking)
+            _NO_SHEET if gone else self._sheet(row, lacking)
             for row, gone, lacking in zip(rows.tolist(), missing.tolist(), partial.tolist(), strict=True)
         )
+
+    def _sheet(self, row: int, partial: bool) -> Sheet:
+        """Return the sheet in that row of `urabrask.bsds`; made once per row of the metadata."""
+        known = self.metadata.known
+        found: Sheet | None = known.get(("sheet", row))
+        if found is None:
+            found = known["sheet", row] = _sheet(self.metadata.sheets.rows, row, partial)
+        return found
 
     def quarantine_only(self, blueprints: tuple[str, ...], at_ns: int) -> list[bool]:
         """Return whether the descriptor of each blueprint, as of `at_ns`, says quarantine_only."""

@@ -150,6 +150,10 @@ class TableStore:
             rows = dataset.to_table(columns=present, filter=condition)
         return _conform(rows, schema)
 
+    def read_each(self, columns: Mapping[str, Sequence[str] | None]) -> dict[str, pa.Table]:
+        """Return the newest rows of several tables by name, with the named columns (None: all)."""
+        return {name: self.read(name, columns=chosen) for name, chosen in columns.items()}
+
     def batches(
         self, name: str, *, columns: Sequence[str] | None = None, runs: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,6 @@
 """Define what hosts share: inputs for images and tokens, activations by name, initialization with the host's gain."""
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,19 @@ class SequenceInput(nn.Module):
         rows = inputs if self.tokens else inputs.permute(0, 2, 1, 3).flatten(2)
         lifted: Tensor = self.lift(rows)
         return lifted + self.position
+
+
+class Grafted(nn.Module):
+    """A host block followed by the seed that fossilized on it: S(h), now trained and copied with the host."""
+
+    def __init__(self, block: nn.Module, seed: nn.Module) -> None:
+        super().__init__()
+        self.block, self.seed = block, seed
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the seed's output on the block's."""
+        outputs: Tensor = self.seed(self.block(*args, **kwargs))
+        return outputs
 
 
 def norm_of(spec: HostSpec, channels: int, *, image: bool) -> list[tuple[str, nn.Module]]:

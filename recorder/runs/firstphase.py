@@ -87,10 +87,10 @@ def measure_outcomes(plan: RecordPlan, spec: HostSpec, wanted: Collection[str]) 
     path = host.sites[len(host.sites) // 2]
     site = probe_site(host.model, path, host.share.train.inputs)
     state = open_state(host, plan.states[0], Grid(1, (SHEET_HORIZON,)))
-    found = {}
-    for kernel in (kernel for kernel in fitting(site.layout) if kernel.blueprint_id in wanted):
-        found[kernel.blueprint_id] = state.outcomes(Treatment(path, site, kernel, spec.blending, spec.alpha_steps), range(1))
-    return found
+    kernels = [kernel for kernel in fitting(site.layout) if kernel.blueprint_id in wanted]
+    treatments = [Treatment(path, site, kernel, spec.blending, spec.alpha_steps) for kernel in kernels]
+    outcomes = state.outcomes(treatments, range(1))
+    return {kernel.blueprint_id: measured for kernel, measured in zip(kernels, outcomes, strict=True)}
 
 
 class Reference(nn.Module):

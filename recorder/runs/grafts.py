@@ -1,6 +1,6 @@
 """Graft by a forward hook on a host block that returns lerp(h, S(h), alpha); once fossilized, the graft is part of the host."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recorder.hosts.parts import Grafted
 from recorder.kernels import Kernel, Site, site_of
 from recorder.runs.training import SEED_GROUP
 
@@ -21,7 +22,11 @@ class Graft:
     handle: Any = None
 
     def hook(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
-        """Blend the block's output with the seed's."""
+        """Return what the block's output becomes."""
+        return self.blend(output)
+
+    def blend(self, output: Tensor) -> Tensor:
+        """Return lerp(h, S(h), alpha) of the block's output h."""
         if self.alpha <= 0.0:
             return output
         changed: Tensor = self.module(output)
@@ -34,19 +39,6 @@ class Graft:
         if self.handle is not None:
             self.handle.remove()
             self.handle = None
-
-
-class Grafted(nn.Module):
-    """A host block followed by the seed that fossilized on it: S(h), now trained and copied with the host."""
-
-    def __init__(self, block: nn.Module, seed: nn.Module) -> None:
-        super().__init__()
-        self.block, self.seed = block, seed
-
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the seed's output on the block's."""
-        outputs: Tensor = self.seed(self.block(*args, **kwargs))
-        return outputs
 
 
 def probe_site(model: nn.Module, path: str, example: Tensor) -> Site:
@@ -65,32 +57,29 @@ def probe_site(model: nn.Module, path: str, example: Tensor) -> Site:
     return found[0]
 
 
-def plant(model: nn.Module, path: str, site: Site, kernel: Kernel, seed: int) -> Graft:
-    """Build the kernel for the site with its own random seed and hook it on at alpha 0, where it changes nothing."""
+def grow(site: Site, kernel: Kernel, seed: int) -> Graft:
+    """Build the kernel for the site with its own random seed; at alpha 0, and not on any host yet."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = kernel.build(site)
-    module.train(model.training)
-    graft = Graft(module)
+        return Graft(kernel.build(site))
+
+
+def plant(model: nn.Module, path: str, site: Site, kernel: Kernel, seed: int) -> Graft:
+    """Build the kernel for the site and hook it on at alpha 0, where it changes nothing."""
+    graft = grow(site, kernel, seed)
+    graft.module.train(model.training)
     graft.handle = model.get_submodule(path).register_forward_hook(graft.hook)
     return graft
 
 
-def join(graft: Graft, optimizer: torch.optim.Optimizer) -> None:
-    """Let the host's optimizer train the seed.
+def join(grafts: Iterable[Graft], optimizer: torch.optim.Optimizer) -> None:
+    """Let the host's optimizer train the seeds.
 
-    Its parameters become a group with the first group's rate. The host's optimizer state is carried on.
+    Their parameters become a group with the first group's rate. The host's optimizer state is carried on.
     """
-    parameters = list(graft.module.parameters())
+    parameters = [parameter for graft in grafts for parameter in graft.module.parameters()]
     if parameters:
         optimizer.add_param_group({"params": parameters, "name": SEED_GROUP, "lr": optimizer.param_groups[0]["lr"]})
-
-
-def attach(model: nn.Module, optimizer: torch.optim.Optimizer, path: str, site: Site, kernel: Kernel, seed: int) -> Graft:
-    """Plant a kernel and let the optimizer train it at once."""
-    graft = plant(model, path, site, kernel, seed)
-    join(graft, optimizer)
-    return graft
 
 
 def uproot(graft: Graft, optimizer: torch.optim.Optimizer) -> None:

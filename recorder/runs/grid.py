@@ -10,15 +10,16 @@ import numpy as np
 from recorder.exports import Record
 from recorder.hosts import Host
 from recorder.kernels import Kernel, fitting
-from recorder.runs.seeds import Seed
+from recorder.runs.seeds import DORMANT_KERNEL, Seed
 from recorder.runs.training import Snapshot, evaluate, snapshot, step_seed
-from recorder.runs.trials import Trajectory, Treatment, compare, run_trial
+from recorder.runs.trials import Trajectory, Treatment, compare, run_trials
 from recorder.speech.clock import Clock
 from recorder.speech.reports import field_report, graft_command, standard_errors
 from recorder.speech.uplift import Outcome
 from schemas.configuration import BLENDING_METHODS
 
 Emit = Callable[[str, Record], None]
+STACK: Final = 16  # copies of a host that are trained at once, at most: more no longer fit into the processor's caches
 SURE_ENOUGH: Final = 0.01  # standard error of a mean uplift that needs no further replicate, whatever the uplift
 
 
@@ -41,31 +42,37 @@ class State:
     snapshot: Snapshot
     base_loss: float
     grid: Grid
-    controls: list[Trajectory]
+    controls: dict[int, Trajectory]
 
-    def control(self, replicate: int) -> Trajectory:
-        """Return the ungrafted trajectory of a replicate."""
-        while len(self.controls) <= replicate:
-            number = len(self.controls)
-            self.controls.append(run_trial(self.host, self.snapshot, None, replicate=number, horizons=self.grid.horizons))
-        return self.controls[replicate]
-
-    def outcomes(self, treatment: Treatment, replicates: range) -> list[Outcome]:
-        """Return outcomes of a treatment in these replicates at every horizon."""
-        found = []
+    def outcomes(self, treatments: Sequence[Treatment], replicates: range) -> list[list[Outcome]]:
+        """Return outcomes of each treatment in these replicates at every horizon."""
+        found: list[list[Outcome]] = [[] for _ in treatments]
         for replicate in replicates:
-            control = self.control(replicate)
-            treated = run_trial(self.host, self.snapshot, treatment, replicate=replicate, horizons=self.grid.horizons)
-            found += [
-                compare(control, treated, base_loss=self.base_loss, horizon=horizon, replicate=replicate)
-                for horizon in self.grid.horizons
-            ]
+            for outcomes, treated in zip(found, self._trajectories(treatments, replicate), strict=True):
+                control = self.controls[replicate]
+                outcomes += [
+                    compare(control, treated, base_loss=self.base_loss, horizon=horizon, replicate=replicate)
+                    for horizon in self.grid.horizons
+                ]
         return found
+
+    def _trajectories(self, treatments: Sequence[Treatment], replicate: int) -> list[Trajectory]:
+        """Run one replicate of the treatments, with its control if there is none yet; the identity's is the control's own."""
+        real = [each for each in treatments if each.kernel.blueprint_id != DORMANT_KERNEL]
+        waiting: list[Treatment | None] = [*real] if replicate in self.controls else [None, *real]
+        paths: list[Trajectory] = []
+        for first in range(0, len(waiting), STACK):
+            part = waiting[first : first + STACK]
+            paths += run_trials(self.host, self.snapshot, part, replicate=replicate, horizons=self.grid.horizons)
+        run = iter(paths)
+        if replicate not in self.controls:
+            self.controls[replicate] = next(run)
+        return [self.controls[replicate] if each.kernel.blueprint_id == DORMANT_KERNEL else next(run) for each in treatments]
 
 
 def open_state(host: Host, step: int, grid: Grid) -> State:
     """Freeze the host's state."""
-    return State(host, snapshot(host, step), evaluate(host.model, host.share.validation).loss, grid, [])
+    return State(host, snapshot(host, step), evaluate(host.model, host.share.validation).loss, grid, {})
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,8 @@ def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str,
         )
         emit("tamiyo/command", command)
         treatment = Treatment(pair.seed.path, pair.seed.site, pair.kernel, pair.method, spec.alpha_steps)
-        results.append(Tried(pair, treatment, command_id, state.outcomes(treatment, range(grid.replicates))))
+        results.append(Tried(pair, treatment, command_id, []))
+    _try(state, results, range(grid.replicates))
     _try_again(state, results)
     for tried, error, outcome in _with_errors(results, grid):
         report = field_report(
@@ -166,14 +174,19 @@ def try_everything(host: Host, seeds: Sequence[Seed], step: int, packet_id: str,
         emit("tamiyo/field_report", report)
 
 
+def _try(state: State, results: Sequence[Tried], replicates: range) -> None:
+    outcomes = state.outcomes([tried.treatment for tried in results], replicates)
+    for tried, measured in zip(results, outcomes, strict=True):
+        tried.outcomes += measured
+
+
 def _try_again(state: State, results: Sequence[Tried]) -> None:
     """Add one replicate at a time to pairs whose mean uplift is within two standard errors of 0, up to the cap."""
     horizon = state.grid.horizons[0]
     for replicate in range(state.grid.replicates, state.grid.cap):
         errors = standard_errors([tried.uplifts(horizon) for tried in results])
-        for tried, error in zip(results, errors, strict=True):
-            if _unsure(tried, horizon, error):
-                tried.outcomes += state.outcomes(tried.treatment, range(replicate, replicate + 1))
+        unsure = [tried for tried, error in zip(results, errors, strict=True) if _unsure(tried, horizon, error)]
+        _try(state, unsure, range(replicate, replicate + 1))
 
 
 def _with_errors(results: Sequence[Tried], grid: Grid) -> Iterator[tuple[Tried, float, Outcome]]:

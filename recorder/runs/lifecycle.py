@@ -28,7 +28,7 @@ from recorder.runs.plan import RecordPlan
 from recorder.runs.runstate import Attempt, HostRun
 from recorder.runs.seeds import DORMANT_KERNEL, GRAFTED, Seed
 from recorder.runs.training import Snapshot, evaluate, snapshot, step_seed
-from recorder.runs.trials import DENSE_EVERY, compare, look, run_trial
+from recorder.runs.trials import DENSE_EVERY, compare, look, run_trials
 from recorder.speech.reports import TRIGGER_THRESHOLD, field_report, graft_command
 from recorder.speech.safety_sheets import CRITICAL_RISK
 from recorder.speech.uplift import Outcome, log_ratio
@@ -66,7 +66,7 @@ def observe_graft(run: HostRun, attempt: Attempt) -> None:
         attempt.isolation.step(step_seed(spec.seed, spec.index, 17, run.step))
         seed.gradient_norm = attempt.isolation.norms[-1] if attempt.isolation.norms else None
     if seed.stage in GRAFTED:
-        look(run.host, run.host.model, seed.graft, attempt.path, attempt.blended(run.step))
+        look(run.host.share, run.host.model, [seed.graft], [attempt.path], attempt.blended(run.step))
 
 
 def end_diverged(run: HostRun) -> None:
@@ -153,7 +153,7 @@ def _start_grafting(run: HostRun, attempt: Attempt, packet_id: str) -> None:
         return
     attempt.base_loss = evaluate(run.host.model, run.host.share.validation).loss
     attempt.snapshot, attempt.packet_id = snapshot(run.host, run.step), packet_id
-    join(seed.graft, run.host.optimizer)
+    join([seed.graft], run.host.optimizer)
     seed.enter(pb.SEED_STAGE_BLENDING, run.step)
     _order(run, attempt, packet_id, pb.SEED_OP_START_GRAFTING)
 
@@ -182,10 +182,10 @@ def _watch_graft(run: HostRun, attempt: Attempt, packet_id: str) -> None:
 def _measure(run: HostRun, attempt: Attempt, state: Snapshot) -> Outcome:
     """Compare the run since blending began with a control on the run's own batches."""
     horizon = max(FIRST_GATE, math.ceil(attempt.blended(run.step) / DENSE_EVERY) * DENSE_EVERY)
-    control = run_trial(
+    (control,) = run_trials(
         run.host,
         state,
-        None,
+        [None],
         replicate=0,
         horizons=(horizon,),
         stream=lambda step: run.seed_for(state.step + step),

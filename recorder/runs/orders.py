@@ -194,7 +194,7 @@ def _graft(run: HostRun, order: pb.AdaptationCommand) -> tuple[Outcome, ...]:
     started = run.clock.now()
     state = open_state(run.host, run.step, grid)
     treatment = Treatment(seed.path, seed.site, kernel, method, spec.alpha_steps)
-    outcomes = state.outcomes(treatment, range(grid.replicates))
+    (outcomes,) = state.outcomes([treatment], range(grid.replicates))
     for horizon in grid.horizons:
         mine = [outcome for outcome in outcomes if outcome.horizon == horizon]
         (error,) = standard_errors([[outcome.uplift for outcome in mine]])

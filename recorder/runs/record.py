@@ -1,5 +1,6 @@
 """Carry out a recording plan (`record`) in two phases, with whole files and a journal, so that a killed recording can go on."""
 
+import ctypes
 import gc
 import json
 import signal
@@ -27,6 +28,7 @@ from recorder.speech.vocabulary import SNAPSHOTS, snapshot
 
 __all__ = ["Progress", "Record", "RecordPlan", "record"]
 
+_MALLOC_OPTIONS: Final = MappingProxyType({-3: 2**30, -1: 2**30, -2: 2**26})  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
 _MIXED: Final = MappingProxyType(
     {
         "tolaria/system_state": "ndjson.zst",
@@ -170,7 +172,8 @@ def _indices(session: _Session) -> Iterator[int]:
         index += 1
 
 
-def _one_host(plan: RecordPlan, index: int, risks: dict[str, float]) -> Records:
+def record_one(plan: RecordPlan, index: int, risks: dict[str, float]) -> Records:
+    """Return the records of host `index`, by folder, as every recording process does."""
     records = record_host(plan, plan.host(index), risks, Clock())
     _settle()
     return records
@@ -190,7 +193,7 @@ def _in_process(session: _Session, risks: dict[str, float]) -> None:
     for index in _indices(session):
         if not session.has_time(0):
             return
-        session.finished(index, _one_host(session.plan, index, risks))
+        session.finished(index, record_one(session.plan, index, risks))
 
 
 def _with_workers(session: _Session, risks: dict[str, float], pool: ProcessPoolExecutor) -> None:
@@ -201,7 +204,7 @@ def _with_workers(session: _Session, risks: dict[str, float], pool: ProcessPoolE
             index = next(waiting, None)
             if index is None:
                 break
-            running[pool.submit(_one_host, session.plan, index, risks)] = index
+            running[pool.submit(record_one, session.plan, index, risks)] = index
         if not running:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -209,12 +212,21 @@ def _with_workers(session: _Session, risks: dict[str, float], pool: ProcessPoolE
 
 
 def prepare() -> None:
-    """Set what every recording process needs: one thread, and attention in eval mode computed as in training.
+    """Set what every recording process needs: one thread, memory that is kept, and attention in eval mode as in training.
 
     Attention's own fast path is slower on small heads.
     """
     torch.set_num_threads(1)
     torch.backends.mha.set_fastpath_enabled(False)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what is freed: stacked tensors would go back to the system and come again, page by page."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for option, value in _MALLOC_OPTIONS.items():
+            library.mallopt(option, value)
 
 
 @contextmanager

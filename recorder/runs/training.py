@@ -1,7 +1,6 @@
 """Train in steps that repeat exactly: each step's batch and random state follow from its number and a seed alone."""
 
 import copy
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from recorder.data import Examples
 from recorder.hosts import Host, make_optimizer
+from recorder.stacks import repeat, stacked
 
 SEED_GROUP: Final = "seed"  # name of the optimizer group of a graft on trial
 
@@ -34,6 +34,12 @@ def step_seed(*parts: int) -> int:
     return value & (2**63 - 1)
 
 
+def draw(data: Examples, batch: int, seed: int) -> Examples:
+    """Return the batch of a step; from `seed` on, the random state is the step's own."""
+    torch.default_generator.manual_seed(seed)
+    return data.take(torch.randint(len(data), (batch,)))
+
+
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -42,14 +48,9 @@ def train_step(
     batch: int,
     clip: float,
     seed: int,
-    bare: bool = False,
 ) -> Tensor:
-    """Take one optimizer step on a batch drawn with `seed`; return the batch's loss before the step (a detached scalar).
-
-    `bare`: the optimizer has no hooks, and its step is called without what serves them. The result is the same bit for bit.
-    """
-    torch.default_generator.manual_seed(seed)
-    part = data.take(torch.randint(len(data), (batch,)))
+    """Take one optimizer step on a batch drawn with `seed`; return the batch's loss before the step (a detached scalar)."""
+    part = draw(data, batch, seed)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for parameter in parameters:
         parameter.grad = None
@@ -57,10 +58,7 @@ def train_step(
     loss.backward()
     if clip > 0:
         clip_gradients(parameters, clip)
-    if bare:
-        _step_bare(optimizer)
-    else:
-        optimizer.step()
+    optimizer.step()
     return loss.detach()
 
 
@@ -73,12 +71,6 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> None:
             torch._foreach_mul_(gradients, scale)
 
 
-def _step_bare(optimizer: torch.optim.Optimizer) -> None:
-    """Call an optimizer's step without what torch wraps around it: hooks, a profiler's record, a graph break."""
-    with torch.no_grad():
-        inspect.unwrap(type(optimizer).step)(optimizer)
-
-
 @torch.inference_mode()
 def evaluate(model: nn.Module, data: Examples) -> Scores:
     """Return loss and accuracy on a whole split, in eval mode; the training flags come back as they were."""
@@ -89,13 +81,13 @@ def evaluate(model: nn.Module, data: Examples) -> Scores:
 
 
 @torch.inference_mode()
-def mean_losses(model: nn.Module, data: Examples, sizes: Sequence[int]) -> list[float]:
-    """Return the mean loss on each split, by one forward pass.
+def mean_losses(model: nn.Module, data: Examples, sizes: Sequence[int], *, copies: int = 1) -> list[list[float]]:
+    """Return the mean loss on each split, of each copy that the model is a stack of, by one forward pass.
 
     The splits lie one after the other in `data`, with `sizes` examples each.
     """
-    losses = cross_entropy(_logits(model, data.inputs), data.targets, reduction="none")
-    return [float(part.mean()) for part in losses.split(list(sizes))]
+    losses = cross_entropy(_logits(model, data.inputs), data.targets.repeat(copies), reduction="none")
+    return [[float(part.mean()) for part in row.split(list(sizes))] for row in losses.view(copies, -1)]
 
 
 def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -117,15 +109,24 @@ class Snapshot:
     optimizer_state: dict[str, Any]
     step: int
 
-    def restore(self, host: Host) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Return a fresh copy of the model with an optimizer of the same kind that carries the old state on."""
-        model = copy.deepcopy(self.model)
+    def restore(self, host: Host, copies: int = 1) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Return fresh copies of the model, stacked, with an optimizer of the same kind that carries the old state on."""
+        model = stacked(copy.deepcopy(self.model), copies)
         fresh = [dict(group) for group in _own_groups(host)]
         for group, saved in zip(fresh, _groups_of(host, model), strict=True):
             group["params"] = saved
         optimizer = make_optimizer(fresh, host.spec)
-        optimizer.load_state_dict(copy.deepcopy(self.optimizer_state))
+        optimizer.load_state_dict(_repeated(self.optimizer_state, copies))
         return model, optimizer
+
+
+def _repeated(state: dict[str, Any], copies: int) -> dict[str, Any]:
+    """Return a copy of an optimizer's state; for a stack, with what every parameter has once a copy (its step is a scalar)."""
+    own: dict[str, Any] = copy.deepcopy(state)
+    if copies > 1:
+        for values in own["state"].values():
+            values |= {name: repeat(value, copies) for name, value in values.items() if getattr(value, "ndim", 0)}
+    return own
 
 
 def _own_groups(host: Host) -> list[dict[str, Any]]:

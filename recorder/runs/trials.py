@@ -1,18 +1,21 @@
-"""Run counterfactuals: the same host, state and batches with and without a graft, and what came of it."""
+"""Run counterfactuals: the same host, state and batches with and without grafts, and what came of it."""
 
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
-import torch
+from torch import nn
 
+from recorder.data import Share
 from recorder.hosts import Host
 from recorder.kernels import Kernel, Site
-from recorder.runs.grafts import Graft, attach, seed_mode
+from recorder.runs.copies import make_copies
+from recorder.runs.grafts import Graft, grow, seed_mode
 from recorder.runs.schedules import alpha_at
-from recorder.runs.training import Snapshot, evaluate, mean_losses, step_seed, train_step
+from recorder.runs.training import Snapshot, draw, mean_losses, step_seed
 from recorder.speech.uplift import Outcome, log_ratio
 
 LOOK_EVERY: Final = 10  # steps between looks at the validation loss on the way, on every other example
@@ -28,6 +31,11 @@ class Trajectory:
     training: list[float] = field(default_factory=list)
     validation: dict[int, float] = field(default_factory=dict)
     test: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last training loss was not finite."""
+        return bool(self.training) and not math.isfinite(self.training[-1])
 
     def loss_at(self, horizon: int, losses: dict[int, float]) -> float:
         """Return the mean loss over the closing looks of a horizon (one look is noisy); infinity if the trial ended before."""
@@ -51,45 +59,50 @@ class Treatment:
     alpha_steps: int
 
 
-def run_trial(
+def run_trials(
     host: Host,
     state: Snapshot,
-    treatment: Treatment | None,
+    treatments: Sequence[Treatment | None],
     *,
     replicate: int,
     horizons: Sequence[int],
     stream: Callable[[int], int] | None = None,
     dense: bool = False,
-) -> Trajectory:
-    """Train a copy of the host from `state` to the last horizon, grafted or not; replicates differ in their batches.
+) -> list[Trajectory]:
+    """Train a copy of the host for each treatment (None: without a graft) from `state` to the last horizon, all at once.
 
-    Control and treatment of a replicate see the same batches and the same random state at every step. `stream` gives the random
-    seed of each step, if it is not to be the replicate's own; `dense` looks every 5 steps at whole splits.
+    All copies see the same batches and the same random state at every step; replicates differ in their batches. `stream` gives
+    the random seed of each step, if it is not to be the replicate's own; `dense` looks every 5 steps at whole splits.
     """
-    model, optimizer = state.restore(host)
-    spec, graft, path = host.spec, None, Trajectory()
-    if treatment is not None:
-        seed = step_seed(spec.seed, spec.index, state.step, replicate, 7)
-        graft = attach(model, optimizer, treatment.path, treatment.site, treatment.kernel, seed)
-    model.train()
+    spec, own = host.spec, step_seed(host.spec.seed, host.spec.index, state.step, replicate, 7)
+    grafts = [None if each is None else grow(each.site, each.kernel, own) for each in treatments]
+    copies = make_copies(host, state, grafts, [None if each is None else each.path for each in treatments])
+    paths = [Trajectory() for _ in treatments]
     for step in range(1, max(horizons) + 1):
-        if graft is not None and treatment is not None:
-            graft.alpha = alpha_at(treatment.blending, step, treatment.alpha_steps)
+        for treatment, graft in zip(treatments, grafts, strict=True):
+            if treatment is not None and graft is not None:
+                graft.alpha = alpha_at(treatment.blending, step, treatment.alpha_steps)
         seed = stream(step) if stream else step_seed(spec.seed, spec.index, state.step, replicate, 11, step)
-        loss = train_step(model, optimizer, host.share.train, batch=spec.batch, clip=spec.clip, seed=seed, bare=True)
-        path.training.append(float(loss))
-        if not math.isfinite(path.training[-1]):
+        losses = copies.train(draw(host.share.train, spec.batch, seed), spec.clip)
+        for path, loss in zip(paths, losses, strict=True):
+            if not path.ended:
+                path.training.append(loss)
+        if all(path.ended for path in paths):
             break
-        look(host, model, graft, path, step, horizons=() if dense else horizons)
-    if graft is not None:
-        graft.remove()
-    return path
+        look(host.share, copies.model, grafts, paths, step, horizons=() if dense else horizons)
+    return paths
 
 
 def look(
-    host: Host, model: torch.nn.Module, graft: Graft | None, path: Trajectory, step: int, *, horizons: Sequence[int] = ()
+    share: Share,
+    model: nn.Module,
+    grafts: Sequence[Graft | None],
+    paths: Sequence[Trajectory],
+    step: int,
+    *,
+    horizons: Sequence[int] = (),
 ) -> None:
-    """Look at the losses after a step, if a look is due.
+    """Look at the losses of a model's copies after a step, if a look is due.
 
     Before a horizon it looks at the whole validation and test splits, on the way at half the validation split; without
     horizons, every 5 steps at the whole splits.
@@ -98,12 +111,16 @@ def look(
     whole = closing if horizons else step % DENSE_EVERY == 0
     if not whole and step % LOOK_EVERY:
         return
-    with seed_mode(graft, training=False):
-        if not whole:
-            path.validation[step] = evaluate(model, host.share.glance).loss
-            return
-        sizes = (len(host.share.validation), len(host.share.test))
-        path.validation[step], path.test[step] = mean_losses(model, host.share.held, sizes)
+    data, sizes = (share.held, (len(share.validation), len(share.test))) if whole else (share.glance, (len(share.glance),))
+    with ExitStack() as modes:
+        for graft in grafts:
+            modes.enter_context(seed_mode(graft, training=False))
+        losses = mean_losses(model, data, sizes, copies=len(paths))
+    for path, means in zip(paths, losses, strict=True):
+        if not path.ended:
+            path.validation[step] = means[0]
+            if whole:
+                path.test[step] = means[1]
 
 
 def compare(control: Trajectory, treated: Trajectory, *, base_loss: float, horizon: int, replicate: int) -> Outcome:

@@ -63,22 +63,27 @@ class Column:
     low: float | None = None
     high: float | None = None
 
-    @property
+    @cached_property
     def field_path(self) -> str:
         """Dotted path of proto field names inside the message."""
         return self.path or self.name
 
-    @property
+    @cached_property
     def enum_spec(self) -> EnumSpec | None:
         """The enum behind the column, if any."""
         return ENUMS[self.enum] if self.enum else None
 
-    @property
+    @cached_property
     def measured(self) -> bool:
         """Whether the column holds floats, in which NaN and infinities count as missing."""
         return bool(pa.types.is_floating(self.type))
 
-    @property
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether the column holds strings."""
+        return bool(pa.types.is_string(self.type))
+
+    @cached_property
     def is_time(self) -> bool:
         """Whether the column holds nanoseconds since 1970."""
         return self.name.endswith("_ns") and bool(pa.types.is_integer(self.type))

@@ -18,7 +18,6 @@ from schemas.decode.read.lines import read_lines
 from schemas.decode.read.mending import acceptor
 from schemas.decode.read.parquet import decode_parquet
 from schemas.decode.shape.collector import Collector, Decoded, Origin, RawRecord
-from schemas.decode.shape.constant import nulls
 from schemas.errors import ContractError
 
 
@@ -106,19 +105,11 @@ def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:
 
     Raises ContractError if a packet is bad.
     """
-    collector = Collector(FOLDERS["tolaria/system_state"], "", "")
+    collector = Collector(FOLDERS["tolaria/system_state"], "", "", placed=False)
     origin = Origin(np.arange(len(packets), dtype=np.int64), packets)
     for row, error in decode_messages(collector, "SystemStatePacket", packets, origin).items():
         raise ContractError(f"packet {row}: {error}")
     decoded = collector.finish()
     for rejects in decoded.rejects.values():
         raise ContractError(f"packet {rejects['position'][0].as_py()}: {rejects['message'][0].as_py()}")
-    return {name: _without_provenance(rows) for name, rows in decoded.tables.items()}
-
-
-def _without_provenance(rows: pa.Table) -> pa.Table:
-    columns = rows.columns
-    for name in ("export_digest", "position"):
-        index = rows.schema.get_field_index(name)
-        columns[index] = nulls(rows.num_rows, rows.schema.field(index).type)
-    return pa.Table.from_arrays(columns, schema=rows.schema)
+    return decoded.tables

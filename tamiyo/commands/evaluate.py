@@ -81,7 +81,6 @@ def _judge(settings: Settings, bundle: "Bundle") -> "Judged":
     from gnn.online.replay import judge
     from lake.exports.folders import Exports
     from lake.ingest.ingest import Ingest
-    from lake.store.contracts import read_contracts
     from lake.store.table_store import TableStore
     from schemas.contracts import TABLES
 
@@ -89,7 +88,7 @@ def _judge(settings: Settings, bundle: "Bundle") -> "Judged":
         place = Path(folder)
         tables = TableStore(place)
         Ingest(place, Exports(settings.exports), tables, settings.limits).refresh()
-        contracts = read_contracts(tables, dict.fromkeys(TABLES))
+        contracts = tables.read_each(dict.fromkeys(TABLES))
         found = build_examples(contracts, bundle.manifest.training_config)
         return judge(bundle, contracts, found.table)
 

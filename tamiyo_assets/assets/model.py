@@ -18,7 +18,6 @@ from lake import builds as lineage
 from lake.durable.publish import lock
 from lake.retirement import TABLE, retired_runs, runs_digest, without
 from lake.settings import Settings
-from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
@@ -41,14 +40,19 @@ from tamiyo_assets.assets.reports import (
 )
 from tamiyo_assets.assets.upstream import RETIRED
 from tamiyo_assets.champion import challenge_serving
+from tamiyo_assets.training_process import TRAININGS, train_apart
 
 if TYPE_CHECKING:
+    from gnn.bundle import BuildInputs
     from gnn.bundle.report import BuildReport
+    from gnn.graph.dataset import GraphDataset
+    from gnn.model.trained import TrainedModel
 
 _OWNER = ["team:tamiyo"]
 EXAMPLES = key_of("training.examples")
 BUNDLE = dg.AssetKey(["bundle", "tamiyo_gnn_v1"])
 RESULTS = ("training.predictions", "training.evaluation", "training.calibration")
+CHECKPOINTS: Final = "checkpoints"
 _SECONDS_BETWEEN_LINES: Final = 10.0
 DESCRIBING: Final = ("urza.blueprint", "urza.layer", "urabrask.bsds")  # what describes the kernels
 _OUTCOMES: Final = ("tamiyo.field_report", "tamiyo.command", "tolaria.system_state")
@@ -181,19 +185,13 @@ def _progress(context: dg.AssetExecutionContext) -> Progress:
 def _outcomes(tables: TableStore) -> dict[str, pa.Table]:
     """Return the contract tables that measured outcomes are read from, without retired runs."""
     retired = retired_runs(tables)
-    return {name: without(rows, retired) for name, rows in read_contracts(tables, dict.fromkeys(_OUTCOMES)).items()}
+    return {name: without(rows, retired) for name, rows in tables.read_each(dict.fromkeys(_OUTCOMES)).items()}
 
 
 def _published(context: dg.AssetExecutionContext, settings: Settings, tables: TableStore, versions: Versions) -> str:
     """Return the build id of the current inputs; train and publish first if there is no such build yet."""
     from gnn.bundle import BuildInputs, is_published, write_bundle
     from gnn.graph.dataset import GraphDataset, current_shards
-    from gnn.model.alongside import cores
-    from gnn.model.examples import build_examples
-    from gnn.model.experiment import train
-    from gnn.model.kernel_vectors import kernel_descriptors
-    from gnn.model.rounds import CataloguePriors
-    from gnn.norms.priors import fit_priors
 
     read = {name: version for name in (*TABLES, TABLE) if (version := tables.version(name)) is not None}
     registries, norms = registries_directory(settings.home), load_norms(settings.home) or Norms.default()
@@ -208,28 +206,50 @@ def _published(context: dg.AssetExecutionContext, settings: Settings, tables: Ta
     if is_published(settings.home, build_id) and all(tables.exists(name) for name in RESULTS):
         context.log.info(f"build {build_id} is published already: nothing to train")
         return build_id
-    shards = current_shards(settings.home)
+    shards, scales = current_shards(settings.home), settings.home / "gnn_norms.json"
     dataset = GraphDataset.open(settings.home, shards)
-    found = build_examples(_outcomes(tables), settings.training)
-    trained = train(
-        dataset,
-        found.table,
-        settings.training,
-        settings.home / "checkpoints" / build_id,
-        _progress(context),
-        unusable=found.unusable,
-        processes=cores(),
-        priors=CataloguePriors(norms.priors, partial(fit_priors, fitted_tables(tables))),
-        kernels=kernel_descriptors(read_contracts(tables, dict.fromkeys(DESCRIBING))),
-    )
+    trained = _trained(context, settings, tables, inputs, dataset, norms)
     for name in RESULTS:
         versions.write(name, trained.tables[name])
-    scales = settings.home / "gnn_norms.json"
     write_bundle(settings.home, trained, registries=registries, norms=scales, dataset=dataset, inputs=inputs)
     lineage.record(settings.home, tables, build_id, read, shards)
     # a published build needs no checkpoint; those of abandoned builds are removed too
-    shutil.rmtree(settings.home / "checkpoints", ignore_errors=True)
+    for folder in (CHECKPOINTS, TRAININGS):
+        shutil.rmtree(settings.home / folder, ignore_errors=True)
     return build_id
+
+
+def _trained(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    tables: TableStore,
+    inputs: "BuildInputs",
+    dataset: "GraphDataset",
+    norms: Norms,
+) -> "TrainedModel":
+    """Train here, or in a process of its own if that is configured; the result is the same."""
+    from gnn.model.alongside import cores
+    from gnn.model.examples import build_examples
+    from gnn.model.experiment import train
+    from gnn.model.kernel_vectors import kernel_descriptors
+    from gnn.model.rounds import CataloguePriors
+    from gnn.norms.priors import fit_priors
+
+    found, catalogue = build_examples(_outcomes(tables), settings.training), fitted_tables(tables)
+    kernels = kernel_descriptors(tables.read_each(dict.fromkeys(DESCRIBING)))
+    if settings.launch.where == "pipes":
+        return train_apart(context, settings, inputs, dataset, found, catalogue, kernels)
+    return train(
+        dataset,
+        found.table,
+        settings.training,
+        settings.home / CHECKPOINTS / inputs.build_id,
+        _progress(context),
+        unusable=found.unusable,
+        processes=cores(),
+        priors=CataloguePriors(norms.priors, partial(fit_priors, catalogue)),
+        kernels=kernels,
+    )
 
 
 MODEL_ASSETS = (examples, training)

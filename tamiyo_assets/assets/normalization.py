@@ -8,11 +8,10 @@ from dagster import ResourceParam
 
 from gnn.code_version import code_version
 from gnn.join.run_norms import run_norms
-from gnn.norms.priors import fit_priors
+from gnn.norms.priors import fit_priors, training_hosts
 from gnn.norms.published import Norms, newest_observations, publish
 from lake.retirement import retired_runs, without
 from lake.settings import Settings
-from lake.store.contracts import read_contracts, training_hosts
 from lake.store.increments import Increments, batches_of
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
@@ -122,7 +121,7 @@ def fitted_tables(tables: TableStore) -> dict[str, pa.Table]:
     from gnn.join.sources import newest_records
 
     retired = retired_runs(tables)
-    contracts = {name: without(rows, retired) for name, rows in read_contracts(tables, _FITTED).items()}
+    contracts = {name: without(rows, retired) for name, rows in tables.read_each(_FITTED).items()}
     blueprints = contracts["urza.blueprint"]
     return contracts | {name: newest_records(contracts[name], blueprints) for name in ("urza.blueprint", "urza.parameter")}
 

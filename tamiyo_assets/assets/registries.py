@@ -9,10 +9,9 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.registry.keys import SOURCES, observed_keys, source_columns, source_tables
 from gnn.registry.refresh import Change, Registries, load, load_records, refresh
+from gnn.registry.rules import SOURCES, observed_keys, source_columns, source_tables
 from lake.settings import Settings
-from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.artifacts import REGISTRIES
@@ -79,7 +78,7 @@ def registries(
     from gnn.norms.pictures import growth
 
     named = {name: source_columns(name) for name in source_tables()}
-    contracts, reporter = read_contracts(tables, named | {"simic.registry_snapshot": None}), Reporter(context, versions)
+    contracts, reporter = tables.read_each(named | {"simic.registry_snapshot": None}), Reporter(context, versions)
     directory = registries_directory(settings.home)
     report = refresh(directory, observed_keys(contracts), contracts["simic.registry_snapshot"])
     current, records = load(directory), load_records(directory)

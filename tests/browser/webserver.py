@@ -31,7 +31,7 @@ mutation Launch($params: ExecutionParams!) {
 }
 """
 _RUN = """
-query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status startTime endTime tags { key value } } } }
+query Run($id: ID!) { runOrError(runId: $id) { ... on Run { runId status startTime endTime tags { key value } } } }
 """
 _SENSORS = """
 query Sensors($repository: RepositorySelector!) {
@@ -50,33 +50,11 @@ def free_port() -> int:
     return port
 
 
-class Webserver:
-    """One webserver process, and a daemon once a run is launched; `close` ends both, and the runs that they started."""
+class Interface:
+    """The GraphQL of the webserver at `address`."""
 
-    def __init__(self, *, home: Path, exports: Path, dagster_home: Path) -> None:
-        dagster_home.mkdir(parents=True, exist_ok=True)
-        (dagster_home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
-        self.port = free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
-        self._env = os.environ | {"DAGSTER_HOME": str(dagster_home), "TAMIYO_HOME": str(home), "TAMIYO_EXPORTS": str(exports)}
-        command = [str(Path(sys.executable).with_name("dagster-webserver")), "-h", "127.0.0.1", "-p", str(self.port)]
-        self._log = (dagster_home / "webserver.log").open("wb")
-        self._processes = [self._start(*command)]
-        self._wait()
-
-    def _start(self, *command: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [*command, "-w", "workspace.yaml"], cwd=REPOSITORY, env=self._env, stdout=self._log, stderr=subprocess.STDOUT
-        )
-
-    def start_daemon(self) -> None:
-        """Start the daemon, which starts queued runs, with every sensor stopped: runs are those that a test launches."""
-        if len(self._processes) > 1:
-            return
-        for sensor in self.query(_SENSORS, repository=_LOCATION)["sensorsOrError"]["results"]:
-            stopped = self.query(_STOP, id=sensor["sensorState"]["id"])["stopSensor"]
-            assert stopped["__typename"] == "StopSensorMutationResult", stopped
-        self._processes.append(self._start(str(Path(sys.executable).with_name("dagster-daemon")), "run"))
+    def __init__(self, address: str) -> None:
+        self.address = address
 
     def query(self, query: str, **variables: Any) -> dict[str, Any]:
         """Data of one GraphQL operation; AssertionError where it answers errors."""
@@ -102,15 +80,8 @@ class Webserver:
         run_id: str = launched["run"]["runId"]
         return run_id
 
-    def materialize(self, *keys: str, seconds: float = 300, **launched: Any) -> str:
-        """Launch a materialization, wait for its end, return its status."""
-        run_id = self.launch(*keys, **launched)
-        self.start_daemon()
-        status: str = self.finished(run_id, seconds)["status"]
-        return status
-
     def run(self, run_id: str) -> dict[str, Any]:
-        """Status, startTime, endTime (epoch seconds) and tags of a run."""
+        """Id, status, startTime, endTime (epoch seconds) and tags of a run."""
         found: dict[str, Any] = self.query(_RUN, id=run_id)["runOrError"]
         return found | {"tags": {tag["key"]: tag["value"] for tag in found["tags"]}}
 
@@ -123,6 +94,42 @@ class Webserver:
                 return found
             time.sleep(0.5)
         raise TimeoutError(f"run {run_id} had not ended after {seconds} s: {found}")
+
+
+class Webserver(Interface):
+    """One webserver process, and a daemon once a run is launched; `close` ends both, and the runs that they started."""
+
+    def __init__(self, *, home: Path, exports: Path, dagster_home: Path) -> None:
+        dagster_home.mkdir(parents=True, exist_ok=True)
+        (dagster_home / "dagster.yaml").write_bytes((REPOSITORY / "dagster.yaml").read_bytes())
+        self.port = free_port()
+        super().__init__(f"http://127.0.0.1:{self.port}")
+        self._env = os.environ | {"DAGSTER_HOME": str(dagster_home), "TAMIYO_HOME": str(home), "TAMIYO_EXPORTS": str(exports)}
+        command = [str(Path(sys.executable).with_name("dagster-webserver")), "-h", "127.0.0.1", "-p", str(self.port)]
+        self._log = (dagster_home / "webserver.log").open("wb")
+        self._processes = [self._start(*command)]
+        self._wait()
+
+    def _start(self, *command: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*command, "-w", "workspace.yaml"], cwd=REPOSITORY, env=self._env, stdout=self._log, stderr=subprocess.STDOUT
+        )
+
+    def start_daemon(self) -> None:
+        """Start the daemon, which starts queued runs, with every sensor stopped: runs are those that a test launches."""
+        if len(self._processes) > 1:
+            return
+        for sensor in self.query(_SENSORS, repository=_LOCATION)["sensorsOrError"]["results"]:
+            stopped = self.query(_STOP, id=sensor["sensorState"]["id"])["stopSensor"]
+            assert stopped["__typename"] == "StopSensorMutationResult", stopped
+        self._processes.append(self._start(str(Path(sys.executable).with_name("dagster-daemon")), "run"))
+
+    def materialize(self, *keys: str, seconds: float = 300, **launched: Any) -> str:
+        """Launch a materialization, wait for its end, return its status."""
+        run_id = self.launch(*keys, **launched)
+        self.start_daemon()
+        status: str = self.finished(run_id, seconds)["status"]
+        return status
 
     def _wait(self) -> None:
         limit = time.monotonic() + _START_SECONDS

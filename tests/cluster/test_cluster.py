@@ -20,11 +20,11 @@ import pytest
 from dagster._core.storage.tags import BACKFILL_ID_TAG, PARENT_RUN_ID_TAG
 
 from gnn.graph.dataset import current_shards
-from gnn.registry.keys import observed_keys, source_columns, source_tables
+from gnn.norms.published import Norms, publish
 from gnn.registry.refresh import load, refresh
+from gnn.registry.rules import observed_keys, source_columns, source_tables
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
-from lake.store.contracts import read_contracts
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from lake.writes import WRITES
@@ -32,6 +32,8 @@ from schemas.derived.tables import DERIVED
 from tamiyo_assets.assets.coverage import COVERAGE_TABLES, refresh_coverage
 from tamiyo_assets.assets.features import FEATURE_TABLES, FeatureBuild
 from tamiyo_assets.assets.graphs import GraphBuild
+from tamiyo_assets.assets.model import RESULTS
+from tests.browser.webserver import Interface, free_port
 from tests.components import IN_CI, program, required
 from tests.postgres import open_to_others, require_postgres
 
@@ -46,6 +48,7 @@ class Cluster:
 
     place: Path
     process: "subprocess.Popen[str]"
+    ui: Interface
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,15 +80,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Itera
         required(find_spec(module), f"a cluster needs {module}; install the extra `cluster`")
     place = tmp_path_factory.mktemp("cluster")
     open_to_others(place)
+    port = str(free_port())
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "tamiyo.cluster", str(place)],
         cwd=repository,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith(("TAMIYO_", "DAGSTER_"))},
+        env={n: value for n, value in os.environ.items() if not n.startswith(("TAMIYO_", "DAGSTER_"))} | {"PORT": port},
     )
-    found = Cluster(place, process)
+    found = Cluster(place, process, Interface(f"http://127.0.0.1:{port}"))
     try:
         found.until("the cluster's start", lambda: (place / "pids").exists())
         yield found
@@ -123,7 +127,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
     home = tmp_path_factory.mktemp("alone")
     tables = TableStore(home, DERIVED)
     Ingest(home, Exports(sample), tables).refresh()
-    contracts = read_contracts(tables, {name: source_columns(name) for name in source_tables()})
+    contracts = tables.read_each({name: source_columns(name) for name in source_tables()})
     refresh(home / "registries", observed_keys(contracts), tables.read("simic.registry_snapshot"))
     made(home)
     return home
@@ -170,6 +174,34 @@ def test_what_the_backfill_made_is_not_made_again(cluster: Cluster) -> None:
     before = TableStore(home).versions()
     assert made(home) == {"joined": 0, "counted": 0, "encoded": 0}
     assert TableStore(home).versions() == before
+
+
+TRAINING = """
+[training]
+epochs = 1
+rounds_epochs = 1
+steps = 2
+bootstrap = 20
+boosting = false
+gaussian_process = false
+
+[training.launch]
+where = "pipes"
+processes = 2
+"""
+
+
+def test_a_training_goes_to_its_queue_and_from_there_to_processes_of_its_own(cluster: Cluster, watched: Watched) -> None:
+    home = Path(cluster.environment["TAMIYO_HOME"])
+    (home / "pipeline.toml").write_text(TRAINING)
+    publish(home, Norms.default())
+    keys = [*(name.replace(".", "/") for name in RESULTS), "bundle/tamiyo_gnn_v1"]
+    run = cluster.ui.finished(cluster.ui.launch(*keys), PATIENCE_S)
+    said = [entry.message for entry in watched.instance.all_logs(run["runId"])]
+    assert run["status"] == "SUCCESS", said
+    assert run["tags"]["dagster-celery/queue"] == "training"
+    assert any("process 1 of 2: published: epoch 1 of at most 1" in message for message in said), said
+    assert len([path for path in (home / "bundles").iterdir() if path.is_dir()]) == 1
 
 
 def _two_at_once(watched: Watched) -> list[dg.DagsterRun] | None:

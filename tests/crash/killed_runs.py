@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gnn.norms import published as norms
 from gnn.registry import refresh as registries
-from gnn.registry.keys import observed_keys, source_tables
+from gnn.registry.rules import observed_keys, source_tables
 from lake import warehouse
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest

@@ -9,8 +9,8 @@ import zstandard
 from google.protobuf import json_format
 
 from gnn.join.sources import Sources
-from gnn.registry.keys import observed_keys
 from gnn.registry.refresh import Registries, load, refresh
+from gnn.registry.rules import observed_keys
 from schemas.contracts import FOLDERS, TABLES
 from schemas.decode import decode_file
 from schemas.decode.shape.merge import merge

@@ -9,7 +9,7 @@ from gnn.bundle import GateConfig
 from lake.exports.folders import Exports
 from lake.exports.ledger import Ledger
 from lake.settings import SAMPLE, ExportsMissing, Settings, note_origin, require_exports, require_home, resolve
-from schemas.configuration import TrainingConfig
+from schemas.configuration import TrainingConfig, TrainingLaunch
 from schemas.decode import Limits
 from schemas.errors import ContractError, StorageError
 from tests.exports import part_of
@@ -204,3 +204,36 @@ def test_the_documented_defaults_are_those_of_the_code(tmp_path: Path) -> None:
         "dagster_home": found.dagster_home,
         "exports_are_sample": True,
     } == found.model_dump(exclude={"home", "exports", "gates"})
+
+
+def test_where_a_training_runs_is_no_part_of_its_configuration(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    assert resolve(home=home, environment={}).launch == TrainingLaunch()
+    (home / "pipeline.toml").write_text(
+        '[training]\nseed = 7\n[training.launch]\nwhere = "pipes"\nprocesses = 4\nprefix = ["ssh", "gpu"]\n'
+    )
+    found = resolve(home=home, environment={})
+    assert found.launch == TrainingLaunch(where="pipes", processes=4, prefix=("ssh", "gpu"))
+    assert found.training == TrainingConfig(seed=7)
+    assert "launch" not in found.training.model_dump()
+    named = resolve(home=home, environment={"TAMIYO_TRAINING_LAUNCH": '{"processes": 1, "prefix": []}'}).launch
+    assert named == TrainingLaunch(where="pipes"), "what the variable names, and no more"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[", "TAMIYO_TRAINING_LAUNCH: expected a JSON object of where, processes, prefix, python, found"),
+        ('{"where": "there"}', "'where': Input should be 'in_process' or 'pipes'"),
+        ('{"processes": 0}', "'processes': "),
+        ('{"prefix": [""]}', r"'prefix\.0': "),
+        ('{"command": "x"}', "'command': "),
+    ],
+)
+def test_a_wrong_launch_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ContractError, match=says):
+        resolve(home=tmp_path, environment={"TAMIYO_TRAINING_LAUNCH": text})
+    (tmp_path / "pipeline.toml").write_text("[training.launch]\nprocesses = 65\n")
+    with pytest.raises(ContractError, match=r"training\.launch\.processes"):
+        resolve(home=tmp_path, environment={})

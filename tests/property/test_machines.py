@@ -15,7 +15,7 @@ from pathlib import Path
 from gnn.norms import published as norms
 from gnn.registry import refresh as registries
 from gnn.norms.priors import fit_priors
-from gnn.registry.keys import observed_keys, source_tables
+from gnn.registry.rules import observed_keys, source_tables
 from gnn.join.run_norms import run_norms
 from gnn.norms.published import newest_observations
 from schemas.contracts import TABLES

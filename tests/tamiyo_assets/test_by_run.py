@@ -14,13 +14,12 @@ from deltalake import write_deltalake
 from gnn.graph.dataset import GraphDataset, current_shards
 from gnn.norms.priors import DEFAULT_PRIORS
 from gnn.norms.published import Norms, publish
-from gnn.registry.keys import observed_keys, source_columns, source_tables
 from gnn.registry.refresh import Registries, Registry, load, refresh
+from gnn.registry.rules import observed_keys, source_columns, source_tables
 from lake.exports.folders import Exports
 from lake.ingest.ingest import Ingest
 from lake.retirement import Retirements
 from lake.settings import SAMPLE
-from lake.store.contracts import read_contracts
 from lake.store.increments import ALL_BUCKETS
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
@@ -62,7 +61,7 @@ class Home:
 
     def ingest(self) -> None:
         Ingest(self.home, Exports(self.root / "exports"), self.tables).refresh()
-        contracts = read_contracts(self.tables, {name: source_columns(name) for name in source_tables()})
+        contracts = self.tables.read_each({name: source_columns(name) for name in source_tables()})
         refresh(self.home / "registries", observed_keys(contracts), self.tables.read("simic.registry_snapshot"))
 
     def rebuild(self, buckets: Collection[int] = ALL_BUCKETS) -> dict[str, int]:

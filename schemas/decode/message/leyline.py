@@ -1,7 +1,7 @@
 """Map Leyline messages in Arrow batches to contract rows, one function per message (contracts.md section 5)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.struct_pb2 import Struct
 
-from schemas.contracts import TABLES
-from schemas.decode.message.seeds import seed_columns
+from schemas.contracts import TABLES, Column, Presence
 from schemas.decode.message.telemetry import decode_telemetry
 from schemas.decode.read.batches import message_class, to_batch
 from schemas.decode.shape.canonical import canonical_json
 from schemas.decode.shape.collector import Collector, Origin
 from schemas.decode.shape.columns import truth
-from schemas.decode.shape.constant import repeated
-from schemas.decode.shape.rows import count_faults, decode_columns, emit, explode, field_of, shape_table
+from schemas.decode.shape.constant import nulls, repeated
+from schemas.decode.shape.map_entries import key_codes, map_entries
+from schemas.decode.shape.rows import RawColumn, count_faults, decode_columns, emit, explode, field_of, shape_table
 
 _ELEMENTS: Final = {
     "layers": "tolaria.layer_telemetry",
@@ -27,6 +27,13 @@ _ELEMENTS: Final = {
     "connections": "tolaria.connection_telemetry",
 }
 _PAYLOADS: Final = ("seed_operation", "optimizer_adjustment", "circuit_breaker", "rollback_payload")
+_SEEDS: Final = "kasmina.seed_state"
+_FALLBACKS: Final = {  # column -> entry of the metrics map
+    "alpha": "alpha",
+    "risk_tolerance": "risk_tolerance",
+    "alpha_schedule_total_steps": "alpha_total_steps",
+    "alpha_schedule_temperature": "alpha_temperature",
+}
 
 
 def decode_messages(collector: Collector, message: str, payloads: Sequence[bytes], origin: Origin) -> dict[int, str]:
@@ -55,23 +62,91 @@ def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _
     for field, table in _ELEMENTS.items():
         elements, owners, _index = explode(batch.column(field), good)
         if len(owners):
-            derived = {key: column.take(pa.array(owners)) for key, column in packet.items()}
+            derived = _taken(packet, owners)
             decode_columns(collector, table, field_of(elements), origin.take(owners), derived)
     seeds, owners, _index = explode(batch.column("seed_states"), good)
     if len(owners):
-        derived = {key: column.take(pa.array(owners)) for key, column in packet.items()}
+        derived = _taken(packet, owners)
         derived["source"] = repeated("packet", len(owners))
-        seed_columns(collector, field_of(seeds), origin.take(owners), derived)
+        _seed_columns(collector, field_of(seeds), origin.take(owners), derived)
+
+
+def _taken(columns: Mapping[str, Any], rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    places = pa.array(rows)
+    return {key: column.take(places) for key, column in columns.items()}
 
 
 def _completion(columns: dict[str, Any]) -> npt.NDArray[np.bool_]:
     """Return which rows are Tolaria's completion markers: validation accuracy is exactly 1.0 and both losses are missing."""
-    marks = truth(pc.equal(columns["source_subsystem"], "tolaria")) & truth(pc.equal(columns["validation_accuracy"], 1.0))
+    marks = np.asarray(columns["validation_accuracy"].to_numpy(zero_copy_only=False) == 1.0, np.bool_)
+    if not marks.any():
+        return marks
+    marks = marks & truth(pc.equal(columns["source_subsystem"], "tolaria"))
     return marks & truth(pc.is_null(columns["training_loss"])) & truth(pc.is_null(columns["validation_loss"]))
 
 
 def _seed_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:
-    seed_columns(collector, field_of(batch), origin, {"source": repeated("export", batch.num_rows)})
+    _seed_columns(collector, field_of(batch), origin, {"source": repeated("export", batch.num_rows)})
+
+
+def _seed_columns(collector: Collector, raw: RawColumn, origin: Origin, derived: Mapping[str, pa.Array]) -> None:
+    """Emit kasmina.seed_state rows from raw SeedState columns: from fields, else from the metrics map of older exports.
+
+    `derived` holds columns that the packet or folder gives.
+    """
+    rows = len(origin.positions)
+    table = TABLES[_SEEDS]
+    columns, found = shape_table(table, raw, rows, derived)
+    metrics = _MapColumn(columns["metrics"])
+    for name, metric in _FALLBACKS.items():
+        column = table.column[name]
+        values = metrics.values(metric)
+        if pa.types.is_integer(column.type):
+            values = _whole(values)
+        if values.null_count == rows:
+            # no map has it, so the column stays as the field gives it
+            continue
+        unsent = pa.array(~_sent(column, raw(column.field_path), rows))
+        columns[name] = pc.if_else(unsent, values.cast(column.type, safe=False), columns[name])
+    columns["alpha_steps"] = _whole(metrics.values("alpha_steps"))
+    columns["blend_allowed"] = pc.not_equal(metrics.values("blend_allowed"), 0.0)
+    emit(collector, _SEEDS, columns, found, origin)
+
+
+def _sent(column: Column, raw: pa.Array | None, rows: int) -> npt.NDArray[np.bool_]:
+    """Return where the field was sent: valid, and not zero if the field has no presence. A NaN counts as sent."""
+    if raw is None:
+        return np.zeros(rows, np.bool_)
+    valid = truth(pc.is_valid(raw))
+    return valid if column.presence is Presence.EXPLICIT else valid & ~truth(pc.equal(raw, 0))
+
+
+def _whole(values: pa.Array) -> pa.Array:
+    """Return floats as the nearest int64; NULL if they do not fit."""
+    numbers = np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
+    fitting = np.abs(numbers) < 2.0**62  # false for a NULL, which is NaN here
+    return pa.array(np.rint(np.where(fitting, numbers, 0.0)).astype(np.int64), mask=~fitting)
+
+
+class _MapColumn:
+    """A column of maps of floats, from which entries are taken by name."""
+
+    def __init__(self, maps: pa.Array) -> None:
+        self._rows = len(maps)
+        self._owners, keys, self._items = map_entries(maps)
+        self._codes, names = key_codes(self._owners, keys)
+        self._names: list[str] = names.to_pylist()
+
+    def values(self, name: str) -> pa.Array:
+        """Return the entry `name` of each map as float64, NULL if there is none."""
+        if name not in self._names:
+            return nulls(self._rows, pa.float64())
+        hits = np.flatnonzero(self._codes == self._names.index(name))
+        values = np.zeros(self._rows, np.float64)
+        absent = np.ones(self._rows, np.bool_)
+        values[self._owners[hits]] = np.asarray(self._items.take(pa.array(hits)).cast(pa.float64()))
+        absent[self._owners[hits]] = False
+        return pa.array(values, pa.float64(), mask=absent)
 
 
 def _bsds(collector: Collector, batch: pa.RecordBatch, origin: Origin, _: Sequence[bytes]) -> None:

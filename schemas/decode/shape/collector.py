@@ -70,7 +70,8 @@ class Drift:
 class Collector:
     """Gathers the outcome of one chunk. `file` and `digest` name the export that every row comes from.
 
-    `carrier`: the folder of the file if `folder` is that of a message inside an envelope; it names the rejects tables.
+    `carrier`: the folder of the file if `folder` is that of a message inside an envelope; it names the rejects tables. If
+    `placed` is False, the rows come from no file, and `export_digest` and `position` are NULL.
     """
 
     folder: Folder
@@ -78,6 +79,7 @@ class Collector:
     digest: str
     limits: Limits = field(default_factory=Limits)
     carrier: Folder | None = None
+    placed: bool = True
     tables: dict[str, list[pa.Table]] = field(default_factory=dict)
     rejects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     rows_read: dict[str, int] = field(default_factory=dict)
@@ -133,7 +135,7 @@ class Collector:
 
     def fresh(self) -> "Collector":
         """Return an empty collector for the same file."""
-        return Collector(self.folder, self.file, self.digest, self.limits)
+        return Collector(self.folder, self.file, self.digest, self.limits, placed=self.placed)
 
     def absorb(self, other: "Collector") -> None:
         """Add what another collector gathered from the same file."""
@@ -153,7 +155,7 @@ class Collector:
     def finish(self) -> Decoded:
         """Return the gathered chunk as Arrow tables."""
         return Decoded(
-            tables={name: pa.concat_tables(parts) for name, parts in self.tables.items()},
+            tables={name: parts[0] if len(parts) == 1 else pa.concat_tables(parts) for name, parts in self.tables.items()},
             rejects={name: pa.Table.from_pylist(rows, REJECT_SCHEMA) for name, rows in self.rejects.items()},
             rows_read=dict(self.rows_read),
             rejected=dict(self.rejected),
@@ -193,13 +195,15 @@ class Origin:
         return RawRecord(int(self.positions[row]), self.raw(row))
 
 
-def typed_columns(name: str, columns: dict[str, Any], origin: Origin, digest: str) -> pa.Table:
-    """Return contract rows of table `name` from its columns, with provenance; the ingest fills in `arrival`."""
-    schema = TABLES[name].arrow_schema
-    rows = len(origin.positions)
-    provenance = {
+def typed_columns(name: str, columns: dict[str, Any], origin: Origin, digest: str | None) -> pa.Table:
+    """Return contract rows of table `name` from its columns; the ingest fills in `arrival`.
+
+    `export_digest` is `digest`, and `position` the origin's; both are NULL if `digest` is None.
+    """
+    schema, rows = TABLES[name].arrow_schema, len(origin.positions)
+    whole = columns | {
         "arrival": nulls(rows, pa.int64()),
-        "export_digest": repeated(digest, rows),
-        "position": pa.array(origin.positions, pa.int64()),
+        "export_digest": nulls(rows, pa.string()) if digest is None else repeated(digest, rows),
+        "position": nulls(rows, pa.int64()) if digest is None else pa.array(origin.positions, pa.int64()),
     }
-    return pa.Table.from_arrays([(columns | provenance)[field.name] for field in schema], schema=schema)
+    return pa.Table.from_arrays([whole[column] for column in schema.names], schema=schema)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
+_FEW: Final = 64  # keys of one map, up to which a sort in Python is faster
 _ALIKE: Final = 4096  # keys of one map; larger maps are hardly ever alike
 
 
@@ -58,6 +59,9 @@ def _alike(rows: Ints) -> bool:
 
 def _order_of_one(keys: pa.Array) -> Ints | None:
     """Return the positions of one map's keys in sorted order; None if a key occurs twice."""
+    if len(keys) <= _FEW:  # code points sort as UTF-8 does
+        words = keys.to_pylist()
+        return np.array(sorted(range(len(words)), key=words.__getitem__), np.int64) if len(set(words)) == len(words) else None
     return None if len(pc.unique(keys)) < len(keys) else np.asarray(pc.sort_indices(keys), np.int64)
 
 

@@ -11,7 +11,18 @@ import pyarrow.compute as pc
 from schemas.contracts import TABLES, Presence, Reason, Table
 from schemas.decode.limits import Limits
 from schemas.decode.shape.collector import Collector, Origin, typed_columns
-from schemas.decode.shape.columns import Findings, Mask, as_type, byte_lengths, shape_column, truth
+from schemas.decode.shape.columns import (
+    Findings,
+    Mask,
+    as_type,
+    byte_lengths,
+    differences,
+    flat,
+    least,
+    list_lengths,
+    shape_column,
+    truth,
+)
 from schemas.decode.shape.constant import nulls
 from schemas.decode.shape.times import SUSPICIOUS_NS
 
@@ -75,6 +86,9 @@ def limit_faults(columns: Mapping[str, Any], found: Findings, limits: Limits) ->
     """Note the rows with a string, list or map beyond the limits."""
     for name, column in columns.items():
         if pa.types.is_string(column.type):
+            text = column.buffers()[2]
+            if text is None or text.size <= limits.string_bytes:  # all strings together are within the limit
+                continue
             sizes = byte_lengths(column)
             if len(sizes) and sizes.max() > limits.string_bytes:  # the slot of a NULL does not count
                 sizes = pc.fill_null(pc.binary_length(column), 0).to_numpy()
@@ -85,7 +99,7 @@ def limit_faults(columns: Mapping[str, Any], found: Findings, limits: Limits) ->
 
 def count_faults(found: Findings, name: str, lists: Any, limits: Limits) -> None:
     """Note the rows whose list or map has too many elements."""
-    _too_large(found, f"elements: {name}", np.diff(np.asarray(lists.offsets, np.int64)), limits.elements)
+    _too_large(found, f"elements: {name}", differences(np.asarray(lists.offsets, np.int64)), limits.elements)
 
 
 def _too_large(found: Findings, what: str, sizes: npt.NDArray[Any], most: int) -> None:
@@ -102,21 +116,22 @@ def emit(collector: Collector, name: str, columns: dict[str, Any], found: Findin
     collector.count_unknown(found.unknown)
     columns = columns | {"non_finite": found.non_finite_lists()}
     _count_suspicious(collector, table, columns)
+    digest = collector.digest if collector.placed else None
     if not found.faults:
-        collector.add(name, typed_columns(name, columns, origin, collector.digest))
+        collector.add(name, typed_columns(name, columns, origin, digest))
         return np.arange(found.rows, dtype=np.int64)
     bad = _reject_faults(collector, name, found, origin)
     good = np.flatnonzero(~bad)
     taken = {key: array.take(pa.array(good)) for key, array in columns.items()}
-    collector.add(name, typed_columns(name, taken, origin.take(good), collector.digest))
+    collector.add(name, typed_columns(name, taken, origin.take(good), digest))
     return good
 
 
 def _count_suspicious(collector: Collector, table: Table, columns: Mapping[str, Any]) -> None:
     """Count event times before 2000: a clock that was never set, or another unit. These rows are kept."""
     if table.event_time is not None:
-        least = pc.min(columns[table.event_time]).as_py()
-        if least is not None and least < SUSPICIOUS_NS:
+        earliest = least(columns[table.event_time])
+        if earliest is not None and earliest < SUSPICIOUS_NS:
             collector.suspect(table.name, int(truth(pc.less(columns[table.event_time], SUSPICIOUS_NS)).sum()))
 
 
@@ -144,7 +159,7 @@ def decode_columns(
 def explode(lists: pa.Array, parents: npt.NDArray[np.int64]) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the elements of `lists` at rows `parents`, as (elements, row of each, its index within its list)."""
     chosen = lists if len(parents) == len(lists) else lists.take(pa.array(parents))
-    lengths = np.asarray(pc.fill_null(pc.list_value_length(chosen), 0).to_numpy(zero_copy_only=False), np.int64)
+    lengths = list_lengths(chosen)
     owners = np.repeat(parents, lengths)
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return chosen.flatten(), owners, np.arange(len(owners), dtype=np.int64) - starts
+    return flat(chosen), owners, np.arange(len(owners), dtype=np.int64) - starts

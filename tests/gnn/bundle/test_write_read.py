@@ -47,6 +47,20 @@ def test_what_is_written_is_read_back(home: Home, bundle: Path) -> None:
     assert sorted(p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()) == sorted(ALL)
 
 
+def test_networks_of_equal_configuration_share_no_weight(home: Home, bundle: Path) -> None:
+    first, second = read_bundle(bundle).network, read_bundle(bundle).network
+    expected = home.trained.network.state_dict()
+    ours, theirs = dict(first.named_modules()), dict(second.named_modules())
+    assert [*ours] == [*theirs] == [name for name, _ in home.trained.network.named_modules()]
+    assert not any(ours[name] is theirs[name] for name in ours)
+    with torch.no_grad():
+        for tensor in (*first.parameters(), *(first.get_buffer(name) for name, _ in first.named_buffers() if name in expected)):
+            tensor.zero_()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in second.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in second.parameters())
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in read_bundle(bundle).network.state_dict().items())
+
+
 def test_the_pt_file_loads_safely_and_holds_weights_registries_and_norms(home: Home, bundle: Path) -> None:
     content = torch.load(bundle / CHECKPOINT, weights_only=True)
     weights = safetensors.torch.load_file(bundle / WEIGHTS)

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from gnn.registry.keys import SOURCES, observed_keys, source_columns, source_tables
+from gnn.registry.rules import SOURCES, observed_keys, source_columns, source_tables
 from schemas.artifacts import REGISTRIES
 from schemas.contracts import TABLES
 

@@ -5,9 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gnn.graph.batch import joined
+from gnn.graph.builder import PlanCache
+from gnn.graph.plan import ALL_TYPES, Directions
 from schemas.errors import FeatureError
 from schemas.features import NODE_TYPES, RELATIONS
 from tests.gnn.graph.batches import random_batch
+from tests.gnn.model.store import join
 
 
 def test_hetero_data_validates_and_holds_every_type_and_reverse() -> None:
@@ -52,3 +56,43 @@ def test_validate_names_every_fault() -> None:
     )
     with pytest.raises(FeatureError, match=r"layer: values expected.*seed\.ptr: expected int64 offsets"):
         broken.validate()
+
+
+def test_joined_batches_are_one_batch_of_all_graphs() -> None:
+    graphs = [random_batch(1, seed=seed) for seed in (6, 7, 8)]
+    found, expected = joined([graphs[0], joined(graphs[1:]), graphs[0]]), join([*graphs, graphs[0]])
+    found.validate()
+    assert found.num_graphs == 4
+    for name in ("x", "ids", "ptr", "edge_index", "edge_attr", "edge_ids", "edge_ptr"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+
+
+def test_graphs_share_plans_if_their_nodes_and_edges_are_equal() -> None:
+    cache, ways = PlanCache(), Directions.reaching(ALL_TYPES)
+    first = random_batch(1, seed=8)
+    triple = next(r.triple for r in RELATIONS if first.edge_index[r.triple].shape[1] > 1)
+    equal = replace(first, x={name: x + 1.0 for name, x in first.x.items()})
+    turned = replace(first, edge_index={**first.edge_index, triple: first.edge_index[triple].flip(1)})
+    larger = replace(first, x={**first.x, "layer": torch.cat([first.x["layer"], torch.zeros(1, first.x["layer"].shape[1])])})
+    plans = [replace(batch, shared=cache.of(batch)).plan(ways) for batch in (first, equal, turned, larger)]
+    assert plans[0] is plans[1]
+    assert plans[0] is not plans[2]
+    assert plans[0] is not plans[3]
+    fresh = turned.plan(ways)
+    assert torch.equal(plans[2].numbers, fresh.numbers)
+    assert torch.equal(plans[2].slot, fresh.slot)
+
+
+def test_the_plan_cache_forgets_the_structure_that_was_not_used_for_longest() -> None:
+    cache, batch = PlanCache(), random_batch(1, seed=9)
+    sized = [
+        replace(batch, x={**batch.x, "seed": torch.zeros(rows, batch.x["seed"].shape[1])})
+        for rows in range(PlanCache._KEPT + 1)
+    ]
+    kept = [cache.of(one) for one in sized[:-1]]
+    assert cache.of(sized[0]) is kept[0]
+    cache.of(sized[-1])
+    assert cache.of(sized[0]) is kept[0]
+    assert cache.of(sized[1]) is not kept[1]

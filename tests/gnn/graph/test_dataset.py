@@ -14,7 +14,7 @@ from gnn.encode.encoding import Vocabularies
 from gnn.graph.batch import GraphBatch
 from gnn.graph.builder import to_batch
 from gnn.graph.dataset import GraphDataset, Shard
-from gnn.graph.files import FILES, ShardWriter, write_shard
+from gnn.graph.files import FILES, VERSION, ShardWriter, write_shard
 from gnn.graph.plan import ALL_TYPES, Directions
 from gnn.join.tables import feature_tables, join_of
 from schemas.errors import FeatureError
@@ -138,6 +138,32 @@ def test_a_shard_depends_on_its_runs_alone_whether_they_are_encoded_or_copied(da
         writer.abandon()
     measured = dict(zip(COVERAGE_KEYS, whole.measured().tolist(), strict=True))
     assert measured == mask_sums(features())
+
+
+def test_measured_elements_of_long_runs_are_counted_run_by_run(tmp_path: Path) -> None:
+    world = small_world(1)
+    packets = [packet(step, run, blueprint_id=host) for run, host in (("a", "host"), ("b", None)) for step in range(600)]
+    whole = build_features(world | {"tolaria.system_state": table("tolaria.system_state", packets)}, registries=REGISTRIES)
+    shard = Shard.open(write_shard(tmp_path, whole))
+    assert dict(zip(COVERAGE_KEYS, shard.measured().tolist(), strict=True)) == mask_sums(whole)
+    per_run = [dict(zip(COVERAGE_KEYS, row, strict=True)) for row in shard.runs.column("measured").to_pylist()]
+    assert [row["context.training_loss"] for row in per_run] == [600, 600]
+    assert [row["layer.layer_type"] for row in per_run] == [1200, 0]
+
+
+def test_batches_are_made_of_float32_and_int64_whatever_the_files_hold(dataset: GraphDataset) -> None:
+    batch = dataset.batch([1, 0])
+    tensors = [*batch.x.values(), *batch.edge_attr.values()]
+    numbers = [*batch.ids.values(), *batch.edge_index.values(), *batch.edge_ids.values(), *batch.ptr.values()]
+    assert {tensor.dtype for tensor in tensors} == {torch.float32}
+    assert {tensor.dtype for tensor in numbers} == {torch.int64}
+
+
+def test_a_shard_of_another_format_version_is_refused(dataset: GraphDataset) -> None:
+    path = dataset.shards[0].directory / "header.json"
+    path.write_text(path.read_text().replace(f'"version": {VERSION}', '"version": 2'))
+    with pytest.raises(FeatureError, match=f"version: expected {VERSION}, found 2; materialize graphs/dataset again"):
+        GraphDataset.of([path.parent])
 
 
 def test_empty_dataset(tmp_path: Path) -> None:

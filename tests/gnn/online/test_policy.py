@@ -25,7 +25,8 @@ from gnn.online.coverage import GraphCoverage
 from gnn.online.policy import RECENT
 from gnn.online.snapshot import Snapshot, SnapshotCache
 from schemas.configuration import BLENDING_METHODS
-from schemas.errors import BundleRejected, ContractError, ServingError
+from schemas.decode import decode_packets
+from schemas.errors import BundleRejected, ContractError, FeatureError, ServingError
 from schemas.features import COVERAGE_KEYS, FAMILIES
 from schemas.kernels import KERNELS
 from schemas.leyline import leyline_pb2 as pb
@@ -280,9 +281,8 @@ def test_a_later_failure_is_told_once_and_answered_eagerly(
 def test_a_graph_beside_its_companion_has_the_same_answers(bundle: Bundle, snapshot: Snapshot) -> None:
     policy = policy_of(bundle)
     for seeds in (0, 1, 3):
-        batch = scale(
-            policy._engine.build(packet(seeds=seeds).SerializeToString(), snapshot, pin=False).batch, bundle.norms.priors
-        )
+        rows = decode_packets([packet(seeds=seeds).SerializeToString()])
+        batch = scale(policy._engine.build(rows, snapshot, pin=False).batch, bundle.norms.priors)
         network = policy._engine.network
         alone = bundle.network(batch, torch.ones(seeds, 32, dtype=torch.bool)).tensors()
         for nodes in (2, 5):
@@ -456,6 +456,20 @@ def test_a_swap_is_refused_if_a_recent_live_graph_is_not_answered(
     assert policy.decide(packet(RECENT), snapshot).build_id == bundle.build_id
     fresh = TamiyoPolicy.load(bundle.path, EAGER, clock=lambda: START)
     fresh.swap(tmp_path / "sick")  # nothing live to say so yet
+
+
+def test_a_policy_that_did_not_decide_yet_saves_the_states_it_was_given(bundle: Bundle, snapshot: Snapshot) -> None:
+    first, second = policy_of(bundle), policy_of(bundle)
+    assert second.save() == b""
+    second.restore(second.save())
+    first.decide(packet(0), snapshot)
+    second.restore(first.save())
+    assert second.save() == first.save()
+    with pytest.raises(FeatureError, match="saved run states"):
+        second.restore(b"{}")
+    assert second.save() == first.save()
+    second.forget("run-1")
+    assert second.save() == b""
 
 
 def test_live_graphs_are_kept_across_a_swap_and_few_of_them(bundle: Bundle, snapshot: Snapshot) -> None:

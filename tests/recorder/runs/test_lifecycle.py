@@ -9,7 +9,7 @@ import torch
 
 from recorder.hosts import build_host, draw_host
 from recorder.kernels import KERNELS
-from recorder.runs.grafts import attach, fossilize, plant, probe_site, uproot
+from recorder.runs.grafts import fossilize, join, plant, probe_site, uproot
 from recorder.runs.hostrun import record_host
 from recorder.runs.isolation import gap, isolate, shadow_loss
 from recorder.runs.lifecycle import quarantined
@@ -132,7 +132,8 @@ def test_an_isolated_seed_learns_and_the_host_neither_sees_nor_feels_it(host):
 def test_a_fossil_is_part_of_the_host_its_snapshots_and_its_optimizer(host):
     path = host.sites[0]
     site = probe_site(host.model, path, host.share.train.inputs)
-    graft = attach(host.model, host.optimizer, path, site, KERNELS["kernel-linear"], 1)
+    graft = plant(host.model, path, site, KERNELS["kernel-linear"], 1)
+    join([graft], host.optimizer)
     graft.alpha = 1.0
     for step in range(5):
         train_step(host.model, host.optimizer, host.share.train, batch=16, clip=0.0, seed=step)
@@ -149,7 +150,8 @@ def test_what_is_uprooted_leaves_nothing_behind(host):
     groups, states = len(host.optimizer.param_groups), len(host.optimizer.state)
     path = host.sites[-1]
     site = probe_site(host.model, path, host.share.train.inputs)
-    graft = attach(host.model, host.optimizer, path, site, KERNELS["kernel-tanh"], 1)
+    graft = plant(host.model, path, site, KERNELS["kernel-tanh"], 1)
+    join([graft], host.optimizer)
     uproot(graft, host.optimizer)
     assert evaluate(host.model, host.share.validation).loss == before
     assert (len(host.optimizer.param_groups), len(host.optimizer.state)) == (groups, states)
@@ -159,7 +161,8 @@ def test_a_snapshot_leaves_a_graft_on_trial_out(host):
     path = host.sites[0]
     site = probe_site(host.model, path, host.share.train.inputs)
     before = evaluate(host.model, host.share.validation).loss
-    graft = attach(host.model, host.optimizer, path, site, KERNELS["kernel-linear"], 1)
+    graft = plant(host.model, path, site, KERNELS["kernel-linear"], 1)
+    join([graft], host.optimizer)
     graft.alpha = 1.0
     model, optimizer = snapshot(host, 20).restore(host)
     assert evaluate(model, host.share.validation).loss == before

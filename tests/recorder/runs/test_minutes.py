@@ -39,7 +39,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     module = sys.modules[record.__module__]  # the package exports a function of the module's name
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module, "_describe_kernels", describe_kernels)
-    monkeypatch.setattr(module, "_one_host", one_host)
+    monkeypatch.setattr(module, "record_one", one_host)
     return clock
 
 

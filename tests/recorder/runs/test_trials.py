@@ -8,11 +8,12 @@ import torch
 
 from recorder.hosts import build_host, draw_host
 from recorder.kernels import KERNELS
+from recorder.runs import grid
 from recorder.runs.grafts import probe_site
 from recorder.runs.grid import SURE_ENOUGH, Grid, open_state, try_everything
 from recorder.runs.seeds import Seed
 from recorder.runs.training import clip_gradients, evaluate, mean_losses, snapshot, step_seed, train_step
-from recorder.runs.trials import Treatment, run_trial
+from recorder.runs.trials import Treatment, run_trials
 from recorder.speech.clock import Clock
 from recorder.speech.reports import standard_errors
 from recorder.speech.uplift import Outcome, risk_class
@@ -37,7 +38,7 @@ def treatment(host, kernel_id):
 
 
 def test_the_identity_kernel_measures_exactly_nothing(trained):
-    outcomes = open_state(trained, 20, Grid(2, HORIZONS)).outcomes(treatment(trained, "kernel-identity"), range(2))
+    (outcomes,) = open_state(trained, 20, Grid(2, HORIZONS)).outcomes([treatment(trained, "kernel-identity")], range(2))
     assert [outcome.uplift for outcome in outcomes] == [0.0, 0.0]
     assert [outcome.uplift_test for outcome in outcomes] == [0.0, 0.0]
 
@@ -49,21 +50,10 @@ def test_a_trial_repeats_exactly_and_leaves_the_host_alone(trained, kernel_id):
     runs = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        runs.append(run_trial(trained, state, treatment(trained, kernel_id), replicate=0, horizons=HORIZONS))
+        runs.append(run_trials(trained, state, [None, treatment(trained, kernel_id)], replicate=0, horizons=HORIZONS))
     assert runs[0] == runs[1]
     assert evaluate(trained.model, trained.share.validation).loss == before
     assert [group.get("name") for group in trained.optimizer.param_groups] == ["weight", "bias", "head"]
-
-
-def test_a_step_without_what_serves_hooks_is_the_same_bit_for_bit(trained):
-    runs = []
-    for bare in (False, True):
-        model, optimizer = snapshot(trained, 20).restore(trained)
-        kwargs = {"batch": 16, "clip": 0.5, "bare": bare}
-        losses = [float(train_step(model, optimizer, trained.share.train, seed=step, **kwargs)) for step in range(5)]
-        runs.append((losses, [p.detach().clone() for p in model.parameters()]))
-    assert runs[0][0] == runs[1][0]
-    assert all(torch.equal(one, other) for one, other in zip(runs[0][1], runs[1][1], strict=True))
 
 
 @pytest.mark.parametrize("limit", [1e-3, 1.0, 1e6])
@@ -86,7 +76,7 @@ def test_clipping_is_torchs(limit):
 
 def test_splits_in_one_pass_have_the_losses_that_they_have_alone(trained):
     share = trained.share
-    found = mean_losses(trained.model, share.held, (len(share.validation), len(share.test)))
+    (found,) = mean_losses(trained.model, share.held, (len(share.validation), len(share.test)))
     alone = [evaluate(trained.model, split).loss for split in (share.validation, share.test)]
     assert found == pytest.approx(alone, rel=1e-5)
     assert trained.model.training
@@ -94,8 +84,33 @@ def test_splits_in_one_pass_have_the_losses_that_they_have_alone(trained):
 
 def test_replicates_differ_in_their_batches(trained):
     state = snapshot(trained, 20)
-    first, second = (run_trial(trained, state, None, replicate=r, horizons=HORIZONS) for r in range(2))
+    (first,), (second,) = (run_trials(trained, state, [None], replicate=r, horizons=HORIZONS) for r in range(2))
     assert first.training != second.training
+
+
+def test_the_control_of_a_replicate_is_trained_once(trained, monkeypatch):
+    stacks = []
+
+    def counted(host, state, treatments, **kwargs):
+        stacks.append([None if each is None else each.kernel.blueprint_id for each in treatments])
+        return run_trials(host, state, treatments, **kwargs)
+
+    monkeypatch.setattr(grid, "run_trials", counted)
+    state = open_state(trained, 20, Grid(1, HORIZONS))
+    linear, identity = treatment(trained, "kernel-linear"), treatment(trained, "kernel-identity")
+    state.outcomes([linear, identity], range(1))
+    state.outcomes([linear], range(1, 2))
+    state.outcomes([linear], range(1))
+    assert stacks == [[None, "kernel-linear"], [None, "kernel-linear"], ["kernel-linear"]]
+
+
+def test_a_large_grid_is_trained_in_stacks_that_fit_and_measures_the_same(trained, monkeypatch):
+    tried = [treatment(trained, kernel) for kernel in ("kernel-linear", "kernel-noise", "kernel-scale")]
+    whole = open_state(trained, 20, Grid(1, HORIZONS)).outcomes(tried, range(1))
+    monkeypatch.setattr(grid, "STACK", 2)
+    parts = open_state(trained, 20, Grid(1, HORIZONS)).outcomes(tried, range(1))
+    for one, other in zip(whole, parts, strict=True):
+        assert one[0].uplift == pytest.approx(other[0].uplift, abs=1e-5)
 
 
 def outcome(**changes):

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from lake.store.contracts import training_hosts
+from gnn.norms.priors import training_hosts
 from schemas.splits import data_set_of, is_published_on
 
 HOSTS = [f"host-{number}" for number in range(40)]
