@@ -1,8 +1,7 @@
 """Find the files of a table that hold rows of given training runs, from the statistics in its log."""
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 SCOPE = "training_run_id"
-# training runs that a condition may name: the library walks the list recursively, and at 30,000 names its stack overflows,
-# which ends the process; each name costs 0.1 ms
-MOST_NAMED = 1_000
 _PREFIX = 32  # characters of a run's name that are compared with a file's statistics
 
 
@@ -36,48 +32,6 @@ def files_of(table: "DeltaTable", runs: Sequence[str] | None) -> list[str]:
 def is_bucketed(table: "DeltaTable") -> bool:
     """Return whether the files of a table are laid out by run bucket."""
     return table.metadata().partition_columns == [BUCKET_COLUMN]
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Runs of one bucket (None: of a table without buckets), sorted, and all others between the first and the last of them."""
-
-    bucket: int | None
-    runs: tuple[str, ...]
-
-    @property
-    def predicate(self) -> str:
-        """The SQL condition that selects its rows."""
-        of_bucket = "" if self.bucket is None else f"{BUCKET_COLUMN} = {self.bucket} AND "
-        return f"({of_bucket}{SCOPE} >= {_quoted(self.runs[0])} AND {SCOPE} <= {_quoted(self.runs[-1])})"
-
-    def files(self, files: Iterable[str]) -> list[str]:
-        """Return those of a table's files that may hold its rows."""
-        return [file for file in files if self.bucket is None or file.partition("/")[0] == f"{BUCKET_COLUMN}={self.bucket}"]
-
-
-def stretches_of(table: "DeltaTable", runs: Iterable[str]) -> list[Stretch]:
-    """Return the stretches from the first to the last of `runs`, one per bucket."""
-    bucketed = is_bucketed(table)
-    found: dict[int | None, list[str]] = {}
-    for run in sorted(set(runs)):
-        found.setdefault(bucket_of(run) if bucketed else None, []).append(run)
-    return [Stretch(bucket, tuple(names)) for bucket, names in found.items()]
-
-
-def predicate_of(table: "DeltaTable", runs: Sequence[str]) -> str:
-    """Return the SQL condition that selects rows of `runs`; of more than `MOST_NAMED`, those of their stretches."""
-    if len(set(runs)) > MOST_NAMED:
-        return " OR ".join(stretch.predicate for stretch in stretches_of(table, runs))
-    of_runs = f"{SCOPE} IN ({', '.join(_quoted(run) for run in sorted(set(runs)))})"
-    if not is_bucketed(table):
-        return of_runs
-    buckets = ", ".join(str(bucket) for bucket in sorted({bucket_of(run) for run in runs}))
-    return f"{BUCKET_COLUMN} IN ({buckets}) AND {of_runs}"
-
-
-def _quoted(run: str) -> str:
-    return "'" + run.replace("'", "''") + "'"
 
 
 def runs_in(table: "DeltaTable", folder: Path, files: Collection[str]) -> dict[str, list[str | None]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-import lake.store.pruning as pruning_module
+import lake.store.replacing as replacing_module
 import lake.store.table_store as store_module
 from lake.store.table_store import TableStore
 from schemas.buckets import bucket_of
@@ -41,7 +41,7 @@ def test_more_runs_than_a_condition_may_name_are_replaced(store: TableStore) -> 
 
 @pytest.mark.parametrize("bucketed", [True, False])
 def test_many_runs_are_replaced_as_few_are(store: TableStore, monkeypatch: pytest.MonkeyPatch, *, bucketed: bool) -> None:
-    monkeypatch.setattr(pruning_module, "MOST_NAMED", 3)
+    monkeypatch.setattr(replacing_module, "MOST_NAMED", 3)
     monkeypatch.setattr(store_module, "MOST_NAMED", 3)
     monkeypatch.setattr(store_module, "BUCKETED", frozenset({"features"}) if bucketed else frozenset())
     chance = random.Random(5)
@@ -58,7 +58,7 @@ def test_many_runs_are_replaced_as_few_are(store: TableStore, monkeypatch: pytes
 
 
 def test_many_runs_keep_columns_of_others_and_rows_of_no_run(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning_module, "MOST_NAMED", 1)
+    monkeypatch.setattr(replacing_module, "MOST_NAMED", 1)
     monkeypatch.setattr(store_module, "MOST_NAMED", 1)
     rows = numbered(["a", "b", "c"], 1)
     store.write(NUMBERS, rows.append_column("more", pa.array(["x", "y", "z"])))
@@ -71,7 +71,7 @@ def test_many_runs_keep_columns_of_others_and_rows_of_no_run(store: TableStore, 
 def test_runs_between_the_replaced_ones_stay_in_their_files_if_none_of_their_bucket_is_replaced(
     store: TableStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning_module, "MOST_NAMED", 1)
+    monkeypatch.setattr(replacing_module, "MOST_NAMED", 1)
     monkeypatch.setattr(store_module, "MOST_NAMED", 1)
     runs = [f"run-{number:03d}" for number in range(200)]
     store.write(NUMBERS, numbered(runs, 1))

@@ -127,7 +127,7 @@ class Batched:
     def batches(self, name: str, *, columns: Sequence[str], runs: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         assert name == "coverage.by_key"
         rows = self.rows if runs is None else self.rows.filter(pc.is_in(self.rows["training_run_id"], pa.array(runs)))
-        yield from rows.select(list(columns)).to_batches(max_chunksize=150)
+        yield from rows.select(list(columns)).combine_chunks().to_batches(max_chunksize=150)
 
 
 def test_totals_of_batches_are_those_of_all_rows() -> None:
