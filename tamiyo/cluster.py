@@ -25,7 +25,7 @@ from tamiyo.terminal import write_line
 DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
 ENVIRONMENT: Final = "environment"  # file of shell assignments, for commands in another shell
 PIDS: Final = "pids"
-WORKERS: Final = 2
+WORKERS: Final = "TAMIYO_WORKERS"  # number of workers, one process each; two if unset
 _STARTS: Final = 20  # of one process; one that ends that often is itself at fault
 _RUN: Final = (sys.executable, "-W", "ignore", "-m")
 
@@ -53,11 +53,12 @@ def cluster(place: Path, exports: Path | None) -> None:
     server, url, user = postgres(place)
     broker = {"port": str(free_port()), "password": secrets.token_urlsafe(24)}
     port = os.environ.get("PORT") or str(free_port())
-    environment = _environment(place, exports, url, f"redis://:{broker['password']}@127.0.0.1:{broker['port']}/0")
+    workers = _workers()
+    environment = _environment(place, exports, workers, url, f"redis://:{broker['password']}@127.0.0.1:{broker['port']}/0")
     services = [
         _Service("postgres", server, user=user),
         _Service("redis", (redis, "-"), _redis(place, **broker)),
-        *(_Service(f"worker-{number}", _worker(number)) for number in range(1, WORKERS + 1)),
+        *(_Service(f"worker-{number}", _worker(number)) for number in range(1, workers + 1)),
         _Service("daemon", (*_RUN, "dagster._daemon", "run", "--workspace", str(DEPLOY / "workspace.yaml"))),
         _Service(
             "webserver",
@@ -110,13 +111,21 @@ def _worker(number: int) -> tuple[str, ...]:
     )
 
 
-def _environment(place: Path, exports: Path | None, url: str, broker: str) -> dict[str, str]:
+def _workers() -> int:
+    """Return the number of workers. Raises StorageError if it is not a positive number."""
+    found = os.environ.get(WORKERS, "2")
+    if not found.isdecimal() or int(found) < 1:
+        raise StorageError(f"{WORKERS}: expected a number of workers, 1 or more, found {found!r}")
+    return int(found)
+
+
+def _environment(place: Path, exports: Path | None, workers: int, url: str, broker: str) -> dict[str, str]:
     """Return the environment of every process of the cluster."""
     named = {} if exports is None else {"TAMIYO_EXPORTS": str(exports.absolute())}
     return named | {
         "TAMIYO_POSTGRES": url,
         "TAMIYO_BROKER": broker,
-        "TAMIYO_WORKERS": str(WORKERS),
+        WORKERS: str(workers),
         "TAMIYO_SHARED": str(place / "shared"),
         "TAMIYO_HOME": str(place / "home"),
         "DAGSTER_HOME": str(place / "dagster"),

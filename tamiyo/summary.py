@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from gnn.coverage.ratios import coverage_figures, ratios
+from gnn.coverage.ratios import coverage_figures, key_totals, ratios
 from lake.exports.folders import Exports
 from lake.rejects import Rejected, rejects_by_reason
 from lake.retirement import Retirements
@@ -80,7 +80,7 @@ class Summary(_Frozen):
 def summarize(settings: Settings, outcome: Outcome, seconds: float) -> Summary:
     """Read the summary from the tables of a home, with the outcome of the run that wrote them."""
     tables = TableStore(settings.home)
-    by_key = _read(tables, "coverage.by_key")
+    by_key = key_totals(tables) if tables.exists("coverage.by_key") else None
     figures = coverage_figures(by_key) if by_key is not None else None
     build = _build(settings, outcome)
     return Summary(
@@ -108,10 +108,6 @@ def summarize(settings: Settings, outcome: Outcome, seconds: float) -> Summary:
         seconds=seconds,
         next=_next(settings.home),
     )
-
-
-def _read(tables: TableStore, name: str) -> pa.Table | None:
-    return tables.read(name) if tables.exists(name) else None
 
 
 def _training_runs(tables: TableStore) -> int:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from schemas.features import COVERAGE_KEYS
 
-_MOST_RUNS: Final = 60
+MOST_RUNS: Final = 60
 _MOST_POINTS: Final = 500
 _LONGEST: Final = 48  # characters of a label
 _CELL: Final = (18, 15)  # width and height in pixels
@@ -112,7 +112,7 @@ def _png(figure: Any) -> bytes:
 
 def _matrix(by_key: pa.Table) -> tuple[list[str], list[str], np.ndarray, list[bool]]:
     """Return keys, runs, ratios (float64 [keys, runs], NaN without elements), and which keys are mandatory."""
-    runs = sorted(by_key.column("training_run_id").unique().to_pylist())[-_MOST_RUNS:]
+    runs = sorted(by_key.column("training_run_id").unique().to_pylist())[-MOST_RUNS:]
     shown = by_key.filter(pc.is_in(by_key.column("training_run_id"), value_set=pa.array(runs, pa.string())))
     rows = shown.select(["training_run_id", "key", "mandatory", "ratio"]).to_pylist()
     order = {key: place for place, key in enumerate(COVERAGE_KEYS)}

@@ -1,10 +1,36 @@
 """Sum coverage counts over training runs: by key, by family, and against a threshold."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
 from gnn.coverage.signals import CoverageFigures
+from schemas.derived.tables import DERIVED
+
+BY_KEY: Final = "coverage.by_key"
+_OF_KEY: Final = ["key", "family", "system", "mandatory"]
+
+
+class Tables(Protocol):
+    """Tables that are read in batches."""
+
+    def batches(self, name: str, *, columns: Sequence[str], runs: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        """Yield rows of some columns and training runs (None: all)."""
+
+
+def key_totals(tables: Tables, runs: Sequence[str] | None = None) -> pa.Table:
+    """Sum the rows of `coverage.by_key` over training runs (None: all), batch by batch.
+
+    Return a few rows for each key, for the functions below. The table of 100,000 runs has 12 million rows, more than 1 GB.
+    """
+    columns = [*_OF_KEY, "measured", "elements"]
+    parts = [pa.schema([DERIVED[BY_KEY].field(name) for name in columns]).empty_table()]
+    for batch in tables.batches(BY_KEY, columns=columns, runs=runs):
+        total = pa.Table.from_batches([batch]).group_by(_OF_KEY).aggregate([("measured", "sum"), ("elements", "sum")])
+        named = [total.column(name) for name in (*_OF_KEY, "measured_sum", "elements_sum")]
+        parts.append(pa.Table.from_arrays(named, schema=parts[0].schema))
+    return pa.concat_tables(parts)
 
 
 def summed(rows: pa.Table, by: list[str]) -> list[dict[str, Any]]:

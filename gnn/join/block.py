@@ -189,11 +189,21 @@ class Block:
     def final_states(self, states: States) -> dict[str, RunState]:
         """Return every run's state after this block."""
         after = dict(states)
+        runs, table = self.packets.runs, self.seeds.rows.table
         rows, owner = self.seeds.still_needed(self.packets.times[self.packets.run_ptr[1:] - 1])
-        table = self.seeds.rows.table
-        for code, run in enumerate(self.packets.runs):
-            own = rows[owner == code]
-            after[run] = RunState(self._final[code], _picked(table, own), self.losses.last(code), self.seeds.newest_times(own))
+        if (
+            len(runs) > 1
+        ):  # ordered by run and copied at once, since a copy for each of many runs takes time that grows with both
+            order = np.argsort(owner, kind="stable")
+            rows, owner = rows[order], owner[order]
+            table = table.take(pa.array(rows, pa.int64()))
+        else:
+            table = _picked(table, rows)
+        bounds = np.searchsorted(owner, np.arange(len(runs) + 1)).tolist()
+        for code, run in enumerate(runs):
+            own = slice(bounds[code], bounds[code + 1])
+            seeds, times = table.slice(own.start, own.stop - own.start), self.seeds.newest_times(rows[own])
+            after[run] = RunState(self._final[code], seeds, self.losses.last(code), times)
         return after
 
 

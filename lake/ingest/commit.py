@@ -15,7 +15,7 @@ from lake.store.validation import refuse_copies
 from schemas.contracts import TABLES, Folder, Table
 from schemas.decode.shape.merge import merge
 
-GROUP_ROWS = 500_000  # staged rows that are merged at once
+GROUP_ROWS = 200_000  # staged rows that are merged at once, with as many stored ones
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ def commit_rows(tables: TableStore, staging: Staging, order: Commit) -> tuple[in
         rows = merge(table, old, new).rows
         merged.add(rows)
         duplicates += new.num_rows + (old.num_rows if old is not None else 0) - rows.num_rows
+        del new, old, rows
+        pa.default_memory_pool().release_unused()
     merged.validate()
     merged.close()
     if merged.hashes().n_unique() != merged.rows:

@@ -5,7 +5,7 @@ run whose commit was interrupted is made again. A rebuilt table has a new identi
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -64,6 +64,11 @@ class Increments:
     def _identities(self) -> list[str | None]:
         commits = (self.tables.commit(name) for name in self.names)
         return [None if commit is None else commit.partition("@")[0] for commit in commits]
+
+
+def by_bucket(runs: Iterable[str]) -> list[str]:
+    """Return runs sorted by bucket, then by name: a batch of many then writes to few buckets of tables and records."""
+    return sorted(runs, key=lambda run: (bucket_of(run), run))
 
 
 def batches_of(runs: Sequence[str], rows: Mapping[str, int], most: int) -> list[list[str]]:

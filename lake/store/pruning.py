@@ -22,7 +22,7 @@ def files_of(table: "DeltaTable", runs: Sequence[str] | None) -> list[str]:
     if runs is None:
         return list(bounds)
     if is_bucketed(table):
-        folders = {f"{BUCKET_COLUMN}={bucket_of(run)}" for run in runs}
+        folders = {f"{BUCKET_COLUMN}={bucket}" for bucket in {bucket_of(run) for run in runs}}
         bounds = {file: bound for file, bound in bounds.items() if file.partition("/")[0] in folders}
     # statistics may hold only the beginning of long texts
     wanted = sorted({run[:_PREFIX] for run in runs})
@@ -32,16 +32,6 @@ def files_of(table: "DeltaTable", runs: Sequence[str] | None) -> list[str]:
 def is_bucketed(table: "DeltaTable") -> bool:
     """Return whether the files of a table are laid out by run bucket."""
     return table.metadata().partition_columns == [BUCKET_COLUMN]
-
-
-def predicate_of(table: "DeltaTable", runs: Sequence[str]) -> str:
-    """Return the SQL condition that selects rows of `runs`."""
-    quoted = ", ".join("'" + run.replace("'", "''") + "'" for run in sorted(set(runs)))
-    of_runs = f"{SCOPE} IN ({quoted})"
-    if not is_bucketed(table):
-        return of_runs
-    buckets = ", ".join(str(bucket) for bucket in sorted({bucket_of(run) for run in runs}))
-    return f"{BUCKET_COLUMN} IN ({buckets}) AND {of_runs}"
 
 
 def runs_in(table: "DeltaTable", folder: Path, files: Collection[str]) -> dict[str, list[str | None]]:

@@ -91,3 +91,19 @@ def buckets_of(runs: pa.Array) -> pa.Array:
     coded = pc.fill_null(runs, "").dictionary_encode()
     of_words = np.array([0, *(bucket_of(run) for run in coded.dictionary.to_pylist())], dtype=np.int32)
     return pa.array(of_words[coded.indices.to_numpy() + 1])
+
+
+def stored_schema(table: "DeltaTable") -> pa.Schema:
+    """Return the Arrow schema of a table's rows, without the bucket column by which its files are laid out."""
+    schema = pa.schema(table.schema().to_arrow())
+    return pa.schema([field for field in schema if field.name != BUCKET_COLUMN])
+
+
+def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return `rows` with exactly the columns of `schema`; a column that an older version lacks is NULL."""
+    if rows.schema.equals(schema):
+        return rows
+    columns = [
+        rows.column(f.name).cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

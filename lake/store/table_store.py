@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from lake.durable.publish import ensure_dir, lock
 from lake.store.commit_log import commit_file, newest_version, transactions_in
 from lake.store.failures import named
-from lake.store.pruning import SCOPE, files_of, is_bucketed, predicate_of, runs_in
-from lake.store.storage_format import configuration, file_bytes, layout, with_buckets
+from lake.store.pruning import SCOPE, files_of, is_bucketed, runs_in
+from lake.store.replacing import MOST_NAMED, predicate_of, with_others
+from lake.store.storage_format import configuration, conform, file_bytes, layout, stored_schema, with_buckets
 from lake.store.validation import checked
 from schemas.buckets import BUCKET_COLUMN, BUCKETED
 from schemas.contracts import REJECT_SCHEMA, TABLES
@@ -124,7 +125,7 @@ class TableStore:
         table = self.open(name)
         if table is None:
             raise StorageError(f"table {name}: expected it under {self.path(name)}, found none; run `tamiyo run`")
-        return _stored_schema(table)
+        return stored_schema(table)
 
     def read(
         self,
@@ -137,7 +138,7 @@ class TableStore:
     ) -> pa.Table:
         """Return rows of one version (None: the newest), of some runs, columns or files (None: all); typed even if empty."""
         table = self.open(name, version)
-        schema = self.schema(name) if table is None or known_schema(name) else _stored_schema(table)
+        schema = self.schema(name) if table is None or known_schema(name) else stored_schema(table)
         if columns is not None:
             schema = pa.schema([schema.field(column) for column in columns])
         if table is None:
@@ -147,7 +148,7 @@ class TableStore:
             dataset = self._dataset(name, table, runs, files)
             present = [column for column in schema.names if column in dataset.schema.names]
             rows = dataset.to_table(columns=present, filter=condition)
-        return _conform(rows, schema)
+        return conform(rows, schema)
 
     def read_each(self, columns: Mapping[str, Sequence[str] | None]) -> dict[str, pa.Table]:
         """Return the newest rows of several tables by name, with the named columns (None: all)."""
@@ -168,7 +169,7 @@ class TableStore:
             dataset = self._dataset(name, table, runs)
             present = [column for column in schema.names if column in dataset.schema.names]
             for batch in dataset.to_batches(columns=present, filter=condition):
-                yield from _conform(pa.Table.from_batches([batch]), schema).to_batches()
+                yield from conform(pa.Table.from_batches([batch]), schema).to_batches()
 
     def check(self, name: str) -> None:
         """Raise StorageError if the log of a table, or the footer of one of its files, can't be read."""
@@ -197,7 +198,7 @@ class TableStore:
         import pyarrow.dataset as ds
 
         paths = [str(file) for file in files or (self.path(name) / file for file in files_of(table, runs))]
-        return ds.dataset(paths, schema=_stored_schema(table), format="parquet")
+        return ds.dataset(paths, schema=stored_schema(table), format="parquet")
 
     def files(self, name: str, version: int | None = None) -> list[Path]:
         """Return the Parquet files of one version."""
@@ -267,6 +268,8 @@ class TableStore:
             )
             common: dict[str, Any] = {"count": count, "properties": properties}
             table = self.open(name)
+            if table is not None and not append and len(set(runs or ())) > MOST_NAMED:
+                rows = with_others(table, path, rows, runs or ())
             if _is_bucketed(name, rows.schema, table):
                 rows = with_buckets(rows)
             if table is None:
@@ -379,19 +382,3 @@ def _is_bucketed(name: str, schema: pa.Schema, table: "DeltaTable | None") -> bo
     if table is not None:
         return is_bucketed(table)
     return SCOPE in schema.names and (name in TABLES or name.partition(".")[0] in BUCKETED)
-
-
-def _stored_schema(table: "DeltaTable") -> pa.Schema:
-    """Return the Arrow schema of a table's rows, without the bucket column by which its files are laid out."""
-    schema = pa.schema(table.schema().to_arrow())
-    return pa.schema([field for field in schema if field.name != BUCKET_COLUMN])
-
-
-def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return `rows` with exactly the columns of `schema`; a column that an older version lacks is NULL."""
-    if rows.schema.equals(schema):
-        return rows
-    columns = [
-        rows.column(f.name).cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 from lake.durable.file_digest import file_digest
 from lake.durable.publish import publish_file
 from lake.store.table_store import ABSENT, TableStore
-from schemas.contracts import TABLES
-from schemas.digest import can_hash, hashed_runs, ordered_digest, table_digest
+from schemas.contracts import TABLES, Table
+from schemas.digest import can_hash, hashed_runs, ordered_digest, part_digests, table_digest
 
 RUN = "training_run_id"
 VERSIONS = "operations.versions"
+_PUBLISHED = pa.schema([(name, pa.string()) for name in ("table", "training_run", "digest")])
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Versions:
         """Digest `tables`, and remember the digests under `home`."""
         self._directory = home / "digests"
         self._tables = tables
-        self._published: dict[str, dict[str, str]] | None = None
+        self._published: pa.Table | None = None
 
     def of(self, name: str) -> TableVersion:
         """Return the current version of a table.
@@ -68,20 +69,18 @@ class Versions:
         runs = {run: RunVersion(digest, rows) for run, (digest, rows) in known["runs"].items()}
         return TableVersion(name, known["digest"], known["rows"], runs)
 
-    def published(self) -> Mapping[str, Mapping[str, str]]:
-        """Return table -> training run -> digest, as in `operations.versions` at the first call."""
+    def published(self, name: str) -> dict[str, str]:
+        """Return training run -> digest of a table's shares, as in `operations.versions` at the first call."""
         if self._published is None:
             columns = ["table", "training_run", "digest"]
-            rows = self._tables.read(VERSIONS, columns=columns).to_pylist() if self._tables.exists(VERSIONS) else []
-            self._published = {}
-            for row in rows:
-                self._published.setdefault(row["table"], {})[row["training_run"]] = row["digest"]
-        return self._published
+            rows = self._tables.read(VERSIONS, columns=columns) if self._tables.exists(VERSIONS) else _PUBLISHED.empty_table()
+            self._published = rows.filter(pc.is_valid(rows.column("training_run")))
+        rows = self._published.filter(pc.equal(self._published.column("table"), name))
+        return dict(zip(rows.column("training_run").to_pylist(), rows.column("digest").to_pylist(), strict=True))
 
     def changed_runs(self, version: TableVersion) -> list[str]:
         """Return the training runs whose share of the table differs from the last published one, gone runs included; sorted."""
-        before = {run: digest for run, digest in self.published().get(version.name, {}).items() if run is not None}
-        now = {run: part.digest for run, part in version.runs.items()}
+        before, now = self.published(version.name), {run: part.digest for run, part in version.runs.items()}
         return sorted(run for run in {*before, *now} if before.get(run) != now.get(run))
 
     def at(self, versions: Mapping[str, int]) -> dict[str, str]:
@@ -193,7 +192,7 @@ def _runs(name: str, rows: pa.Table) -> dict[str, tuple[str, int]]:
     """Return the digest and number of rows of each training run."""
     if name not in TABLES and can_hash(rows.schema):
         return hashed_runs(rows, RUN)
-    return {run: (_digest(name, part), part.num_rows) for run, part in by_run(rows).items()}
+    return part_digests(_key(name, rows), rows, RUN)
 
 
 def _of_runs(runs: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
@@ -209,27 +208,13 @@ def _belongs_to_runs(name: str, rows: pa.Table) -> bool:
 
 
 def _digest(name: str, rows: pa.Table) -> str:
-    declared = TABLES.get(name)
-    return table_digest(declared if declared else _ordering(rows), rows)
+    return table_digest(_key(name, rows), rows)
+
+
+def _key(name: str, rows: pa.Table) -> Table | tuple[str, ...]:
+    return TABLES.get(name) or _ordering(rows)
 
 
 def _ordering(rows: pa.Table) -> tuple[str, ...]:
     """Return the columns by which a derived table's rows are sorted: names and numbers, never nested columns."""
     return tuple(f.name for f in rows.schema if pa.types.is_string(f.type) or pa.types.is_integer(f.type))
-
-
-def by_run(rows: pa.Table) -> dict[str, pa.Table]:
-    """Return the rows of each training run, in order of run id."""
-    if not rows.num_rows:
-        return {}
-    ordered = rows.take(pc.sort_indices(rows, sort_keys=[(RUN, "ascending")]))
-    column = ordered.column(RUN).combine_chunks()
-    encoded = column.dictionary_encode()
-    starts = [0, *(i + 1 for i in _changes(encoded.indices))]
-    ends = [*starts[1:], len(column)]
-    return {column[a].as_py(): ordered.slice(a, b - a) for a, b in zip(starts, ends, strict=True)}
-
-
-def _changes(indices: pa.Array) -> list[int]:
-    values = indices.to_numpy(zero_copy_only=False)
-    return [int(i) for i in (values[1:] != values[:-1]).nonzero()[0]]

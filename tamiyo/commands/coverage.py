@@ -50,13 +50,13 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _rows(settings: Settings, run: str | None, retired: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from gnn.coverage.ratios import summed_by_key
+    from gnn.coverage.ratios import key_totals, summed_by_key
     from lake.store.table_store import TableStore
 
     tables = TableStore(settings.home)
     if not tables.exists("coverage.by_key"):
         fail("coverage.by_key: expected a table, found none; run `tamiyo run` first", Exit.REFUSED)
-    rows = tables.read("coverage.by_key", runs=[run] if run else None)
+    rows = key_totals(tables, [run] if run else None)
     if retired and not rows.num_rows:
         fail(f"training run {run!r}: expected one with coverage, found it retired: {retired[0]['reason']}", Exit.REFUSED)
     if run and not rows.num_rows:

@@ -8,11 +8,11 @@ import dagster as dg
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.coverage.ratios import coverage_figures, ratios
+from gnn.coverage.ratios import coverage_figures, key_totals, ratios
 from lake.settings import Settings
-from lake.store.increments import ALL_BUCKETS, Increments, batches_of
+from lake.store.increments import ALL_BUCKETS, Increments, batches_of, by_bucket
 from lake.store.table_store import TableStore
-from lake.store.versions import Versions
+from lake.store.versions import TableVersion, Versions
 from schemas.derived.features import DANGLING_TABLE, PACKET
 from schemas.derived.tables import DERIVED
 from schemas.errors import RowsRefused
@@ -76,7 +76,7 @@ def coverage(
     for name in _TABLES:
         if key_of(name) in context.selected_asset_keys:
             version = versions.of(name)
-            yield reporter.table(version, shown[name](settings, tables.read(name), version.digest) if name in shown else {})
+            yield reporter.table(version, shown[name](settings, tables, version) if name in shown else {})
         yield from reporter.schema(name)
 
 
@@ -95,7 +95,7 @@ def refresh_coverage(tables: TableStore, buckets: Collection[int] = ALL_BUCKETS)
             tables.write(name, DERIVED[name].empty_table(), runs=gone)
         known = {run: made for run, made in known.items() if run in now}
         increments.save(known, gone)
-    stale = sorted(run for run, inputs in now.items() if run not in known or known[run]["inputs"] != inputs)
+    stale = by_bucket(run for run, inputs in now.items() if run not in known or known[run]["inputs"] != inputs)
     done = 0
     for batch in batches_of(stale, {run: features[run]["rows"] for run in stale}, BATCH_ROWS):
         for name, rows in _counted(tables, batch).items():
@@ -152,26 +152,28 @@ def _counted(tables: TableStore, batch: list[str]) -> dict[str, pa.Table]:
     }
 
 
-def _by_key(settings: Settings, rows: pa.Table, digest: str) -> dict[str, Any]:
-    from gnn.coverage.heatmap import heat_map
+def _by_key(settings: Settings, tables: TableStore, version: TableVersion) -> dict[str, Any]:
+    from gnn.coverage.heatmap import MOST_RUNS, heat_map
 
-    alt = "coverage by key and training run"
-    shown = picture_metadata(settings.home, "coverage.by_key", "heat_map", digest, lambda: heat_map(rows), alt)
-    figures = coverage_figures(rows)
+    def draw() -> bytes:
+        return heat_map(tables.read(version.name, runs=sorted(version.runs)[-MOST_RUNS:]))
+
+    shown = picture_metadata(settings.home, version.name, "heat_map", version.digest, draw, "coverage by key and training run")
+    figures = coverage_figures(key_totals(tables))
     return ({"coverage": figures.mean, "mandatory_coverage": figures.mandatory_mean} if figures else {}) | shown
 
 
-def _by_family(settings: Settings, rows: pa.Table, digest: str) -> dict[str, Any]:
+def _by_family(settings: Settings, tables: TableStore, version: TableVersion) -> dict[str, Any]:
     from gnn.coverage.heatmap import trend
 
-    alt = "coverage by family, run by run"
-    shown = picture_metadata(settings.home, "coverage.by_family", "trend", digest, lambda: trend(rows), alt, thumbnail=False)
+    rows, alt = tables.read(version.name), "coverage by family, run by run"
+    shown = picture_metadata(settings.home, version.name, "trend", version.digest, lambda: trend(rows), alt, thumbnail=False)
     return {row["family"]: row["ratio"] for row in ratios(rows, ["family"])} | shown
 
 
-def _gaps(settings: Settings, rows: pa.Table, digest: str) -> dict[str, Any]:
-    systems = rows.group_by("system").aggregate([("missing", "sum")]).to_pylist()
-    return {"missing_by_system": dg.MetadataValue.json({row["system"]: row["missing_sum"] for row in systems})}
+def _gaps(_: Settings, tables: TableStore, version: TableVersion) -> dict[str, Any]:
+    systems = tables.read(version.name, columns=["system", "missing"]).group_by("system").aggregate([("missing", "sum")])
+    return {"missing_by_system": dg.MetadataValue.json({row["system"]: row["missing_sum"] for row in systems.to_pylist()})}
 
 
 COVERAGE_ASSETS = (coverage,)

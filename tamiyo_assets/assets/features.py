@@ -13,7 +13,7 @@ from dagster import ResourceParam
 
 from gnn.code_version import code_version
 from lake.retirement import retired_runs
-from lake.store.increments import ALL_BUCKETS, Increments, batches_of
+from lake.store.increments import ALL_BUCKETS, Increments, batches_of, by_bucket
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from schemas.buckets import bucket_of
@@ -109,8 +109,8 @@ class FeatureBuild:
     def refresh(self) -> Iterator[tuple[int, int]]:
         """Join what changed, one batch at a time; after each, yield the runs done and the runs in all."""
         known = self._increments.load()
-        known = self._without_gone(known, [run for run in known if run not in self._runs])
-        stale = sorted(self._stale(known))
+        known = self._without_gone(known, sorted(known.keys() - set(self._runs)))
+        stale = by_bucket(self._stale(known))
         self._make_tables()
         done = 0
         size = {run: sum(version.run(run).rows for version in self._own.values()) for run in stale}

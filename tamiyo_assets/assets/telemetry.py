@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from dagster import ResourceParam
 
-from gnn.coverage.ratios import coverage_figures
+from gnn.coverage.ratios import coverage_figures, key_totals
 from gnn.coverage.signals import coverage_signals, rows_of
 from lake.alert_outbox import AlertOutbox
 from lake.alerts.transitions import overdue
@@ -24,7 +24,7 @@ from lake.retirement import applied_digest
 from lake.settings import Settings
 from lake.store.commit_log import commit_time
 from lake.store.table_store import TableStore
-from lake.store.versions import VERSIONS, Versions
+from lake.store.versions import VERSIONS, TableVersion, Versions
 from schemas.contracts import TABLES
 from schemas.derived.tables import DERIVED
 from schemas.errors import StorageError
@@ -61,7 +61,7 @@ def feature_coverage(
     versions: ResourceParam[Versions],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Write the signals as rows; the panel writes them to `metrics.prom` too."""
-    figures, gaps = coverage_figures(tables.read("coverage.by_key")), _sheet_gaps(tables)
+    figures, gaps = coverage_figures(key_totals(tables)), _sheet_gaps(tables)
     signals = coverage_signals(figures, len(gaps.missing), len(gaps.partial)) if figures else []
     found = {
         "bsds_missing": dg.MetadataValue.json(gaps.missing[:_SHOWN]),
@@ -96,14 +96,21 @@ def table_versions(
     context: dg.AssetExecutionContext, versions: ResourceParam[Versions]
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Write one row per table (training_run NULL), and one per table and training run."""
-    rows: list[tuple[str, str | None, str, int]] = []
-    for name in (*TABLES, *_DERIVED):
-        found = versions.of(name)
-        rows.append((name, None, found.digest, found.rows))
-        rows += [(name, run, part.digest, part.rows) for run, part in sorted(found.runs.items())]
-    columns = zip(*rows, strict=True)
-    table = pa.table([list(column) for column in columns], schema=DERIVED[VERSIONS])
+    table = pa.concat_tables([_version_rows(versions.of(name)) for name in (*TABLES, *_DERIVED)])
     yield from Reporter(context, versions).written(VERSIONS, table)
+
+
+def _version_rows(version: TableVersion) -> pa.Table:
+    """Return the rows of one table: its own, then those of its training runs, sorted."""
+    runs = sorted(version.runs)
+    parts = [version.runs[run] for run in runs]
+    columns = {
+        "table": [version.name] * (1 + len(runs)),
+        "training_run": [None, *runs],
+        "digest": [version.digest, *(part.digest for part in parts)],
+        "rows": [version.rows, *(part.rows for part in parts)],
+    }
+    return pa.table(columns, schema=DERIVED[VERSIONS])
 
 
 @dg.asset(

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from gnn.coverage.ratios import summed_by_key
+from gnn.coverage.ratios import key_totals, summed_by_key
 from gnn.coverage.signals import CoverageFigures
+from lake.store.increments import by_bucket
 from lake.store.table_store import TableStore
 from schemas.features import FAMILIES, GROUPS
 from tamiyo_assets.panel.facts import CoveragePoint, Gap, KeyCoverage, Retired, Run
@@ -13,6 +14,7 @@ from tamiyo_assets.panel.facts import CoveragePoint, Gap, KeyCoverage, Retired, 
 HISTORY: Final = "coverage.history"
 RETIRED: Final = "operations.retired"
 _REBUILDS_SHOWN: Final = 40
+_RUNS_AT_ONCE: Final = 5_000  # training runs whose counts, some 117 keys each, are in memory at once
 _MANDATORY: Final = frozenset(group.key(feature) for group in GROUPS for feature in group.features if feature.mandatory)
 
 
@@ -25,7 +27,7 @@ def keys_of(tables: TableStore) -> tuple[KeyCoverage, ...]:
     """Return every key, worst first."""
     if not tables.exists("coverage.by_key"):
         return ()
-    return tuple(KeyCoverage(**row) for row in summed_by_key(tables.read("coverage.by_key")))
+    return tuple(KeyCoverage(**row) for row in summed_by_key(key_totals(tables)))
 
 
 def gaps_of(tables: TableStore) -> tuple[Gap, ...]:
@@ -56,34 +58,41 @@ def runs_of(tables: TableStore, gaps: Iterable[Gap], family_threshold: float) ->
     """Return every training run with coverage: those with mandatory gaps first, then the lowest coverage."""
     if not tables.exists("coverage.by_key"):
         return ()
-    rows = tables.read("coverage.by_key", columns=["training_run_id", "key", "mandatory", "measured", "elements"])
-    counts: dict[str, dict[str, tuple[int, int]]] = {}
-    lacking: dict[str, list[str]] = {}
-    for run, key, mandatory, measured, elements in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-        counts.setdefault(run, {})[key] = (measured, elements)
-        if mandatory and measured < elements:
-            lacking.setdefault(run, []).append(key)
     systems: dict[str, dict[str, None]] = {}
     number: dict[str, int] = {}
     for gap in gaps:
         for run in gap.runs:
             systems.setdefault(run, {})[gap.system] = None
             number[run] = number.get(run, 0) + 1
+    names = by_bucket(tables.read("coverage.by_family", columns=["training_run_id"]).column(0).unique().to_pylist())
     found = []
-    for run, own in counts.items():
-        figures = CoverageFigures.of(own)
-        found.append(
-            Run(
-                run_id=run,
-                coverage=figures.mean,
-                families={family: figures.families.get(family) for family in FAMILIES},
-                mandatory_missing=tuple(sorted(lacking.get(run, ()))),
-                families_under=tuple(name for name, ratio in figures.families.items() if ratio < family_threshold),
-                gaps=number.get(run, 0),
-                systems=tuple(systems.get(run, ())),
+    for first in range(0, len(names), _RUNS_AT_ONCE):
+        for run, own, lacking in _counts(tables, names[first : first + _RUNS_AT_ONCE]):
+            figures = CoverageFigures.of(own)
+            found.append(
+                Run(
+                    run_id=run,
+                    coverage=figures.mean,
+                    families={family: figures.families.get(family) for family in FAMILIES},
+                    mandatory_missing=tuple(sorted(lacking)),
+                    families_under=tuple(name for name, ratio in figures.families.items() if ratio < family_threshold),
+                    gaps=number.get(run, 0),
+                    systems=tuple(systems.get(run, ())),
+                )
             )
-        )
     return tuple(sorted(found, key=lambda run: (-len(run.mandatory_missing), run.coverage, run.run_id)))
+
+
+def _counts(tables: TableStore, runs: list[str]) -> list[tuple[str, dict[str, tuple[int, int]], list[str]]]:
+    """Return of each of `runs` the measured values and elements by key, and the mandatory keys that lack some."""
+    rows = tables.read("coverage.by_key", runs=runs, columns=["training_run_id", "key", "mandatory", "measured", "elements"])
+    counts: dict[str, dict[str, tuple[int, int]]] = {}
+    lacking: dict[str, list[str]] = {}
+    for run, key, mandatory, measured, elements in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+        counts.setdefault(run, {})[key] = (measured, elements)
+        if mandatory and measured < elements:
+            lacking.setdefault(run, []).append(key)
+    return [(run, own, lacking.get(run, [])) for run, own in counts.items()]
 
 
 def history_of(tables: TableStore) -> tuple[CoveragePoint, ...]:

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,11 +13,13 @@ import lake.store.storage_format as layout_module
 import lake.store.versions as versions_module
 from lake.exports.pending import targets_of
 from lake.store.commit_log import newest_version
+from lake.store.increments import batches_of, by_bucket
 from lake.store.table_store import TableStore
 from lake.store.versions import Versions
 from lake.upkeep import SMALL_FILES, maintain
 from schemas.buckets import bucket_of
 from schemas.contracts import FOLDERS, TABLES
+from schemas.digest import part_digests
 from schemas.errors import StorageError
 from tests.lake.test_ingest import Site, packet
 
@@ -163,8 +166,13 @@ def test_only_the_runs_that_a_commit_touched_are_digested(store: TableStore, mon
     before = versions.of(STATES)
     store.write(STATES, states("b", 1), runs=["b"])
     digested: list[str] = []
-    by_run = versions_module.by_run
-    monkeypatch.setattr(versions_module, "by_run", lambda rows: [digested.extend(found := by_run(rows)), found][1])
+
+    def spied(*given: Any) -> dict[str, tuple[str, int]]:
+        found = part_digests(*given)
+        digested.extend(found)
+        return found
+
+    monkeypatch.setattr(versions_module, "part_digests", spied)
     after = versions.of(STATES)
     assert digested == ["b"]
     assert {run for run in after.runs if after.runs[run] != before.runs[run]} == {"b"}
@@ -217,3 +225,12 @@ def test_the_log_of_a_table_holds_statistics_of_the_training_run_alone(store: Ta
     kept = {name: sorted(c for c in found.schema.names if c.startswith(("min.", "max."))) for name, found in names.items()}
     assert kept == {STATES: ["max.training_run_id", "min.training_run_id"], "telemetry.metric": []}
     assert names[STATES].column("num_records").to_pylist() == [2]
+
+
+def test_batches_of_runs_by_bucket_touch_few_buckets() -> None:
+    runs = [f"run-{number}" for number in range(200)]
+    ordered = by_bucket(runs)
+    assert sorted(ordered) == sorted(runs)
+    buckets = [[bucket_of(run) for run in batch] for batch in batches_of(ordered, dict.fromkeys(runs, 1), 20)]
+    assert [bucket for batch in buckets for bucket in batch] == sorted(bucket_of(run) for run in runs)
+    assert max(len(set(batch)) for batch in buckets) <= 4

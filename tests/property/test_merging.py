@@ -4,13 +4,14 @@ import random
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.contracts import TABLES, Table
 from schemas.decode.shape.merge import merge
-from schemas.digest import row_digests, table_digest
+from schemas.digest import part_digests, row_digests, table_digest
 
 SEEDS = TABLES["kasmina.seed_state"]
 BLUEPRINTS = TABLES["urza.blueprint"]
@@ -136,6 +137,25 @@ def test_a_key_may_be_null_where_the_contract_says_so() -> None:
         for n, status in enumerate(["COMPILED", "FAILED"])
     ]
     assert winner("tezzeret.kernel", *rows)["status"] == "FAILED"
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(_ROWS["kasmina.seed_state"], max_size=12))
+def test_digests_of_parts_are_those_of_their_rows_alone(rows: list[dict[str, Any]]) -> None:
+    kept = merge(SEEDS, None, table("kasmina.seed_state", rows)).rows
+    names = sorted({row["training_run_id"] for row in rows})
+    parts = {name: kept.filter(pc.equal(kept.column("training_run_id"), name)) for name in names}
+    expected = {name: (table_digest(SEEDS, part), part.num_rows) for name, part in parts.items()}
+    assert part_digests(SEEDS, kept, "training_run_id") == expected
+    assert list(part_digests(SEEDS, kept, "training_run_id")) == names
+
+
+def test_digests_of_rows_do_not_depend_on_how_many_are_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [SEED | {"metrics": [("a", float(number))], "monitored_layers": ["l"] * (number % 3)} for number in range(8)]
+    whole = row_digests(table("kasmina.seed_state", rows))
+    assert len(set(whole)) == 8
+    monkeypatch.setattr("schemas.digest._TEXT_ROWS", 3)
+    assert row_digests(table("kasmina.seed_state", rows)) == whole
 
 
 def test_digests_see_content_and_not_where_it_came_from() -> None:

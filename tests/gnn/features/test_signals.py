@@ -1,15 +1,17 @@
 """Signals: the same counts give the same figures offline and online; degraded inputs; missing and partial sheets."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnn.coverage import counts
-from gnn.coverage.ratios import coverage_figures
+from gnn.coverage.ratios import coverage_figures, key_totals, summed_by_key
 from gnn.coverage.sheets import SheetGaps, missing_and_partial, sheet_gaps
 from gnn.coverage.signals import CoverageFigures, Signal, coverage_signals, degraded_level, rows_of
 from gnn.encode.build import FeatureSet, build_features
@@ -114,6 +116,31 @@ def test_means_are_over_keys_and_families_over_counts() -> None:
 def test_no_graphs_have_no_figures() -> None:
     joined = build({}).joined
     assert coverage_figures(counts.by_key(joined.states, counts.marks_of(joined))) is None
+
+
+class Batched:
+    """Coverage by key as a table that is read a few rows at a time."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
+
+    def batches(self, name: str, *, columns: Sequence[str], runs: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        assert name == "coverage.by_key"
+        rows = self.rows if runs is None else self.rows.filter(pc.is_in(self.rows["training_run_id"], pa.array(runs)))
+        yield from rows.select(list(columns)).combine_chunks().to_batches(max_chunksize=150)
+
+
+def test_totals_of_batches_are_those_of_all_rows() -> None:
+    joined = build(small_world()).joined
+    one = counts.by_key(joined.states, counts.marks_of(joined))
+    other = pa.array(["another run"] * one.num_rows)
+    both = pa.concat_tables([one, one.set_column(one.schema.get_field_index("training_run_id"), "training_run_id", other)])
+    totals = key_totals(Batched(both))
+    assert totals.num_rows < both.num_rows
+    assert summed_by_key(totals) == summed_by_key(both)
+    assert coverage_figures(totals) == coverage_figures(both) == coverage_figures(one)
+    assert summed_by_key(key_totals(Batched(both), ["another run"])) == summed_by_key(one)
+    assert coverage_figures(key_totals(Batched(both), ["none"])) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The programs that measure make what they say they measure."""
