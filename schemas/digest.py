@@ -217,7 +217,7 @@ def _update(digests: Sequence[Any], cuts: npt.NDArray[np.int64], array: pa.Array
 
 def _feed(digests: Sequence[Any], cuts: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:
     """Feed the bytes of each part of `values` to its digest."""
-    data = memoryview(np.ascontiguousarray(values).view(np.uint8)) if len(values) else memoryview(b"")
+    data = np.ascontiguousarray(values).view(np.uint8).data
     bounds = (cuts * values.itemsize).tolist()
     for digest, start, end in zip(digests, bounds, bounds[1:], strict=False):
         digest.update(data[start:end])
