@@ -7,11 +7,14 @@ v' = (1 - alpha)(v + alpha d^2). Both recurrences are first-order filters, so th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.artifacts import ALPHA, EWMA_PRIORS
+
+LARGEST: Final = 1e150  # farther from zero, an observation counts as this: its square must leave the variance finite
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -78,11 +81,11 @@ def _traces(observed: Floats, seen: Bools, states: Sequence[EwmaState], alpha: f
     start = np.array([[state.mean, state.var] for state in states])
     means, variances = start[:, :1], start[:, 1:]
     if observed.shape[1]:
-        with np.errstate(over="ignore", invalid="ignore"):
-            means = np.concatenate([means, _filtered(alpha * observed, start[:, 0], alpha)], axis=1)
-            jumps = observed - means[:, :-1]
-            spread = (1.0 - alpha) * alpha * (jumps * jumps)
-            variances = np.concatenate([variances, _filtered(spread, start[:, 1], alpha)], axis=1)
+        observed = observed.clip(-LARGEST, LARGEST)
+        means = np.concatenate([means, _filtered(alpha * observed, start[:, 0], alpha)], axis=1)
+        jumps = observed - means[:, :-1]
+        spread = (1.0 - alpha) * alpha * (jumps * jumps)
+        variances = np.concatenate([variances, _filtered(spread, start[:, 1], alpha)], axis=1)
     before: Ints = np.cumsum(seen, dtype=np.int64) - seen
     return [
         EwmaTrace(

@@ -3,11 +3,12 @@
 import math
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gnn.norms.ewma import EwmaState, all_states, run_states
+from gnn.norms.published import Norms, Observation
 
 VALUES = arrays(
     np.float64,
@@ -85,8 +86,15 @@ def test_alpha_weighs_the_newest_value() -> None:
     assert gappy.final == trace.final
 
 
-def test_values_too_large_to_square_overflow_without_an_error() -> None:
-    with np.errstate(all="raise"):
-        trace = run_states(np.array([1e200]), EwmaState.start("loss"))
-    assert trace.final.var == math.inf
-    assert math.isfinite(trace.final.mean)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
+@example([-1.7e308, 1.7e308] * 15)
+def test_no_finite_observation_makes_a_state_that_is_not(values: list[float]) -> None:
+    with np.errstate(over="raise", invalid="raise"):
+        trace = run_states(np.array(values), EwmaState.start("loss"))
+    assert np.isfinite([*trace.mean, *trace.var, trace.final.mean, trace.final.var]).all()
+    assert trace.final.var >= 0.0
+
+
+def test_one_wild_loss_does_not_stop_the_norms_of_all_runs() -> None:
+    final = run_states(np.array([1.0, 1e200, 1.0]), EwmaState.start("loss")).final
+    assert Norms.of({}, {"loss": Observation(final, "run", 7)}).digest
