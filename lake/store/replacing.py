@@ -78,7 +78,7 @@ def with_others(
     for stretch in stretches_of(table, runs):
         paths = [str(folder / file) for file in stretch.files(files)]
         within = (pc.field(SCOPE) >= stretch.runs[0]) & (pc.field(SCOPE) <= stretch.runs[-1])
-        others = within & ~pc.field(SCOPE).isin(list(stretch.runs))
+        others = within & ~pc.field(SCOPE).isin(pa.array(stretch.runs, pa.string()))
         parts.append(ds.dataset(paths, schema=stored, format="parquet").to_batches(filter=others))
     batches = (conform(pa.Table.from_batches([batch]), schema).to_batches() for batch in chain.from_iterable(parts))
     return pa.RecordBatchReader.from_batches(schema, chain.from_iterable(batches))

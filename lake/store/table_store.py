@@ -143,7 +143,7 @@ class TableStore:
             schema = pa.schema([schema.field(column) for column in columns])
         if table is None:
             return schema.empty_table()
-        condition = pc.field(SCOPE).isin(list(runs)) if runs is not None else None
+        condition = pc.field(SCOPE).isin(pa.array(list(runs), pa.string())) if runs is not None else None
         with named(self.path(name)):
             dataset = self._dataset(name, table, runs, files)
             present = [column for column in schema.names if column in dataset.schema.names]
@@ -164,7 +164,7 @@ class TableStore:
         schema = self.schema(name)
         if columns is not None:
             schema = pa.schema([schema.field(column) for column in columns])
-        condition = pc.field(SCOPE).isin(list(runs)) if runs is not None else None
+        condition = pc.field(SCOPE).isin(pa.array(list(runs), pa.string())) if runs is not None else None
         with named(self.path(name)):
             dataset = self._dataset(name, table, runs)
             present = [column for column in schema.names if column in dataset.schema.names]

@@ -153,4 +153,6 @@ def test_batches_of_some_runs_leave_no_row_of_theirs_out(store: TableStore) -> N
         found = pa.Table.from_batches(list(store.batches("features.numbers", runs=wanted)), schema=SCHEMA)
         assert sorted(found.column("value").to_pylist()) == values(store, runs=wanted)
     assert list(store.batches("features.numbers", runs=["m"])) == []
+    assert list(store.batches("features.numbers", runs=[])) == []
+    assert values(store, runs=[]) == []
     assert sum(batch.num_rows for batch in store.batches("features.numbers", columns=["value"])) == 8
