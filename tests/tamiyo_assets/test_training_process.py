@@ -205,7 +205,7 @@ def check_inputs(inputs: Path, home: Path) -> None:
     stated = json.loads((inputs / "inputs.json").read_bytes())
     names = {path.relative_to(inputs).as_posix() for path in inputs.rglob("*") if path.is_file()}
     assert names == stated["files"].keys() | {"inputs.json"}
-    shard = {"header.json", "floats.bin", "ints.bin", "counts.bin", "keys.arrow", "names.arrow", "runs.arrow"}
+    shard = {"header.json", "marks.bin", "values.bin", "ints.bin", "counts.bin", "keys.arrow", "names.arrow", "runs.arrow"}
     assert {Path(name).name for name in names if name.startswith("graphs/")} == shard
     plain = {name for name in names if not name.startswith(("graphs/", "registries/"))}
     assert plain == {
@@ -216,7 +216,7 @@ def check_inputs(inputs: Path, home: Path) -> None:
     assert {name.removeprefix("registries/") for name in names if name.startswith("registries/")} == registries
     assert not any(str(home).encode() in (inputs / name).read_bytes() for name in names)
     assert read_inputs(inputs).build.build_id == inputs.parent.name
-    for name in ("examples.arrow", "graphs/0/floats.bin", "registries/seed_registry.json", "catalogue/urza.parameter.arrow"):
+    for name in ("examples.arrow", "graphs/0/values.bin", "registries/seed_registry.json", "catalogue/urza.parameter.arrow"):
         path = inputs / name
         data = path.read_bytes()
         path.unlink()  # shards are linked: what is written into one would be written into the home
