@@ -3,7 +3,7 @@
     python -m benchmarks.workers [EXPORTS] [--rounds 2]
     python -m benchmarks.workers --cluster            # the same through Dagster, Celery, Redis and PostgreSQL
 
-Each worker is a process that is up and has its imports; it takes the next of the 16 buckets until none is left. Every round
+Each worker is a running process with its imports loaded; it takes buckets one by one until all 16 are done. Every round
 makes the features, coverage and graphs of a fresh copy of the same contract tables, with one worker, then with two. With
 `--cluster`, `make cluster` runs with one worker, then with two, each from an empty home, and the time is that from the start of
 the first run of a bucket to the end of the last. Run it on a machine that does nothing else.

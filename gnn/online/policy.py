@@ -61,7 +61,7 @@ class Decision:
 class _Engine:
     """One bundle ready to decide; `builder` keeps the states of the runs, and is only used under the policy's lock.
 
-    `first` holds the states that the builder starts from, as long as there is none.
+    `first` holds the states that the builder will start from; it is used until the builder exists.
     """
 
     bundle: Bundle

@@ -7,6 +7,7 @@ it, on standard output, and ends when nobody reads that any more. Exit status: 0
 
 import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -119,7 +120,8 @@ def main(arguments: Sequence[str]) -> int:
     directory: Path = parser.parse_args(arguments).directory
     loader = PipesCliArgsParamsLoader()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a kill at any moment does no harm: checkpoints appear whole or not at all
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, products on a GPU are not the same every time
 
     def plain(text: str) -> None:

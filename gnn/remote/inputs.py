@@ -54,7 +54,7 @@ _KERNELS: Final = "kernels.safetensors"
 _CATALOGUE: Final = "catalogue"
 _MOST: Final = 1 << 34  # bytes of one file that is read whole
 _MANIFEST_MOST: Final = 64 << 20
-_ADVICE: Final = "run the training again: it writes its inputs anew"
+_ADVICE: Final = "run the training again: it rewrites its inputs"
 
 
 class InputsManifest(BaseModel):
@@ -105,7 +105,7 @@ def write_inputs(
     registries: Path,
     norms: Path,
 ) -> str:
-    """Write the folder `directory` anew, whole or not at all, and return the digest of its `inputs.json`.
+    """Replace the folder `directory`, whole or not at all, and return the digest of its `inputs.json`.
 
     `registries` and `norms` are the published registry directory and `gnn_norms.json`. Shards are linked, not copied, if they
     are on the same file system.

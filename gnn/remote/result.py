@@ -94,7 +94,7 @@ _ADAPTER: Final = TypeAdapter(_Figures)
 
 
 def write_result(directory: Path, trained: TrainedModel, inputs: str, *, processes: int) -> str:
-    """Write the folder `directory` anew and return the digest of its `result.json`; `inputs` is the digest of the inputs."""
+    """Replace the folder `directory` and return the digest of its `result.json`; `inputs` is the digest of the inputs."""
     history = [{name: value if math.isfinite(value) else None for name, value in row.items()} for row in trained.history]
     figures = {name: getattr(trained, name) for name in _Figures.__dataclass_fields__}
     figures |= {
