@@ -57,7 +57,7 @@ class State:
         return found
 
     def _trajectories(self, treatments: Sequence[Treatment], replicate: int) -> list[Trajectory]:
-        """Run one replicate of the treatments, with its control if that has not run; the identity's trajectory is the control's."""
+        """Run one replicate, with its control if that has not run yet; the identity's trajectory is the control's."""
         real = [each for each in treatments if each.kernel.blueprint_id != DORMANT_KERNEL]
         waiting: list[Treatment | None] = [*real] if replicate in self.controls else [None, *real]
         paths: list[Trajectory] = []
