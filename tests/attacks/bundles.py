@@ -5,6 +5,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,16 @@ def write_members(directory: Path, members: Mapping[str, bytes]) -> None:
 
 def swap_token(data: bytes, chance: random.Random) -> bytes:
     """JSON with one of its words, numbers, keys or constants replaced by a value that is made to hurt."""
-    tokens = list(_TOKEN.finditer(data))
+    tokens = _tokens(data)
     if not tokens:
         return chance.choice(VALUES)
-    hit = chance.choice(tokens)
-    return data[: hit.start()] + chance.choice(VALUES) + data[hit.end() :]
+    start, end = chance.choice(tokens)
+    return data[:start] + chance.choice(VALUES) + data[end:]
+
+
+@cache
+def _tokens(data: bytes) -> list[tuple[int, int]]:
+    return [hit.span() for hit in _TOKEN.finditer(data)]
 
 
 def _drop(data: bytes, chance: random.Random) -> bytes:
