@@ -95,9 +95,12 @@ class GraphBatch:
         """Return the graph number of each node of that type: int64 [N]; computed once per batch."""
         found = self._node_batches.get(node_type)
         if found is None:
-            ptr = self.ptr[node_type]
-            graphs = torch.arange(self.num_graphs, device=ptr.device)
-            found = torch.repeat_interleave(graphs, ptr.diff(), output_size=self.num_nodes(node_type))
+            ptr, rows = self.ptr[node_type], self.num_nodes(node_type)
+            if self.num_graphs == 1:
+                found = ptr.new_zeros(rows)
+            else:
+                graphs = torch.arange(self.num_graphs, device=ptr.device)
+                found = torch.repeat_interleave(graphs, ptr.diff(), output_size=rows)
             self._node_batches[node_type] = found
         return found
 

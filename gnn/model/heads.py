@@ -105,7 +105,7 @@ class PairHead(Keeping):
         )
 
     def _of_kernels(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the kernels' vectors [members * answers, rank, 32], their biases [..., 1, 32], and the log variance of `unit`."""
+        """Return the kernels' vectors [members * answers, rank, 32] and biases [..., 1, 32], and the log variance of `unit`."""
         known = self.descriptors.to(self.free.dtype).unsqueeze(0).expand(self.members, -1, -1)
         vectors = (self.kernel(known) + self.free) / _TEMPER
         kernels = vectors.unflatten(2, (_ANSWERS, self.rank)).permute(0, 2, 3, 1).flatten(0, 1)

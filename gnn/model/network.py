@@ -174,14 +174,17 @@ def _from_seeds(batch: GraphBatch, pairs: PairAnswers, logits: Tensor) -> dict[s
     share = pair_probabilities(weights, seeds, policy)
     chosen = seeds.sum(share.sum(1, keepdim=True)) > 0
     mean = seeds.sum((share * pairs.value).sum(1, keepdim=True))
-    spread = pairs.log_var.exp() + (pairs.value - seeds.spread(mean)) ** 2
-    variance = seeds.sum((share * spread).sum(1, keepdim=True))
+    middle = seeds.sum((share * pairs.log_var).sum(1, keepdim=True))
+    # the variance over exp(middle), less 1, because a logarithm of numbers near 1 would keep few digits
+    spread = torch.expm1(pairs.log_var - seeds.spread(middle))
+    spread = spread + (pairs.value - seeds.spread(mean)) ** 2 * torch.exp(-seeds.spread(middle))
+    log_var = middle + torch.log1p(seeds.sum((share * spread).sum(1, keepdim=True)))
     classes = seeds.sum((share.unsqueeze(2) * class_shares(pairs.risk)).sum(1))
     risk = torch.log(classes.clamp(min=1e-12))
     harmless = torch.full_like(risk, MASKED_LOGIT).index_fill(1, torch.zeros(1, dtype=torch.int64, device=risk.device), 0.0)
     return {
         "policy_logits": policy,
         "value": torch.where(chosen, mean, 0.0),
-        "value_log_var": torch.where(chosen, torch.log(variance.clamp(min=1e-12)), LOG_VAR_RANGE[0]),
+        "value_log_var": torch.where(chosen, log_var, LOG_VAR_RANGE[0]),
         "risk_logits": torch.where(chosen, risk, harmless),
     }

@@ -201,17 +201,17 @@ class _Round:
 
     def __call__(self, table: Tensor, plan: SmallPlan, at: RoundPlan, noticed: Tensor, constants: Sequence[Tensor]) -> Tensor:
         """Return the states of the receivers [R, out]; `constants` are their messages from attributes, gains and shifts."""
-        out, products, kept = self.layout.out, [], []
+        out, kept = self.layout.out, []
         described, gain, shift = (part[at.first :] for part in constants) if at.first else constants
-        for place, (state, weight) in enumerate(zip(table.split(plan.counts), self.weights, strict=True)):
-            width = self.widths[place]
+        sent = table.new_empty(sum(at.rows_of), out)
+        each = zip(table.split(plan.counts), sent.split(at.rows_of), strict=True)
+        for place, (state, rows) in enumerate(each):
+            weight, width = self.weights[place], self.widths[place]
             state = state if state.shape[1] == width else state[:, :width]
-            if weight is not None:
-                products.append(torch.mm(state, weight))
+            products = state if weight is None else torch.mm(state, weight, out=rows.view(len(state), weight.shape[1]))
             if any(self.layout.skipped) and self.layout.updated[place]:
-                block = self.layout.scores_at(place) - 1
-                kept.append(products[-1][:, block * out :][:, :out] if self.layout.skipped[place] else state)
-        sent = torch.cat([part.view(-1, out) for part in products])
+                end = self.layout.scores_at(place) * out
+                kept.append(products[:, end - out : end] if self.layout.skipped[place] else state)
         shares = at.shares if at.attended is None else _attention(sent, noticed, at.attended, plan.slots).mul_(at.shares)
         total = _bag(sent, at.rows, at.bounds, shares.flatten()).add_(sent.index_select(0, at.own)).add_(described)
         fresh = functional.gelu(torch.addcmul(shift, functional.layer_norm(total, (out,)), gain))

@@ -83,12 +83,13 @@ class Attended:
 class RoundPlan:
     """Where a round finds its rows: E directed edges to R receivers, the last R nodes.
 
-    `rows` int64 [E * heads] are rows of the products, `bounds` int64 [R + 1] where those of each receiver begin, and `shares`
+    `first` is the first receiver, `rows_of` the number of rows of the products of each type. `rows` int64 [E * heads] are rows of the products, `bounds` int64 [R + 1] where those of each receiver begin, and `shares`
     float32 [E, 1] the weight of each edge: its part of the mean, or its part of the mean times its attention if the round
     attends. `own` int64 [R] are the rows of the receivers' own path.
     """
 
     first: int
+    rows_of: list[int]
     rows: Tensor
     bounds: Tensor
     shares: Tensor
@@ -150,8 +151,10 @@ class _Sized:
 class _SizedRound:
     """For each node: its first row, its own row, and where its scores as a sender and as a receiver begin.
 
-    `block` is the first of each directed edge's rows among those of its sender.
+    `block` is the first of each directed edge's rows among those of its sender, `rows_of` the number of rows of each type.
     """
+
+    rows_of: list[int]
 
     base: Ints
     own: Ints
@@ -210,7 +213,7 @@ def _round(shape: RoundLayout, one: _SizedRound, all_edges: _Directed, counts: l
         slots = slot.unsqueeze(1).expand(-1, shape.heads)
         attended = Attended(of(scored[:, :, None] + head), of(noticed[:, None] + head), slot, slots)
     bounds = (all_edges.bounds[first:] - begin) * shape.heads
-    return RoundPlan(first, of(rows.ravel()), of(bounds), of(shares).unsqueeze(1), of(one.own[first:]), attended)
+    return RoundPlan(first, one.rows_of, of(rows.ravel()), of(bounds), of(shares).unsqueeze(1), of(one.own[first:]), attended)
 
 
 @lru_cache(maxsize=256)
@@ -245,7 +248,7 @@ def _sized_round(shape: RoundLayout, order: tuple[str, ...], types: Ints, local:
     receivers = tuple(name for name in ALL_TYPES if shape.updated[order.index(name)])
     left = {way.triple: way.leaving for way in Directions.reaching(receivers).each}
     block = [left.get(triple, 0) * shape.heads for triple in [r.triple for r in RELATIONS] + [r.reverse for r in RELATIONS]]
-    return _SizedRound(base, base + leaving[types], sends, sends + leaving[types], np.repeat(block, edges * 2))
+    return _SizedRound(rows.tolist(), base, base + leaving[types], sends, sends + leaving[types], np.repeat(block, edges * 2))
 
 
 def _bounds(groups: NDArray[Any], count: int) -> Ints:
