@@ -143,11 +143,12 @@ class GraphBatch:
 
     def plan(self, directions: Directions, *, rows_of_lot: int | None = None) -> MessagePlan:
         """Return the message plan of `directions`; computed once per batch, with the `rows_of_lot` of the first call."""
-        nodes = {node.name: self.num_nodes(node.name) for node in NODE_TYPES}
-        return self.follows(
-            directions.receivers,
-            lambda: message_plan(nodes, self.edge_index, directions, reverse_order=self.reverse_order, rows_of_lot=rows_of_lot),
-        )
+
+        def make() -> MessagePlan:
+            nodes = {node.name: self.num_nodes(node.name) for node in NODE_TYPES}
+            return message_plan(nodes, self.edge_index, directions, reverse_order=self.reverse_order, rows_of_lot=rows_of_lot)
+
+        return self.follows(directions.receivers, make)
 
     def hetero_data(self) -> "HeteroData":
         """Return a PyG view with each reverse as an edge type of its own; it shares storage with this batch."""

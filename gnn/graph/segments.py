@@ -17,9 +17,10 @@ class Segments:
     @cached_property
     def shares(self) -> Tensor:
         """1 / (number of rows) of each segment, 1 if it has none: float32 [count, 1]."""
-        if self.count == 1:
-            return torch.full((1, 1), 1.0 / max(len(self.index), 1), device=self.index.device)
-        return torch.bincount(self.index, minlength=self.count).clamp(min=1).float().reciprocal().unsqueeze(1)
+        with torch.inference_mode(False):  # what is kept must also serve training
+            if self.count == 1:
+                return torch.full((1, 1), 1.0 / max(len(self.index), 1), device=self.index.device)
+            return torch.bincount(self.index, minlength=self.count).clamp(min=1).float().reciprocal().unsqueeze(1)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum `values` [N, ...] by segment: [count, ...]."""

@@ -42,10 +42,15 @@ class Keeping(nn.Module):
 
     _kept: Kept[Any] | None = None
 
-    def kept(self, make: Callable[[], _T]) -> _T | None:
-        """Return what `make` returns, which must depend on nothing but the weights; None if they may change."""
+    def kept(self, make: Callable[[], _T], *, wanted: bool = True) -> _T | None:
+        """Return what `make` returns, which must depend on nothing but the weights; None if not wanted, or if they may change.
+
+        Call it in every forward pass, because one with gradients announces a change.
+        """
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
             self._drop()
+            return None
+        if not wanted:
             return None
         kept = self._kept
         if kept is None or not kept.holds(self):

@@ -135,7 +135,7 @@ class TamiyoGNN(Keeping):
 
     def states(self, batch: GraphBatch) -> States:
         """Return the node states after the last round: {node type: [N, out]}."""
-        small = self.kept(self._small_rounds) if self.config.messages and is_small(batch) else None
+        small = self.kept(self._small_rounds, wanted=self.config.messages and is_small(batch))
         if small is not None:
             return small(batch)
         states = States({n.name: self.encoders[n.name](batch.x[n.name], batch.ids[n.name]) for n in NODE_TYPES})

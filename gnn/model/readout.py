@@ -18,7 +18,7 @@ def graph_readout(state: States, batch: GraphBatch) -> Tensor:
 
 def seed_readout(state: States, batch: GraphBatch) -> Tensor:
     """Return [the seed node | mean of the layers that it monitors] of each seed: [S, 2 * out]."""
-    monitored = batch.nodes_at(MONITORS).mean(state["layer"][batch.edge_index[MONITORS][1]])
+    monitored = batch.nodes_at(MONITORS).mean(state["layer"].index_select(0, batch.edge_index[MONITORS][1]))
     return torch.cat([state["seed"], monitored], dim=1)
 
 

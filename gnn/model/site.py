@@ -39,7 +39,7 @@ def site_vectors(batch: GraphBatch) -> Tensor:
     first = batch.follows("first monitored", lambda: _first_monitored(batch))
     counts = batch.follows("counts", lambda: torch.stack([batch.ptr[name].diff().float() for name in COUNTED], 1))
     whole = torch.cat([batch.graphs_of("context").mean(batch.x["context"]), counts], 1)
-    monitored = batch.nodes_at(MONITORS).mean(batch.x["layer"][layers])
+    monitored = batch.nodes_at(MONITORS).mean(batch.x["layer"].index_select(0, layers))
     ours = batch.graphs_of("seed").spread(whole).expand(batch.num_nodes("seed"), -1)
     return squash(torch.cat([batch.x["seed"], monitored, _types(batch, first), ours], 1))
 
@@ -101,6 +101,7 @@ def flat_features(store: GraphStore, labels: Labels, batch_graphs: int) -> Float
 
 def _types(batch: GraphBatch, layers: Tensor) -> Tensor:
     """Return the one-hot types of the layer rows [S]: float32 [S, INDICATORS per feature], zero if a row is -1."""
-    padded = functional.pad(batch.ids["layer"][:, _TYPE_COLUMNS], (0, 0, 0, 1), value=-1)  # index -1 selects the appended row
+    ids = torch.stack([batch.ids["layer"][:, column] for column in _TYPE_COLUMNS], 1)
+    padded = functional.pad(ids, (0, 0, 0, 1), value=-1)  # index -1 selects the appended row, which equals no indicator
     numbers = padded[layers].clamp(max=INDICATORS - 1).unsqueeze(2)
     return (numbers == torch.arange(INDICATORS, device=numbers.device)).flatten(1).float()

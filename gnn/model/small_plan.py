@@ -83,9 +83,10 @@ class Attended:
 class RoundPlan:
     """Where a round finds its rows: E directed edges to R receivers, the last R nodes.
 
-    `first` is the first receiver, `rows_of` the number of rows of the products of each type. `rows` int64 [E * heads] are rows of the products, `bounds` int64 [R + 1] where those of each receiver begin, and `shares`
-    float32 [E, 1] the weight of each edge: its part of the mean, or its part of the mean times its attention if the round
-    attends. `own` int64 [R] are the rows of the receivers' own path.
+    `first` is the first receiver, `rows_of` the number of rows of the products of each type. `rows` int64 [E * heads] are
+    rows of the products, `bounds` int64 [R + 1] where those of each receiver begin, and `shares` float32 [E, 1] the weight of
+    each edge: its part of the mean, which a round that attends multiplies by its attention. `own` int64 [R] are the rows of
+    the receivers' own path.
     """
 
     first: int
