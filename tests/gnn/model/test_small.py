@@ -28,10 +28,15 @@ CONFIGS = [
 ]
 EMPTY = {"activation": 0, "parameter": 0, "blueprint": 0}
 BATCHES = [
-    random_batch(1), random_batch(3), random_batch(2, sizes=EMPTY), random_batch(1, edges=0),
-    random_batch(2, sizes={"seed": 0}), random_batch(1, sizes={"layer": 0}), random_batch(2, without=("layer_connects", "seed_monitors")),
+    random_batch(1),
+    random_batch(3),
+    random_batch(2, sizes=EMPTY),
+    random_batch(1, edges=0),
+    random_batch(2, sizes={"seed": 0}),
+    random_batch(1, sizes={"layer": 0}),
+    random_batch(2, without=("layer_connects", "seed_monitors")),
     random_batch(1, sizes={"layer": 1, "seed": 9, "context": 2}, edges=30),
-]  # fmt: skip
+]
 
 
 def network_of(config: ModelConfig = CONFIG) -> TamiyoGNN:
