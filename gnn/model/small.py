@@ -27,9 +27,9 @@ _LEAVING = Directions.reaching(ALL_TYPES).leaving
 
 
 def is_small(batch: GraphBatch) -> bool:
-    """Return whether the batch is on the CPU and has few nodes."""
+    """Return whether the batch is on the CPU and has few nodes, but some."""
     on_cpu = batch.edge_index[RELATIONS[0].triple].device.type == "cpu"
-    return on_cpu and sum(batch.num_nodes(name) * count for name, count in _LEAVING.items()) <= FEW_ROWS
+    return on_cpu and 0 < sum(batch.num_nodes(name) * count for name, count in _LEAVING.items()) <= FEW_ROWS
 
 
 @dataclass(frozen=True)

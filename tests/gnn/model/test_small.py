@@ -12,7 +12,8 @@ from torch import nn
 from benchmarks.random_graphs import random_batch
 from benchmarks.stock import stock_network
 from gnn.graph.batch import GraphBatch
-from gnn.model.kept import Kept
+from gnn.graph.plan import ALL_TYPES
+from gnn.model.kept import Keeping, Kept
 from gnn.model.network import TamiyoGNN
 from gnn.model.outputs import Outputs
 from gnn.model.small_plan import FEW_ROWS
@@ -204,10 +205,11 @@ def shallow(network: TamiyoGNN) -> TamiyoGNN:
     return fresh
 
 
-@pytest.mark.parametrize("mode", ["autocast", "training", "tracked", "large", "inference", "double", "no messages"])
+@pytest.mark.parametrize("mode", ["autocast", "training", "tracked", "large", "inference", "double", "no messages", "empty"])
 def test_other_batches_take_the_way_of_all_sizes(mode: str) -> None:
     network = network_of(CONFIG.model_copy(update={"messages": mode != "no messages"}))
-    batch: Any = random_batch(FEW_ROWS // 4 if mode == "large" else 1)
+    sizes = {name: 0 for name in ALL_TYPES} if mode == "empty" else {}
+    batch: Any = random_batch(FEW_ROWS // 4 if mode == "large" else 1, sizes=sizes)
     if mode == "inference":
         with torch.inference_mode():
             network.blueprint_head.weight = nn.Parameter(network.blueprint_head.weight.clone(), requires_grad=False)
@@ -238,3 +240,25 @@ def test_a_value_is_kept_for_its_own_module_only() -> None:
     kept = Kept(first, "of the first")
     assert kept.holds(first)
     assert not kept.holds(second)
+
+
+class Doubled(Keeping):
+    """Twice its only parameter, put in order beforehand if possible."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.001]))
+
+    def forward(self) -> torch.Tensor | None:
+        return self.kept(lambda: self.weight * 2.0)
+
+
+@torch.no_grad()
+def test_a_module_without_buffers_notices_that_its_tensors_were_moved() -> None:
+    module = Doubled().eval()
+    before = module()
+    module.bfloat16().float()
+    assert torch.equal(module(), module.weight * 2.0)
+    assert not torch.equal(module(), before)
+    module.bfloat16()
+    assert module() is None
