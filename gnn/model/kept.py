@@ -54,9 +54,13 @@ class Keeping(nn.Module):
             return None
         kept = self._kept
         if kept is None or not kept.holds(self):
-            if not self._is_settled():
+            tensors = [*self.parameters(), *self.buffers()]
+            if not all(_is_counted(tensor) for tensor in tensors):
                 return None
-            kept = self._kept = Kept(self, make())
+            kept = Kept(self, make())
+            # gradients announce a step of an optimizer: the same answers then, but from weights that are put in order anew
+            if all(tensor.grad is None for tensor in tensors):
+                self._kept = kept
         value: _T = kept.value
         return value
 
@@ -73,9 +77,11 @@ class Keeping(nn.Module):
         if self._kept is not None:
             self._kept = None
 
-    def _is_settled(self) -> bool:
-        """Return whether all is float32 on the CPU, changes can be seen, and no step of an optimizer is about to come."""
-        tensors = [*self.parameters(), *self.buffers()]
-        return all(not t.is_inference() and t.device.type == "cpu" and t.grad is None for t in tensors) and all(
-            parameter.dtype == torch.float32 for parameter in self.parameters()
-        )
+
+def _is_counted(tensor: Tensor) -> bool:
+    """Return whether torch counts the changes of this tensor, and it is on the CPU and, if it is a float, a float32."""
+    return (
+        not tensor.is_inference()
+        and tensor.device.type == "cpu"
+        and (tensor.dtype == torch.float32 or not tensor.is_floating_point())
+    )

@@ -208,7 +208,7 @@ def shallow(network: TamiyoGNN) -> TamiyoGNN:
 @pytest.mark.parametrize("mode", ["autocast", "training", "tracked", "large", "inference", "double", "no messages", "empty"])
 def test_other_batches_take_the_way_of_all_sizes(mode: str) -> None:
     network = network_of(CONFIG.model_copy(update={"messages": mode != "no messages"}))
-    sizes = {name: 0 for name in ALL_TYPES} if mode == "empty" else {}
+    sizes = dict.fromkeys(ALL_TYPES, 0) if mode == "empty" else {}
     batch: Any = random_batch(FEW_ROWS // 4 if mode == "large" else 1, sizes=sizes)
     if mode == "inference":
         with torch.inference_mode():
