@@ -171,6 +171,15 @@ def _noticed(attention: Attention, widths: Sequence[int]) -> Tensor:
 
 
 @dataclass(frozen=True)
+class _Given:
+    """What all rounds of a batch read: its plan and its edges' scores, flat. `space` is where they put their products."""
+
+    plan: SmallPlan
+    noticed: Tensor
+    space: Tensor
+
+
+@dataclass(frozen=True)
 class _Round:
     """One round: for each type `weights` [in, blocks * out] of all its products, None if there are none."""
 
@@ -199,11 +208,13 @@ class _Round:
             weights.append(torch.cat(parts, 1) if blocks else None)
         return cls(layout, weights, [shape.widths[name] for name in order])
 
-    def __call__(self, table: Tensor, plan: SmallPlan, at: RoundPlan, noticed: Tensor, constants: Sequence[Tensor]) -> Tensor:
+    def __call__(self, table: Tensor, given: "_Given", at: RoundPlan, constants: Sequence[Tensor]) -> Tensor:
         """Return the states of the receivers [R, out]; `constants` are their messages from attributes, gains and shifts."""
+        plan, noticed = given.plan, given.noticed
         out, kept = self.layout.out, []
         described, gain, shift = (part[at.first :] for part in constants) if at.first else constants
-        sent = table.new_empty(sum(at.rows_of), out)
+        count = sum(at.rows_of)
+        sent = given.space[: count * out].view(count, out)
         each = zip(table.split(plan.counts), sent.split(at.rows_of), strict=True)
         for place, (state, rows) in enumerate(each):
             weight, width = self.weights[place], self.widths[place]
@@ -271,6 +282,7 @@ class SmallRounds:
         rows = [_constants(encoder, rounds, name, widest, outs) for name, encoder in zip(order, each, strict=True)]
         self._constants = torch.stack([torch.cat(row) for row in rows])
         self._sizes = [widest, widest, widest, sum(outs), *outs, *outs]
+        self._spaces: list[Tensor] = []
 
     def __call__(self, batch: GraphBatch) -> States:
         """Return the node states after the last round, of the types that it updates."""
@@ -281,11 +293,28 @@ class SmallRounds:
         attributes = self._edges(batch)
         means = _bag(attributes, plan.edges, plan.sides, plan.shares).view(len(table), -1)
         described = torch.addmm(own[3], means, self._edges.describe).split([one.layout.out for one in self._rounds], 1)
-        noticed, count = torch.mm(attributes, self._edges.notice), len(self._rounds)
-        for number, (one, at) in enumerate(zip(self._rounds, plan.rounds, strict=True)):
-            table = one(table, plan, at, noticed, (described[number], own[4 + number], own[4 + count + number]))
+        given = _Given(plan, torch.mm(attributes, self._edges.notice), self._space_of(plan))
+        each = zip(self._rounds, plan.rounds, described, own[4:], own[4 + len(self._rounds) :], strict=False)
+        for one, at, *constants in each:
+            table = one(table, given, at, constants)
+        self._spaces.append(given.space)
         parts = table.split([nodes[name] for name in self._read])
         return States(dict(zip(self._read, parts, strict=True)))
+
+    def _space_of(self, plan: SmallPlan) -> Tensor:
+        """Return memory for the largest round's products, used again if it suffices; each call has its own while it runs.
+
+        Memory that is allocated anew each time may go back to the system each time, which costs more than the products.
+        """
+        size = max(sum(at.rows_of) * one.layout.out for one, at in zip(self._rounds, plan.rounds, strict=True))
+        try:
+            space = self._spaces.pop()
+        except IndexError:
+            space = None
+        if space is not None and len(space) >= size:
+            return space
+        with torch.inference_mode(False):  # it is written to in any mode
+            return torch.empty(size)
 
 
 def _constants(

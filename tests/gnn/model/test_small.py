@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -185,6 +186,21 @@ def test_weights_are_put_in_order_once() -> None:
     kept = network._kept, network.pair_head._kept
     answered(network, random_batch(3))
     assert (network._kept, network.pair_head._kept) == kept
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    network, batches = network_of(), [random_batch(1, seed=1), random_batch(12, seed=2)]
+    alone = [answered(network, batch) for batch in batches]
+
+    def repeated(place: int) -> list[Outputs]:
+        with torch.inference_mode(place == 0):
+            return [answered(network, batches[place]) for _ in range(30)]
+
+    with ThreadPoolExecutor(2) as pool:
+        for expected, found in zip(alone, pool.map(repeated, (0, 1)), strict=True):
+            for outputs in found:
+                assert torch.equal(outputs.seed_value, expected.seed_value)
+                assert torch.equal(outputs.blueprint_scores, expected.blueprint_scores)
 
 
 def test_a_copy_answers_with_its_own_weights() -> None:
