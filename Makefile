@@ -44,7 +44,7 @@ loop: $(STAMP)
 	@$(BIN)/python -m tamiyo.live.loop $(or $(DIR),var/loop) $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not soak' -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m 'not soak' -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 ui: $(STAMP)
 	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || \

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import hypothesis
 import pytest
@@ -29,6 +30,32 @@ def pytest_configure(config: pytest.Config) -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+# Files that take minutes, longest first: with `--no-loadscope-reorder` they are given out in this order, before all others, so
+# that no worker ends with one of them while the other has nothing left.
+LONGEST: Final = (
+    "tamiyo_assets/test_arrivals.py",
+    "cluster/test_cluster.py",
+    "browser/test_fresh_home.py",
+    "tamiyo_assets/test_sensors.py",
+    "tamiyo_assets/test_retired_runs.py",
+    "tamiyo_assets/test_run.py",
+    "simulation/test_simulation.py",
+    "attacks/test_bundle_mutations.py",
+    "tamiyo_assets/test_alerting.py",
+    "tamiyo_assets/test_checks_of_runs.py",
+    "tamiyo_assets/test_by_run.py",
+    "gnn/model/test_experiment.py",
+    "tamiyo/live/test_live_figures.py",
+    "tamiyo/test_stopping.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files come first; the order of all others stays."""
+    place = {REPOSITORY / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")
