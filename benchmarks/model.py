@@ -3,8 +3,9 @@
 Both networks hold the same weights, at widths 256/128, in one process; runs are interleaved, figures are medians of CPU
 seconds on one thread (of wall seconds on CUDA), ratios are stock / ours. Stock is HeteroConv over all relations in every
 round, as one writes it; with `--pruned` its last round leaves out, as ours does, the relations that reach no node which the
-heads read. All but the messages is the same code in both. Sizes are nodes / edges of one graph; a training step is forward,
-backward and fused AdamW, as in training, on 64 graphs of 40 nodes.
+heads read. Readouts and heads are the same code in both; so are the encoders, except that ours answers small graphs with
+weights put in order beforehand (`gnn.model.small`), once for all forward passes. Sizes are nodes / edges of one graph; a
+training step is forward, backward and fused AdamW, as in training, on 64 graphs of 40 nodes.
 """
 
 import argparse

@@ -5,26 +5,28 @@ per valued feature; `ids` holds one int64 column per categorical feature (0 miss
 relations are stored; a reverse relation is the same edges with the two rows swapped and the same attributes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from gnn.graph.plan import Directions, MessagePlan, message_plan
 from gnn.graph.plan import Triple as Triple
+from gnn.graph.segments import Segments
 from schemas.errors import FeatureError
 from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
-Plans = dict[tuple[tuple[str, ...], str], MessagePlan]
-"""Message plans by the node types that they reach and by device."""
+Plans = dict[Hashable, Any]
+"""What follows from a batch's nodes and edges alone, such as message plans, by a key that names its device."""
 _Key = TypeVar("_Key")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class GraphBatch:
     is present; if a type has no rows, its tensor has the right width and 0 rows. `ptr[t]` and `edge_ptr[r]` (int64 [G + 1])
     bound the rows of each graph. Edges of a relation are ordered by graph, target and source. `reverse_order` (int64 [E] per
     relation), if given, orders them by source; the CSR plan needs it (see `csr`) and sorts the edges if it is None.
-    `shared`, if given, keeps the message plans of all batches with the same nodes and edges.
+    `shared`, if given, keeps the plans of all batches of one graph with the same nodes and edges.
     """
 
     num_graphs: int
@@ -93,15 +95,26 @@ class GraphBatch:
         """Return the graph number of each node of that type: int64 [N]; computed once per batch."""
         found = self._node_batches.get(node_type)
         if found is None:
-            ptr = self.ptr[node_type]
-            graphs = torch.arange(self.num_graphs, device=ptr.device)
-            found = torch.repeat_interleave(graphs, ptr.diff(), output_size=self.num_nodes(node_type))
+            ptr, rows = self.ptr[node_type], self.num_nodes(node_type)
+            if self.num_graphs == 1:
+                found = ptr.new_zeros(rows)
+            else:
+                graphs = torch.arange(self.num_graphs, device=ptr.device)
+                found = torch.repeat_interleave(graphs, ptr.diff(), output_size=rows)
             self._node_batches[node_type] = found
         return found
 
     @cached_property
     def _node_batches(self) -> dict[str, Tensor]:
         return {}
+
+    def graphs_of(self, node_type: str) -> Segments:
+        """Return the nodes of that type as segments, one for each graph."""
+        return self.follows(("graphs", node_type), lambda: Segments(self.node_batch(node_type), self.num_graphs))
+
+    def nodes_at(self, triple: Triple) -> Segments:
+        """Return the edges of that relation as segments, one for each node that they come from."""
+        return self.follows(("nodes", triple), lambda: Segments(self.edge_index[triple][0], self.num_nodes(triple[0])))
 
     @cached_property
     def csr(self) -> dict[Triple, Csr]:
@@ -119,16 +132,23 @@ class GraphBatch:
     def _plans(self) -> Plans:
         return {} if self.shared is None else self.shared
 
+    def follows(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """Return what `make` makes from the numbers of nodes, the edges and their device; computed once per batch."""
+        whole = key, self.edge_index[RELATIONS[0].triple].device
+        if whole not in self._plans:
+            with torch.inference_mode(False):  # what is kept must also serve training
+                self._plans[whole] = make()
+        found: _T = self._plans[whole]
+        return found
+
     def plan(self, directions: Directions, *, rows_of_lot: int | None = None) -> MessagePlan:
         """Return the message plan of `directions`; computed once per batch, with the `rows_of_lot` of the first call."""
-        key = directions.receivers, str(self.edge_index[RELATIONS[0].triple].device)
-        found = self._plans.get(key)
-        if found is None:
+
+        def make() -> MessagePlan:
             nodes = {node.name: self.num_nodes(node.name) for node in NODE_TYPES}
-            found = self._plans[key] = message_plan(
-                nodes, self.edge_index, directions, reverse_order=self.reverse_order, rows_of_lot=rows_of_lot
-            )
-        return found
+            return message_plan(nodes, self.edge_index, directions, reverse_order=self.reverse_order, rows_of_lot=rows_of_lot)
+
+        return self.follows(directions.receivers, make)
 
     def hetero_data(self) -> "HeteroData":
         """Return a PyG view with each reverse as an edge type of its own; it shares storage with this batch."""

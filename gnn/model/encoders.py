@@ -85,6 +85,7 @@ class GroupEmbedding(nn.Module):
         for parameter in self.tables.parameters():
             nn.init.zeros_(parameter)
         self.scale = InputScale(group)
+        self.dense = group.width
         self.width = group.width + sum(widths)
 
     def forward(self, values: Tensor, ids: Tensor) -> Tensor:

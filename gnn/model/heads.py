@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gnn.model.kept import Keeping
 from gnn.model.kernel_vectors import DESCRIPTORS
 from schemas.configuration import BLENDING_METHODS, NUM_KERNELS, RISK_CLASSES, ModelConfig
 
@@ -63,7 +64,7 @@ class MemberLinear(nn.Module):
         return torch.baddbmm(self.bias, inputs, self.weight)
 
 
-class PairHead(nn.Module):
+class PairHead(Keeping):
     """K members, each with two layers on the seed's vector, then dot products with the kernels' vectors, plus a kernel bias.
 
     A kernel's vector is a linear map of its descriptors plus a free embedding. `unit` is the noise of one uplift: values and
@@ -92,17 +93,23 @@ class PairHead(nn.Module):
         state = functional.dropout(seeds, self.input_dropout, self.training).expand(self.members, -1, -1)
         for layer in self.layers:
             state = functional.dropout(functional.gelu(layer(state)), self.dropout, self.training)
-        sites = self.site(state).unflatten(2, (_ANSWERS, self.rank))
-        known = self.descriptors.to(self.free.dtype).unsqueeze(0).expand(self.members, -1, -1)
-        kernels = (self.kernel(known) + self.free).unflatten(2, (_ANSWERS, self.rank))
-        raw = torch.einsum("ksar,knar->ksna", sites, kernels) / _TEMPER + self.bias.unsqueeze(1)
+        kernels, bias, shift = self.kept(self._of_kernels) or self._of_kernels()
+        sites = self.site(state).unflatten(2, (_ANSWERS, self.rank)).transpose(1, 2).flatten(0, 1)
+        raw = torch.baddbmm(bias, sites, kernels).unflatten(0, (self.members, _ANSWERS))
         return PairAnswers(
-            logits=raw[..., 0],
-            value=raw[..., 1] * self.unit,
-            log_var=(raw[..., 2] + 2.0 * self.unit.log()).clamp(*LOG_VAR_RANGE),
-            risk=raw[..., 3:],
+            logits=raw[:, 0],
+            value=raw[:, 1] * self.unit,
+            log_var=(raw[:, 2] + shift).clamp(*LOG_VAR_RANGE),
+            risk=raw[:, 3:].movedim(1, 3),
             scores=self.score(state).squeeze(2),
         )
+
+    def _of_kernels(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the kernels' vectors [members * answers, rank, 32] and biases [..., 1, 32], and the log variance of `unit`."""
+        known = self.descriptors.to(self.free.dtype).unsqueeze(0).expand(self.members, -1, -1)
+        vectors = (self.kernel(known) + self.free) / _TEMPER
+        kernels = vectors.unflatten(2, (_ANSWERS, self.rank)).permute(0, 2, 3, 1).flatten(0, 1)
+        return kernels, self.bias.transpose(1, 2).flatten(0, 1).unsqueeze(1), 2.0 * self.unit.log()
 
 
 class GraphHead(nn.Module):

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnn.graph.batch import GraphBatch
-from gnn.graph.plan import ALL_TYPES, Directions, Lot, MessagePlan, Triple
+from gnn.graph.plan import ALL_TYPES, Direction, Directions, Lot, MessagePlan, Triple
 from gnn.model.states import States
 
 Attributes = Mapping[Triple, Tensor]
 Pieces = Mapping[tuple[str, int], Tensor]  # (source, first place among the directions that leave it): [directions, in, out]
 Totals = Mapping[str, Tensor]
-_SLOPE: Final = 0.2  # negative slope of the leaky ReLU before the softmax, as in GATConv
+SLOPE: Final = 0.2  # negative slope of the leaky ReLU before the softmax, as in GATConv
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class Attention(Messages):
     def _shares(self, states: States, plan: MessagePlan, attributes: Attributes, sent: Tensor | None) -> Tensor:
         senders, receivers, edges = plan.scored
         if sent is None:
-            ours = self._scores({name: states[name] for name in self.send}, self._folded())[senders]
+            ours = self._scores({name: states[name] for name in self.send}, {n: self.folded(n) for n in self.send})[senders]
         else:
             ours = self._scores_of(sent, plan.arranged.lots[0], states)[plan.rows]
         theirs = self._scores({name: states[name] for name in self.receive}, self.receive)
@@ -227,16 +227,19 @@ class Attention(Messages):
         """Return the products of rows with vectors [directions * heads, in], key by key: [rows * directions, heads]."""
         return torch.cat([functional.linear(part, vectors[key]).view(-1, self.heads) for key, part in rows.items()])
 
-    def _folded(self) -> dict[str, Tensor]:
+    def folded(self, name: str) -> Tensor:
         """Return W · a of the directions that leave a type: [leaving * heads, in]."""
-        found = {}
-        for name, weight in self.send.items():  # a · head by head, as one product with a block-diagonal matrix
-            attend, each = self.attend[name].unsqueeze(3), torch.eye(self.heads, device=weight.device).unsqueeze(1)
-            found[name] = torch.bmm(weight, (attend * each).flatten(1, 2)).transpose(1, 2).flatten(0, 1)
-        return found
+        weight: Tensor = self.send[name]  # a · head by head, as one product with a block-diagonal matrix
+        attend, each = self.attend[name].unsqueeze(3), torch.eye(self.heads, device=weight.device).unsqueeze(1)
+        return torch.bmm(weight, (attend * each).flatten(1, 2)).transpose(1, 2).flatten(0, 1)
+
+    def noticing(self, way: Direction) -> Tensor:
+        """Return c of a direction: [heads, edge width]."""
+        vectors: Tensor = self.notice[parameter_key(way.relation)]
+        return vectors.view(self.directions.described[way.relation], self.heads, -1)[way.described]
 
     def _scores_of(self, sent: Tensor, lot: Lot, states: States) -> Tensor:
-        """Return (sender · W) · a from the products `sent`: [rows, heads]; in small batches faster than `_folded`."""
+        """Return (sender · W) · a from the products `sent`: [rows, heads]; in small batches faster than `folded`."""
         found, start = [], 0
         for source, places in lot.blocks:
             attend = self.attend[source][places].unsqueeze(1)
@@ -306,7 +309,7 @@ def _bag(table: Tensor, rows: Tensor, offsets: Tensor, shares: Tensor) -> Tensor
 
 def _softmax(logits: Tensor, group: Tensor, groups: int) -> Tensor:
     """Return the softmax of leaky(logits) [E, heads] within each group; `group` int64 [E] is the group of each edge."""
-    logits = functional.leaky_relu(logits, _SLOPE)
+    logits = functional.leaky_relu(logits, SLOPE)
     index = group.unsqueeze(1).expand_as(logits)
     with torch.no_grad():  # constant within a group, so it cancels
         top = logits.new_full((groups, logits.shape[1]), -torch.inf).scatter_reduce(0, index, logits, "amax")

@@ -10,6 +10,7 @@ from gnn.graph.batch import GraphBatch, Triple
 from gnn.graph.plan import ALL_TYPES
 from gnn.model.encoders import COMPILE_STATUS, GroupEmbedding, NodeEncoder
 from gnn.model.heads import LOG_VAR_RANGE, GraphHead, PairAnswers, PairHead, class_shares
+from gnn.model.kept import Keeping
 from gnn.model.kernel_vectors import kernel_descriptors
 from gnn.model.layers import Described, MessageRound, RoundShape, gat_round, own_round, parameter_key, sage_round
 from gnn.model.outputs import Outputs
@@ -22,7 +23,8 @@ from gnn.model.readout import (
     pair_probabilities,
     seed_readout,
 )
-from gnn.model.site import SiteScale, segment_mean, segment_sum, site_vectors, site_width
+from gnn.model.site import SiteScale, site_vectors, site_width
+from gnn.model.small import SmallRounds, is_small
 from gnn.model.states import States
 from schemas.configuration import ModelConfig
 from schemas.features import NODE_TYPES, PARAMETER, RELATIONS
@@ -38,7 +40,7 @@ class Read:
     graphs: Tensor
 
 
-class TamiyoGNN(nn.Module):
+class TamiyoGNN(Keeping):
     """The policy network; all dimensions follow from `schemas.features` and `ModelConfig`, none is lazy.
 
     The outputs of several heads are averaged, so one network is an ensemble: see `PairHead`.
@@ -133,11 +135,19 @@ class TamiyoGNN(nn.Module):
 
     def states(self, batch: GraphBatch) -> States:
         """Return the node states after the last round: {node type: [N, out]}."""
+        small = self.kept(self._small_rounds, wanted=self.config.messages and is_small(batch))
+        if small is not None:
+            return small(batch)
         states = States({n.name: self.encoders[n.name](batch.x[n.name], batch.ids[n.name]) for n in NODE_TYPES})
         described = Described.of(batch, self.attributes(batch)) if self.config.messages else None
         for messages in self.rounds:
             states = messages(states, batch, described)
         return states
+
+    def _small_rounds(self) -> SmallRounds:
+        edges = {r.triple: cast(GroupEmbedding, self.edges[parameter_key(r.triple)]) for r in RELATIONS}
+        rounds = [cast(MessageRound, one) for one in self.rounds]
+        return SmallRounds({n: cast(NodeEncoder, e) for n, e in self.encoders.items()}, edges, rounds, self.round_shapes())
 
     def attributes(self, batch: GraphBatch) -> dict[Triple, Tensor]:
         """Return the embedded edge attributes by forward relation: [E, edge width]."""
@@ -151,7 +161,7 @@ class TamiyoGNN(nn.Module):
         column = [feature.name for feature in PARAMETER.categorical].index(COMPILE_STATUS)
         table = cast(NodeEncoder, self.encoders["parameter"]).embedding.tables[COMPILE_STATUS]
         embedded = table(batch.ids["parameter"][:, column])
-        return segment_mean(embedded, batch.node_batch("parameter"), batch.num_graphs)
+        return batch.graphs_of("parameter").mean(embedded)
 
 
 def _from_seeds(batch: GraphBatch, pairs: PairAnswers, logits: Tensor) -> dict[str, Tensor]:
@@ -159,20 +169,22 @@ def _from_seeds(batch: GraphBatch, pairs: PairAnswers, logits: Tensor) -> dict[s
 
     A graph without pairs to choose from gets the outputs of a no-op: value 0 with the least variance, and no harm.
     """
-    graph_of, count = batch.node_batch("seed"), batch.num_graphs
-    weights = pair_log_weights(pairs.scores, logits)
-    policy = graph_logsumexp(weights, graph_of, count)
-    share = pair_probabilities(weights, graph_of, policy)
-    chosen = segment_sum(share.sum(1, keepdim=True), graph_of, count) > 0
-    mean = segment_sum((share * pairs.value).sum(1, keepdim=True), graph_of, count)
-    spread = pairs.log_var.exp() + (pairs.value - mean[graph_of]) ** 2
-    variance = segment_sum((share * spread).sum(1, keepdim=True), graph_of, count)
-    classes = segment_sum((share.unsqueeze(2) * class_shares(pairs.risk)).sum(1), graph_of, count)
+    seeds, weights = batch.graphs_of("seed"), pair_log_weights(pairs.scores, logits)
+    policy = graph_logsumexp(weights, seeds)
+    share = pair_probabilities(weights, seeds, policy)
+    chosen = seeds.sum(share.sum(1, keepdim=True)) > 0
+    mean = seeds.sum((share * pairs.value).sum(1, keepdim=True))
+    middle = seeds.sum((share * pairs.log_var).sum(1, keepdim=True))
+    # the variance over exp(middle), less 1, because a logarithm of numbers near 1 would keep few digits
+    spread = torch.expm1(pairs.log_var - seeds.spread(middle))
+    spread = spread + (pairs.value - seeds.spread(mean)) ** 2 * torch.exp(-seeds.spread(middle))
+    log_var = middle + torch.log1p(seeds.sum((share * spread).sum(1, keepdim=True)))
+    classes = seeds.sum((share.unsqueeze(2) * class_shares(pairs.risk)).sum(1))
     risk = torch.log(classes.clamp(min=1e-12))
     harmless = torch.full_like(risk, MASKED_LOGIT).index_fill(1, torch.zeros(1, dtype=torch.int64, device=risk.device), 0.0)
     return {
         "policy_logits": policy,
         "value": torch.where(chosen, mean, 0.0),
-        "value_log_var": torch.where(chosen, torch.log(variance.clamp(min=1e-12)), LOG_VAR_RANGE[0]),
+        "value_log_var": torch.where(chosen, log_var, LOG_VAR_RANGE[0]),
         "risk_logits": torch.where(chosen, risk, harmless),
     }

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from gnn.graph.batch import GraphBatch
-from gnn.model.site import segment_mean, segment_sum
+from gnn.graph.segments import Segments
+from gnn.model.site import MONITORS
 from gnn.model.states import States
 
 MASKED_LOGIT = -1e4  # exact in every precision that serves, bfloat16 included, and far below any real logit
@@ -12,15 +13,12 @@ MASKED_LOGIT = -1e4  # exact in every precision that serves, bfloat16 included, 
 
 def graph_readout(state: States, batch: GraphBatch) -> Tensor:
     """Return [mean of the layer nodes | the context node] of each graph: [G, 2 * out]."""
-    layers = segment_mean(state["layer"], batch.node_batch("layer"), batch.num_graphs)
-    context = segment_mean(state["context"], batch.node_batch("context"), batch.num_graphs)
-    return torch.cat([layers, context], dim=1)
+    return torch.cat([batch.graphs_of(name).mean(state[name]) for name in ("layer", "context")], dim=1)
 
 
 def seed_readout(state: States, batch: GraphBatch) -> Tensor:
     """Return [the seed node | mean of the layers that it monitors] of each seed: [S, 2 * out]."""
-    seeds, layers = batch.edge_index[("seed", "monitors", "layer")]
-    monitored = segment_mean(state["layer"][layers], seeds, batch.num_nodes("seed"))
+    monitored = batch.nodes_at(MONITORS).mean(state["layer"].index_select(0, batch.edge_index[MONITORS][1]))
     return torch.cat([state["seed"], monitored], dim=1)
 
 
@@ -34,18 +32,17 @@ def pair_log_weights(scores: Tensor, logits: Tensor) -> Tensor:
     return torch.where(logits <= MASKED_LOGIT, logits, scores.unsqueeze(1) + logits)
 
 
-def graph_logsumexp(weights: Tensor, segments: Tensor, count: int) -> Tensor:
+def graph_logsumexp(weights: Tensor, seeds: Segments) -> Tensor:
     """Take the log-sum-exp over each graph's seeds, by kernel: [S, K] -> [count, K], `MASKED_LOGIT` if all are masked."""
-    top = weights.new_full((count, weights.shape[1]), MASKED_LOGIT)
-    top = top.scatter_reduce(0, segments.unsqueeze(1).expand_as(weights), weights.detach(), "amax", include_self=True)
-    sums = segment_sum(torch.exp(weights - top[segments]), segments, count)
+    top = seeds.highest(weights, MASKED_LOGIT)
+    sums = seeds.sum(torch.exp(weights - seeds.spread(top)))
     return torch.where(top <= MASKED_LOGIT, top, top + torch.log(sums.clamp(min=1e-30)))
 
 
-def pair_probabilities(weights: Tensor, segments: Tensor, graph_logits: Tensor) -> Tensor:
+def pair_probabilities(weights: Tensor, seeds: Segments, graph_logits: Tensor) -> Tensor:
     """Return the share of each (seed, kernel) in its graph's policy: [S, K], zero if masked.
 
     The shares of a graph sum to one, unless all of its pairs are masked.
     """
-    total = torch.logsumexp(graph_logits, dim=1)[segments].unsqueeze(1)
-    return torch.where(weights <= MASKED_LOGIT, torch.zeros_like(weights), torch.exp(weights - total))
+    total = seeds.spread(torch.logsumexp(graph_logits, dim=1, keepdim=True))
+    return torch.exp(weights - total).masked_fill(weights <= MASKED_LOGIT, 0.0)

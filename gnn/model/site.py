@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gnn.graph.batch import GraphBatch, GraphStore
 from gnn.model.targets import Floats, Labels
@@ -19,7 +20,8 @@ LEAST_SPREAD: Final = 1e-3  # a channel with a smaller standard deviation on tra
 INDICATORS: Final = 24  # ids from the last one up share it
 MONITORED_IDS: Final = ("layer_type", "activation_type")
 COUNTED: Final = ("layer", "seed", "parameter")  # node types whose number in the graph is a channel
-_MONITORS: Final = ("seed", "monitors", "layer")
+MONITORS: Final = ("seed", "monitors", "layer")
+_TYPE_COLUMNS: Final = [[feature.name for feature in LAYER.categorical].index(name) for name in MONITORED_IDS]
 
 
 def site_width() -> int:
@@ -33,34 +35,25 @@ def site_vectors(batch: GraphBatch) -> Tensor:
     A row holds, in order: the seed; the mean of the layers that it monitors; the types of the first of these layers as
     indicators; the context and the node counts of its graph. Channels are values and masks in declared order, zero if absent.
     """
-    count, graph_of, rows = batch.num_graphs, batch.node_batch("seed"), batch.num_nodes("seed")
-    seeds, layers = batch.edge_index[_MONITORS]
-    first = layers.new_full((rows,), -1).scatter_reduce(0, seeds, layers, "amin", include_self=False)
-    whole = torch.cat(
-        [
-            segment_mean(batch.x["context"], batch.node_batch("context"), count),
-            torch.stack([batch.ptr[name].diff().float() for name in COUNTED], 1),
-        ],
-        1,
-    )
-    monitored = segment_mean(batch.x["layer"][layers], seeds, rows)
-    return squash(torch.cat([batch.x["seed"], monitored, _types(batch, first), whole[graph_of]], 1))
+    layers = batch.edge_index[MONITORS][1]
+    first = batch.follows("first monitored", lambda: _first_monitored(batch))
+    counts = batch.follows("counts", lambda: torch.stack([batch.ptr[name].diff().float() for name in COUNTED], 1))
+    whole = torch.cat([batch.graphs_of("context").mean(batch.x["context"]), counts], 1)
+    monitored = batch.nodes_at(MONITORS).mean(batch.x["layer"].index_select(0, layers))
+    ours = batch.graphs_of("seed").spread(whole).expand(batch.num_nodes("seed"), -1)
+    return squash(torch.cat([batch.x["seed"], monitored, _types(batch, first), ours], 1))
+
+
+def _first_monitored(batch: GraphBatch) -> Tensor:
+    """Return the first layer that each seed monitors, or -1: int64 [S]."""
+    seeds, layers = batch.edge_index[MONITORS]
+    none: Tensor = layers.new_full((batch.num_nodes("seed"),), -1)
+    return none.scatter_reduce(0, seeds, layers, "amin", include_self=False)
 
 
 def squash(values: Tensor) -> Tensor:
     """Return sign(x) log1p(|x|), which is linear near zero and logarithmic far from it."""
     return torch.copysign(torch.log1p(values.abs()), values)
-
-
-def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Sum the rows of `values` [N, ...] by segment number [N]: [count, ...]."""
-    return values.new_zeros((count, *values.shape[1:])).index_add_(0, segments, values)
-
-
-def segment_mean(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Return the mean of the rows of `values` [N, W] by segment number [N]: [count, W], zero if a segment is empty."""
-    sizes = torch.bincount(segments, minlength=count).clamp(min=1)
-    return segment_sum(values, segments, count) / sizes.to(values.dtype).unsqueeze(1)
 
 
 class SiteScale(nn.Module):
@@ -108,10 +101,7 @@ def flat_features(store: GraphStore, labels: Labels, batch_graphs: int) -> Float
 
 def _types(batch: GraphBatch, layers: Tensor) -> Tensor:
     """Return the one-hot types of the layer rows [S]: float32 [S, INDICATORS per feature], zero if a row is -1."""
-    names = [feature.name for feature in LAYER.categorical]
-    parts = []
-    for feature in MONITORED_IDS:
-        ids = batch.ids["layer"][:, names.index(feature)].clamp(max=INDICATORS - 1)
-        padded = torch.cat([ids, ids.new_zeros(1)])  # index -1 selects the appended zero
-        parts.append(torch.nn.functional.one_hot(padded[layers], INDICATORS) * (layers >= 0).unsqueeze(1))
-    return torch.cat(parts, 1).float()
+    ids = torch.stack([batch.ids["layer"][:, column] for column in _TYPE_COLUMNS], 1)
+    padded = functional.pad(ids, (0, 0, 0, 1), value=-1)  # index -1 selects the appended row, which equals no indicator
+    numbers = padded[layers].clamp(max=INDICATORS - 1).unsqueeze(2)
+    return (numbers == torch.arange(INDICATORS, device=numbers.device)).flatten(1).float()
