@@ -17,6 +17,7 @@ from torch import Tensor
 from gnn.graph.plan import Directions, MessagePlan, message_plan
 from gnn.graph.plan import Triple as Triple
 from gnn.graph.segments import Segments
+from schemas.artifacts import REGISTRIES
 from schemas.errors import FeatureError
 from schemas.features import NODE_TYPES, RELATIONS, FeatureGroup
 
@@ -258,6 +259,9 @@ def _layout_faults(name: str, group: FeatureGroup, values: Tensor, ids: Tensor) 
             faults.append(
                 f"{name}: {label} expected {dtype} [{values.shape[0]}, {width}], found {tensor.dtype} {list(tensor.shape)}"
             )
+    capacities = torch.tensor([REGISTRIES[str(feature.registry)].capacity for feature in group.categorical], device=ids.device)
+    if not faults and bool(((ids < 0) | (ids >= capacities)).any()):
+        faults.append(f"{name}: an id outside the capacity of its registry")
     return faults
 
 

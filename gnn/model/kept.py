@@ -58,7 +58,7 @@ class Keeping(nn.Module):
             if not all(_is_counted(tensor) for tensor in tensors):
                 return None
             kept = Kept(self, make())
-            # gradients announce a step of an optimizer: the same answers then, but from weights that are put in order anew
+            # gradients announce a step of an optimizer: the same answers then, but the weights are put in order each time
             if all(tensor.grad is None for tensor in tensors):
                 self._kept = kept
         value: _T = kept.value

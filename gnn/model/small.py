@@ -304,7 +304,7 @@ class SmallRounds:
     def _space_of(self, plan: SmallPlan) -> Tensor:
         """Return memory for the largest round's products, used again if it suffices; each call has its own while it runs.
 
-        Memory that is allocated anew each time may go back to the system each time, which costs more than the products.
+        Memory that each call allocates may go back to the system after it, which costs more than the products.
         """
         size = max(sum(at.rows_of) * one.layout.out for one, at in zip(self._rounds, plan.rounds, strict=True))
         try:

@@ -8,8 +8,9 @@ import torch
 from gnn.graph.batch import joined
 from gnn.graph.builder import PlanCache
 from gnn.graph.plan import ALL_TYPES, Directions
+from schemas.artifacts import REGISTRIES
 from schemas.errors import FeatureError
-from schemas.features import NODE_TYPES, RELATIONS
+from schemas.features import LAYER, NODE_TYPES, RELATIONS
 from tests.gnn.graph.batches import random_batch
 from tests.gnn.model.store import join
 
@@ -56,6 +57,15 @@ def test_validate_names_every_fault() -> None:
     )
     with pytest.raises(FeatureError, match=r"layer: values expected.*seed\.ptr: expected int64 offsets"):
         broken.validate()
+
+
+@pytest.mark.parametrize("wrong", [-1, REGISTRIES["layer_type"].capacity])
+def test_an_id_outside_its_registry_is_a_fault(wrong: int) -> None:
+    batch = random_batch(1, seed=5)
+    ids = batch.ids["layer"].clone()
+    ids[0, [feature.name for feature in LAYER.categorical].index("layer_type")] = wrong
+    with pytest.raises(FeatureError, match="layer: an id outside the capacity of its registry"):
+        replace(batch, ids={**batch.ids, "layer": ids}).validate()
 
 
 def test_joined_batches_are_one_batch_of_all_graphs() -> None:
