@@ -71,7 +71,8 @@ class Collector:
     """Gathers the outcome of one chunk. `file` and `digest` name the export that every row comes from.
 
     `carrier`: the folder of the file if `folder` is that of a message inside an envelope; it names the rejects tables. If
-    `placed` is False, the rows come from no file, and `export_digest` and `position` are NULL.
+    `placed` is False, the rows come from no file, and `export_digest` and `position` are NULL. `short`: no record has as many
+    bytes as a string or list may have bytes or elements, so that none can be beyond these limits.
     """
 
     folder: Folder
@@ -80,6 +81,7 @@ class Collector:
     limits: Limits = field(default_factory=Limits)
     carrier: Folder | None = None
     placed: bool = True
+    short: bool = False
     tables: dict[str, list[pa.Table]] = field(default_factory=dict)
     rejects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     rows_read: dict[str, int] = field(default_factory=dict)
