@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.struct_pb2 import Struct
 
-from schemas.contracts import TABLES, Column, Presence
+from schemas.contracts import TABLES, Column, Presence, Table
 from schemas.decode.message.telemetry import decode_telemetry
 from schemas.decode.read.batches import message_class, to_batch
 from schemas.decode.shape.canonical import canonical_json
 from schemas.decode.shape.collector import Collector, Origin
 from schemas.decode.shape.columns import truth
 from schemas.decode.shape.constant import repeated
-from schemas.decode.shape.map_entries import key_codes, map_entries
+from schemas.decode.shape.map_entries import FEW, key_codes, map_entries
 from schemas.decode.shape.rows import RawColumn, count_faults, decode_columns, emit, explode, field_of, shape_table
 
 _ELEMENTS: Final = {
@@ -34,6 +34,7 @@ _FALLBACKS: Final = {  # column -> entry of the metrics map
     "alpha_schedule_total_steps": "alpha_total_steps",
     "alpha_schedule_temperature": "alpha_temperature",
 }
+_OLDER: Final = frozenset({*_FALLBACKS.values(), "alpha_steps", "blend_allowed"})
 
 
 def decode_messages(collector: Collector, message: str, payloads: Sequence[bytes], origin: Origin) -> dict[int, str]:
@@ -101,6 +102,18 @@ def _seed_columns(collector: Collector, raw: RawColumn, origin: Origin, derived:
     rows = len(origin.positions)
     table = TABLES[_SEEDS]
     columns, found = shape_table(table, raw, rows, derived)
+    if _has_older(columns["metrics"]):
+        _fill_from_metrics(table, columns, raw, rows)
+    emit(collector, _SEEDS, columns, found, origin)
+
+
+def _has_older(maps: pa.Array) -> bool:
+    """Return whether the metrics may hold what older exports send in place of fields; sure if there are few."""
+    return len(maps.keys) > FEW or not _OLDER.isdisjoint(maps.keys.to_pylist())
+
+
+def _fill_from_metrics(table: Table, columns: dict[str, Any], raw: RawColumn, rows: int) -> None:
+    """Fill in values of seeds that were sent in the metrics map alone."""
     metrics = _MapColumn(columns["metrics"])
     for name, metric in _FALLBACKS.items():
         if metric not in metrics:  # the column stays as the field gives it
@@ -115,7 +128,6 @@ def _seed_columns(collector: Collector, raw: RawColumn, origin: Origin, derived:
         columns["alpha_steps"] = _whole(metrics.values("alpha_steps"))
     if "blend_allowed" in metrics:
         columns["blend_allowed"] = pc.not_equal(metrics.values("blend_allowed"), 0.0)
-    emit(collector, _SEEDS, columns, found, origin)
 
 
 def _sent(column: Column, raw: pa.Array | None, rows: int) -> npt.NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,11 @@ from schemas.decode.limits import Limits
 from schemas.decode.shape.constant import nulls, repeated
 
 SILENT: Final = pa.schema([("export_digest", pa.string()), ("position", pa.int64())])
+
+
+@cache
+def _none_silent() -> pa.Table:
+    return SILENT.empty_table()
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Decoded:
     rejected: dict[str, int]
     unknown_fields: dict[str, int]
     suspicious: dict[str, int] = field(default_factory=dict)
-    silent: pa.Table = field(default_factory=SILENT.empty_table)
+    silent: pa.Table = field(default_factory=_none_silent)
 
 
 def printable(text: str) -> str:
@@ -168,7 +174,7 @@ class Collector:
 
     def _silent(self) -> pa.Table:
         if not self.silent:
-            return SILENT.empty_table()
+            return _none_silent()
         positions = np.concatenate(self.silent)
         return pa.table([repeated(self.digest, len(positions)), pa.array(positions, pa.int64())], schema=SILENT)
 

@@ -4,6 +4,7 @@ Every function works on whole columns. A raw column comes from a protobuf batch 
 Parquet file (NULLs, enums as short names); both take the same path.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -41,6 +42,10 @@ class Findings:
         """Note names of non-finite values, one per entry of `rows`."""
         if len(rows):
             self.non_finite.append((rows, names))
+
+    def count_unknown(self, name: str, count: int) -> None:
+        """Count rows with an undeclared enum number."""
+        self.unknown[name] = self.unknown.get(name, 0) + count
 
     def non_finite_lists(self) -> pa.Array:
         """Return the sorted names of non-finite values per row (list<string> [rows]); empty if all were finite."""
@@ -111,12 +116,14 @@ def plain_floats(columns: Sequence[Column], raws: Mapping[str, pa.Array | None],
         return found
     batch = pa.RecordBatch.from_arrays([raw for _, raw, _ in chosen], names=[column.name for column, _, _ in chosen])
     numbers = batch.to_tensor(null_to_nan=True, row_major=False).to_numpy().T
-    finite, zero = np.isfinite(numbers).sum(axis=1).tolist(), numbers == 0
-    zeros = zero.sum(axis=1).tolist()
-    for place, (column, raw, missing) in enumerate(chosen):
-        if finite[place] == rows - missing and not (column.bounded and _outside(column, numbers[place]).any()):
-            dropped = zeros[place] and column.presence is Presence.IMPLICIT
-            found[column.name] = null_where(raw, zero[place]) if dropped else raw
+    finite = np.isfinite(numbers)
+    sound = np.count_nonzero(finite) == finite.size - sum(missing for _, _, missing in chosen)
+    for values, known, (column, raw, missing) in zip(numbers, finite, chosen, strict=True):
+        not_finite = not sound and np.count_nonzero(known) < rows - missing
+        if not_finite or (column.bounded and _outside(column, values).any()):
+            continue
+        some_zero = column.presence is Presence.IMPLICIT and not values.all()
+        found[column.name] = null_where(raw, values == 0) if some_zero else raw
     return found
 
 
@@ -262,17 +269,28 @@ def _fitting(column: Column, values: pa.Array, bad: Mask, found: Findings) -> pa
 
 def _enum(column: Column, spec: EnumSpec, raw: pa.Array, found: Findings) -> pa.Array:
     """Return short names; zero is missing, and an unknown number is kept in decimal and counted."""
+    if len(raw) <= FEW:
+        numbers = raw.to_pylist()
+        word_of = {number: _word(spec, number) for number in dict.fromkeys(numbers)}
+        for number, word in word_of.items():
+            if word and word not in spec.numbers:
+                found.count_unknown(f"{column.enum}={word}", numbers.count(number))
+        return pa.array([word_of[number] for number in numbers], pa.string())
     encoded = pc.dictionary_encode(raw)
-    words: list[str | None] = []
+    words = []
     for value in encoded.dictionary.to_pylist():
-        number = value if isinstance(value, int) else spec.number(value)
-        word = value if number is None else spec.text(number)
-        words.append(word or None)
-        if word and word not in spec.numbers:
-            count = int(pc.sum(pc.equal(raw, value)).as_py())
-            name = f"{column.enum}={word}"
-            found.unknown[name] = found.unknown.get(name, 0) + count
+        words.append(_word(spec, value))
+        if words[-1] and words[-1] not in spec.numbers:
+            found.count_unknown(f"{column.enum}={words[-1]}", int(pc.sum(pc.equal(raw, value)).as_py()))
     return pa.array(words, pa.string()).take(encoded.indices)
+
+
+def _word(spec: EnumSpec, value: int | str | None) -> str | None:
+    """Return the short name of an enum's number or name, else the number in decimal or the name; None if it is missing."""
+    if value is None:
+        return None
+    number = value if isinstance(value, int) else spec.number(value)
+    return (str(value) if number is None else spec.text(number)) or None
 
 
 def _list(column: Column, raw: pa.Array) -> pa.Array:
@@ -291,6 +309,9 @@ def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
 
     Of a repeated key the last entry is kept, as protobuf does.
     """
+    few = _few_numbers(column, raw) if len(raw.keys) <= FEW and raw.type.item_type == column.type.item_type else None
+    if few is not None:
+        return few
     rows, keys, items = map_entries(raw)
     order = entry_order(rows, keys)
     if order is not None:
@@ -310,6 +331,18 @@ def _map(column: Column, raw: pa.Array, found: Findings) -> pa.Array:
     absent = lengths == 0 if column.presence is Presence.IMPLICIT else truth(pc.is_null(raw))
     starts = pa.array(offsets, mask=np.append(absent, False))
     return as_type(pa.MapArray.from_arrays(starts, keys, as_type(items, item_type)), column.type)
+
+
+def _few_numbers(column: Column, raw: pa.Array) -> pa.Array | None:
+    """Return maps with a few entries of the column's own type; None if they are not numbers, or not all finite."""
+    if not pa.types.is_floating(raw.type.item_type):
+        return None
+    maps = [None if entries is None else sorted(dict(entries).items()) for entries in raw.to_pylist()]
+    if not all(value is not None and math.isfinite(value) for one in maps for _, value in one or ()):
+        return None
+    if column.presence is Presence.IMPLICIT:
+        maps = [one or None for one in maps]
+    return pa.array(maps, column.type)
 
 
 def _map_structs(column: Column, rows: npt.NDArray[np.int64], keys: pa.Array, items: pa.Array, found: Findings) -> pa.Array:
