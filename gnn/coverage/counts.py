@@ -40,10 +40,9 @@ class Marks:
     def of(cls, group: Group) -> "Marks":
         """Return the marks of a joined group."""
         features, columns = group.declaration.features, group.columns
-        measured = np.empty((len(features), group.size), dtype=np.bool_)
+        measured = columns.all_measured(group.declaration)
         applicable = np.ones((len(features), group.size), dtype=np.bool_)
         for place, feature in enumerate(features):
-            measured[place] = columns.measured(feature)
             if feature.name in columns.inapplicable:
                 applicable[place] = columns.applicable(feature)
         return cls(group.declaration, group.ptr, group.placeholder, measured, applicable)

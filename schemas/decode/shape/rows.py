@@ -34,13 +34,12 @@ _TIMES: Final = "_ns"
 
 def field_of(struct: Any) -> RawColumn:
     """Return a reader of dotted proto paths in a record batch or struct array; NULL if a parent message was not sent."""
-    parents: dict[str, Any] = {"": struct}
-
     def read(path: str) -> pa.Array:
-        parent, _, name = path.rpartition(".")
-        if parent not in parents:
-            parents[parent] = read(parent)
-        return child(parents[parent], name)
+        head, *rest = path.split(".")
+        array = child(struct, head)
+        for name in rest:
+            array = child(array, name)
+        return array
 
     return read
 
