@@ -131,7 +131,12 @@ class FeatureGroup:
     @cached_property
     def numeric_places(self) -> list[int]:
         """The places of `numeric` among the features."""
-        return [place for place, feature in enumerate(self.features) if feature in self.numeric]
+        return [place for place, feature in enumerate(self.features) if feature.name in self.place_of_numeric]
+
+    @cached_property
+    def other_places(self) -> list[int]:
+        """The places of the features that are not in `numeric`."""
+        return [place for place, feature in enumerate(self.features) if feature.name not in self.place_of_numeric]
 
     @cached_property
     def exclusive_minima(self) -> tuple[float, ...]:

@@ -85,7 +85,7 @@ def _read(packets: PacketIndex, group: NodeType | Relation, table: pa.Table) -> 
 def per_packet(marks: Bools, ptr: Ints) -> Ints:
     """Count the marked elements of each packet: int64 [..., P] from bool [..., N]."""
     if len(ptr) == 2:
-        return np.asarray(np.count_nonzero(marks[..., ptr[0] : ptr[1]], axis=-1), dtype=np.int64)[..., np.newaxis]
+        return np.asarray(marks[..., ptr[0] : ptr[1]].sum(axis=-1, dtype=np.int64))[..., np.newaxis]
     total = np.zeros((*marks.shape[:-1], marks.shape[-1] + 1), dtype=np.int64)
     np.cumsum(marks, axis=-1, dtype=np.int64, out=total[..., 1:])
     return np.asarray(total[..., ptr[1:]] - total[..., ptr[:-1]], dtype=np.int64)

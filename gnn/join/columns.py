@@ -108,21 +108,21 @@ WITHOUT_MOMENTUM = frozenset({"adadelta", "adagrad", "asgd", "lbfgs", "rprop"})
 
 
 class Numbers(Mapping[str, Floats]):
-    """The numbers of N elements by feature name, which are the rows of `values`, float64 [features, N]."""
+    """The numbers of N elements by feature name, which are the rows of `stacked`, float64 [features, N]."""
 
     def __init__(self, group: FeatureGroup, size: int) -> None:
         """Make room for the features of `group.numeric`, in their order."""
-        self.values: Floats = np.empty((len(group.numeric), size))
+        self.stacked: Floats = np.empty((len(group.numeric), size))
         self._place = group.place_of_numeric
 
     def __getitem__(self, name: str) -> Floats:
         """Return the numbers of one feature: float64 [N]."""
-        found: Floats = self.values[self._place[name]]
+        found: Floats = self.stacked[self._place[name]]
         return found
 
     def matrix(self, names: Sequence[str], rows: slice) -> Floats:
         """Return the numbers of some features for the elements in `rows`: float64 [features, rows]."""
-        return np.asarray(self.values[[self._place[name] for name in names], rows])
+        return np.asarray(self.stacked[[self._place[name] for name in names], rows])
 
     def __contains__(self, name: object) -> bool:
         """Return whether there is a feature of that name."""
@@ -165,12 +165,12 @@ class Columns:
     def all_measured(self, group: FeatureGroup) -> Bools:
         """Return `measured` of every feature of the columns' group: bool [features, N]."""
         found = np.empty((len(group.features), self.size), dtype=np.bool_)
-        together = isinstance(self.numbers, Numbers)
-        if together:
-            found[group.numeric_places] = np.isfinite(self.numbers.values)
-        for place, feature in enumerate(group.features):
-            if not (together and feature.name in self.numbers):
-                found[place] = self.measured(feature)
+        others: Sequence[int] = range(len(group.features))
+        if isinstance(self.numbers, Numbers):
+            found[group.numeric_places] = np.isfinite(self.numbers.stacked)
+            others = group.other_places
+        for place in others:
+            found[place] = self.measured(group.features[place])
         return found
 
     def matrix(self, names: Sequence[str], rows: slice) -> Floats:
@@ -221,7 +221,7 @@ def _check(group: FeatureGroup, views: Mapping[str, View], derived: Derived) -> 
     unseen = group.direct_tables - views.keys()
     if unseen:
         raise FeatureError(
-            f"features {', '.join(f.name for f in group.features)}: expected sources among {', '.join(sorted(views))}, "
+            f"features {', '.join(f.name for f in group.features)}: expected a source among {', '.join(sorted(views))}, "
             f"found {', '.join(sorted(unseen))}; give the group a view of that table in gnn.join.groups"
         )
 
@@ -248,9 +248,9 @@ def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: D
             shares[feature.name] = values
         else:
             numbers[feature.name][:] = values
-    keep_within_domain(group, numbers.values)
+    keep_within_domain(group, numbers.stacked)
     if placeholder.any():
-        numbers.values[:, placeholder] = np.nan
+        numbers.stacked[:, placeholder] = np.nan
         labels = {name: values.only(~placeholder) for name, values in labels.items()}
         sets = {name: replace(values, rows=np.where(placeholder, -1, values.rows), own=False) for name, values in sets.items()}
     return Columns(size, numbers, labels, sets, _inapplicable(numbers, labels, views), shares)

@@ -34,6 +34,7 @@ _TIMES: Final = "_ns"
 
 def field_of(struct: Any) -> RawColumn:
     """Return a reader of dotted proto paths in a record batch or struct array; NULL if a parent message was not sent."""
+
     def read(path: str) -> pa.Array:
         head, *rest = path.split(".")
         array = child(struct, head)
