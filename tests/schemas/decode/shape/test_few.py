@@ -2,6 +2,7 @@
 
 import math
 from random import Random
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +68,8 @@ def packet(random: Random, number: int) -> bytes:
     )
     if random.random() < 0.5:
         found.hardware_context.device_type = random.choice(("", "cpu"))
-    return found.SerializeToString(deterministic=True)
+    data: bytes = found.SerializeToString(deterministic=True)
+    return data
 
 
 def joined(parts: list[dict[str, pa.Table]]) -> dict[str, pa.Table]:
@@ -101,7 +103,7 @@ def test_unknown_enum_numbers_are_counted_alike() -> None:
     assert any(alone)
 
 
-BAD = {
+BAD: dict[str, dict[str, Any]] = {
     "a time beyond 64 bits": {"timestamp_ns": 2**63},
     "a step beyond 64 bits": {"global_step": 2**64 - 1},
     "no time": {"timestamp_ns": 0},
@@ -115,7 +117,8 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_packet_alone_and_among_others_raises_the_same(what: str) -> None:
-    bad = pb.SystemStatePacket(**({"training_run_id": "r", "packet_id": "p", "timestamp_ns": 7} | BAD[what]))  # type: ignore[arg-type]
+    sent: dict[str, Any] = {"training_run_id": "r", "packet_id": "p", "timestamp_ns": 7} | BAD[what]
+    bad = pb.SystemStatePacket(**sent)
     data, others = bad.SerializeToString(), [packet(Random(2), number) for number in range(MANY)]
     with pytest.raises(ContractError) as alone:
         decode_packets([data])
