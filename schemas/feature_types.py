@@ -6,6 +6,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from math import inf
 
 
 class Kind(StrEnum):
@@ -116,6 +117,41 @@ class FeatureGroup:
     def categorical(self) -> tuple[Feature, ...]:
         """Features with an int64 id, in order: the columns of `ids`."""
         return tuple(f for f in self.features if f.kind is Kind.CATEGORICAL)
+
+    @cached_property
+    def numeric(self) -> tuple[Feature, ...]:
+        """Features with one number per element, in order."""
+        return tuple(f for f in self.features if f.kind in (Kind.NUMERIC, Kind.FLAG))
+
+    @cached_property
+    def place_of_numeric(self) -> dict[str, int]:
+        """The place of each feature in `numeric`, by name."""
+        return {feature.name: place for place, feature in enumerate(self.numeric)}
+
+    @cached_property
+    def numeric_places(self) -> list[int]:
+        """The places of `numeric` among the features."""
+        return [place for place, feature in enumerate(self.features) if feature.name in self.place_of_numeric]
+
+    @cached_property
+    def other_places(self) -> list[int]:
+        """The places of the features that are not in `numeric`."""
+        return [place for place, feature in enumerate(self.features) if feature.name not in self.place_of_numeric]
+
+    @cached_property
+    def exclusive_minima(self) -> tuple[float, ...]:
+        """The exclusive lower bound of each feature in `numeric`, minus infinity without one."""
+        return tuple(-inf if f.exclusive_minimum is None else f.exclusive_minimum for f in self.numeric)
+
+    @cached_property
+    def direct_tables(self) -> frozenset[str]:
+        """Tables that the features read which are not derived."""
+        return frozenset(table for feature in self.features if not feature.derive for table, _ in feature.sources)
+
+    @cached_property
+    def derived(self) -> frozenset[str]:
+        """Names of the features that a function computes."""
+        return frozenset(f.name for f in self.features if f.derive)
 
     @cached_property
     def value_width(self) -> int:

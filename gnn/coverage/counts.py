@@ -40,10 +40,9 @@ class Marks:
     def of(cls, group: Group) -> "Marks":
         """Return the marks of a joined group."""
         features, columns = group.declaration.features, group.columns
-        measured = np.empty((len(features), group.size), dtype=np.bool_)
+        measured = columns.all_measured(group.declaration)
         applicable = np.ones((len(features), group.size), dtype=np.bool_)
         for place, feature in enumerate(features):
-            measured[place] = columns.measured(feature)
             if feature.name in columns.inapplicable:
                 applicable[place] = columns.applicable(feature)
         return cls(group.declaration, group.ptr, group.placeholder, measured, applicable)
@@ -86,7 +85,7 @@ def _read(packets: PacketIndex, group: NodeType | Relation, table: pa.Table) -> 
 def per_packet(marks: Bools, ptr: Ints) -> Ints:
     """Count the marked elements of each packet: int64 [..., P] from bool [..., N]."""
     if len(ptr) == 2:
-        return np.asarray(np.count_nonzero(marks[..., ptr[0] : ptr[1]], axis=-1), dtype=np.int64)[..., np.newaxis]
+        return np.asarray(marks[..., ptr[0] : ptr[1]].sum(axis=-1, dtype=np.int64))[..., np.newaxis]
     total = np.zeros((*marks.shape[:-1], marks.shape[-1] + 1), dtype=np.int64)
     np.cumsum(marks, axis=-1, dtype=np.int64, out=total[..., 1:])
     return np.asarray(total[..., ptr[1:]] - total[..., ptr[:-1]], dtype=np.int64)

@@ -48,6 +48,7 @@ class Layout:
         order = [*transforms.UNARY, *(t for t in Transform if t not in transforms.UNARY)]
         # features with the same transform are adjacent, so that one call transforms all of them
         self.numbers: tuple[Feature, ...] = tuple(sorted(numbers, key=lambda f: order.index(f.transform)))
+        self.names = [feature.name for feature in self.numbers]
         self.place = {feature.name: place for place, feature in enumerate(self.numbers)}
         self.sets: tuple[Feature, ...] = tuple(f for f in group.valued if f.kind is Kind.MULTI_HOT)
         self.shares: tuple[Feature, ...] = tuple(f for f in group.valued if f.kind is Kind.SHARE)
@@ -208,7 +209,7 @@ def _encode_numbers(
 
     `relative` holds, by place, the relative features' transformed values for all elements.
     """
-    raw = np.array([columns.numbers[feature.name][rows] for feature in layout.numbers])
+    raw = columns.matrix(layout.names, rows)
     # values too large for float32 become its largest value; those outside a transform's domain are missing
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         channels = raw.astype(np.float32)

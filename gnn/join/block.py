@@ -149,10 +149,7 @@ class Block:
         self.host_record: Ints = catalogue.records.newest(self.host, self.packets.times)
         self.telemetry = {name: Rows(tables[table], table) for name, table in TELEMETRY.items()}
         self.connections = Rows(tables[_CONNECTIONS], _CONNECTIONS)
-        self.nodes = {
-            name: Nodes(self.packets, self.host_record, catalogue.elements[name], self.telemetry[name], id_column)
-            for name, (_, id_column) in ELEMENT_TABLES.items()
-        }
+        self.nodes = {name: self._nodes(name, id_column) for name, (_, id_column) in ELEMENT_TABLES.items()}
         self.seeds = Seeds(self.packets, _with_earlier(self.packets, Rows(tables[SEED_TABLE], SEED_TABLE), states))
         self.blueprints = BlueprintNodes(self.packets, self.seeds, metadata.codes_of)
         self.attached: Ints = self.seeds.rows.labels("blueprint_id").take(self.seeds.row).translate(metadata.codes_of)
@@ -163,6 +160,17 @@ class Block:
         self.losses = Losses(self.packets, states)
         self._host_views = self.blueprint_views(self.host, np.arange(self.packets.size))
         self._seed_views = self.blueprint_views(self.attached, self.seeds.packet)
+
+    def _nodes(self, name: str, id_column: str) -> Nodes:
+        """Return the nodes of one element type. Of single packets, those of one host mostly name the same elements."""
+        labels, owner = self.telemetry[name].labels(id_column), self.packets.find(self.telemetry[name])
+
+        def make() -> Nodes:
+            return Nodes(self.host_record, self.metadata.catalogue.elements[name], labels, owner)
+
+        if self.packets.size != 1:
+            return make()
+        return self.metadata.once((name, int(self.host_record[0]), labels.key, owner.tobytes()), make)
 
     def blueprint_views(self, blueprints: Ints, packet: Ints) -> dict[str, View]:
         """Return views of the rows of those blueprints (codes int64 [N]) as of the time of those packets (int64 [N])."""

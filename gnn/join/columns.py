@@ -4,9 +4,10 @@ A view is a table and, for each element, the row that describes the element (-1:
 columns in order; the first one with a value counts. Values of derived features are given by name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -24,10 +25,12 @@ class View:
         self.source = source
         self._rows = rows
 
-    @cached_property
+    @property
     def rows(self) -> Ints:
         """The row of each element: int64 [N], -1 for none."""
-        return self._rows() if callable(self._rows) else self._rows
+        if callable(self._rows):
+            self._rows = self._rows()
+        return self._rows
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,41 @@ class Mix:
         return lists if self.known.all() else lists.take(pa.array(np.arange(len(self.known)), mask=~self.known))
 
 
+_TOGETHER: Final = 8192  # elements that are checked at once, so that the intermediate values stay in the CPU cache
 Values = Floats | Labels | Sets | Mix
 Derived = Mapping[str, Floats | Labels | Mix]
 # optimizer families that have no momentum to report
 WITHOUT_MOMENTUM = frozenset({"adadelta", "adagrad", "asgd", "lbfgs", "rprop"})
+
+
+class Numbers(Mapping[str, Floats]):
+    """The numbers of N elements by feature name, which are the rows of `stacked`, float64 [features, N]."""
+
+    def __init__(self, group: FeatureGroup, size: int) -> None:
+        """Make room for the features of `group.numeric`, in their order."""
+        self.stacked: Floats = np.empty((len(group.numeric), size))
+        self._place = group.place_of_numeric
+
+    def __getitem__(self, name: str) -> Floats:
+        """Return the numbers of one feature: float64 [N]."""
+        found: Floats = self.stacked[self._place[name]]
+        return found
+
+    def matrix(self, names: Sequence[str], rows: slice) -> Floats:
+        """Return the numbers of some features for the elements in `rows`: float64 [features, rows]."""
+        return np.asarray(self.stacked[[self._place[name] for name in names], rows])
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is a feature of that name."""
+        return name in self._place
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._place)
+
+    def __len__(self) -> int:
+        """Return the number of features."""
+        return len(self._place)
 
 
 @dataclass(frozen=True)
@@ -128,6 +162,23 @@ class Columns:
             return self.shares[feature.name].known
         return np.isfinite(self.numbers[feature.name])
 
+    def all_measured(self, group: FeatureGroup) -> Bools:
+        """Return `measured` of every feature of the columns' group: bool [features, N]."""
+        found = np.empty((len(group.features), self.size), dtype=np.bool_)
+        others: Sequence[int] = range(len(group.features))
+        if isinstance(self.numbers, Numbers):
+            found[group.numeric_places] = np.isfinite(self.numbers.stacked)
+            others = group.other_places
+        for place in others:
+            found[place] = self.measured(group.features[place])
+        return found
+
+    def matrix(self, names: Sequence[str], rows: slice) -> Floats:
+        """Return the numbers of some features for the elements in `rows`: float64 [features, rows]."""
+        if isinstance(self.numbers, Numbers):
+            return self.numbers.matrix(names, rows)
+        return np.array([self.numbers[name][rows] for name in names])
+
     def applicable(self, feature: Feature) -> Bools:
         """Return which elements (bool [N]) the feature applies to; one that has a value always does."""
         marks = self.inapplicable.get(feature.name)
@@ -137,15 +188,8 @@ class Columns:
 def _read(feature: Feature, views: Mapping[str, View]) -> Values:
     """Return the value of each element, from the first of the feature's sources that has one.
 
-    A source is read only if an element has no value in those before. Raises FeatureError if the feature's group has no view of
-    a source's table.
+    A source is read only if an element has no value in those before.
     """
-    for table, _ in feature.sources:
-        if table not in views:
-            raise FeatureError(
-                f"feature {feature.name}: expected a source among {', '.join(sorted(views))}, found {table}; "
-                "give its group a view of that table in gnn.join.groups"
-            )
     (table, column), *others = feature.sources
     view = views[table]
     if feature.kind is Kind.MULTI_HOT:
@@ -167,13 +211,18 @@ def _read(feature: Feature, views: Mapping[str, View]) -> Values:
     return numbers
 
 
-def _check_derived(group: FeatureGroup, derived: Derived) -> None:
-    """Raise FeatureError unless `derived` has a value for each derived feature of the group, and for no other."""
-    expected = {feature.name for feature in group.features if feature.derive}
-    if derived.keys() != expected:
+def _check(group: FeatureGroup, views: Mapping[str, View], derived: Derived) -> None:
+    """Raise FeatureError unless `derived` has just the group's derived features, and `views` the sources of the others."""
+    if derived.keys() != group.derived:
         raise FeatureError(
             f"features {', '.join(f.name for f in group.features)}: expected derived values of "
-            f"{sorted(expected)}, found {sorted(derived)}; compute them in gnn.join.groups"
+            f"{sorted(group.derived)}, found {sorted(derived)}; compute them in gnn.join.groups"
+        )
+    unseen = group.direct_tables - views.keys()
+    if unseen:
+        raise FeatureError(
+            f"features {', '.join(f.name for f in group.features)}: expected a source among {', '.join(sorted(views))}, "
+            f"found {', '.join(sorted(unseen))}; give the group a view of that table in gnn.join.groups"
         )
 
 
@@ -184,8 +233,8 @@ def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: D
     [N]) have no measured values. Raises FeatureError if a source's table has no view, or if `derived` lacks a derived feature
     or holds another one.
     """
-    _check_derived(group, derived)
-    numbers: dict[str, Floats] = {}
+    _check(group, views, derived)
+    numbers = Numbers(group, size)
     labels: dict[str, Labels] = {}
     sets: dict[str, Sets] = {}
     shares: dict[str, Mix] = {}
@@ -198,22 +247,26 @@ def gather(group: FeatureGroup, size: int, views: Mapping[str, View], derived: D
         elif isinstance(values, Mix):
             shares[feature.name] = values
         else:
-            numbers[feature.name] = within_domain(feature, values)
+            numbers[feature.name][:] = values
+    keep_within_domain(group, numbers.stacked)
     if placeholder.any():
-        numbers = {name: np.where(placeholder, np.nan, values) for name, values in numbers.items()}
+        numbers.stacked[:, placeholder] = np.nan
         labels = {name: values.only(~placeholder) for name, values in labels.items()}
         sets = {name: replace(values, rows=np.where(placeholder, -1, values.rows), own=False) for name, values in sets.items()}
     return Columns(size, numbers, labels, sets, _inapplicable(numbers, labels, views), shares)
 
 
-def within_domain(feature: Feature, values: Floats) -> Floats:
-    """Return the values with NaN in place of those that the feature's transform is not defined for."""
-    lowest = feature.exclusive_minimum
-    inside = np.isfinite(values)
-    if lowest is not None:
+def keep_within_domain(group: FeatureGroup, values: Floats) -> None:
+    """Replace numbers that their feature's transform is not defined for by NaN.
+
+    `values` float64 [features, N] are those of `group.numeric`.
+    """
+    lowest = np.array(group.exclusive_minima)[:, None]
+    for first in range(0, values.shape[1], _TOGETHER):
+        part = values[:, first : first + _TOGETHER]
         with np.errstate(invalid="ignore"):
-            inside &= values > lowest
-    return values if inside.all() else np.where(inside, values, np.nan)
+            inside = np.isfinite(part) & (part > lowest)
+        np.copyto(part, np.nan, where=~inside)
 
 
 def _inapplicable(numbers: Mapping[str, Floats], labels: Mapping[str, Labels], views: Mapping[str, View]) -> dict[str, Bools]:

@@ -74,13 +74,21 @@ def _declared(block: Block, short: str, source: str, target: str) -> Edges:
 
 def connects(block: Block) -> Edges:
     """Return Urza's connections, or those that the packet's telemetry names if it also names the layers."""
+    rows, layers = block.connections, block.nodes["layer"]
+    owner, source, target = block.packets.find(rows), rows.labels("source_layer_id"), rows.labels("target_layer_id")
+    if block.packets.size != 1:
+        return _connects(block, owner, source, target)
+    # of single packets, those with the same layers mostly name the same connections
+    key = ("layer_connects", layers, source.key, target.key, owner.tobytes())
+    return block.metadata.once(key, lambda: _connects(block, owner, source, target))
+
+
+def _connects(block: Block, owner: Ints, source_ids: Labels, target_ids: Labels) -> Edges:
+    """Return the connections, given the packet (int64 [n]) and the ends (labels [n + 1]) of each telemetry row."""
     edges = declared(block, "layer_connects", "layer", "layer")
-    rows = block.connections
-    owner = block.packets.find(rows)
     layers = block.nodes["layer"]
-    source_ids, target_ids = rows.labels("source_layer_id"), rows.labels("target_layer_id")
-    source = layers.locate(owner, source_ids.take(np.arange(rows.size)))
-    target = layers.locate(owner, target_ids.take(np.arange(rows.size)))
+    source = layers.locate(owner, source_ids.take(np.arange(len(owner))))
+    target = layers.locate(owner, target_ids.take(np.arange(len(owner))))
     both = (source >= 0) & (target >= 0)
     source_static, target_static = _static(layers.static, source), _static(layers.static, target)
     known = block.metadata.catalogue.connection(source_static, target_static)
@@ -163,6 +171,16 @@ def monitors(block: Block) -> Edges:
 
     `rows["seed"]` is the seed node.
     """
+    if block.packets.size != 1:
+        return _monitors(block)
+    # of single packets, those with the same layers mostly have the same seeds, which monitor the same layers
+    seeds, lists = block.seeds, block.seeds.rows.lists("monitored_layers")
+    listed = (lists.items.key, lists.ptr.tobytes(), seeds.row.tobytes())
+    key = ("seed_monitors", block.nodes["layer"], *listed, block.seed_names.key, block.seed_entries.tobytes())
+    return block.metadata.once(key, lambda: _monitors(block))
+
+
+def _monitors(block: Block) -> Edges:
     seeds, layers = block.seeds, block.nodes["layer"]
     lists = seeds.rows.lists("monitored_layers")
     counts = (lists.ptr[1:] - lists.ptr[:-1])[seeds.row]

@@ -94,9 +94,16 @@ def _seed(block: Block, layers: Group, positions: Ints, monitors: Edges) -> Grou
 
 def _sites(block: Block, layers: Group, positions: Ints, monitors: Edges) -> Sites:
     """Return the seeds' sites; guard tensors don't count as layers of a site."""
-    real = ~layers.placeholder[monitors.target]
-    of_graph = lengths(layers.ptr)[block.seeds.packet]
-    return Sites.of(block.seeds.packet, monitors.source[real], monitors.target[real], positions, of_graph)
+
+    def make() -> Sites:
+        real = ~layers.placeholder[monitors.target]
+        of_graph = lengths(layers.ptr)[block.seeds.packet]
+        return Sites.of(block.seeds.packet, monitors.source[real], monitors.target[real], positions, of_graph)
+
+    if block.packets.size != 1:
+        return make()
+    ends = (monitors.source.tobytes(), monitors.target.tobytes(), positions.tobytes())
+    return block.metadata.once(("sites", block.nodes["layer"], block.seeds.size, *ends), make)
 
 
 def _of_sites(sites: Sites, layers: Group) -> dict[str, Floats]:

@@ -65,7 +65,9 @@ def _dangling(block: Block, nodes: Mapping[str, Group], edges: Mapping[str, Grou
 
 
 def _in_hosts(block: Block) -> Iterator[Dangling]:
-    first_of: Ints = np.unique(np.stack([block.packets.run, block.host_record]), axis=1, return_index=True)[1]
+    first_of: Ints = np.zeros(1, dtype=np.int64)
+    if block.packets.size > 1:
+        first_of = np.unique(np.stack([block.packets.run, block.host_record]), axis=1, return_index=True)[1]
     for name, links in block.metadata.catalogue.links.items():
         if not links.dangling:
             continue

@@ -4,8 +4,8 @@ It holds Urza's catalogue, BSDS, kernels and health as arrays that are searched 
 from the tables, online from a cache that is refreshed in the background.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,8 @@ from gnn.join.sheets import Sheets
 from gnn.join.sources import Sources
 
 _UPDATE_FIRST = ("urza", "event", "update")
+_KEPT: Final = 256  # topologies of 64 hosts
+_Made = TypeVar("_Made")
 
 
 def _ranks(rows: Rows, column: str, order: tuple[str, ...]) -> Ints:
@@ -45,6 +47,7 @@ class Metadata:
         tables = Sources(sources)
         # cache of what depends on the metadata alone: what hosts have, by relation and record code; sheets, by their row
         self.known: dict[tuple[str, int], Any] = {}
+        self._made: dict[tuple[Hashable, ...], Any] = {}
         named = [table for table in tables if table.startswith("urza.")] + ["urabrask.bsds", "tezzeret.kernel"]
         self.codes_of = _blueprint_codes(tables[name].column("blueprint_id") for name in named)
         self.catalogue = Catalogue(tables, self.codes_of)
@@ -59,6 +62,15 @@ class Metadata:
         times = self.health.times("timestamp_ns")
         self._health = AsOf(np.zeros(len(times), dtype=np.int64), times)
         self._conservative, self._modes = conservative_mode(self.health, tables["telemetry.metric"])
+
+    def once(self, key: tuple[Hashable, ...], make: Callable[[], _Made]) -> _Made:
+        """Return what `make` returns, which depends on the metadata and `key` alone; it is called again if it was not kept."""
+        found: _Made | None = self._made.get(key)
+        if found is None:
+            if len(self._made) >= _KEPT:
+                self._made.clear()
+            found = self._made[key] = make()
+        return found
 
     def _compile_kernels(self) -> AsOf:
         """Index kernels by blueprint and time of issue; those without a time are the oldest, in order of arrival."""

@@ -6,13 +6,13 @@ has its packet, its row of `Elements` and its telemetry row (-1 if it has none).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from gnn.join.catalogue import ELEMENT_TABLES, Elements
-from gnn.join.packets import Packets
-from gnn.join.rows import Ints, Labels, Rows, expand, lengths, offsets
+from gnn.join.rows import Ints, Labels, expand, lengths, offsets
 
 TELEMETRY: Final = {name: f"tolaria.{name}_telemetry" for name in ELEMENT_TABLES}
 
@@ -46,19 +46,21 @@ def merge_dangling(found: Iterable[Dangling]) -> tuple[Dangling, ...]:
 class Nodes:
     """Nodes of one element type: `ptr` int64 [P + 1]; `packet`, `static`, `telemetry` int64 [N]; ids as `names` [N]."""
 
-    def __init__(self, packets: Packets, host: Ints, elements: Elements, telemetry: Rows, id_column: str) -> None:
-        """Find the nodes; `host` int64 [P] is Urza's record of each packet's host, -1 for none."""
+    def __init__(self, host: Ints, elements: Elements, labels: Labels, owner: Ints) -> None:
+        """Find the nodes; `host` int64 [P] is Urza's record of each packet's host, -1 for none.
+
+        `labels` [n + 1] are the ids that the telemetry rows name, `owner` int64 [n] the packets of these rows.
+        """
         self.elements = elements
         self._host = np.append(host, -1)
         declared = elements.counts(host)
-        self._labels = telemetry.labels(id_column)
-        owner = packets.find(telemetry)
+        self._labels = labels
         named = ((owner >= 0) & (self._labels.codes[:-1] >= 0)).nonzero()[0]
         by_urza = declared[owner[named]] > 0
         own = self._unique(named[~by_urza], owner)
-        counts = declared + np.bincount(owner[own], minlength=packets.size) if len(own) else declared
+        counts = declared + np.bincount(owner[own], minlength=len(host)) if len(own) else declared
         self.ptr = offsets(counts)
-        self.packet: Ints = np.arange(packets.size).repeat(counts)
+        self.packet: Ints = np.arange(len(host)).repeat(counts)
         self.static: Ints = np.full(len(self.packet), -1, dtype=np.int64)
         self.static[expand(self.ptr[:-1], declared)] = expand(elements.first(host), declared)
         self.telemetry: Ints = np.full(len(self.packet), -1, dtype=np.int64)
@@ -112,12 +114,12 @@ class Nodes:
         place = np.minimum(self._keys.searchsorted(wanted), len(self._keys) - 1)
         return np.where((node < 0) & (self._keys[place] == wanted), self._places[place], node)
 
-    @property
+    @cached_property
     def names(self) -> Labels:
         """The id of each node: [N]."""
         return self.elements.names.take(self.static).otherwise(self._labels.take(self.telemetry))
 
-    @property
+    @cached_property
     def placeholder(self) -> np.ndarray:
         """Which nodes are guard tensors: bool [N]."""
         return self.elements.placeholder[self.static]

@@ -136,6 +136,8 @@ class Packets:
 def _ordered(table: pa.Table) -> PacketRows:
     """Return the training states in order, without completion markers and second copies."""
     rows = PacketRows(table, STATE)
+    if rows.size == 1 and not rows.numbers("is_completion")[0] > 0:
+        return rows
     runs = rows.labels("training_run_id")
     place = {word: code for code, word in enumerate(sorted(runs.words))}
     run, times = runs.translate(place)[:-1], rows.times("timestamp_ns")

@@ -47,6 +47,11 @@ class Labels:
     codes: Ints
     words: tuple[str, ...]
 
+    @property
+    def key(self) -> tuple[tuple[str, ...], bytes]:
+        """The labels as a value that has a hash."""
+        return self.words, self.codes.tobytes()
+
     def take(self, rows: Ints) -> "Labels":
         """Return the labels of those rows."""
         return Labels(self.codes[rows], self.words)

@@ -48,9 +48,11 @@ class EwmaTrace:
 
 def _filtered(inputs: Floats, start: Floats, alpha: float) -> Floats:
     """Return y[m, i] = inputs[m, i] + (1 - alpha) y[m, i - 1] with y[m, -1] = start[m], float64 [metrics, n]."""
+    decay = 1.0 - alpha
+    if inputs.shape[1] == 1:
+        return np.asarray(inputs + decay * start[:, None], dtype=np.float64)  # a call of the filter takes ten times as long
     from scipy.signal import lfilter  # imported late: it takes 0.7 s, and readers of published norms don't need it
 
-    decay = 1.0 - alpha
     found = lfilter([1.0], [1.0, -decay], inputs, axis=1, zi=decay * start[:, None])[0]
     return np.asarray(found, dtype=np.float64)
 

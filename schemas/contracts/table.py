@@ -79,6 +79,11 @@ class Column:
         return bool(pa.types.is_floating(self.type))
 
     @cached_property
+    def bounded(self) -> bool:
+        """Whether the contract states bounds."""
+        return self.low is not None or self.high is not None
+
+    @cached_property
     def is_text(self) -> bool:
         """Whether the column holds strings."""
         return bool(pa.types.is_string(self.type))
@@ -161,6 +166,21 @@ class Table:
         return {column.name: column for column in self.columns}
 
     @cached_property
+    def sent(self) -> tuple[Column, ...]:
+        """The columns that are read from fields of a message."""
+        return tuple(column for column in self.columns if column.presence is not Presence.DERIVED)
+
+    @cached_property
+    def floats(self) -> tuple[Column, ...]:
+        """The columns of `sent` that hold float32."""
+        return tuple(column for column in self.sent if column.type == pa.float32())
+
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """The key columns that must have a value."""
+        return tuple(name for name in self.key if name not in self.nullable_key)
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the contract's own columns, without provenance."""
         return tuple(column.name for column in self.columns)
@@ -195,11 +215,7 @@ class Table:
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
         """Every rule of the contract: key, range and enum rules from the columns, then the table's own WARN rules."""
-        keys = [
-            Rule(f"{name}_present", Severity.ERROR, f"{name} is part of the key.", (name,))
-            for name in self.key
-            if name not in self.nullable_key
-        ]
+        keys = [Rule(f"{name}_present", Severity.ERROR, f"{name} is part of the key.", (name,)) for name in self.required]
         ranges = [
             Rule(f"{c.name}_in_range", Severity.ERROR, f"{c.name} lies within {c.low}..{c.high}.", (c.name,))
             for c in self.columns

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,8 @@ from schemas.decode.read.mending import acceptor
 from schemas.decode.read.parquet import decode_parquet
 from schemas.decode.shape.collector import Collector, Decoded, Origin, RawRecord
 from schemas.errors import ContractError
+
+_LIMITS: Final = Limits()
 
 
 def extension_of(name: str, folder: Folder) -> str:
@@ -105,7 +108,9 @@ def decode_packets(packets: Sequence[bytes]) -> dict[str, pa.Table]:
 
     Raises ContractError if a packet is bad.
     """
-    collector = Collector(FOLDERS["tolaria/system_state"], "", "", placed=False)
+    limits = _LIMITS
+    short = max(map(len, packets), default=0) <= min(limits.string_bytes, limits.elements)
+    collector = Collector(FOLDERS["tolaria/system_state"], "", "", limits, placed=False, short=short)
     origin = Origin(np.arange(len(packets), dtype=np.int64), packets)
     for row, error in decode_messages(collector, "SystemStatePacket", packets, origin).items():
         raise ContractError(f"packet {row}: {error}")

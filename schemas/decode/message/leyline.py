@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.struct_pb2 import Struct
 
-from schemas.contracts import TABLES, Column, Presence
+from schemas.contracts import TABLES, Column, Presence, Table
 from schemas.decode.message.telemetry import decode_telemetry
 from schemas.decode.read.batches import message_class, to_batch
 from schemas.decode.shape.canonical import canonical_json
 from schemas.decode.shape.collector import Collector, Origin
 from schemas.decode.shape.columns import truth
-from schemas.decode.shape.constant import nulls, repeated
-from schemas.decode.shape.map_entries import key_codes, map_entries
+from schemas.decode.shape.constant import repeated
+from schemas.decode.shape.map_entries import FEW, key_codes, map_entries
 from schemas.decode.shape.rows import RawColumn, count_faults, decode_columns, emit, explode, field_of, shape_table
 
 _ELEMENTS: Final = {
@@ -34,6 +34,7 @@ _FALLBACKS: Final = {  # column -> entry of the metrics map
     "alpha_schedule_total_steps": "alpha_total_steps",
     "alpha_schedule_temperature": "alpha_temperature",
 }
+_OLDER: Final = frozenset({*_FALLBACKS.values(), "alpha_steps", "blend_allowed"})
 
 
 def decode_messages(collector: Collector, message: str, payloads: Sequence[bytes], origin: Origin) -> dict[int, str]:
@@ -55,16 +56,17 @@ def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _
     name = "tolaria.system_state"
     columns, found = shape_table(TABLES[name], field_of(batch), batch.num_rows, {})
     columns["is_completion"] = pa.array(_completion(columns))
-    for field in (*_ELEMENTS, "seed_states"):
-        count_faults(found, field, batch.column(field), collector.limits)
+    if not collector.short:
+        for field in (*_ELEMENTS, "seed_states"):
+            count_faults(found, field, batch.column(field), collector.limits)
     good = emit(collector, name, columns, found, origin)
     packet = {key: columns[key] for key in ("training_run_id", "packet_id", "timestamp_ns", "global_step")}
     for field, table in _ELEMENTS.items():
-        elements, owners, _index = explode(batch.column(field), good)
+        elements, owners = explode(batch.column(field), good)
         if len(owners):
             derived = _taken(packet, owners)
             decode_columns(collector, table, field_of(elements), origin.take(owners), derived)
-    seeds, owners, _index = explode(batch.column("seed_states"), good)
+    seeds, owners = explode(batch.column("seed_states"), good)
     if len(owners):
         derived = _taken(packet, owners)
         derived["source"] = repeated("packet", len(owners))
@@ -72,6 +74,9 @@ def _system_state(collector: Collector, batch: pa.RecordBatch, origin: Origin, _
 
 
 def _taken(columns: Mapping[str, Any], rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the columns of packets at those rows; all of the rows are the first if there is one packet."""
+    if len(columns["packet_id"]) == 1:
+        return {key: pa.repeat(column[0], len(rows)) for key, column in columns.items()}  # takes a quarter of the time
     places = pa.array(rows)
     return {key: column.take(places) for key, column in columns.items()}
 
@@ -97,20 +102,32 @@ def _seed_columns(collector: Collector, raw: RawColumn, origin: Origin, derived:
     rows = len(origin.positions)
     table = TABLES[_SEEDS]
     columns, found = shape_table(table, raw, rows, derived)
+    if _has_older(columns["metrics"]):
+        _fill_from_metrics(table, columns, raw, rows)
+    emit(collector, _SEEDS, columns, found, origin)
+
+
+def _has_older(maps: pa.Array) -> bool:
+    """Return whether the metrics may hold what older exports send in place of fields; sure if there are few."""
+    return len(maps.keys) > FEW or not _OLDER.isdisjoint(maps.keys.to_pylist())
+
+
+def _fill_from_metrics(table: Table, columns: dict[str, Any], raw: RawColumn, rows: int) -> None:
+    """Fill in values of seeds that were sent in the metrics map alone."""
     metrics = _MapColumn(columns["metrics"])
     for name, metric in _FALLBACKS.items():
+        if metric not in metrics:  # the column stays as the field gives it
+            continue
         column = table.column[name]
         values = metrics.values(metric)
         if pa.types.is_integer(column.type):
             values = _whole(values)
-        if values.null_count == rows:
-            # no map has it, so the column stays as the field gives it
-            continue
         unsent = pa.array(~_sent(column, raw(column.field_path), rows))
         columns[name] = pc.if_else(unsent, values.cast(column.type, safe=False), columns[name])
-    columns["alpha_steps"] = _whole(metrics.values("alpha_steps"))
-    columns["blend_allowed"] = pc.not_equal(metrics.values("blend_allowed"), 0.0)
-    emit(collector, _SEEDS, columns, found, origin)
+    if "alpha_steps" in metrics:
+        columns["alpha_steps"] = _whole(metrics.values("alpha_steps"))
+    if "blend_allowed" in metrics:
+        columns["blend_allowed"] = pc.not_equal(metrics.values("blend_allowed"), 0.0)
 
 
 def _sent(column: Column, raw: pa.Array | None, rows: int) -> npt.NDArray[np.bool_]:
@@ -134,13 +151,14 @@ class _MapColumn:
     def __init__(self, maps: pa.Array) -> None:
         self._rows = len(maps)
         self._owners, keys, self._items = map_entries(maps)
-        self._codes, names = key_codes(self._owners, keys)
-        self._names: list[str] = names.to_pylist()
+        self._codes, self._names = key_codes(self._owners, keys)
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether a map has that entry."""
+        return name in self._names
 
     def values(self, name: str) -> pa.Array:
-        """Return the entry `name` of each map as float64, NULL if there is none."""
-        if name not in self._names:
-            return nulls(self._rows, pa.float64())
+        """Return the entry `name`, which a map has, of each map as float64; NULL if there is none."""
         hits = np.flatnonzero(self._codes == self._names.index(name))
         values = np.zeros(self._rows, np.float64)
         absent = np.ones(self._rows, np.bool_)

@@ -13,7 +13,7 @@ from schemas.contracts import TABLES, Reason
 from schemas.contracts.enums import ENUMS
 from schemas.decode.shape.collector import Collector, Origin
 from schemas.decode.shape.columns import Findings, null_where, shape_column, truth
-from schemas.decode.shape.rows import count_faults, decode_columns, emit, explode, field_of
+from schemas.decode.shape.rows import count_faults, decode_columns, emit, explode, field_of, places_within
 
 _PARTS: Final = {"metrics": "telemetry.metric", "events": "telemetry.event", "spans": "telemetry.span"}
 _HEALTHY: Final = frozenset({"ok", "healthy", "operational", "true", "1"})
@@ -26,10 +26,11 @@ def decode_telemetry(collector: Collector, batch: pa.RecordBatch, origin: Origin
     """Emit rows of telemetry.* and of the tables that derive from them; reject a packet without an id as a whole."""
     packet, good = _packets(collector, batch, origin)
     for field, name in _PARTS.items():
-        elements, owners, index = explode(batch.column(field), good)
+        elements, owners = explode(batch.column(field), good)
         if not len(owners):
             continue
-        derived = {key: column.take(pa.array(owners)) for key, column in packet.items()} | {"index": pa.array(index)}
+        derived = {key: column.take(pa.array(owners)) for key, column in packet.items()}
+        derived["index"] = pa.array(places_within(owners))
         decode_columns(collector, name, field_of(elements), origin.take(owners), derived)
     sizes = [np.asarray(pc.fill_null(pc.list_value_length(batch.column(field)), 0), np.int64) for field in _PARTS]
     collector.note_silent(origin.positions[good[np.sum(sizes, axis=0)[good] == 0]])
@@ -105,7 +106,7 @@ def _kernels(
     collector: Collector, batch: pa.RecordBatch, packet: dict[str, pa.Array], good: npt.NDArray[np.int64], origin: Origin
 ) -> None:
     """Emit tezzeret.kernel rows from Tezzeret's compile events; the strategy `eager` becomes EAGER_FALLBACK."""
-    elements, owners, _index = explode(batch.column("events"), good)
+    elements, owners = explode(batch.column("events"), good)
     if not len(owners):
         return
     names = pc.struct_field(elements, "description")

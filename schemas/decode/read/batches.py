@@ -25,9 +25,14 @@ def descriptor(message: str) -> Any:
 
 
 @lru_cache(maxsize=32)
+def _handler(message: str) -> Any:
+    return _pool().get_for_message(descriptor(message))
+
+
+@lru_cache(maxsize=32)
 def arrow_schema(message: str) -> pa.Schema:
     """Return the Arrow schema of a batch of a Leyline message."""
-    return _pool().get_for_message(descriptor(message)).schema()
+    return _handler(message).schema()
 
 
 def message_class(message: str) -> Any:
@@ -37,7 +42,7 @@ def message_class(message: str) -> Any:
 
 def to_batch(message: str, payloads: Sequence[bytes]) -> tuple[pa.RecordBatch | None, list[int], dict[int, str]]:
     """Return the Arrow batch of the payloads that parse, their positions, and the error of each other one by position."""
-    handler = _pool().get_for_message(descriptor(message))
+    handler = _handler(message)
     errors: dict[int, str] = {}
     batches: list[pa.RecordBatch] = []
     good: list[int] = []

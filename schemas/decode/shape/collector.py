@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,11 @@ from schemas.decode.limits import Limits
 from schemas.decode.shape.constant import nulls, repeated
 
 SILENT: Final = pa.schema([("export_digest", pa.string()), ("position", pa.int64())])
+
+
+@cache
+def _none_silent() -> pa.Table:
+    return SILENT.empty_table()
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Decoded:
     rejected: dict[str, int]
     unknown_fields: dict[str, int]
     suspicious: dict[str, int] = field(default_factory=dict)
-    silent: pa.Table = field(default_factory=SILENT.empty_table)
+    silent: pa.Table = field(default_factory=_none_silent)
 
 
 def printable(text: str) -> str:
@@ -71,7 +77,8 @@ class Collector:
     """Gathers the outcome of one chunk. `file` and `digest` name the export that every row comes from.
 
     `carrier`: the folder of the file if `folder` is that of a message inside an envelope; it names the rejects tables. If
-    `placed` is False, the rows come from no file, and `export_digest` and `position` are NULL.
+    `placed` is False, the rows come from no file, and `export_digest` and `position` are NULL. `short`: no record has as many
+    bytes as a string or list may have bytes or elements, so that none can be beyond these limits.
     """
 
     folder: Folder
@@ -80,6 +87,7 @@ class Collector:
     limits: Limits = field(default_factory=Limits)
     carrier: Folder | None = None
     placed: bool = True
+    short: bool = False
     tables: dict[str, list[pa.Table]] = field(default_factory=dict)
     rejects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     rows_read: dict[str, int] = field(default_factory=dict)
@@ -166,7 +174,7 @@ class Collector:
 
     def _silent(self) -> pa.Table:
         if not self.silent:
-            return SILENT.empty_table()
+            return _none_silent()
         positions = np.concatenate(self.silent)
         return pa.table([repeated(self.digest, len(positions)), pa.array(positions, pa.int64())], schema=SILENT)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
-_FEW: Final = 64  # keys of one map, up to which a sort in Python is faster
+FEW: Final = 64  # values up to which Python lists are faster than whole-column operations
 _ALIKE: Final = 4096  # keys of one map; larger maps are hardly ever alike
 
 
@@ -31,6 +31,8 @@ def entry_order(rows: Ints, keys: pa.Array) -> Ints | None:
 
     None if the entries are already in this order without repeated keys.
     """
+    if len(keys) <= FEW:
+        return _order_of_few(rows, keys)
     width = _width(rows, keys)
     if width and _alike(rows.reshape(-1, width)):
         order = _order_of_one(keys.slice(0, width))
@@ -57,20 +59,31 @@ def _alike(rows: Ints) -> bool:
     return bool((first == last).all() and (first[1:] > first[:-1]).all())
 
 
+def _order_of_few(rows: Ints, keys: pa.Array) -> Ints | None:
+    """Return `entry_order` of a few entries; code points sort as UTF-8 does."""
+    last = {entry: place for place, entry in enumerate(zip(rows.tolist(), keys.to_pylist(), strict=True))}
+    order = [last[entry] for entry in sorted(last)]
+    return None if order == list(range(len(keys))) else np.array(order, np.int64)
+
+
 def _order_of_one(keys: pa.Array) -> Ints | None:
     """Return the positions of one map's keys in sorted order; None if a key occurs twice."""
-    if len(keys) <= _FEW:  # code points sort as UTF-8 does
+    if len(keys) <= FEW:
         words = keys.to_pylist()
         return np.array(sorted(range(len(words)), key=words.__getitem__), np.int64) if len(set(words)) == len(words) else None
     return None if len(pc.unique(keys)) < len(keys) else np.asarray(pc.sort_indices(keys), np.int64)
 
 
-def key_codes(rows: Ints, keys: pa.Array) -> tuple[npt.NDArray[Any], pa.Array]:
+def key_codes(rows: Ints, keys: pa.Array) -> tuple[npt.NDArray[Any], list[str]]:
     """Return, for each map entry, the index of its key among the distinct keys, and the distinct keys."""
+    if len(keys) <= FEW:
+        code_of: dict[str, int] = {}
+        few = [code_of.setdefault(word, len(code_of)) for word in keys.to_pylist()]
+        return np.array(few, np.int64), list(code_of)
     width = _width(rows, keys)
     encoded = pc.dictionary_encode(keys.slice(0, width) if width else keys)
     codes = np.asarray(encoded.indices)
-    return np.tile(codes, len(keys) // width) if width else codes, encoded.dictionary
+    return np.tile(codes, len(keys) // width) if width else codes, encoded.dictionary.to_pylist()
 
 
 def _width(rows: Ints, keys: pa.Array) -> int:

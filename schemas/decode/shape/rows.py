@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.contracts import TABLES, Presence, Reason, Table
+from schemas.contracts import TABLES, Reason, Table
 from schemas.decode.limits import Limits
 from schemas.decode.shape.collector import Collector, Origin, typed_columns
 from schemas.decode.shape.columns import (
@@ -17,9 +17,11 @@ from schemas.decode.shape.columns import (
     as_type,
     byte_lengths,
     differences,
+    empties,
     flat,
     least,
     list_lengths,
+    plain_floats,
     shape_column,
     truth,
 )
@@ -33,33 +35,37 @@ _TIMES: Final = "_ns"
 def field_of(struct: Any) -> RawColumn:
     """Return a reader of dotted proto paths in a record batch or struct array; NULL if a parent message was not sent."""
 
-    def read(path: str) -> pa.Array | None:
-        head, _, rest = path.partition(".")
-        array = struct.column(head) if isinstance(struct, pa.RecordBatch) else child(struct, head)
-        for name in rest.split(".") if rest else ():
+    def read(path: str) -> pa.Array:
+        head, *rest = path.split(".")
+        array = child(struct, head)
+        for name in rest:
             array = child(array, name)
         return array
 
     return read
 
 
-def child(struct: pa.Array, name: str) -> pa.Array:
-    """Return a field of a struct array; NULL in rows whose struct is NULL."""
-    return pc.struct_field(struct, name) if struct.null_count or struct.offset else struct.field(name)
+def child(struct: Any, name: str) -> pa.Array:
+    """Return a column of a record batch, or a field of a struct array: NULL in rows whose struct is NULL."""
+    if isinstance(struct, pa.RecordBatch):
+        return struct.column(name)
+    return pc.struct_field(struct, name) if struct.null_count else struct.field(name)
 
 
 def shape_table(table: Table, raw: RawColumn, rows: int, derived: Mapping[str, pa.Array]) -> tuple[dict[str, Any], Findings]:
     """Return every column of `table`, and the findings: `derived` columns as given, the others shaped from `raw`."""
     found = Findings(rows)
-    columns: dict[str, Any] = {}
+    raws = {column.name: raw(column.field_path) for column in table.sent if column.name not in derived}
+    columns: dict[str, Any] = plain_floats(table.floats, raws, rows)
     for column in table.columns:
-        if column.name in derived:
-            columns[column.name] = as_type(derived[column.name], column.type)
-        elif column.presence is Presence.DERIVED:
-            columns[column.name] = nulls(rows, column.type)
-        else:
-            array = raw(column.field_path)
-            columns[column.name] = shape_column(column, nulls(rows, column.type) if array is None else array, found)
+        name = column.name
+        if name in derived:
+            columns[name] = as_type(derived[name], column.type)
+        elif name not in raws:
+            columns[name] = nulls(rows, column.type)
+        elif name not in columns:
+            array = raws[name]
+            columns[name] = shape_column(column, nulls(rows, column.type) if array is None else array, found)
     return columns, found
 
 
@@ -72,13 +78,14 @@ def missing_reason(name: str) -> Reason:
 
 def key_faults(table: Table, columns: Mapping[str, Any], found: Findings) -> None:
     """Note the rows whose key is incomplete."""
-    for name in table.key:
-        if name in table.nullable_key:
-            continue
+    for name in table.required:
         column = columns[name]
-        missing = truth(pc.is_null(column)) if column.null_count else np.zeros(len(column), np.bool_)
-        if pa.types.is_string(column.type):
-            missing = missing | (byte_lengths(column) == 0)
+        empty = empties(column) if table.column[name].is_text else None
+        if not column.null_count and empty is None:
+            continue
+        missing = truth(pc.is_null(column))
+        if empty is not None:
+            missing = missing | empty
         found.fault(missing, missing_reason(name), f"{name}: the key of {table.name} needs it, found none; send it")
 
 
@@ -110,7 +117,8 @@ def _too_large(found: Findings, what: str, sizes: npt.NDArray[Any], most: int) -
 def emit(collector: Collector, name: str, columns: dict[str, Any], found: Findings, origin: Origin) -> npt.NDArray[np.int64]:
     """Send rows without fault to their table and the others to the rejects; return the positions of the good rows."""
     table = TABLES[name]
-    limit_faults(columns, found, collector.limits)
+    if not collector.short:
+        limit_faults(columns, found, collector.limits)
     key_faults(table, columns, found)
     collector.read(name, found.rows)
     collector.count_unknown(found.unknown)
@@ -156,10 +164,12 @@ def decode_columns(
     return columns, emit(collector, name, columns, found, origin)
 
 
-def explode(lists: pa.Array, parents: npt.NDArray[np.int64]) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the elements of `lists` at rows `parents`, as (elements, row of each, its index within its list)."""
+def explode(lists: pa.Array, parents: npt.NDArray[np.int64]) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    """Return the elements of `lists` at rows `parents`, and the row of each (ascending if `parents` are)."""
     chosen = lists if len(parents) == len(lists) else lists.take(pa.array(parents))
-    lengths = list_lengths(chosen)
-    owners = np.repeat(parents, lengths)
-    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return flat(chosen), owners, np.arange(len(owners), dtype=np.int64) - starts
+    return flat(chosen), parents.repeat(list_lengths(chosen))
+
+
+def places_within(owners: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the place of each element in its list, from 0, given the ascending rows of the lists."""
+    return np.arange(len(owners), dtype=np.int64) - np.searchsorted(owners, owners)

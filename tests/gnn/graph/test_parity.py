@@ -106,3 +106,36 @@ def test_damaged_state_is_refused() -> None:
     ):
         with pytest.raises(FeatureError, match="saved run states"):
             builder.restore(saved)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_second_replay_which_finds_every_topology_known_gives_the_same_graphs(seed: int) -> None:
+    world = World(seed, runs=4, steps=6).tables()
+    offline = build_features(world, registries=world_registries())
+    batch, metadata = to_batch(offline), metadata_of(world)
+    for _ in range(2):
+        builder = GraphBuilder(metadata, world_registries())
+        for number, tables in enumerate(packet_tables(world, offline)):
+            assert_same(graph_of(batch, number), graph_of(builder.build(tables).batch, 0))
+
+
+def test_a_packet_that_names_other_elements_or_other_ends_is_not_given_the_known_ones() -> None:
+    world = World(1, messy=False).tables()
+    offline = build_features(world, registries=world_registries())
+    first = next(packet_tables(world, offline))
+    metadata = metadata_of(world)
+    for name in ("tolaria.layer_telemetry", "tolaria.connection_telemetry"):
+        assert first[name].num_rows > 1
+        for rows in (first[name].slice(1), first[name].take(list(reversed(range(first[name].num_rows))))):
+            builds = [GraphBuilder(one, world_registries()) for one in (metadata, metadata_of(world))]
+            builds[0].build(first)
+            builds[0].forget(first[name]["training_run_id"][0].as_py())
+            again, fresh = (builder.build(first | {name: rows}).batch for builder in builds)
+            assert_same(graph_of(again, 0), graph_of(fresh, 0))
+
+
+def test_the_number_of_topologies_that_metadata_keep_is_bounded() -> None:
+    metadata = metadata_of(World(1).tables())
+    made = [metadata.once(("x", number), lambda: object()) for number in range(2000)]
+    assert metadata.once(("x", 1999), lambda: object()) is made[-1]
+    assert metadata.once(("x", 0), lambda: object()) is not made[0]
