@@ -26,10 +26,11 @@ EVERY_S = 0.05
 
 @dataclass
 class Load:
-    """Threads that decide until they are told to end, each on a run of its own."""
+    """Threads that decide until they are told to end, each on a run of its own, with a pause after each decision."""
 
     policy: TamiyoPolicy
     snapshot: Snapshot
+    pause_s: float = 0.0
     seen: set[tuple[str, str, str]] = field(default_factory=set)
     faults: list[BaseException] = field(default_factory=list)
     decisions: int = 0
@@ -47,6 +48,7 @@ class Load:
             self.seen.add((found.build_id, notes["build_id"], notes["feature_manifest"]))
             self.decisions += 1
             step += 1
+            self.end.wait(self.pause_s)
 
 
 @pytest.fixture
@@ -83,10 +85,10 @@ def exchange(load: Load, bundles: Iterator[Path], sound: set[Path], seconds: flo
     return taken, refused
 
 
-def swap_often(bundle: Bundle, snapshot: Snapshot, bundles: list[Path], seconds: float) -> float:
+def swap_often(bundle: Bundle, snapshot: Snapshot, bundles: list[Path], seconds: float, pause_s: float = 0.0) -> float:
     """MB by which the process grew between the first quarter and the end."""
     digests = {read_bundle(path).build_id: read_bundle(path).manifest_digest for path in (bundles[0], bundles[2])}
-    load = Load(TamiyoPolicy.load(bundle.path, ServingConfig(telemetry_limit=64)), snapshot)
+    load = Load(TamiyoPolicy.load(bundle.path, ServingConfig(telemetry_limit=64)), snapshot, pause_s)
     threads = [threading.Thread(target=load.work, args=(f"run-{number}",)) for number in range(THREADS)]
     for thread in threads:
         thread.start()
@@ -115,7 +117,8 @@ def test_swaps_under_load_mix_nothing(bundle: Bundle, snapshot: Snapshot, bundle
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("pause_s", [0.0, THREADS / 25], ids=["without a rest", "25 packets a second"])
 def test_a_minute_of_swaps_mixes_nothing_and_keeps_the_memory_flat(
-    bundle: Bundle, snapshot: Snapshot, bundles: list[Path]
+    bundle: Bundle, snapshot: Snapshot, bundles: list[Path], pause_s: float
 ) -> None:  # fmt: skip
-    assert swap_often(bundle, snapshot, bundles, 60.0) < 32.0
+    assert swap_often(bundle, snapshot, bundles, 60.0, pause_s) < 32.0
