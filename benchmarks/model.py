@@ -159,12 +159,13 @@ def peak_memory() -> float:
     import sys
 
     code = (
-        "import resource, torch\n"
+        "import torch\n"
+        "from benchmarks.ingest import resident_peak\n"
         "from benchmarks.model import SIZES, WIDTHS, random_batch, TamiyoGNN\n"
         "each = SIZES['100k / 500k']\n"
         "with torch.inference_mode():\n"
         "    TamiyoGNN(WIDTHS).eval()(random_batch(1, sizes=each.nodes, edges=each.edges))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+        "print(resident_peak())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
