@@ -55,6 +55,11 @@ LONGEST: Final = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the longest files come first; the order of all others stays."""
     place = {REPOSITORY / "tests" / name: number for number, name in enumerate(LONGEST)}
+    gone = [path.name for path in place if not path.is_file()]
+    if gone:
+        raise pytest.UsageError(
+            f"LONGEST in tests/conftest.py: expected test files, found no {', '.join(gone)}; rename them there too"
+        )
     items.sort(key=lambda item: place.get(item.path, len(place)))
 
 

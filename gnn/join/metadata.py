@@ -20,7 +20,7 @@ from gnn.join.sheets import Sheets
 from gnn.join.sources import Sources
 
 _UPDATE_FIRST = ("urza", "event", "update")
-_KEPT: Final = 256  # topologies of 64 hosts
+_KEPT: Final = 1536  # a host has six: three node types, connections, seed monitors, sites
 _Made = TypeVar("_Made")
 
 

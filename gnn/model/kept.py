@@ -71,7 +71,7 @@ class Keeping(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self._drop()
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]  # torch does not type it
 
     def _drop(self) -> None:
         if self._kept is not None:

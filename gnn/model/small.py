@@ -181,7 +181,7 @@ class _Given:
 
 @dataclass(frozen=True)
 class _Round:
-    """One round: for each type `weights` [in, blocks * out] of all its products, None if there are none."""
+    """One round: for each type `weights` [in, blocks * out] of all its products; None for a type without products."""
 
     layout: RoundLayout
     weights: list[Tensor | None]

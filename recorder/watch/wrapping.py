@@ -122,7 +122,7 @@ class StandIn:
     def __deepcopy__(self, _: object) -> None:
         return None
 
-    @property  # type: ignore[misc]
+    @property  # type: ignore[misc]  # object declares it as no property
     def __class__(self) -> type:
         return FunctionType
 
@@ -136,7 +136,7 @@ def _as_function(stand_in: StandIn) -> Forward:
             return module._call_impl(*args, **kwargs)
         return stand_in.call_listener(sys._getframe(1), args, kwargs)
 
-    called.stand_in = stand_in  # type: ignore[attr-defined]
+    called.stand_in = stand_in  # type: ignore[attr-defined]  # functions take any attribute
     return called
 
 

@@ -158,7 +158,7 @@ class _MapColumn:
         return name in self._names
 
     def values(self, name: str) -> pa.Array:
-        """Return the entry `name`, which a map has, of each map as float64; NULL if there is none."""
+        """Return the entry `name` of each map as float64, NULL in maps without it; one map at least has it."""
         hits = np.flatnonzero(self._codes == self._names.index(name))
         values = np.zeros(self._rows, np.float64)
         absent = np.ones(self._rows, np.bool_)

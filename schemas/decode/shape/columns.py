@@ -133,7 +133,7 @@ def as_type(array: pa.Array, kind: pa.DataType, *, safe: bool = True) -> pa.Arra
 
 
 def empties(text: pa.Array) -> Mask | None:
-    """Return which strings are empty; None if none is. What it returns for a NULL is arbitrary."""
+    """Return which strings are empty (arbitrary for a NULL); None if all strings have characters."""
     if len(text) <= FEW:
         words = text.to_pylist()
         return np.array([word == "" for word in words], np.bool_) if "" in words else None
